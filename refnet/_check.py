@@ -1,0 +1,88 @@
+"""The checks a layer makes at its door, and the words it refuses with.
+
+An error names the operation, what it expected and what it got. Arrays of the other arithmetics (balls, budgets, runs) pass: they have
+no NumPy float dtype of their own, or carry one that is compared like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+FLOATS = ("float32", "float64")
+
+
+def floating(operation: str, **arrays: Any) -> None:
+    """Raise TypeError unless every array is float32 or float64, all of them alike."""
+    first, dtype = next(iter(arrays.items()))[0], next(iter(arrays.values())).dtype
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fO":
+            raise TypeError(f"{operation}: expected {name} of dtype {' or '.join(FLOATS)}, got {array.dtype}")
+        if array.dtype != dtype:
+            raise TypeError(f"{operation}: expected {first} and {name} of one dtype, got {dtype} and {array.dtype}")
+
+
+def last_axis(operation: str, array: Any, size: int, what: str) -> None:
+    """Raise ValueError unless `array` has at least one axis and `size` elements along the last."""
+    if array.ndim == 0 or array.shape[-1] != size:
+        raise ValueError(
+            f"{operation}: expected input of shape (..., {size}), {what} = {size}, got {tuple(array.shape)}"
+        )
+
+
+def same_shape(operation: str, **arrays: Any) -> None:
+    """Raise ValueError unless all arrays have one shape: nothing is broadcast behind the user's back."""
+    (first, reference), *rest = arrays.items()
+    for name, array in rest:
+        if array.shape != reference.shape:
+            raise ValueError(
+                f"{operation}: expected {first} and {name} of one shape, got {tuple(reference.shape)} and {tuple(array.shape)}"
+            )
+
+
+def one_of(operation: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is among `choices`."""
+    if value not in choices:
+        raise ValueError(f"{operation}: expected {name} to be one of {', '.join(choices)}, got {value!r}")
+
+
+def axis(operation: str, array: Any, dim: int) -> int:
+    """`dim` as a negative axis, the form that means the same with a hidden run axis in front; ValueError where there is no such axis."""
+    if not -array.ndim <= dim < array.ndim:
+        raise ValueError(f"{operation}: expected an input with an axis {dim}, got shape {tuple(array.shape)}")
+    return dim if dim < 0 else dim - int(array.ndim)
+
+
+def broadcast_to(operation: str, shape: tuple[int, ...], **arrays: Any) -> None:
+    """Raise ValueError unless each array can be spread over `shape`: each axis, from the last, as long or of size 1."""
+    for name, array in arrays.items():
+        own = tuple(array.shape)
+        fits = (size in (1, full) for size, full in zip(reversed(own), reversed(shape), strict=False))
+        if len(own) > len(shape) or not all(fits):
+            raise ValueError(f"{operation}: expected {name} of a shape that broadcasts to {tuple(shape)}, got {own}")
+
+
+def probabilities(operation: str, **arrays: Any) -> None:
+    """Raise ValueError unless all elements are in [0, 1]; NaN is not."""
+    for name, array in arrays.items():
+        if _plain(array):
+            outside = ~((array >= 0) & (array <= 1))
+            if np.count_nonzero(outside):
+                raise ValueError(f"{operation}: expected {name} between 0 and 1, got {array[outside][0]}")
+
+
+def class_indices(operation: str, target: Any, classes: int, ignored: int) -> None:
+    """Raise TypeError unless `target` is of integers, ValueError unless each is in [0, classes) or `ignored`."""
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"{operation}: expected target of an integer dtype for class indices, got {target.dtype}")
+    if _plain(target):
+        outside = ((target < 0) | (target >= classes)) & (target != ignored)
+        if np.count_nonzero(outside):
+            got = target[outside][0]
+            raise ValueError(f"{operation}: expected class indices from 0 to {classes - 1} or {ignored}, got {got}")
+
+
+def _plain(array: Any) -> bool:
+    """Whether the elements are numbers that can be looked at: other arithmetics pass unseen."""
+    return isinstance(array, (np.ndarray, np.generic)) and array.dtype != object

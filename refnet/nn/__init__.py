@@ -1,0 +1,36 @@
+"""Layers, losses and containers under torch.nn's names, arguments and defaults."""
+
+from refnet.nn import init
+from refnet.nn.activation import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from refnet.nn.batchnorm import BatchNorm1d
+from refnet.nn.container import Sequential
+from refnet.nn.conv import Conv2d
+from refnet.nn.dropout import Dropout
+from refnet.nn.linear import Flatten, Identity, Linear
+from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HalfSquaredError, L1Loss, MSELoss
+from refnet.nn.module import Module
+from refnet.nn.rnn import LSTMCell
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "HalfSquaredError",
+    "Identity",
+    "L1Loss",
+    "LSTMCell",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "Module",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "init",
+]

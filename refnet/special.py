@@ -1,0 +1,71 @@
+"""Primitives that every arithmetic answers in its own way.
+
+Layers are plain NumPy expressions; what an expression cannot say for all arithmetics at once is said here. Floating-point arrays use the
+overflow-safe formula below. Arrays of another arithmetic answer through `__special__(name, *args)`, and object arrays through their
+elements' method of the same name, so this module knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = Any  # float32 / float64 ndarray, object array of balls, budget array or Runs
+
+
+def _answer(name: str, X: Array, formula: Callable[[Array], Array]) -> Array:
+    if isinstance(X, (np.ndarray, np.generic)):
+        if X.dtype != object:
+            return formula(X)
+        return np.frompyfunc(lambda element: getattr(element, name)(), 1, 1)(X)
+    return X.__special__(name)
+
+
+def sigmoid(X: Array) -> Array:
+    """1 / (1 + exp(-x)), elementwise. Accurate at both ends: where exp overflows, the quotient has already underflowed to 0."""
+
+    def formula(X: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(-X))
+
+    return _answer("sigmoid", X, formula)
+
+
+def log_sigmoid(X: Array) -> Array:
+    """log(1 / (1 + exp(-x))) = min(x, 0) - log(1 + exp(-|x|)), elementwise, without overflow or cancellation."""
+    return _answer("log_sigmoid", X, lambda X: np.minimum(X, 0) - np.log1p(np.exp(-np.abs(X))))
+
+
+def shift(X: Array, axis: int) -> Array:
+    """The largest element along `axis` (kept, of size 1) as a value and not as a function of X.
+
+    log-sum-exp and softmax are the same for every shift, so the one chosen to prevent overflow has no derivative and needs no certainty.
+    Along an axis without elements the shift is 0.
+    """
+    if not isinstance(X, np.ndarray):
+        return X.__special__("shift", axis)
+    if X.dtype == object:
+        X = np.frompyfunc(float, 1, 1)(X).astype(np.float64)
+    if X.shape[axis] == 0:
+        shape = list(X.shape)
+        shape[axis] = 1
+        return np.zeros(shape, X.dtype)
+    return X.max(axis=axis, keepdims=True)
+
+
+def lift(value: Any, like: Array) -> Array:
+    """`value` (a Python float, or an array of exact numbers) as a constant of the arithmetic and dtype of `like`.
+
+    A float argument of a layer means its exact binary64 value. Lifted first, `1 - momentum` is computed in the arithmetic; written with
+    Python floats it would be rounded to binary64 before any arithmetic saw it.
+    """
+    if not isinstance(like, (np.ndarray, np.generic)):
+        return like.__special__("lift", value)
+    if like.dtype != object:
+        return like.dtype.type(value) if np.ndim(value) == 0 else np.asarray(value, like.dtype)
+    element = next((x for x in like.flat if hasattr(x, "lift")), None)
+    if element is None:
+        return value
+    return element.lift(value) if np.ndim(value) == 0 else np.frompyfunc(element.lift, 1, 1)(value)

@@ -1,0 +1,64 @@
+"""What `import refnet` brings with it, and the example in its docstring."""
+
+import doctest
+import importlib.resources
+import json
+import subprocess
+import sys
+
+import pytest
+
+import refnet
+
+NAMES = {"Generator", "fit", "load", "manual_seed", "nn", "optim", "save"}
+
+
+def modules_after(statement):
+    """The names of all top-level modules in a new interpreter after a statement."""
+    code = f"import json, sys; {statement}; print(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return set(json.loads(done.stdout))
+
+
+def foreign(statement):
+    """What a statement imports that is neither Python's own nor NumPy with its parts."""
+    return modules_after(statement) - modules_after("import numpy, numpy.random") - set(sys.stdlib_module_names)
+
+
+def test_import_takes_numpy_alone():
+    assert foreign("import refnet") == {"refnet"}
+
+
+@pytest.mark.parametrize("name", ["torch", "safetensors", "flint"])
+def test_another_import_would_be_seen(name):
+    pytest.importorskip(name)
+    assert name in foreign(f"import refnet, {name}")
+
+
+def test_public_names():
+    assert set(refnet.__all__) >= NAMES
+    assert all(hasattr(refnet, name) for name in refnet.__all__)
+    assert all(hasattr(refnet.nn, name) for name in refnet.nn.__all__)
+    assert all(hasattr(refnet.optim, name) for name in refnet.optim.__all__)
+    assert refnet.__version__ == "0.1.0"
+
+
+def test_every_module_is_exported():
+    """Whatever stands in a file of refnet.nn as a layer or loss is to be had as refnet.nn.<name>."""
+    below = refnet.nn.Module.__subclasses__()
+    own = {kind.__name__ for kind in below if kind.__module__.startswith("refnet.nn.")}
+    assert own <= set(refnet.nn.__all__)
+    assert set(refnet.nn.__all__) == own | {"Module", "init"}
+
+
+def test_types_are_shipped():
+    assert importlib.resources.files("refnet").joinpath("py.typed").is_file()
+
+
+def test_docstring_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the example saves a file
+    failed, attempted = doctest.testmod(refnet)
+    assert failed == 0
+    assert attempted >= 15
+    assert [file.name for file in tmp_path.iterdir()] == ["and.npz"]
