@@ -1,0 +1,5 @@
+"""Optimizers under torch.optim's names, arguments and defaults."""
+
+from refnet.optim.sgd import SGD
+
+__all__ = ["SGD"]
