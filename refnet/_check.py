@@ -15,11 +15,15 @@ FLOATS = ("float32", "float64")
 
 def floating(operation: str, **arrays: Any) -> None:
     """Raise TypeError unless every array is float32 or float64, all of them alike."""
-    first, dtype = next(iter(arrays.items()))[0], next(iter(arrays.values())).dtype
+    dtype = None
     for name, array in arrays.items():
-        if array.dtype.kind not in "fO":
+        if array.dtype is dtype:
+            continue
+        if array.dtype.char not in "fdO":
             raise TypeError(f"{operation}: expected {name} of dtype {' or '.join(FLOATS)}, got {array.dtype}")
-        if array.dtype != dtype:
+        if dtype is None:
+            first, dtype = name, array.dtype
+        elif array.dtype != dtype:
             raise TypeError(f"{operation}: expected {first} and {name} of one dtype, got {dtype} and {array.dtype}")
 
 

@@ -17,7 +17,7 @@ Array = Any  # float32 / float64 ndarray, object array of balls, budget array or
 
 def _answer(name: str, X: Array, formula: Callable[[Array], Array]) -> Array:
     if isinstance(X, (np.ndarray, np.generic)):
-        if X.dtype != object:
+        if X.dtype.kind == "f":
             return formula(X)
         return np.frompyfunc(lambda element: getattr(element, name)(), 1, 1)(X)
     return X.__special__(name)
@@ -25,17 +25,22 @@ def _answer(name: str, X: Array, formula: Callable[[Array], Array]) -> Array:
 
 def sigmoid(X: Array) -> Array:
     """1 / (1 + exp(-x)), elementwise. Accurate at both ends: where exp overflows, the quotient has already underflowed to 0."""
+    return _answer("sigmoid", X, _sigmoid)
 
-    def formula(X: Array) -> Array:
-        with np.errstate(over="ignore"):
-            return 1 / (1 + np.exp(-X))
 
-    return _answer("sigmoid", X, formula)
+# As a decorator errstate costs a third of what it costs as a context, which is felt in small networks.
+@np.errstate(over="ignore")
+def _sigmoid(X: Array) -> Array:
+    return 1 / (1 + np.exp(-X))
 
 
 def log_sigmoid(X: Array) -> Array:
     """log(1 / (1 + exp(-x))) = min(x, 0) - log(1 + exp(-|x|)), elementwise, without overflow or cancellation."""
-    return _answer("log_sigmoid", X, lambda X: np.minimum(X, 0) - np.log1p(np.exp(-np.abs(X))))
+    return _answer("log_sigmoid", X, _log_sigmoid)
+
+
+def _log_sigmoid(X: Array) -> Array:
+    return np.minimum(X, 0) - np.log1p(np.exp(-np.abs(X)))
 
 
 def shift(X: Array, axis: int) -> Array:
@@ -63,8 +68,8 @@ def lift(value: Any, like: Array) -> Array:
     """
     if not isinstance(like, (np.ndarray, np.generic)):
         return like.__special__("lift", value)
-    if like.dtype != object:
-        return like.dtype.type(value) if np.ndim(value) == 0 else np.asarray(value, like.dtype)
+    if like.dtype.kind == "f":
+        return like.dtype.type(value) if isinstance(value, (float, int)) else np.asarray(value, like.dtype)
     element = next((x for x in like.flat if hasattr(x, "lift")), None)
     if element is None:
         return value

@@ -30,6 +30,7 @@ class Sequential(Module):
         """Gather the layers' arrays under their full names, and for each name the first one that means the same array."""
         self.params, self.buffers = {}, {}
         self._first: dict[str, str] = {}
+        self._places: list[dict[str, str]] = []
         names: dict[int, str] = {}
         for place, layer in enumerate(self.layers):
             for own, inner in ((self.params, layer.params), (self.buffers, layer.buffers)):
@@ -38,6 +39,7 @@ class Sequential(Module):
                     self._first[name] = names.setdefault(id(array), name)
                     if self._first[name] == name:
                         own[name] = array
+            self._places.append({key: self._first[f"{place}.{key}"] for key in layer.params})
 
     def modules(self) -> Iterator[Module]:
         seen: set[int] = set()
@@ -68,9 +70,9 @@ class Sequential(Module):
     def backward(self, grad_output: Array, saved: Any) -> tuple[Array, Params]:
         dX = grad_output
         grads: Params = {}
-        for place in range(len(self.layers) - 1, -1, -1):
-            dX, dP = self.layers[place].backward(dX, saved[place])
+        for layer, s, names in zip(reversed(self.layers), reversed(saved), reversed(self._places), strict=True):
+            dX, dP = layer.backward(dX, s)
             for key, dp in dP.items():
-                name = self._first[f"{place}.{key}"]
+                name = names[key]
                 grads[name] = grads[name] + dp if name in grads else dp
         return dX, {name: grads[name] for name in self.params}
