@@ -1,8 +1,9 @@
 """Many runs at once: an array with a hidden leading axis.
 
-`Runs(a)` holds one array a run, stacked along axis 0 of `a`, and behaves like one of them: its shape, axes and indexing know nothing of the
-run axis. A naked extra axis would not do, since no layer could tell it from a batch axis. The inner array may be of floats or of any other
-arithmetic that answers to NumPy's two protocols.
+`Runs(a)` holds one array a run, stacked along axis 0 of `a`, and behaves like one of them: its shape, axes and indexing
+know nothing of the run axis. A naked extra axis would not do, since no layer could tell it from a batch axis. The inner
+array may be of floats, of objects, or of any other arithmetic that answers to NumPy's two protocols. On floats every
+run comes out with the bits that it has alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
     ndim = property(lambda self: self.a.ndim - 1)
     size = property(lambda self: math.prod(self.a.shape[1:]))
     dtype = property(lambda self: self.a.dtype)
-    mT = property(lambda self: Runs(self.a.mT))
+    mT = property(lambda self: Runs(self.a.mT))  # noqa: N815  NumPy's name
 
     def __repr__(self) -> str:
         return f"Runs({self.a!r})"
@@ -58,7 +59,7 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
         return Runs(self.a.reshape(self.a.shape[0], *inside))
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Runs:
-        axes = tuple(range(-self.ndim, 0)) if axis is None else tuple(_inner(x) for x in np.atleast_1d(axis).tolist())
+        axes = tuple(range(-self.ndim, 0)) if axis is None else _inner_axes(axis)
         return Runs(self.a.sum(axis=axes, keepdims=keepdims))
 
     def copy(self) -> Runs:
@@ -70,8 +71,11 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
     def __special__(self, name: str, *args: Any) -> Any:
         if name == "lift":
             (value,) = args
-            # One value a run is aligned when it is used; a value for all runs is a constant of the inner arithmetic.
-            return value if isinstance(value, Runs) else special.lift(value, self.a)
+            if not isinstance(value, Runs):
+                return special.lift(value, self.a)
+            # One value a run is aligned when it is used.
+            plain = isinstance(value.a, np.ndarray) and value.a.dtype != object
+            return Runs(special.lift(value.a, self.a)) if plain else value
         if name == "shift":
             return Runs(special.shift(self.a, _inner(*args)))
         return Runs(getattr(special, name)(self.a))
@@ -80,7 +84,7 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
         if method != "__call__" or kwargs:
             return NotImplemented
         if ufunc is np.matmul:
-            return Runs(_matmul(*inputs))
+            return _matmul(*inputs)
         ndim = max(np.ndim(i) for i in inputs)
         return Runs(ufunc(*(_aligned(i, ndim) for i in inputs)))
 
@@ -95,6 +99,10 @@ def _inner(axis: int) -> int:
     return axis
 
 
+def _inner_axes(axes: Any) -> tuple[int, ...]:
+    return tuple(_inner(axis) for axis in np.atleast_1d(axes).tolist())
+
+
 def _aligned(value: Any, ndim: int) -> Any:
     """The inner array with its run axis in front of `ndim` others; a plain operand, the same for all runs, as it is."""
     if not isinstance(value, Runs):
@@ -103,15 +111,13 @@ def _aligned(value: Any, ndim: int) -> Any:
     return value.a if missing == 0 else value.a.reshape(value.a.shape[0], *(1,) * missing, *value.shape)
 
 
-def _matmul(a: Any, b: Any) -> Any:
-    if np.ndim(a) == 1 and np.ndim(b) == 1:
-        return (_aligned(a, 1) * _aligned(b, 1)).sum(axis=-1)
-    if np.ndim(a) == 1:
-        return (np.expand_dims(_aligned(a, 1), -2) @ _aligned(b, np.ndim(b)))[..., 0, :]
+def _matmul(a: Any, b: Any) -> Runs:
     if np.ndim(b) == 1:
-        return (_aligned(a, np.ndim(a)) @ np.expand_dims(_aligned(b, 1), -1))[..., 0]
+        return _matmul(a, np.expand_dims(b, -1))[..., 0]
+    if np.ndim(a) == 1:
+        return _matmul(np.expand_dims(a, -2), b)[..., 0, :]
     ndim = max(np.ndim(a), np.ndim(b))
-    return np.matmul(_aligned(a, ndim), _aligned(b, ndim))
+    return Runs(np.matmul(_aligned(a, ndim), _aligned(b, ndim)))
 
 
 def _where(condition: Any, a: Any, b: Any) -> Runs:
@@ -126,23 +132,37 @@ def _concatenate(arrays: Sequence[Any], axis: int = 0) -> Runs:
 
 
 def _einsum(subscripts: str, *operands: Any) -> Runs:
-    inputs, output = subscripts.split("->")
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
+    if not arrow:
+        raise ValueError(f"Runs: expected einsum subscripts with '->', got {subscripts!r}")
     run = next(c for c in "ZYXWVU" if c not in subscripts)
-    marked = ",".join((run if isinstance(o, Runs) else "") + term for term, o in zip(inputs.split(","), operands, strict=True))
-    return Runs(np.einsum(f"{marked}->{run}{output}", *(o.a if isinstance(o, Runs) else o for o in operands)))
+    terms = [run * isinstance(o, Runs) + term for term, o in zip(inputs.split(","), operands, strict=True)]
+    return Runs(np.einsum(f"{','.join(terms)}->{run}{output}", *(o.a if isinstance(o, Runs) else o for o in operands)))
+
+
+def _pad(a: Runs, width: Any) -> Runs:
+    return Runs(np.pad(a.a, [(0, 0), *np.broadcast_to(width, (a.ndim, 2)).tolist()]))
+
+
+def _expand_dims(a: Runs, axis: Any) -> Runs:
+    return Runs(np.expand_dims(a.a, _inner_axes(axis)))
+
+
+def _windows(a: Runs, window: Any, axis: Any) -> Runs:
+    return Runs(sliding_window_view(a.a, window, _inner_axes(axis)))
 
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.where: _where,
     np.sum: Runs.sum,
-    np.expand_dims: lambda a, axis: Runs(np.expand_dims(a.a, _inner(axis))),
+    np.expand_dims: _expand_dims,
     np.reshape: lambda a, shape: a.reshape(shape),
     np.broadcast_to: lambda a, shape: Runs(np.broadcast_to(_aligned(a, len(shape)), (len(a.a), *shape))),
     np.concatenate: _concatenate,
-    np.pad: lambda a, width: Runs(np.pad(a.a, [(0, 0), *width])),
+    np.pad: _pad,
     np.einsum: _einsum,
     np.ndim: lambda a: a.ndim,
     np.shape: lambda a: a.shape,
     np.copy: lambda a: a.copy(),
-    sliding_window_view: lambda a, window, axis: Runs(sliding_window_view(a.a, window, tuple(_inner(x) for x in np.atleast_1d(axis).tolist()))),
+    sliding_window_view: _windows,
 }

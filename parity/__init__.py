@@ -1,0 +1,50 @@
+"""parity: the yardstick for engines that compute gradients and updates.
+
+    e = parity.enclose(f, *arrays)      certified value and rounding budget of a NumPy expression, and of its gradient
+    class MyEngine(parity.Engine)       what the command line `parity run --engine my.module:MyEngine` takes
+
+Names are imported when they are first used, so that `parity --help` does not wait for NumPy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from parity.expression import Enclosed, enclose
+    from parity.engines.base import Engine
+    from parity.errors import Undecided, Unsupported, UsageError
+    from parity.records import VJP, Optimize, Spec, Train
+
+_HOMES = {
+    "enclose": "parity.expression",
+    "Enclosed": "parity.expression",
+    "Engine": "parity.engines.base",
+    "Undecided": "parity.errors",
+    "Unsupported": "parity.errors",
+    "UsageError": "parity.errors",
+    "VJP": "parity.records",
+    "Optimize": "parity.records",
+    "Train": "parity.records",
+    "Spec": "parity.records",
+}
+
+__all__ = [  # noqa: RUF022  the order of the docstring
+    "enclose",
+    "Enclosed",
+    "Engine",
+    "VJP",
+    "Optimize",
+    "Train",
+    "Spec",
+    "Undecided",
+    "Unsupported",
+    "UsageError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'parity' has no attribute {name!r}")

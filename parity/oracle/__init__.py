@@ -1,0 +1,1 @@
+"""Truth: enclosures in ball arithmetic, independent of every engine."""

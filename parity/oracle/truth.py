@@ -1,0 +1,189 @@
+"""Certified answers to records.
+
+A VJP is answered by refnet's forward on balls and the tape over scalars; refnet's hand-written backward runs on the same balls and has to overlap
+the tape in every element. An optimizer's or a training's answer is refnet's own lines on balls, forward and backward: the training step
+that the tape has vouched for, repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from parity import definition, variants
+from parity.errors import Undecided
+from parity.oracle import ball, tape
+from parity.records import VJP, Optimize, Record, Train
+from parity.truth import Truth
+
+NODES = 20_000
+"""The most tape nodes of a case: about half a second."""
+
+RADIUS = 2.0**-150
+"""The largest radius that the hand-written backward's balls may have, relative to the tensor's largest element."""
+
+
+class Disagreement(AssertionError):
+    """The hand-written backward contradicts the tape: one of the two is wrong, and no truth is given."""
+
+
+@dataclass
+class _Pending:
+    """A tensor whose elements are being certified at rising precision."""
+
+    hi: np.ndarray[Any, Any]
+    lo: np.ndarray[Any, Any]
+    open: np.ndarray[Any, Any]
+
+
+def certified(record: Record, updates: Iterable[int] = ()) -> dict[str, Truth]:
+    """The true answer to `record`: precision rises until each element is settled; what is open at the end is `undecided`.
+
+    For a `Train` record, with a leading axis over `updates` (numbers from 1, the first update being 1): `param.NAME` and `state.NAME.KEY` after,
+    `update.NAME` by, and `loss` of the batch of each of these updates.
+
+    Raises:
+        Undecided: a comparison stays undecided at the highest precision.
+        Disagreement: see there.
+        ValueError: the case has more than NODES tape nodes.
+    """
+    match record:
+        case VJP():
+            return settle(lambda: _vjp(record))
+        case Optimize():
+            return settle(lambda: _optimize(record))
+        case Train():
+            return settle(lambda: _train(record, sorted(updates)))
+
+
+def settle(answer: Callable[[], Mapping[str, Any]]) -> dict[str, Truth]:
+    """The balls of `answer`, asked again with more bits until each element is settled; what is open at the end is `undecided`.
+
+    Raises:
+        Undecided: a comparison stays undecided at the highest precision.
+    """
+    pending: dict[str, _Pending] = {}
+    for bits in ball.PRECISIONS:
+        with ball.precision(bits):
+            try:
+                balls = answer()
+            except Undecided:
+                if bits == ball.PRECISIONS[-1]:
+                    raise
+                continue
+            for name, tensor in balls.items():
+                if name not in pending:
+                    shape = tensor.shape
+                    pending[name] = _Pending(np.zeros(shape), np.zeros(shape), np.ones(shape, bool))
+                _certify(tensor, pending[name])
+            if bits == ball.PRECISIONS[-1]:
+                for name, tensor in balls.items():
+                    _undefined(tensor, pending[name])
+        if not any(p.open.any() for p in pending.values()):
+            break
+    return {name: Truth(p.hi, p.lo, p.open) for name, p in pending.items()}
+
+
+def _certify(tensor: Any, into: _Pending) -> None:
+    for index in zip(*np.nonzero(into.open), strict=True) if into.open.ndim else ([()] if into.open[()] else []):
+        try:
+            into.hi[index], into.lo[index] = ball.certify(tensor[index])
+            into.open[index] = False
+        except Undecided:
+            continue
+
+
+def _undefined(tensor: Any, into: _Pending) -> None:
+    """What is still no number at the highest precision is none: 0 / 0."""
+    for index, x in np.ndenumerate(tensor):
+        if into.open[index] and x.is_nan():
+            into.hi[index], into.open[index] = np.nan, False
+
+
+def _vjp(record: VJP) -> dict[str, Any]:
+    arrays = {name: ball.lift(a.copy()) for name, a in record.arrays.items()}
+    inputs = [ball.lift(x) for x in record.inputs]
+    module = definition.build(record.spec, arrays, variants.DERIVATIVES).train(record.training)
+    leaves = {"params": dict(module.params), "inputs": inputs}
+    output, saved = module.forward(*inputs)
+    outputs = output if isinstance(output, tuple) else (output,)
+
+    seeds = [ball.lift(g) for g in record.grad_outputs]
+    flat = [node for y in outputs for node in np.asarray(y, dtype=object).flat]
+    nodes = tape.differentiate(flat, [s.value for seed in seeds for s in seed.flat])
+    if nodes > NODES:
+        raise ValueError(f"certified: expected a case of at most {NODES} tape nodes, got {nodes}")
+    found = {
+        **{name: ball.values(y) for name, y in definition._numbered("output", output).items()},
+        **_gradients_of_inputs(record, leaves["inputs"]),
+        **{f"grad.{name}": ball.gradients(p) for name, p in leaves["params"].items()},
+        **{f"buffer.{name}": ball.values(b) for name, b in module.buffers.items()},
+    }
+    with tape.untaped():
+        grad_input, grad_params = module.backward(tuple(seeds) if len(seeds) > 1 else seeds[0], saved)
+    by_hand = definition.named(output, grad_input, grad_params, module.buffers)
+    for name in found:
+        if name.startswith("grad"):
+            _agree(record, name, found[name], ball.values(by_hand[name]))
+    return found
+
+
+def _gradients_of_inputs(record: VJP, inputs: list[Any]) -> dict[str, Any]:
+    grads = [
+        ball.gradients(x) if given.dtype.kind == "f" else None for x, given in zip(inputs, record.inputs, strict=True)
+    ]
+    if len(grads) == 1:
+        return {} if grads[0] is None else {"grad_input": grads[0]}
+    return definition._numbered("grad_input", tuple(grads))
+
+
+def _agree(record: VJP, name: str, by_tape: Any, by_hand: Any) -> None:
+    if by_tape.shape != by_hand.shape:
+        raise Disagreement(
+            f"{record.spec}: {name}: the tape has shape {by_tape.shape}, the hand-written backward {by_hand.shape}"
+        )
+    largest = max((abs(float(x.mid())) for x in by_tape.flat), default=0.0) or 1.0
+    for index, x in np.ndenumerate(by_tape):
+        y = by_hand[index]
+        if not x.overlaps(y):
+            raise Disagreement(f"{record.spec}: {name}{list(index)}: the tape has {x}, the hand-written backward {y}")
+        if float(y.rad()) > RADIUS * largest:
+            raise Undecided(f"{record.spec}: {name}{list(index)}: the hand-written backward has {y}: too wide")
+
+
+def _optimize(record: Optimize) -> dict[str, Any]:
+    with tape.untaped():
+        tensors = definition.optimize(record, ball.lift)
+    found = {}
+    for name, series in tensors.items():
+        if name.startswith("param."):
+            series = [after - before for before, after in zip(series, series[1:], strict=False)]
+            name = name.replace("param.", "update.")
+        else:
+            series = [s for s in series if s is not None]
+        found[name] = np.stack([ball.values(s) for s in series])
+    return found
+
+
+def _train(record: Train, updates: list[int]) -> dict[str, Any]:
+    kept: dict[str, list[Any]] = {}
+    before: dict[str, Any] = {}
+    descended: Any = None
+    with tape.untaped():
+        for k, loss, params, state in definition.train(record, ball.lift):
+            if k in updates:
+                for name, p in params.items():
+                    kept.setdefault(f"param.{name}", []).append(ball.values(p))
+                    kept.setdefault(f"update.{name}", []).append(ball.values(p - before[name]))
+                for name, s in state.items():
+                    kept.setdefault(f"state.{name}", []).append(ball.values(s))
+                kept.setdefault("loss", []).append(ball.values(descended))
+            if k >= updates[-1]:
+                break
+            descended = loss
+            if k + 1 in updates:
+                before = {name: p.copy() for name, p in params.items()}
+    return {name: np.stack(series) for name, series in kept.items()}

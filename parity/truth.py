@@ -1,0 +1,88 @@
+"""Certified values, as they are kept and judged by: pairs of binary64 numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+Floats = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """An array of certified values: hi is the value rounded to binary64, lo the rest rounded likewise; at least 32 digits together.
+
+    A truth rounded to binary64 alone would use up half a unit of every budget. `undecided` marks elements without a certified value; hi is NaN
+    where the formula has none (0 / 0).
+    """
+
+    hi: Floats
+    lo: Floats
+    undecided: Floats
+
+    @classmethod
+    def of(cls, values: Any) -> Truth:
+        """Exact binary64 values."""
+        hi = np.asarray(values, np.float64)
+        return cls(hi, np.zeros_like(hi), np.zeros(hi.shape, bool))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Truth]) -> Truth:
+        """Several arrays, joined along the first axis."""
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("hi", "lo", "undecided")))
+
+    def __getitem__(self, index: Any) -> Truth:
+        return Truth(self.hi[index], self.lo[index], self.undecided[index])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.hi.shape
+
+    def error(self, values: Any) -> Floats:
+        """|values - truth|, elementwise. hi is subtracted first, which is exact where the two are close (Sterbenz)."""
+        return np.asarray(abs((np.asarray(values, np.float64) - self.hi) - self.lo))
+
+    def nearest(self, dtype: str) -> Floats:
+        """The truth correctly rounded to `dtype`: to nearest, ties to even.
+
+        hi rounded again would err where hi lies half-way between two numbers of the narrower format and lo tips the balance.
+        """
+        if dtype == "float64" or np.dtype(dtype).kind != "f":
+            return self.hi
+        with np.errstate(over="ignore"):
+            near = self.hi.astype(dtype)
+            back = near.astype(np.float64)
+            other = np.nextafter(near, np.where(self.hi > back, np.inf, -np.inf).astype(dtype))
+        # Where hi lies half-way between two numbers of the format, lo decides which of them is nearer.
+        half = (self.hi != back) & (abs(self.hi - back) == abs(other.astype(np.float64) - self.hi))
+        tip = half & (self.lo != 0) & ((self.lo > 0) == (other > near))
+        return np.where(tip, other, near)
+
+    def decimal(self, digits: int = 25, index: Any = ()) -> str:
+        """An element as a decimal string, rounded to so many significant digits."""
+        exact = Fraction(float(self.hi[index])) + Fraction(float(self.lo[index]))
+        return decimal(exact, digits)
+
+
+def decimal(exact: Fraction | float, digits: int) -> str:
+    """An exact number as a decimal string of so many significant digits, ties to even."""
+    exact = Fraction(exact)
+    if exact == 0:
+        return "0." + "0" * (digits - 1)
+    sign, exact = ("-", -exact) if exact < 0 else ("", exact)
+    exponent = len(str(exact.numerator)) - len(str(exact.denominator))
+    if exact < Fraction(10) ** exponent:
+        exponent -= 1
+    scaled = round(exact / Fraction(10) ** (exponent - digits + 1))
+    if scaled == 10**digits:
+        scaled, exponent = scaled // 10, exponent + 1
+    text = str(scaled)
+    if exponent < -5 or exponent >= digits:
+        return f"{sign}{text[0]}.{text[1:]}e{exponent}"
+    if exponent < 0:
+        return f"{sign}0.{'0' * (-exponent - 1)}{text}"
+    return f"{sign}{text[: exponent + 1]}.{text[exponent + 1 :]}" if digits > exponent + 1 else sign + text
