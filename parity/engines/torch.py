@@ -1,0 +1,216 @@
+"""torch: autograd over torch.nn, steps by torch.optim."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from parity.definition import weights
+from parity.engines.base import Answer, Engine
+from parity.errors import Unsupported, UsageError
+from parity.records import VJP, Array, Optimize, Spec, Train
+
+
+class TorchEngine(Engine):
+    """PyTorch on one device, eager.
+
+    Args:
+        device: where to compute: cpu, cuda, mps, ... A device that this machine lacks answers every record with Unsupported.
+
+    Raises:
+        UsageError: torch is not installed.
+    """
+
+    name = "torch"
+
+    def __init__(self, device: str = "cpu") -> None:
+        try:
+            self.torch = importlib.import_module("torch")
+        except ImportError:
+            raise UsageError(
+                "engine torch: expected the package torch, got none; install it with: pip install torch"
+            ) from None
+        self.device = device
+        self._available: str | None = None
+
+    def _require_device(self) -> None:
+        if self._available is None:
+            try:
+                self.torch.zeros(1, device=self.device)
+                self._available = ""
+            except (RuntimeError, AssertionError, NotImplementedError) as error:
+                self._available = str(error).splitlines()[0]
+        if self._available:
+            raise Unsupported(f"torch has no device {self.device} here: {self._available}")
+
+    def _tensor(self, array: Array, requires_grad: bool = False) -> Any:
+        """The array as a tensor of the same strides: a zero stride stays one, as autograd makes them itself."""
+        torch = self.torch
+        if any(s < 0 for s in array.strides):
+            array = array.copy()
+        storage = (
+            np.lib.stride_tricks.as_strided(array, (_reach(array),), (array.itemsize,))
+            if array.size
+            else array.reshape(-1)
+        )
+        flat = torch.from_numpy(storage.copy()).to(self.device)
+        strides = [s // array.itemsize for s in array.strides] if array.size else torch.empty(array.shape).stride()
+        return flat.as_strided(array.shape, strides).requires_grad_(requires_grad)
+
+    def _build(self, spec: Spec, arrays: Mapping[str, Array], dtype: str) -> Any:
+        module = self._construct(spec, arrays, getattr(self.torch, dtype))
+        state = {name: self._tensor(a) for name, a in arrays.items()}
+        own = module.state_dict()
+        # One layer at several places appears under each of its names.
+        shared = {
+            name: next(k for k in arrays if own[k].data_ptr() == own[name].data_ptr())
+            for name in own
+            if name not in arrays
+        }
+        module.load_state_dict({**state, **{name: state[first] for name, first in shared.items()}})
+        return module.to(self.device)
+
+    def _construct(self, spec: Spec, arrays: Mapping[str, Array], dtype: Any) -> Any:
+        nn = self.torch.nn
+        if spec.type == "Sequential":
+            layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
+            return nn.Sequential(*(layers[k] for k in spec.places))
+        if spec.type == "HalfSquaredError":
+            return _half_squared_error(self.torch, **spec.args)
+        if not hasattr(nn, spec.type):
+            raise Unsupported(f"torch.nn has no {spec.type}")
+        make = getattr(nn, spec.type)
+        given = {name: self._tensor(a) for name, a in weights(spec, arrays).items()}
+        module = make(**spec.args, **given)
+        return module.to(dtype)
+
+    def vjp(self, record: VJP) -> Answer:
+        self._require_device()
+        torch = self.torch
+        module = self._build(record.spec, record.arrays, record.dtype).train(record.training)
+        inputs = [self._tensor(x, requires_grad=x.dtype.kind == "f") for x in record.inputs]
+        if record.spec.type == "LSTMCell":
+            output = module(inputs[0], (inputs[1], inputs[2]))
+        elif record.spec.type == "Dropout":
+            output = _masked(torch, inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
+        else:
+            with warnings.catch_warnings():
+                # What torch says of an even kernel and padding="same" concerns its speed.
+                warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
+                output = module(*inputs)
+        outputs = output if isinstance(output, tuple) else (output,)
+        torch.autograd.backward(outputs, [self._tensor(g) for g in record.grad_outputs])
+        several = len(inputs) > 1
+        return {
+            **{f"output.{k}" if len(outputs) > 1 else "output": _array(y) for k, y in enumerate(outputs)},
+            **{
+                f"grad_input.{k}" if several else "grad_input": _array(x.grad)
+                for k, x in enumerate(inputs)
+                if x.grad is not None
+            },
+            **{f"grad.{name}": _array(p.grad) for name, p in module.named_parameters() if p.grad is not None},
+            **{f"buffer.{name}": _array(b) for name, b in module.named_buffers()},
+        }
+
+    def optimize(self, record: Optimize) -> Answer:
+        self._require_device()
+        params = {name: self._tensor(p).clone().requires_grad_() for name, p in record.params.items()}
+        optimizer = self._optimizer(record.spec, params, record.groups)
+        before = {name: _array(p).astype(np.float64) for name, p in params.items()}
+        series: dict[str, list[Array | None]] = {}
+        for k in range(record.steps):
+            for name, p in params.items():
+                p.grad = self._tensor(record.grads[name][k])
+            optimizer.step()
+            for name, p in params.items():
+                after = _array(p).astype(np.float64)
+                series.setdefault(f"update.{name}", []).append(after - before[name])
+                before[name] = after
+                for key, value in optimizer.state[p].items():
+                    if value is not None and value.shape == p.shape:
+                        series.setdefault(f"state.{name}.{key}", [None] * k).append(_array(value))
+        return {
+            name: np.stack([np.full_like(s[-1], np.nan) if v is None else v for v in s]) for name, s in series.items()
+        }
+
+    def _optimizer(self, spec: Spec, params: Mapping[str, Any], groups: Any = None) -> Any:
+        if not hasattr(self.torch.optim, spec.type):
+            raise Unsupported(f"torch.optim has no {spec.type}")
+        given = (
+            list(params.values())
+            if groups is None
+            else [{"params": [params[n] for n in names], **args} for names, args in groups]
+        )
+        return getattr(self.torch.optim, spec.type)(given, **spec.args)
+
+    def train(self, record: Train) -> Answer:
+        self._require_device()
+        torch = self.torch
+        network = self._build(record.network, record.arrays, record.dtype)
+        loss = self._construct(record.loss, {}, getattr(torch, record.dtype))
+        params = dict(network.named_parameters())
+        trainable = record.trainable or tuple(params)
+        optimizer = self._optimizer(record.optimizer, {name: params[name] for name in trainable})
+        for path, array in record.state.items():
+            name, _, key = path.rpartition(".")
+            optimizer.state[params[name]][key] = self._tensor(array)
+        inputs, targets = self._tensor(record.inputs), self._tensor(record.targets)
+        batches = [torch.from_numpy(np.array(b)).to(self.device) for b in record.batches]
+        losses = torch.empty(record.iterations, dtype=inputs.dtype)
+        flat = torch.empty(record.iterations + 1, sum(p.numel() for p in params.values()), dtype=inputs.dtype)
+        parts = list(params.values())
+        states: dict[str, list[Array]] = {}
+        with torch.no_grad():
+            torch.cat([p.reshape(-1) for p in parts], out=flat[0])
+        for k, batch in enumerate(batches):
+            optimizer.zero_grad()
+            value = loss(network(inputs[batch]), targets[batch])
+            value.backward()
+            optimizer.step()
+            losses[k] = value.detach()
+            with torch.no_grad():
+                flat[k + 1] = torch.cat([p.reshape(-1) for p in parts])
+            for name in trainable if record.optimizer.args.get("momentum") else ():
+                for key, value in optimizer.state[params[name]].items():
+                    if value is not None and value.shape == params[name].shape:
+                        states.setdefault(f"state.{name}.{key}", []).append(_array(value))
+        answer, start, weights = (
+            {"loss": losses.numpy(), **{n: np.stack(s) for n, s in states.items()}},
+            0,
+            flat.numpy(),
+        )
+        for name, p in params.items():
+            stop = start + p.numel()
+            answer[f"param.{name}"] = weights[:, start:stop].reshape(-1, *p.shape)
+            start = stop
+        return answer
+
+
+def _reach(array: Array) -> int:
+    """How many elements of storage lie between an array's first element and its last."""
+    return 1 + sum((n - 1) * (s // array.itemsize) for n, s in zip(array.shape, array.strides, strict=True))
+
+
+def _array(tensor: Any) -> Array:
+    array: Array = tensor.detach().cpu().numpy().copy()
+    return array
+
+
+def _masked(torch: Any, x: Any, mask: Any, p: float) -> Any:
+    """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one."""
+    return x * mask.to(x.dtype) * (1 / (1 - p) if p < 1 else 0.0)
+
+
+def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:
+    """The article's loss, which torch.nn does not have, by torch's autograd."""
+
+    class HalfSquaredError(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, input: Any, target: Any) -> Any:
+            loss = 0.5 * (target - input) ** 2
+            return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
+
+    return HalfSquaredError()
