@@ -1,0 +1,1 @@
+"""Results as a terminal table, JSON and JUnit: pure functions of `parity.results`."""

@@ -1,0 +1,69 @@
+"""Results for machines: JSON and JUnit XML."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from parity.results import CaseResult, Results
+
+FORMAT = "refnet-results"
+VERSION = 1
+
+
+def to_json(results: Results) -> str:
+    """All results. Infinite numbers are the strings "inf" and "-inf", which JSON itself lacks."""
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "conforms": results.conforms,
+        "seconds": round(results.seconds, 3),
+        "environment": results.environment,
+        "engines": {
+            name: {**asdict(results.summary(name)), "conforms": results.summary(name).conforms}
+            for name in results.engines
+        },
+        "cases": [{**asdict(case), "verdict": case.verdict} for case in results.cases],
+    }
+    return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def to_junit(results: Results) -> str:
+    """A test suite for each engine, a test case for each case, family and dtype."""
+    from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+    document = JUnitXml("parity")
+    for engine in results.engines:
+        suite = TestSuite(engine)
+        for case in results.of(engine):
+            test = TestCase(
+                f"{case.case} ({case.family}, {case.dtype})",
+                classname=f"parity.{engine}.{case.group}",
+                time=case.seconds,
+            )
+            if case.unsupported:
+                test.result = [Skipped(f"unsupported: {case.unsupported}")]
+            elif not case.conforms:
+                test.result = [Failure(_failure(case))]
+            suite.add_testcase(test)
+        document.add_testsuite(suite)
+    document.update_statistics()
+    text = document.tostring()
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _failure(case: CaseResult) -> str:
+    reasons = [f"{v.name}: {v.reason}" for v in case.verdicts if v.verdict == "FAIL"]
+    return "; ".join([*reasons, *(f"consistent with: {d}" for d in case.diagnosis)])
