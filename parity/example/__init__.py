@@ -1,0 +1,55 @@
+"""The worked example: the widely copied 2-2-2 network, figure by figure.
+
+Published figures, certified ones, refnet's and torch's, and every recipe that yields each. Nothing is imported before
+it is needed: a report needs no python-flint, `certify` and `check` no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def report(console: Console, dtype: str = "float64") -> None:
+    """Print the worked example, with the engines in `dtype`: step by step, then what happened to the article's numbers.
+
+    Raises:
+        UsageError: no such dtype; the kept file is missing, corrupt or edited.
+    """
+    from parity.example.content import gather
+    from parity.example.terminal import render
+
+    with console.status("training refnet and torch"):
+        content = gather(dtype)
+    render(content, console)
+
+
+def as_json(dtype: str = "float64") -> dict[str, Any]:
+    """All of it as plain dicts, lists, strings and numbers, in the layout of `parity.example.document`.
+
+    Raises as `report`.
+    """
+    from parity.example.content import gather
+    from parity.example.document import document
+
+    return document(gather(dtype))
+
+
+def certify(jobs: int = 1, done: Callable[[], object] = lambda: None) -> None:
+    """Compute what is kept, in so many processes, and keep it. `done` is called after each of `certifying.TASKS` parts.
+
+    Needs python-flint.
+    """
+    from parity.example import certifying
+
+    certifying.certify(jobs, done)
+
+
+def check(jobs: int = 1, done: Callable[[], object] = lambda: None) -> list[str]:
+    """Compute it all again, likewise: the names of the kept arrays that are not the same, bit for bit. None: proved."""
+    from parity.example import certifying
+
+    return certifying.check(jobs, done)
