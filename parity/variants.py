@@ -1,4 +1,4 @@
-"""Other formulas for what refnet computes: equal in exact arithmetic, and weaker where numbers are rounded.
+"""Other formulas for what refnet computes: weaker ones that are equal in exact arithmetic, and documented conventions.
 
 A variant is a patch of refnet's own module, written in the same NumPy functions, so it runs in every arithmetic: its
 budget is derived like any other, and an answer outside the budget of the formula but inside that of a variant is said
@@ -301,7 +301,7 @@ def _derivative_of_clamps(module: Any) -> None:
 
 
 DERIVATIVES: Mapping[str, Patch] = {"BCELoss": _derivative_of_clamps}
-"""Where refnet follows a convention that is not the derivative of its formula: the derivative, which the tape has to agree with."""
+"""Where refnet follows a convention that is not its formula's derivative: the derivative, as the tape finds it."""
 
 
 def _as_it_is(module: Any) -> None:
@@ -343,7 +343,7 @@ def _relu_at_zero(slope: float) -> Patch:
 CONVENTIONS = (
     Variant(
         "(x - t) / max(x(1 - x), 1e-12)",
-        "The gradient of binary cross-entropy where its logarithms are clamped: the formula is constant there, this is not.",
+        "The gradient of binary cross-entropy where its logarithms are clamped and its derivative is therefore 0.",
         "torch: documentation of torch.nn.BCELoss; aten/src/ATen/native/Loss.cpp, binary_cross_entropy_backward",
         {"BCELoss": _as_it_is},
     ),
