@@ -28,10 +28,14 @@ def sigmoid(X: Array) -> Array:
     return _answer("sigmoid", X, _sigmoid)
 
 
-# As a decorator errstate costs a third of what it costs as a context, which is felt in small networks.
+# In a small network these lines are felt: errstate is cheaper as a decorator, and a 0-d array than a Python number.
+_ONE = {np.dtype(t): np.ones((), t) for t in (np.float16, np.float32, np.float64, np.longdouble)}
+
+
 @np.errstate(over="ignore")
 def _sigmoid(X: Array) -> Array:
-    return 1 / (1 + np.exp(-X))
+    one = _ONE[X.dtype]
+    return one / (one + np.exp(-X))
 
 
 def log_sigmoid(X: Array) -> Array:
