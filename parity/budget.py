@@ -361,8 +361,8 @@ class Budget(np.lib.mixins.NDArrayOperatorsMixin):
 
     def sqrt(self) -> Budget:
         """|sqrt a' - sqrt a| <= e / (sqrt(x - e) + sqrt(x - 2e)): unbounded where an argument may be negative."""
-        low = self.x - 2 * self.e
         with np.errstate(all="ignore"):
+            low = self.x - 2 * self.e
             error = _times(self.e, 1 / (np.sqrt(self.x - self.e) + np.sqrt(low)))
             return self._rounded(np.sqrt(self.x), np.where((low >= 0) | (self.e == 0), error, np.inf))
 
@@ -497,7 +497,8 @@ def _divide(a: Budget, b: Budget) -> Budget:
     """|a'/b' - a/b| <= (e_a + |a/b| e_b) / |b'|: unbounded where the divisor may be zero."""
     x = a.x / b.x
     low = abs(b.x) - 2 * b.e
-    top = a.e + _times((abs(a.x) + a.e) / (abs(b.x) - b.e) + SMALLEST, b.e)
+    size = abs(a.x) + a.e
+    top = a.e + _times(np.where(size == 0, 0.0, size / (abs(b.x) - b.e) + SMALLEST), b.e)
     error = np.where(low > 0, np.where(top == 0, 0.0, top / low + SMALLEST), np.inf)
     power = _power(b)
     q = np.where(np.isinf(a.q), np.inf, np.where(power, a.q / abs(np.where(power, b.x, 1)), 0.0))

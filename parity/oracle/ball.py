@@ -36,12 +36,12 @@ def precision(bits: int) -> Iterator[None]:
         ctx.prec = before
 
 
-def ball(number: float | int | Fraction | np.integer[Any]) -> Any:
+def ball(number: float | int | Fraction | np.number[Any]) -> Any:
     """An exact number as a ball (a Fraction is enclosed)."""
     if isinstance(number, Fraction):
         return arb(number.numerator) / number.denominator
     # np.pad fills object arrays with NumPy integers.
-    return arb(number if isinstance(number, float) else int(number))
+    return arb(int(number) if isinstance(number, (int, np.integer)) else float(number))
 
 
 def lift(array: Any) -> Objects:

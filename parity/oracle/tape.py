@@ -262,11 +262,12 @@ class Taped(np.lib.mixins.NDArrayOperatorsMixin):
     def sum(self, axis: Any = None, keepdims: bool = False) -> Taped:
         axes = range(self.ndim) if axis is None else [a % self.ndim for a in np.atleast_1d(axis).tolist()]
         kept = tuple(1 if a in axes else n for a, n in enumerate(self.shape))
+        from_last = tuple(a - self.ndim for a in axes)
 
         def pull(g: Value) -> Sequence[Value]:
             return [np.broadcast_to(g.reshape(kept), self.shape)]
 
-        return Taped(self.value.sum(axis=tuple(axes), keepdims=keepdims), (self,), pull)
+        return Taped(self.value.sum(axis=from_last, keepdims=keepdims), (self,), pull)
 
     def __special__(self, name: str, *args: Any) -> Any:
         value = self.value.__special__(name, *args)
@@ -299,8 +300,9 @@ def _elementwise(operation: str, y: Value, operands: Sequence[Any]) -> Taped:
 def _fitted(g: Value, shape: tuple[int, ...]) -> Value:
     """A gradient summed over the axes along which an operand of this shape was spread."""
     missing = g.ndim - len(shape)
-    spread = [a for a, n in enumerate(g.shape) if a < missing or (shape[a - missing] == 1 and n != 1)]
-    return g.sum(axis=tuple(spread), keepdims=True).reshape(shape) if spread else g
+    padded = (1,) * missing + shape
+    spread = tuple(a - g.ndim for a, n in enumerate(g.shape) if a < missing or (padded[a] == 1 and n != 1))
+    return g.sum(axis=spread, keepdims=True).reshape(shape) if spread else g
 
 
 def _gathered(f: Callable[..., Any], *operands: Any) -> Taped:
@@ -332,7 +334,7 @@ def _scattered(g: Value, source: np.ndarray[Any, Any], like: Taped) -> Value:
     # One row for each element: its places, filled up with that of a zero behind the last element.
     table = np.full((like.size, int(counts.max(initial=0))), g.size)
     table[owners, np.arange(owners.size) - np.repeat(np.cumsum(counts) - counts, counts)] = places
-    return np.concatenate([g.reshape(-1), np.zeros(1)])[table].sum(axis=-1).reshape(like.shape)
+    return np.concatenate([g.reshape(-1), np.zeros(1)], axis=-1)[table].sum(axis=-1).reshape(like.shape)
 
 
 def _matmul(a: Any, b: Any) -> Taped:
@@ -416,4 +418,4 @@ def together(contributions: list[Value]) -> Value:
     """The sum of arrays in no particular order."""
     if len(contributions) < 3:
         return contributions[0] if len(contributions) == 1 else contributions[0] + contributions[1]
-    return np.concatenate([np.expand_dims(c, 0) for c in contributions]).sum(axis=0)
+    return np.concatenate([np.expand_dims(c, -1) for c in contributions], axis=-1).sum(axis=-1)

@@ -1,0 +1,155 @@
+"""One definition, several arithmetics: every layer on floats, balls, budgets, and runs of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from flint import arb
+
+from parity.budget import Budget, Profile
+from parity.definition import named
+from parity.oracle import ball, tape
+from refnet import nn
+from refnet.nn import Module
+from refnet.runs import Runs
+
+R = 3
+F64 = Profile.of("float64")
+Tensors = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How to make a layer from `arrays` of these shapes; the shapes of its float inputs, and its other inputs."""
+
+    make: Callable[..., Module]
+    inputs: tuple[Any, ...]
+    arrays: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    positive: bool = False
+
+
+def of_integers(*shape: int) -> Any:
+    return np.random.default_rng(9).integers(0, 4, (R, *shape))
+
+
+def of_booleans(*shape: int) -> Any:
+    return np.random.default_rng(8).integers(0, 2, (R, *shape)).astype(bool)
+
+
+LAYERS: dict[str, Layer] = {
+    "Linear": Layer(lambda: nn.Linear(4, 3), ((5, 4),)),
+    "Linear, no bias, more axes": Layer(lambda: nn.Linear(4, 3, bias=False), ((2, 5, 4),)),
+    "Identity": Layer(nn.Identity, ((5, 4),)),
+    "Flatten": Layer(nn.Flatten, ((2, 3, 4),)),
+    "Sigmoid": Layer(nn.Sigmoid, ((5, 4),)),
+    "Tanh": Layer(nn.Tanh, ((5, 4),)),
+    "ReLU": Layer(nn.ReLU, ((5, 4),)),
+    "Softmax": Layer(lambda: nn.Softmax(dim=-1), ((5, 4),)),
+    "Softmax along the first axis": Layer(lambda: nn.Softmax(dim=0), ((5, 4),)),
+    "LogSoftmax": Layer(lambda: nn.LogSoftmax(dim=1), ((2, 4, 3),)),
+    "BatchNorm1d": Layer(lambda: nn.BatchNorm1d(4), ((5, 4),)),
+    "BatchNorm1d, averaging": Layer(lambda: nn.BatchNorm1d(4, momentum=None), ((5, 4, 2),)),
+    "BatchNorm1d, evaluating": Layer(lambda: nn.BatchNorm1d(4).eval(), ((5, 4),)),
+    "Dropout": Layer(lambda: nn.Dropout(0.3), ((5, 4), of_booleans(5, 4))),
+    "Conv2d": Layer(lambda: nn.Conv2d(2, 3, 3, stride=2, padding=1), ((2, 2, 5, 4),)),
+    "Conv2d, grouped": Layer(
+        lambda: nn.Conv2d(2, 4, 2, groups=2, padding=(0, 1), padding_mode="reflect", bias=False), ((1, 2, 3, 3),)
+    ),
+    "LSTMCell": Layer(lambda: nn.LSTMCell(3, 2), ((4, 3), (4, 2), (4, 2))),
+    "Sequential": Layer(lambda: shared(), ((5, 4),)),
+    "MSELoss": Layer(nn.MSELoss, ((5, 4), (5, 4))),
+    "HalfSquaredError": Layer(nn.HalfSquaredError, ((5, 4), (5, 4))),
+    "L1Loss": Layer(lambda: nn.L1Loss(reduction="sum"), ((5, 4), (5, 4))),
+    "BCELoss": Layer(lambda weight: nn.BCELoss(weight), ((5, 4), (5, 4)), {"weight": (4,)}, positive=True),
+    "BCEWithLogitsLoss": Layer(
+        lambda weight, pos_weight: nn.BCEWithLogitsLoss(weight, pos_weight=pos_weight),
+        ((5, 4), (5, 4)),
+        {"weight": (5, 4), "pos_weight": (4,)},
+    ),
+    "CrossEntropyLoss": Layer(nn.CrossEntropyLoss, ((5, 4), of_integers(5))),
+    "CrossEntropyLoss, smoothed": Layer(
+        lambda weight: nn.CrossEntropyLoss(weight, label_smoothing=0.1, ignore_index=2),
+        ((5, 4, 2), of_integers(5, 2)),
+        {"weight": (4,)},
+    ),
+    "CrossEntropyLoss of probabilities": Layer(lambda: nn.CrossEntropyLoss(reduction="none"), ((5, 4), (5, 4))),
+}
+
+
+def shared() -> Module:
+    linear = nn.Linear(4, 4)
+    return nn.Sequential(linear, nn.Tanh(), linear)
+
+
+def draw(name: str, shape: tuple[int, ...], positive: bool) -> Any:
+    values = np.random.default_rng(list(name.encode())).uniform(0.05, 0.95, (R, *shape))
+    return values if positive or name.endswith(("var", "weight")) else values * 4 - 2
+
+
+def answer(layer: Layer, lift: Callable[[Any], Any]) -> Tensors:
+    """Forward and backward in the arithmetic that `lift` takes arrays with a run axis to."""
+
+    def lifted(name: str, shape: tuple[int, ...]) -> Any:
+        return lift(draw(name, shape, layer.positive))
+
+    own = {name: lifted(name, shape) for name, shape in layer.arrays.items()}
+    module = layer.make(**own)
+    whole = {name: a for name, a in module.buffers.items() if a.dtype.kind == "i"}
+    made = {
+        name: lifted(name, a.shape) for name, a in (module.params | module.buffers).items() if name not in own | whole
+    }
+    module.bind(made | own | whole)
+    inputs = [lifted(f"input.{k}", s) if isinstance(s, tuple) else lift(s) for k, s in enumerate(layer.inputs)]
+    with tape.untaped():
+        output, saved = module.forward(*inputs)
+        outputs = output if isinstance(output, tuple) else (output,)
+        grads = tuple(lifted(f"grad.{k}", np.shape(y)) for k, y in enumerate(outputs))
+        grad_input, grad_params = module.backward(grads if len(grads) > 1 else grads[0], saved)
+    return named(output, grad_input, grad_params, module.buffers)
+
+
+def budgets(a: Any) -> Any:
+    return Budget.exact(a, F64) if a.dtype.kind == "f" else a
+
+
+def alone(layer: Layer, lift: Callable[[Any], Any]) -> list[Tensors]:
+    return [answer(layer, lambda a, k=k: lift(a[k])) for k in range(R)]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_runs_in_every_arithmetic(name: str) -> None:
+    layer = LAYERS[name]
+    floats, budgeted = alone(layer, lambda a: a), alone(layer, budgets)
+    runs, runs_of_budgets = answer(layer, Runs), answer(layer, lambda a: Runs(budgets(a)))
+    with ball.precision(200):
+        balls, runs_of_balls = alone(layer, ball.lift), answer(layer, lambda a: Runs(ball.lift(a)))
+        for k in range(R):
+            assert floats[k].keys() == budgeted[k].keys() == balls[k].keys() == runs.keys() == runs_of_budgets.keys()
+            for tensor, x in floats[k].items():
+                if np.asarray(x).dtype.kind == "i":
+                    assert int(x) == int(runs[tensor]) == int(balls[k][tensor])
+                    continue
+                # A run has the bits that it has alone.
+                assert runs[tensor].dtype == x.dtype
+                assert np.array_equal(runs[tensor].a[k], x)
+                b, both = budgeted[k][tensor], runs_of_budgets[tensor].a
+                assert np.array_equal(both.x[k], b.x)
+                assert np.allclose(both.e[k], b.e, rtol=1e-12, atol=0)
+                true = ball.values(balls[k][tensor])
+                assert all(
+                    t.overlaps(s) for t, s in zip(true.flat, ball.values(runs_of_balls[tensor].a[k]).flat, strict=True)
+                )
+                assert true.shape == np.shape(x) == b.shape
+                for t, y, c, e in zip(true.flat, np.ravel(x), b.x.flat, b.e.flat, strict=True):
+                    assert abs(arb(float(c)) - t) <= float(e)
+                    assert abs(arb(float(y)) - t) <= float(e)
+                    assert e < 1e-12
+
+
+def test_every_layer_is_tried() -> None:
+    modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)} - {"Module"}
+    assert {name.split(",")[0].split(" ")[0] for name in LAYERS} == modules
