@@ -1,4 +1,4 @@
-"""A plain training step of a sigmoid network: `refnet.fit` beside the same network in torch eager, float64, one thread."""
+"""A plain training step of a sigmoid network: `refnet.fit` beside torch eager, float64, one thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ STEPS = 300
 
 def report(rounds: int) -> Iterator[str]:
     """A line for each network: microseconds a step, medians over the rounds, and the median of the rounds' ratios."""
-    yield f"{'network, batch':<20}{'refnet':>10}{'torch':>10}{'ratio':>8}   (microseconds a step; ratio: median, least, most)"
+    yield "microseconds a step; how many times as fast as torch: median (least to most)"
+    yield f"{'network, batch':<20}{'refnet':>10}{'torch':>10}{'ratio':>8}"
     for inputs, hidden, outputs, batch in NETWORKS:
         own, peer = _refnet(inputs, hidden, outputs, batch), _torch(inputs, hidden, outputs, batch)
         steps = STEPS if inputs < 100 else STEPS // 10
@@ -49,9 +50,8 @@ def _data(inputs: int, outputs: int, batch: int) -> tuple[Any, Any]:
 
 def _refnet(inputs: int, hidden: int, outputs: int, batch: int) -> Callable[[int], object]:
     nn, draws = refnet.nn, refnet.Generator(0)
-    net = nn.Sequential(
-        nn.Linear(inputs, hidden, generator=draws), nn.Sigmoid(), nn.Linear(hidden, outputs, generator=draws), nn.Sigmoid()
-    )
+    first, second = nn.Linear(inputs, hidden, generator=draws), nn.Linear(hidden, outputs, generator=draws)
+    net = nn.Sequential(first, nn.Sigmoid(), second, nn.Sigmoid())
     opt = refnet.optim.SGD(net.params, lr=0.01)
     X, T = _data(inputs, outputs, batch)
     return lambda steps: refnet.fit(net, nn.MSELoss(), opt, X, T, batch_size=None, iterations=steps)

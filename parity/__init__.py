@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parity.expression import Enclosed, enclose
     from parity.engines.base import Engine
     from parity.errors import Undecided, Unsupported, UsageError
+    from parity.expression import Enclosed, enclose
     from parity.records import VJP, Optimize, Spec, Train
 
 _HOMES = {

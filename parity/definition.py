@@ -21,8 +21,8 @@ NO_PATCHES: Mapping[str, Patch] = {}
 
 
 class Moment(NamedTuple):
-    """A training between two updates: how many are done, the loss of the batch that is about to be descended (None after the last), and
-    the live parameters and optimizer state (copy what must not move on)."""
+    """A training between two updates: how many are done, the loss of the batch that is about to be descended (None
+    after the last), and the live parameters and optimizer state (copy what must not move on)."""
 
     done: int
     loss: Array | None
@@ -31,7 +31,9 @@ class Moment(NamedTuple):
 
 
 def build(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch] = NO_PATCHES) -> refnet.nn.Module:
-    """The refnet module of `spec`, standing on `arrays` (parameters and buffers of any arithmetic), changed by the patches for its types."""
+    """The refnet module of `spec`, standing on `arrays` (parameters and buffers of any arithmetic), changed by the
+    patches for its types.
+    """
     module = _construct(spec, arrays, patches)
     module.bind(arrays)
     return module
@@ -53,9 +55,15 @@ def _takes_generator(name: str) -> bool:
     return "generator" in inspect.signature(getattr(refnet.nn, name)).parameters
 
 
+_SPARE = refnet.Generator(0)
+
+
 def _generator(name: str) -> dict[str, refnet.Generator]:
     """A source of initial values, which are replaced at once: not the default generator, which is the user's."""
-    return {"generator": refnet.Generator(0)} if _takes_generator(name) else {}
+    if not _takes_generator(name):
+        return {}
+    # Dropout draws later on, and the same from every build; seeding a generator costs more than a small layer's pass.
+    return {"generator": refnet.Generator(0) if name == "Dropout" else _SPARE}
 
 
 def weights(spec: Spec, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -113,7 +121,9 @@ def optimizer(
 def optimize(
     record: Optimize, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES
 ) -> dict[str, list[Array]]:
-    """`param.NAME` before and after each step, and `state.NAME.KEY` after each step (None before it exists), in the arithmetic of `lift`."""
+    """`param.NAME` before and after each step, and `state.NAME.KEY` after each step (None before it exists), in the
+    arithmetic of `lift`.
+    """
     params = {name: lift(p) for name, p in record.params.items()}
     made = optimizer(record.spec, params, record.groups, patches)
     tensors: dict[str, list[Array]] = {f"param.{name}": [p.copy()] for name, p in params.items()}

@@ -16,8 +16,8 @@ Arrays = Mapping[str, Array]
 class Spec:
     """A module, loss or optimizer to build: torch's class name and keyword arguments.
 
-    A `Sequential` has `layers`, the different ones, and `order`, the places at which they stand (each once, in turn, where it is None): a layer
-    that stands at two places is one layer, with shared parameters.
+    A `Sequential` has `layers`, the different ones, and `order`, the places at which they stand (each once, in turn,
+    where it is None): a layer that stands at two places is one layer, with shared parameters.
     """
 
     type: str
@@ -42,12 +42,14 @@ class Spec:
 class VJP:
     """Forward at `inputs`, then backward from `grad_outputs`.
 
-    The answer is a dict: `output` (`output.0`, `output.1`, ... where there are several), `grad_input` (likewise, for inputs that have a derivative),
-    `grad.NAME` for each parameter, `buffer.NAME` for each buffer after the forward pass.
+    The answer is a dict: `output` (`output.0`, `output.1`, ... where there are several), `grad_input` (likewise, for
+    inputs that have a derivative), `grad.NAME` for each parameter, `buffer.NAME` for each buffer after the forward
+    pass.
 
     Attributes:
         spec: the module. arrays: its parameters and buffers under torch's state_dict names, as they are before.
-        inputs: as `forward` takes them. grad_outputs: upstream gradients, one for each output; their memory layout is part of the case.
+        inputs: as `forward` takes them. grad_outputs: upstream gradients, one for each output; their memory layout is
+        part of the case.
         training: whether the module is in training mode.
     """
 
@@ -66,8 +68,8 @@ class VJP:
 class Optimize:
     """Steps of an optimizer from `params` on a given stream of gradients.
 
-    The answer is a dict of arrays with a leading step axis: `update.NAME` (the parameter after each step minus before it, subtracted in float64) and
-    `state.NAME.KEY` for each array of the optimizer's state (NaN before it exists).
+    The answer is a dict of arrays with a leading step axis: `update.NAME` (the parameter after each step minus before
+    it, subtracted in float64) and `state.NAME.KEY` for each array of the optimizer's state (NaN before it exists).
 
     Attributes:
         spec: the optimizer. params: initial values. grads: (steps, *shape) for each name.
@@ -92,8 +94,9 @@ class Optimize:
 class Train:
     """Training from `arrays` by `iterations` updates.
 
-    The answer is a dict: `loss` (iterations,), the loss of each update's batch before the update; `param.NAME` (iterations + 1, *shape), the
-    parameter before the first and after each update; `state.NAME.KEY` (iterations, *shape), the optimizer's state after each update, where it has any.
+    The answer is a dict: `loss` (iterations,), the loss of each update's batch before the update; `param.NAME`
+    (iterations + 1, *shape), the parameter before the first and after each update; `state.NAME.KEY` (iterations,
+    *shape), the optimizer's state after each update, where it has any.
 
     Attributes:
         network, loss, optimizer: what to build. arrays: initial parameters and buffers.

@@ -14,10 +14,11 @@ Floats = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Truth:
-    """An array of certified values: hi is the value rounded to binary64, lo the rest rounded likewise; at least 32 digits together.
+    """An array of certified values: hi is the value rounded to binary64, lo the rest rounded likewise; at least 32
+    digits together.
 
-    A truth rounded to binary64 alone would use up half a unit of every budget. `undecided` marks elements without a certified value; hi is NaN
-    where the formula has none (0 / 0).
+    A truth rounded to binary64 alone would use up half a unit of every budget. `undecided` marks elements without a
+    certified value; hi is NaN where the formula has none (0 / 0).
     """
 
     hi: Floats
@@ -40,7 +41,7 @@ class Truth:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.hi.shape
+        return tuple(self.hi.shape)
 
     def error(self, values: Any) -> Floats:
         """|values - truth|, elementwise. hi is subtracted first, which is exact where the two are close (Sterbenz)."""
@@ -49,7 +50,8 @@ class Truth:
     def nearest(self, dtype: str) -> Floats:
         """The truth correctly rounded to `dtype`: to nearest, ties to even.
 
-        hi rounded again would err where hi lies half-way between two numbers of the narrower format and lo tips the balance.
+        hi rounded again would err where hi lies half-way between two numbers of the narrower format and lo tips the
+        balance.
         """
         if dtype == "float64" or np.dtype(dtype).kind != "f":
             return self.hi

@@ -1,7 +1,7 @@
 """The checks a layer makes at its door, and the words it refuses with.
 
-An error names the operation, what it expected and what it got. Arrays of the other arithmetics (balls, budgets, runs) pass: they have
-no NumPy float dtype of their own, or carry one that is compared like any other.
+An error names the operation, what it expected and what it got. Arrays of the other arithmetics (balls, budgets, runs)
+pass: they have no NumPy float dtype of their own, or carry one that is compared like any other.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def same_shape(operation: str, **arrays: Any) -> None:
     for name, array in rest:
         if array.shape != reference.shape:
             raise ValueError(
-                f"{operation}: expected {first} and {name} of one shape, got {tuple(reference.shape)} and {tuple(array.shape)}"
+                f"{operation}: expected {first} and {name} of one shape, "
+                f"got {tuple(reference.shape)} and {tuple(array.shape)}"
             )
 
 
@@ -52,7 +53,9 @@ def one_of(operation: str, name: str, value: object, choices: tuple[str, ...]) -
 
 
 def axis(operation: str, array: Any, dim: int) -> int:
-    """`dim` as a negative axis, the form that means the same with a hidden run axis in front; ValueError where there is no such axis."""
+    """`dim` as a negative axis, the form that means the same with a hidden run axis in front; ValueError where there
+    is no such axis.
+    """
     if not -array.ndim <= dim < array.ndim:
         raise ValueError(f"{operation}: expected an input with an axis {dim}, got shape {tuple(array.shape)}")
     return dim if dim < 0 else dim - int(array.ndim)

@@ -1,8 +1,8 @@
 """The NumPy functions that layers, losses and optimizers may be written with.
 
-Each has a rule in every arithmetic: floats, balls, budgets and runs. A test reads the code and holds it to this list. Left out because they
-broke or misled in one of the arithmetics: `var`, `logaddexp`, `maximum` (its gradient at a tie), `abs` (likewise), `isnan`, `isfinite`,
-`max` (see `special.shift`), integer-array indexing.
+Each has a rule in every arithmetic: floats, balls, budgets and runs. A test reads the code and holds it to this list.
+Left out because they broke or misled in one of the arithmetics: `var`, `logaddexp`, `maximum` (its gradient at a tie),
+`abs` (likewise), `isnan`, `isfinite`, `max` (see `special.shift`), integer-array indexing.
 """
 
 UFUNCS = (
@@ -38,7 +38,21 @@ FUNCTIONS = (
 )
 
 # On plain integer and boolean arrays (class indices, masks) and for constants only; these never see another arithmetic.
-PLAIN = ("arange", "asarray", "zeros", "ones", "empty", "ndim", "shape", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or", "invert")
+PLAIN = (
+    "arange",
+    "asarray",
+    "zeros",
+    "ones",
+    "empty",
+    "ndim",
+    "shape",
+    "logical_and",
+    "logical_or",
+    "logical_not",
+    "bitwise_and",
+    "bitwise_or",
+    "invert",
+)
 
 # Attributes and methods of arrays: `.mT` and not `.T`, negative axes only.
 METHODS = ("shape", "ndim", "size", "dtype", "mT", "sum", "reshape", "copy")

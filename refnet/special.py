@@ -1,8 +1,9 @@
 """Primitives that every arithmetic answers in its own way.
 
-Layers are plain NumPy expressions; what an expression cannot say for all arithmetics at once is said here. Floating-point arrays use the
-overflow-safe formula below. Arrays of another arithmetic answer through `__special__(name, *args)`, and object arrays through their
-elements' method of the same name, so this module knows none of them.
+Layers are plain NumPy expressions; what an expression cannot say for all arithmetics at once is said here.
+Floating-point arrays use the overflow-safe formula below. Arrays of another arithmetic answer through
+`__special__(name, *args)`, and object arrays through their elements' method of the same name, so this module knows
+none of them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def _answer(name: str, X: Array, formula: Callable[[Array], Array]) -> Array:
 
 
 def sigmoid(X: Array) -> Array:
-    """1 / (1 + exp(-x)), elementwise. Accurate at both ends: where exp overflows, the quotient has already underflowed to 0."""
+    """1 / (1 + exp(-x)), elementwise. Accurate at both ends: where exp overflows, the quotient has already underflowed
+    to 0.
+    """
     return _answer("sigmoid", X, _sigmoid)
 
 
@@ -50,13 +53,13 @@ def _log_sigmoid(X: Array) -> Array:
 def shift(X: Array, axis: int) -> Array:
     """The largest element along `axis` (kept, of size 1) as a value and not as a function of X.
 
-    log-sum-exp and softmax are the same for every shift, so the one chosen to prevent overflow has no derivative and needs no certainty.
-    Along an axis without elements the shift is 0.
+    log-sum-exp and softmax are the same for every shift, so the one chosen to prevent overflow has no derivative and
+    needs no certainty. Along an axis without elements the shift is 0.
     """
     if not isinstance(X, np.ndarray):
         return X.__special__("shift", axis)
     if X.dtype == object:
-        X = np.frompyfunc(float, 1, 1)(X).astype(np.float64)
+        X = np.asarray(np.frompyfunc(float, 1, 1)(X), np.float64)
     if X.shape[axis] == 0:
         shape = list(X.shape)
         shape[axis] = 1
@@ -67,8 +70,8 @@ def shift(X: Array, axis: int) -> Array:
 def lift(value: Any, like: Array) -> Array:
     """`value` (a Python float, or an array of exact numbers) as a constant of the arithmetic and dtype of `like`.
 
-    A float argument of a layer means its exact binary64 value. Lifted first, `1 - momentum` is computed in the arithmetic; written with
-    Python floats it would be rounded to binary64 before any arithmetic saw it.
+    A float argument of a layer means its exact binary64 value. Lifted first, `1 - momentum` is computed in the
+    arithmetic; written with Python floats it would be rounded to binary64 before any arithmetic saw it.
     """
     if not isinstance(like, (np.ndarray, np.generic)):
         return like.__special__("lift", value)

@@ -111,7 +111,8 @@ def _safetensors() -> ModuleType:
         import safetensors.numpy
     except ImportError as error:
         raise ImportError(".safetensors files need the safetensors package: pip install refnet[safetensors]") from error
-    return safetensors.numpy
+    module: ModuleType = safetensors.numpy
+    return module
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -1,14 +1,15 @@
 """Certified answers to records.
 
-A VJP is answered by refnet's forward on balls and the tape over scalars; refnet's hand-written backward runs on the same balls and has to overlap
-the tape in every element. An optimizer's or a training's answer is refnet's own lines on balls, forward and backward: the training step
-that the tape has vouched for, repeated.
+A VJP is answered by refnet's forward on balls and the tape over scalars; refnet's hand-written backward runs on the
+same balls and has to overlap the tape in every element. An optimizer's or a training's answer is refnet's own lines on
+balls, forward and backward: the training step that the tape has vouched for, repeated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,11 @@ class _Pending:
 
 
 def certified(record: Record, updates: Iterable[int] = ()) -> dict[str, Truth]:
-    """The true answer to `record`: precision rises until each element is settled; what is open at the end is `undecided`.
+    """The true answer to `record`: precision rises until each element is settled; what is open at the end is
+    `undecided`.
 
-    For a `Train` record, with a leading axis over `updates` (numbers from 1, the first update being 1): `param.NAME` and `state.NAME.KEY` after,
-    `update.NAME` by, and `loss` of the batch of each of these updates.
+    For a `Train` record, with a leading axis over `updates` (numbers from 1, the first update being 1): `param.NAME`
+    and `state.NAME.KEY` after, `update.NAME` by, and `loss` of the batch of each of these updates.
 
     Raises:
         Undecided: a comparison stays undecided at the highest precision.
@@ -60,7 +62,8 @@ def certified(record: Record, updates: Iterable[int] = ()) -> dict[str, Truth]:
 
 
 def settle(answer: Callable[[], Mapping[str, Any]]) -> dict[str, Truth]:
-    """The balls of `answer`, asked again with more bits until each element is settled; what is open at the end is `undecided`.
+    """The balls of `answer`, asked again with more bits until each element is settled; what is open at the end is
+    `undecided`.
 
     Raises:
         Undecided: a comparison stays undecided at the highest precision.
@@ -107,7 +110,7 @@ def _vjp(record: VJP) -> dict[str, Any]:
     arrays = {name: ball.lift(a.copy()) for name, a in record.arrays.items()}
     inputs = [ball.lift(x) for x in record.inputs]
     module = definition.build(record.spec, arrays, variants.DERIVATIVES).train(record.training)
-    leaves = {"params": dict(module.params), "inputs": inputs}
+    params = dict(module.params)
     output, saved = module.forward(*inputs)
     outputs = output if isinstance(output, tuple) else (output,)
 
@@ -118,8 +121,8 @@ def _vjp(record: VJP) -> dict[str, Any]:
         raise ValueError(f"certified: expected a case of at most {NODES} tape nodes, got {nodes}")
     found = {
         **{name: ball.values(y) for name, y in definition._numbered("output", output).items()},
-        **_gradients_of_inputs(record, leaves["inputs"]),
-        **{f"grad.{name}": ball.gradients(p) for name, p in leaves["params"].items()},
+        **_gradients_of_inputs(record, inputs),
+        **{f"grad.{name}": ball.gradients(p) for name, p in params.items()},
         **{f"buffer.{name}": ball.values(b) for name, b in module.buffers.items()},
     }
     with tape.untaped():
@@ -160,7 +163,7 @@ def _optimize(record: Optimize) -> dict[str, Any]:
     found = {}
     for name, series in tensors.items():
         if name.startswith("param."):
-            series = [after - before for before, after in zip(series, series[1:], strict=False)]
+            series = [after - before for before, after in pairwise(series)]
             name = name.replace("param.", "update.")
         else:
             series = [s for s in series if s is not None]

@@ -13,8 +13,8 @@ from refnet.nn.module import Array, Module, Params
 class Sigmoid(Module):
     """y = s(x) = 1 / (1 + exp(-x)), elementwise.
 
-    The derivative s(x)(1 - s(x)) is written s(x) s(-x): equal in exact arithmetic, and it keeps its relative accuracy where s(x) rounds to 1
-    and the textbook's 1 - y is 0.
+    The derivative s(x)(1 - s(x)) is written s(x) s(-x): equal in exact arithmetic, and it keeps its relative accuracy
+    where s(x) rounds to 1 and the textbook's 1 - y is 0.
     """
 
     def forward(self, X: Array) -> tuple[Array, Any]:
@@ -31,7 +31,8 @@ class Sigmoid(Module):
 class Tanh(Module):
     """y = tanh(x), elementwise.
 
-    The derivative 1 - tanh(x)^2 is written 4 s(2x) s(-2x), s the sigmoid: equal in exact arithmetic, and accurate where tanh(x) rounds to 1.
+    The derivative 1 - tanh(x)^2 is written 4 s(2x) s(-2x), s the sigmoid: equal in exact arithmetic, and accurate
+    where tanh(x) rounds to 1.
     """
 
     def forward(self, X: Array) -> tuple[Array, Any]:

@@ -9,10 +9,11 @@ from refnet.nn.module import Array, Module, Params
 
 
 class Sequential(Module):
-    """Applies modules one after the other; a module may be a Sequential itself, and one module may stand at several places.
+    """Applies modules one after the other; a module may be a Sequential itself, and one module may stand at several
+    places.
 
-    Names are torch's: `0.weight`, `2.bias`. A module at several places has one set of parameters, known to `params` by its first place,
-    and its gradients add up there; `state_dict` shows it at every place.
+    Names are torch's: `0.weight`, `2.bias`. A module at several places has one set of parameters, known to `params` by
+    its first place, and its gradients add up there; `state_dict` shows it at every place.
 
     Raises:
         TypeError: a layer is not a Module.
@@ -27,7 +28,9 @@ class Sequential(Module):
         self._collect()
 
     def _collect(self) -> None:
-        """Gather the layers' arrays under their full names, and for each name the first one that means the same array."""
+        """Gather the layers' arrays under their full names, and for each name the first one that means the same
+        array.
+        """
         self.params, self.buffers = {}, {}
         self._first: dict[str, str] = {}
         self._places: list[dict[str, str]] = []
@@ -51,7 +54,11 @@ class Sequential(Module):
                     yield module
 
     def state_dict(self) -> Params:
-        return {f"{place}.{name}": array for place, layer in enumerate(self.layers) for name, array in layer.state_dict().items()}
+        return {
+            f"{place}.{name}": array
+            for place, layer in enumerate(self.layers)
+            for name, array in layer.state_dict().items()
+        }
 
     def bind(self, arrays: Mapping[str, Array]) -> None:
         for place, layer in enumerate(self.layers):

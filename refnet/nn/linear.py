@@ -16,7 +16,8 @@ from refnet.nn.module import Array, Module, Params
 class Linear(Module):
     """y = x W^T + b.
 
-    Axes: n sample (all leading axes together), i input unit, o output unit. X (..., i), Y (..., o), `weight` W (o, i), `bias` b (o).
+    Axes: n sample (all leading axes together), i input unit, o output unit. X (..., i), Y (..., o), `weight` W (o, i),
+    `bias` b (o).
 
     Args:
         in_features, out_features: sizes of the last axis of input and output.
@@ -30,7 +31,13 @@ class Linear(Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None, *, generator: Generator | None = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        dtype: Any = None,
+        *,
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
@@ -84,7 +91,9 @@ class Flatten(Module):
         shape = tuple(X.shape)
         start, end = (axis + len(shape) if axis < 0 else axis for axis in (self.start_dim, self.end_dim))
         if not 0 <= start <= end < len(shape):
-            raise ValueError(f"Flatten: expected axes {self.start_dim} to {self.end_dim} in the input, got shape {shape}")
+            raise ValueError(
+                f"Flatten: expected axes {self.start_dim} to {self.end_dim} in the input, got shape {shape}"
+            )
         return X.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]), shape
 
     def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:

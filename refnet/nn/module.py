@@ -15,8 +15,8 @@ Params = dict[str, Array]
 class Module(ABC):
     """A function of arrays with parameters, buffers and a hand-written derivative.
 
-    A module holds parameters and buffers and nothing else: what `backward` needs travels in `saved`, so one module can stand at two places
-    of a network, and two forward passes can be under way at once.
+    A module holds parameters and buffers and nothing else: what `backward` needs travels in `saved`, so one module can
+    stand at two places of a network, and two forward passes can be under way at once.
 
     Attributes:
         params: parameters under torch's state_dict names. Their arrays are updated in place, never rebound.
@@ -40,8 +40,8 @@ class Module(ABC):
     def backward(self, grad_output: Array, saved: Any) -> tuple[Array, Params]:
         """Return `(grad_input, grad_params)` for the upstream gradient of the output.
 
-        `grad_input` is a tuple where the module has several inputs, with None for an input that has no derivative (integers);
-        `grad_params` has the keys of `params`.
+        `grad_input` is a tuple where the module has several inputs, with None for an input that has no derivative
+        (integers); `grad_params` has the keys of `params`.
         """
 
     def modules(self) -> Iterator[Module]:
@@ -63,8 +63,8 @@ class Module(ABC):
         return {**self.params, **self.buffers}
 
     def bind(self, arrays: Mapping[str, Array]) -> None:
-        """Stand on these very arrays, of any arithmetic, in place of the present ones; `arrays` has a value for every name of
-        `params` and `buffers` (further names are left alone)."""
+        """Stand on these very arrays, of any arithmetic, in place of the present ones; `arrays` has a value for every
+        name of `params` and `buffers` (further names are left alone)."""
         self.params = {name: arrays[name] for name in self.params}
         self.buffers = {name: arrays[name] for name in self.buffers}
 

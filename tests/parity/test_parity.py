@@ -1,4 +1,5 @@
-"""The catalogue under pytest: refnet and torch have identical gradients and weight updates wherever exactness is due, and conform on the rest.
+"""The catalogue under pytest: refnet and torch have identical gradients and weight updates wherever exactness is due,
+and conform on the rest.
 
 The same cases, truths and judgement as the command line's, so a report and a test cannot disagree.
 """
