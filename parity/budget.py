@@ -149,7 +149,7 @@ class Profile:
         return np.dtype("float32" if lacking else self.storage.name)
 
 
-class NoRule(TypeError, AttributeError):  # noqa: N818  it is no error of the program but an answer
+class NoRule(TypeError, AttributeError):
     """A function or attribute of arrays that budgets have no rule for.
 
     Attributes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 
     from parity.cases.case import Case
     from parity.results import Results
+    from parity.scoring import Scores
+    from parity.vectors.certifying import Report
 
 ENGINES = ("refnet", "torch")
 DTYPES = ("float64", "float32")
+
+FAILURES = 40
+"""So many failures are told in words; the table and the files have them all."""
 
 _pattern = click.option(
     "-k",
@@ -44,7 +50,6 @@ def cli(context: click.Context) -> None:
 
     Exit code: 0 when every engine conforms, 1 when anything fails, 2 for bad usage.
     """
-    sys.path.insert(0, os.getcwd())
     if context.invoked_subcommand is None:
         context.invoke(run)
 
@@ -71,7 +76,7 @@ def cli(context: click.Context) -> None:
     "--faults/--no-faults",
     "with_faults",
     default=None,
-    help="Also seed known faults and say by how much each is caught. [default: for the whole catalogue]",
+    help="Whether to score the yardstick itself on known mistakes. [default: for the whole catalogue]",
 )
 @_jobs
 @click.option(
@@ -96,39 +101,64 @@ def run(
     """Judge engines on the catalogue, or on a part of it."""
     from parity import engines
     from parity.cases import select
+    from parity.report import scores as report
 
     cases = select(pattern)
     if listing:
-        for case in cases:
-            click.echo(case.name)
+        _console().out("\n".join(case.name for case in cases))
         return
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype: expected {' or '.join(DTYPES)}, got {dtype}")
     chosen = tuple(dict.fromkeys(names)) or ENGINES
+    if any(name.partition(":")[0] not in engines.BUILT_IN for name in chosen):
+        # Anyone's own engine is looked for in the current folder first, by the workers too.
+        sys.path.insert(0, os.getcwd())
     for name in chosen:
         engines.check(name)
     for file in (json_file, junit_file):
         _writable(file)
+    if json_file and json_file == junit_file:
+        raise UsageError(f"--json and --junit: expected two files, got {json_file} for both")
     results = _run(cases, chosen, tuple(dict.fromkeys(dtypes)) or DTYPES, jobs, timeout)
-    console = _console()
-    from parity.report import machine, terminal
-
-    console.print(terminal.table(results, verbose))
-    console.print(terminal.LEGEND, style="dim")
-    console.print()
-    if not results.conforms:
-        console.print(terminal.failures(results))
-        console.print()
-    console.print(terminal.summary(results))
-    from parity.vectors import store
-
-    if json_file:
-        store.replace(json_file, machine.to_json(results).encode())
-    if junit_file:
-        store.replace(junit_file, machine.to_junit(results).encode())
-    if not results.conforms:
+    try:
+        _write(results, json_file, junit_file)
+    finally:
+        _print(results, verbose)
+    sound = True
+    if with_faults or (with_faults is None and not pattern):
+        scores = _score(cases, "float64", jobs)
+        _console().print(report.summary(scores), soft_wrap=True)
+        sound = scores.sound
+    if not (results.conforms and sound):
         raise SystemExit(1)
+
+
+@cli.command()
+@_pattern
+@click.option("--dtype", type=click.Choice(DTYPES), default="float64", show_default=True, help="Computed in.")
+@_jobs
+def faults(pattern: str, dtype: str, jobs: int | None) -> None:
+    """Score the yardstick itself: known mistakes, each to be caught, and harmless rewritings, none to be flagged.
+
+    Every one is made in refnet, in every case that it touches, and judged like any engine.
+    """
+    from parity.cases import select
+    from parity.report import scores as report
+
+    scores = _score(select(pattern), dtype, jobs)
+    console = _console()
+    console.print(report.table(scores))
+    console.print(report.summary(scores), soft_wrap=True)
+    if not scores.sound and not pattern:  # a part of the catalogue need not reveal every mistake
+        raise SystemExit(1)
+
+
+def _score(cases: Sequence[Case], dtype: str, jobs: int | None) -> Scores:
+    from parity import scoring
+
+    with _progress("seeding faults") as (start, done):
+        return scoring.run(cases, dtype, jobs or os.cpu_count() or 1, start, done)
 
 
 def _run(
@@ -138,12 +168,34 @@ def _run(
     from parity.results import Results
 
     start = time.perf_counter()
-    with _progress() as progress:
-        task = progress.add_task("judging", total=len(cases))
-        found = tuple(
-            runner.run(cases, names, dtypes, jobs or os.cpu_count() or 1, timeout, lambda: progress.advance(task))
-        )
-    return Results(tuple(names), found, time.perf_counter() - start, environment())
+    with _progress("judging", len(cases)) as (_, done):
+        found = runner.run(cases, names, dtypes, jobs or os.cpu_count() or 1, timeout, done)
+    return Results(tuple(names), tuple(found), time.perf_counter() - start, environment())
+
+
+def _write(results: Results, json_file: Path | None, junit_file: Path | None) -> None:
+    from parity.report import machine
+    from parity.vectors import store
+
+    if json_file:
+        store.replace(json_file, machine.to_json(results).encode())
+    if junit_file:
+        store.replace(junit_file, machine.to_junit(results).encode())
+
+
+def _print(results: Results, verbose: bool) -> None:
+    from parity.report import terminal
+
+    console = _console()
+    console.print(terminal.table(results, verbose, console.width))
+    console.print()
+    console.print(terminal.LEGEND, style="dim")
+    console.print()
+    if not results.conforms:
+        console.print(terminal.failures(results, None if verbose else FAILURES), soft_wrap=True)
+        console.print()
+    console.print(terminal.notes(results), soft_wrap=True)
+    console.print(terminal.summary(results), soft_wrap=True)
 
 
 @cli.command()
@@ -151,18 +203,40 @@ def _run(
 @click.option("--check", is_flag=True, help="Compute everything again and compare it, bit for bit, with what is kept.")
 @_jobs
 def certify(pattern: str, check: bool, jobs: int | None) -> None:
-    """Compute the certified answers that are kept in the package, where they are missing; or prove the kept ones. Needs python-flint.
+    """Compute the certified answers that are kept in the package, where they are missing; or prove the kept ones.
 
-    An interrupted run goes on where it stopped.
+    With a pattern, only those of the catalogue's cases; without, of the worked example too. Needs python-flint. An
+    interrupted run goes on where it stopped.
     """
     from parity.cases import select
     from parity.vectors import certifying
 
-    with _progress() as progress:
-        report = certifying.run(select(pattern), check, jobs or os.cpu_count() or 1, progress)
-    click.echo(str(report))
+    workers = jobs or os.cpu_count() or 1
+    with _progress("proving" if check else "certifying") as (start, done):
+        report = certifying.run(select(pattern), check, workers, start, done)
+    if not pattern:
+        _certify_example(report, check, workers)
+    _console().out(str(report))
     if report.differing:
         raise SystemExit(1)
+
+
+def _certify_example(report: Report, check: bool, workers: int) -> None:
+    from parity import example as worked
+    from parity.example import certified, certifying
+
+    with _progress("the worked example", certifying.TASKS) as (_, done):
+        if check:
+            differing = worked.check(workers, done)
+            report.differing += [f"the worked example: {name}" for name in differing]
+            report.equal += not differing
+            return
+        try:
+            certified.load()
+            report.present += 1
+        except UsageError:
+            worked.certify(workers, done)
+            report.computed += 1
 
 
 @cli.command()
@@ -173,13 +247,13 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     help="Print everything as JSON: decimals of at least 20 digits beside exact forms.",
 )
 def example(as_json: bool) -> None:
-    """The worked example, figure by figure: published, certified, refnet's, torch's, and the recipes that yield each."""
+    """The worked example, figure by figure: published, certified, refnet's, torch's, and what recipes yield each."""
     from parity import example as worked
 
     if as_json:
         import json
 
-        click.echo(json.dumps(worked.as_json(), indent=1))
+        _console().out(json.dumps(worked.as_json(), indent=1))
     else:
         worked.report(_console())
 
@@ -201,36 +275,38 @@ def environment() -> dict[str, str]:
 def _console() -> Console:
     from rich.console import Console
 
-    # A pipe has no width of its own: wide enough that no line is cut.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            # The reader of a pipe has gone: nothing more to flush. The shell's code for that, as 1 means a failure.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141)
+
+    # A pipe has no width of its own.
+    return Pipe(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
 
 
-def _progress() -> Any:
+@contextmanager
+def _progress(what: str, total: int | None = None) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+    """A bar on standard error. Gives what is told how many steps there are, and what is called after each."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.update(task, total=n), lambda: bar.advance(task)
 
 
 def _writable(file: Path | None) -> None:
     """Refuse a place that can't be written to before an hour is spent on what should go there."""
-    if file is not None and (
-        file.is_dir() or not file.resolve().parent.is_dir() or not os.access(file.resolve().parent, os.W_OK)
-    ):
+    if file is not None and (file.is_dir() or not os.access(file.resolve().parent, os.W_OK)):
         raise UsageError(f"{file}: expected a file in a folder that exists and is writable")
 
 
@@ -247,7 +323,3 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("parity: interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe has gone: no more to say, and nothing more to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)

@@ -15,26 +15,37 @@ from parity.engines.base import Answer
 from parity.errors import Undecided
 from parity.records import VJP, Optimize
 from parity.truth import Truth
-from parity.verdict import Enclosure, Other, TensorVerdict, judge
+from parity.verdict import Enclosure, Other, TensorVerdict, failed, judge
 
 Array = np.ndarray[Any, Any]
+
+
+class Judge:
+    """One record's truth and budgets: judges the answers of all engines of one profile, and computes nothing twice."""
+
+    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile) -> None:
+        self.dtype = record.dtype
+        self.enclosures = enclose(record, truths, profile)
+        self.others = others_for(record, truths, profile)
+        self.step = (lambda k: f"step {k + 1}") if isinstance(record, Optimize) else None
+
+    def __call__(self, answer: Answer) -> list[TensorVerdict]:
+        """The verdict on every tensor of an answer; one that nobody asked for fails too."""
+        due = ", ".join(self.enclosures)
+        return [
+            *(
+                judge(name, answer.get(name), e, expected_dtype(name, e, self.dtype), self.others, self.step)
+                for name, e in self.enclosures.items()
+            ),
+            *(failed(name, f"expected no tensor but {due}") for name in answer if name not in self.enclosures),
+        ]
 
 
 def judge_answer(
     record: VJP | Optimize, truths: Mapping[str, Truth], answer: Answer, profile: Profile
 ) -> list[TensorVerdict]:
-    """The verdict on every tensor of an answer, in the order of the truths; a tensor that nobody asked for fails too."""
-    enclosures = enclose(record, truths, profile)
-    others = others_for(record, truths, profile)
-    verdicts = [
-        judge(name, answer.get(name), enclosure, expected_dtype(name, enclosure, record.dtype), others)
-        for name, enclosure in enclosures.items()
-    ]
-    return verdicts + [
-        TensorVerdict(name, "FAIL", reason=f"expected no tensor of this name; expected {', '.join(enclosures)}")
-        for name in answer
-        if name not in enclosures
-    ]
+    """The verdict on every tensor of one answer."""
+    return Judge(record, truths, profile)(answer)
 
 
 def others_for(record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile) -> tuple[Other, ...]:
@@ -61,7 +72,8 @@ def enclose(
 ) -> dict[str, Enclosure]:
     """The budget of refnet's formula, or of a variant of it, around the truth."""
     bounds = _bounds(record, profile, patches)
-    return {name: Enclosure(truth, bounds[name]) for name, truth in truths.items()}
+    # In the order of the computation, whatever that of the file.
+    return {name: Enclosure(truths[name], bounds[name]) for name in sorted(truths, key=list(bounds).index)}
 
 
 def _bounds(record: VJP | Optimize, profile: Profile, patches: Mapping[str, definition.Patch]) -> dict[str, Array]:
@@ -90,8 +102,8 @@ def other_formulas(
 ) -> tuple[Other, ...]:
     """The listed other formulas that bear on modules of these types.
 
-    `weaker` gives the enclosures of a formula that is equal in exact arithmetic, around the same truth; `conventional` those of another
-    choice, around its own values. Both are asked when they are first needed.
+    `weaker` gives the enclosures of a formula that is equal in exact arithmetic, around the same truth; `conventional`
+    those of another choice, around its own values. Both are asked when they are first needed.
     """
 
     def other(kind: str, variant: variants.Variant) -> Other:
@@ -112,8 +124,7 @@ def other_formulas(
 
 
 def enclose_itself(record: VJP, profile: Profile, patches: Mapping[str, definition.Patch]) -> dict[str, Enclosure]:
-    """A convention's own values, in binary64, as the truth: an engine may differ from them by their bound and its own."""
-    wide, own = (
-        definition.vjp(record, lambda a, p=p: Budget.exact(a, p), patches) for p in (Profile.of("float64"), profile)
-    )
+    """A convention's own values, in binary64, as the truth: an engine may differ by their bound and its own."""
+    wide = definition.vjp(record, lambda a: Budget.exact(a, Profile.of("float64")), patches)
+    own = definition.vjp(record, lambda a: Budget.exact(a, profile), patches)
     return {name: Enclosure(Truth.of(t.x), t.e + own[name].e) for name, t in wide.items() if isinstance(t, Budget)}

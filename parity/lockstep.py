@@ -1,12 +1,13 @@
 """Judging a training run update by update, from the engine's own weights before each.
 
-The run is recorded once; then all updates are judged together, with the updates as the run axis of `Runs` over budgets. No certified value is
-needed: the budget in binary64 encloses the truth, and an engine's update must lie within the sum of that enclosure's width and its own budget.
+The run is recorded once; then all updates are judged together, with the updates as the run axis of `Runs` over budgets.
+No certified value is needed: the budget in binary64 encloses the truth, and an engine's update must lie within the sum
+of that enclosure's width and its own budget. Some single updates are certified besides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +16,15 @@ import numpy as np
 from parity import definition
 from parity.budget import Budget, Profile
 from parity.engines.base import Answer
+from parity.errors import Undecided
 from parity.judgement import other_formulas
 from parity.records import Train
 from parity.truth import Truth
-from parity.verdict import Enclosure, TensorVerdict, judge
+from parity.verdict import Enclosure, TensorVerdict, failed, judge
 from refnet.runs import Runs
 
 Array = np.ndarray[Any, Any]
+Patches = Mapping[str, definition.Patch]
 
 CHUNK = 2_000
 """Updates judged in one call: enough to be fast, few enough for the memory of a small machine."""
@@ -30,88 +33,188 @@ CHUNK = 2_000
 def judge_steps(record: Train, answer: Answer, profile: Profile) -> list[TensorVerdict]:
     """The verdict on `loss`, on `update.NAME` and on `state.NAME.KEY`, over all updates, of a recorded run.
 
-    The update that a verdict's `where` names comes first in its index.
+    The update that a verdict's `where` names, from 0, comes first in its index. An answer that is no such run fails
+    in one verdict, on `run`.
     """
-    if reason := _misfit(record, answer):
-        return [TensorVerdict("run", "FAIL", share=np.inf, reason=reason)]
-    got: dict[str, Array] = {"loss": answer["loss"]}
-    for name in record.arrays:
-        if f"param.{name}" in answer:
-            series = answer[f"param.{name}"].astype(np.float64)
-            got[f"update.{name}"] = series[1:] - series[:-1]
-    got |= {name: a for name, a in answer.items() if name.startswith("state.")}
+    shapes = _shapes(record)
+    if reason := _misfit(record, answer, shapes):
+        return [failed("run", reason)]
+    tensors = _updates(answer)
+    return _judge(
+        record,
+        tensors,
+        lambda patches: _enclose(record, answer, tensors, profile, patches),
+        step=lambda k: f"update {k + 1}",
+    )
 
-    def enclosed(patches: Mapping[str, definition.Patch]) -> dict[str, Enclosure]:
-        return _enclose(record, answer, profile, patches)
 
-    others = other_formulas(record.network.types() | {record.loss.type}, enclosed, enclosed)
+def judge_single_updates(
+    singles: Mapping[int, tuple[Train, Mapping[str, Truth]]], answers: Mapping[int, Answer], profile: Profile
+) -> list[TensorVerdict]:
+    """The verdict on `certified loss`, `certified update.NAME` and so on of some certified updates, one after another.
+
+    Args:
+        singles: records of one update each, by its number, and their certified answers. answers: an engine's.
+    """
+    for number, (single, _) in singles.items():
+        if reason := _misfit(single, answers[number], _shapes(single)):
+            return [failed(f"certified update {number}", reason)]
+    numbers, given = list(singles), [_updates(answers[number]) for number in singles]
+    record = singles[numbers[0]][0]
+
+    def enclosed(patches: Patches) -> dict[str, Enclosure]:
+        steps = [_first(single, profile, patches) for single, _ in singles.values()]
+        truths = [truths for _, truths in singles.values()]
+        return {
+            name: Enclosure(Truth.concatenate([t[name] for t in truths]), np.concatenate([s[name][1] for s in steps]))
+            for name in steps[0]
+        }
+
+    verdicts = _judge(
+        record,
+        {name: np.concatenate([tensors[name] for tensors in given]) for name in given[0]},
+        enclosed,
+        step=lambda k: f"update {numbers[k]}",
+    )
+    return [replace(v, name=f"certified {v.name}") for v in verdicts]
+
+
+def single_updates(record: Train, answer: Answer, numbers: Sequence[int]) -> list[Train]:
+    """Records of one update each: a recorded run's updates of these numbers (from 1), from its weights and optimizer
+    state before them."""
+    states = {n.removeprefix("state."): a for n, a in answer.items() if n.startswith("state.")}
     return [
-        judge(name, got.get(name), enclosure, "float64" if name.startswith("update.") else record.dtype, others)
-        for name, enclosure in _enclose(record, answer, profile, definition.NO_PATCHES).items()
+        single_update(
+            record,
+            {n: answer[f"param.{n}"][k - 1] for n in record.arrays},
+            {n: a[k - 2] for n, a in states.items()} if k > 1 else record.state,
+            k,
+        )
+        for k in numbers
     ]
 
 
-def _misfit(record: Train, answer: Answer) -> str:
-    for name, initial in {
-        "loss": None,
-        **{f"param.{n}": a for n, a in record.arrays.items() if a.dtype.kind == "f"},
-    }.items():
-        shape = (record.iterations,) if initial is None else (record.iterations + 1, *initial.shape)
-        if name not in answer:
-            return f"expected {name}, got {', '.join(answer) or 'nothing'}"
-        if answer[name].shape != shape or str(answer[name].dtype) != record.dtype:
-            return f"expected {name} of shape {shape} and dtype {record.dtype}, got {answer[name].shape} and {answer[name].dtype}"
-        if not np.isfinite(answer[name]).all():
-            return f"expected finite values in {name}, got NaN or infinity from update {int(np.argwhere(~np.isfinite(answer[name]))[0][0])}"
-        if initial is not None and not np.array_equal(answer[name][0], initial):
+def single_update(record: Train, before: Mapping[str, Array], state: Mapping[str, Array], number: int) -> Train:
+    """A record of the update of that number alone, from the weights and the optimizer state before it."""
+    return replace(record, arrays=dict(before), state=dict(state), batches=(record.batches[number - 1],))
+
+
+def _judge(
+    record: Train,
+    tensors: Answer,
+    enclosed: Callable[[Patches], Mapping[str, Enclosure]],
+    step: Callable[[int], str],
+) -> list[TensorVerdict]:
+    others = other_formulas(record.network.types() | {record.loss.type}, enclosed, enclosed)
+    return [
+        judge(name, tensors[name], e, "float64" if name.startswith("update.") else record.dtype, others, step)
+        for name, e in enclosed(definition.NO_PATCHES).items()
+    ]
+
+
+def _updates(answer: Answer) -> Answer:
+    """An answer with `update.NAME`, subtracted in binary64, in the place of `param.NAME`."""
+    return {
+        name.replace("param.", "update.", 1): np.diff(a.astype(np.float64), axis=0) if name.startswith("param.") else a
+        for name, a in answer.items()
+    }
+
+
+@np.errstate(all="ignore")
+def _shapes(record: Train) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a right answer."""
+    n = record.iterations
+    *_, after = definition.train(replace(record, batches=record.batches[:1]), np.copy)
+    return {
+        "loss": (n,),
+        **{f"param.{name}": (n + 1, *p.shape) for name, p in after.params.items()},
+        **{f"state.{name}": (n, *s.shape) for name, s in after.state.items()},
+    }
+
+
+def _first(record: Train, profile: Profile, patches: Patches = definition.NO_PATCHES) -> dict[str, tuple[Array, Array]]:
+    """The first update as the only run."""
+    return _step(record, _leading(record.arrays), _leading(record.state), record.batches[0][None], profile, patches)
+
+
+def _leading(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: a[None] for name, a in arrays.items()}
+
+
+def _misfit(record: Train, answer: Answer, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Why an answer can't be judged, in words; nothing if it can."""
+    if answer.keys() != shapes.keys():
+        return f"expected {', '.join(shapes)}, got {', '.join(answer) or 'nothing'}"
+    for name, shape in shapes.items():
+        got = answer[name]
+        if got.shape != shape or str(got.dtype) != record.dtype:
+            return f"expected {name} of shape {shape} and dtype {record.dtype}, got {got.shape} and {got.dtype}"
+        weights = name.startswith("param.")
+        if weights and not np.array_equal(got[0], record.arrays[name.removeprefix("param.")]):
             return f"expected {name}[0] to be the initial value, got something else"
+        if not (finite := np.isfinite(got)).all():
+            # Weights are recorded before the first update too.
+            update = int(np.argwhere(~finite)[0][0]) + (not weights)
+            return f"expected finite values in {name}, got NaN or infinity from update {update} on"
     return ""
 
 
 def _enclose(
-    record: Train, answer: Answer, profile: Profile, patches: Mapping[str, definition.Patch]
+    record: Train, answer: Answer, tensors: Answer, profile: Profile, patches: Patches
 ) -> dict[str, Enclosure]:
-    """What each step gives from the engine's weights before it: values in binary64, and how far the engine may be from them."""
-    sizes: dict[str, Array] = {}
+    """What each step gives from the engine's weights before it: values in binary64, and how far the engine may be from
+    them."""
     wide = Profile.of("float64")
-    for steps in _alike(record):
+    x, e = ({name: np.zeros(t.shape) for name, t in tensors.items()} for _ in range(2))
+    undecided = np.zeros(record.iterations, bool)
+    chunks = list(_alike(record))
+    while chunks:
+        steps = chunks.pop()
         params = {n: answer[f"param.{n}"][steps] for n in record.arrays}
-        state = {
-            n.removeprefix("state."): a[steps - 1] for n, a in answer.items() if n.startswith("state.") and steps[0] > 0
-        }
+        state = {n.removeprefix("state."): a[steps - 1] for n, a in answer.items() if n.startswith("state.")}
+        # Only the first update does not find the state that the one before it left.
+        state = state if steps[0] else _leading(record.state)
         batches = np.stack([record.batches[k] for k in steps])
-        reference = _step(record, params, state, batches, wide, patches)
-        own = reference if profile == wide else _step(record, params, state, batches, profile, patches)
-        for name, budget in reference.items():
-            if name not in sizes:
-                sizes[name] = np.zeros((2, record.iterations, *budget.shape[1:]))
-            x = budget.x - params[name.removeprefix("update.")] if name.startswith("update.") else budget.x
-            sizes[name][0, steps] = x
-            # The subtraction above is exact or rounds once.
-            sizes[name][1, steps] = budget.e + own[name].e + 2.0**-53 * abs(x)
-    return {name: Enclosure(Truth.of(x), e) for name, (x, e) in sizes.items()}
+        try:
+            reference = _step(record, params, state, batches, wide, patches)
+            own = reference if profile == wide else _step(record, params, state, batches, profile, patches)
+        except Undecided:
+            # One step near a kink leaves the others decided.
+            undecided[steps] = len(steps) == 1
+            chunks += [part for part in np.array_split(steps, 2) if len(steps) > 1]
+            continue
+        for name, (values, bounds) in reference.items():
+            x[name][steps], e[name][steps] = values, bounds + own[name][1]
+    return {name: Enclosure(_truth(values, undecided), e[name]) for name, values in x.items()}
+
+
+def _truth(values: Array, undecided: Array) -> Truth:
+    """Values by step, some steps being undecided as a whole."""
+    rows = undecided.reshape(-1, *(1 for _ in values.shape[1:]))
+    return Truth(values, np.zeros_like(values), np.broadcast_to(rows, values.shape))
 
 
 def _alike(record: Train) -> Iterator[Array]:
-    """Numbers of updates that can be judged together: batches of one size, at most CHUNK of them, and the first, which finds no
-    optimizer state, apart."""
+    """Numbers of updates, from 0, that can be judged together: batches of one size, at most CHUNK of them, and the
+    first, which does not find the state that another left, apart."""
+    yield np.zeros(1, np.int64)
     lengths = np.array([len(b) for b in record.batches])
-    lengths[:1] = 0
-    for length in np.unique(lengths):
-        numbers = np.flatnonzero(lengths == length)
+    for length in np.unique(lengths[1:]):
+        numbers = 1 + np.flatnonzero(lengths[1:] == length)
         for start in range(0, len(numbers), CHUNK):
             yield numbers[start : start + CHUNK]
 
 
+@np.errstate(all="ignore")
 def _step(
     record: Train,
     params: Mapping[str, Array],
     state: Mapping[str, Array],
     batches: Array,
     profile: Profile,
-    patches: Mapping[str, definition.Patch],
-) -> dict[str, Budget]:
-    """One update of each run: `loss`, `state.NAME.KEY`, and `update.NAME` holding the parameter after it."""
+    patches: Patches = definition.NO_PATCHES,
+) -> dict[str, tuple[Array, Array]]:
+    """Values and bounds of one update of each run: `loss`, `update.NAME` and `state.NAME.KEY`."""
 
     def lift(array: Array) -> Runs:
         return Runs(Budget.exact(array, profile))
@@ -133,37 +236,13 @@ def _step(
     definition.restore(optimizer, {name: lift(a) for name, a in state.items()})
     optimizer.step({name: grads[name] for name in trainable})
     return {
-        "loss": value.a,
-        **{f"update.{name}": p.a for name, p in network.params.items()},
-        **{f"state.{name}": s.a for name, s in definition.state_of(optimizer).items()},
+        "loss": (value.a.x, value.a.e),
+        **{f"update.{name}": _update(p.a, params[name]) for name, p in network.params.items()},
+        **{f"state.{name}": (s.a.x, s.a.e) for name, s in definition.state_of(optimizer).items()},
     }
 
 
-def single_updates(record: Train, answer: Answer, numbers: Sequence[int]) -> list[Train]:
-    """Records of one update each, from a recorded run's weights and optimizer state before its updates of these numbers (from 1)."""
-    states = {n.removeprefix("state."): a for n, a in answer.items() if n.startswith("state.")}
-    return [
-        single_update(
-            record,
-            {n: answer[f"param.{n}"][k - 1] for n in record.arrays},
-            {n: a[k - 2] for n, a in states.items() if k > 1},
-            k,
-        )
-        for k in numbers
-    ]
-
-
-def single_update(record: Train, before: Mapping[str, Array], state: Mapping[str, Array], number: int) -> Train:
-    """A record of the update of that number alone, from the weights and the optimizer state before it."""
-    return replace(record, arrays=dict(before), state=dict(state), batches=(record.batches[number - 1],))
-
-
-def bounds(
-    single: Train, profile: Profile, patches: Mapping[str, definition.Patch] = definition.NO_PATCHES
-) -> dict[str, Array]:
-    """The budget of one update, under the names of its answer (`update.NAME` for the parameters), with a leading axis of 1."""
-    params, state = ({name: a[None] for name, a in arrays.items()} for arrays in (single.arrays, single.state))
-    with np.errstate(all="ignore"):
-        return {
-            name: b.e for name, b in _step(single, params, state, single.batches[0][None], profile, patches).items()
-        }
+def _update(after: Budget, before: Array) -> tuple[Array, Array]:
+    """An update from a parameter after and before it, subtracted in binary64, which may round once."""
+    x = after.x - before
+    return x, after.e + 2.0**-53 * (abs(x) + 2 * after.e)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -87,18 +88,25 @@ class Summary:
     """One engine over all cases.
 
     Attributes:
-        cases, tensors: how many were judged. verdicts: how many tensors have each verdict; unsupported: how many cases.
-        largest_share: the largest part of a budget that a right result used, and where. Right is a case in which every tensor is exact or
-            rounding: where one shows a weaker formula, the others come from it too.
+        cases, records, tensors: how many were judged; a record is a case in one family and dtype.
+        failed, unsupported: how many records. reasons: why they are unsupported, and how many for each reason.
+        verdicts: how many tensors have each verdict. formulas: of them, how many are by each weaker formula or other
+            convention.
+        largest_share, largest_share_at: the largest part of a budget that a right result used, and where. Right is a
+            record in which every tensor is exact or rounding: where one shows a weaker formula, the others come from it
+            too.
         comparison: with the first engine; None for that engine itself.
     """
 
     engine: str
     cases: int
+    records: int
+    tensors: int
     failed: int
     unsupported: int
-    tensors: int
+    reasons: dict[str, int]
     verdicts: dict[str, int]
+    formulas: dict[str, int]
     largest_share: float
     largest_share_at: str
     comparison: Comparison | None
@@ -128,7 +136,7 @@ class Results:
         """One engine's results, counted."""
         own = self.of(engine)
         tensors = [(case, v) for case in own for v in case.verdicts]
-        counts = {name: sum(v.verdict == name for _, v in tensors) for name in VERDICTS if name != "unsupported"}
+        counts = Counter(v.verdict for _, v in tensors)
         right = [
             (v.share, f"{c.case}, {c.family} {c.dtype}, {v.name}")
             for c, v in tensors
@@ -137,14 +145,17 @@ class Results:
         share, place = max(right, default=(0.0, ""))
         return Summary(
             engine,
-            len(own),
-            sum(not case.conforms for case in own),
-            sum(bool(case.unsupported) for case in own),
-            len(tensors),
-            counts,
-            share,
-            place,
-            total(own),
+            cases=len({case.case for case in own}),
+            records=len(own),
+            tensors=len(tensors),
+            failed=sum(not case.conforms for case in own),
+            unsupported=sum(bool(case.unsupported) for case in own),
+            reasons=dict(Counter(case.unsupported for case in own if case.unsupported)),
+            verdicts={name: counts[name] for name in VERDICTS if name != "unsupported"},
+            formulas=dict(Counter(v.formula for _, v in tensors if v.formula)),
+            largest_share=share,
+            largest_share_at=place,
+            comparison=total(own),
         )
 
 

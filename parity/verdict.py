@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,27 @@ class Enclosure:
         if self.bound.shape != self.truth.shape:
             raise ValueError(f"Enclosure: expected bounds of shape {self.truth.shape}, got {self.bound.shape}")
 
+    @cached_property
+    def known(self) -> Array:
+        """Where the truth is a settled number."""
+        return ~(self.truth.undecided | np.isnan(self.truth.hi))
+
+    @cached_property
+    def largest(self) -> float:
+        """The truth's largest element; 0 where there is none."""
+        return float(abs(self.truth.hi).max(initial=0.0, where=self.known))
+
+    @cached_property
+    def power(self) -> dict[str, float]:
+        """How much the budget can see: no engine's answer enters."""
+        if not self.known.any():
+            return {}
+        limit = float(self.bound.max(initial=0.0, where=self.known))
+        return {
+            "detection_limit": 0.0 if limit == 0 else limit / self.largest if self.largest else math.inf,
+            "blind_share": float((self.bound > abs(self.truth.hi)).mean(where=self.known)),
+        }
+
 
 @dataclass(frozen=True)
 class TensorVerdict:
@@ -62,6 +84,12 @@ class TensorVerdict:
     detection_limit: float = 0.0
     blind_share: float = 0.0
     reason: str = ""
+
+
+def failed(name: str, reason: str, detection_limit: float = 0.0, blind_share: float = 0.0) -> TensorVerdict:
+    """A failure without a figure: there is nothing to measure."""
+    inf = math.inf
+    return TensorVerdict(name, "FAIL", "", -inf, inf, inf, (), detection_limit, blind_share, reason)
 
 
 @dataclass(frozen=True)
@@ -99,21 +127,22 @@ def judge(
     Args:
         step: where the first axis is one of steps, what to call the k-th of them in a reason.
     """
-    truth, power = enclosure.truth, _power(enclosure)
+    truth = enclosure.truth
     if got is None or (reason := _misfit(got, truth, dtype)):
-        return TensorVerdict(name, "FAIL", share=math.inf, reason="missing" if got is None else reason, **power)
-    measured = {**power, **_accuracy(got, enclosure, dtype)}
-    outside = _outside(got, enclosure, dtype)
+        return failed(name, "missing" if got is None else reason, **enclosure.power)
+    nearest = truth.nearest(dtype)
+    error = _errors(got, truth, nearest)
+    outside = _outside(got, error, nearest, enclosure.bound)
+    measured = {**enclosure.power, **_accuracy(error, nearest, enclosure)}
     if not outside.any():
         if truth.undecided.any():
             return TensorVerdict(name, "undecided", **measured)
         if np.isnan(truth.hi).any():
             return TensorVerdict(name, "convention", UNDEFINED, **measured)
-        exact = (got == truth.nearest(dtype)).all()
-        return TensorVerdict(name, "exact" if exact else "rounding", **measured)
+        return TensorVerdict(name, "exact" if (got == nearest).all() else "rounding", **measured)
     for other in others:
         alternative = other.enclosures().get(name)
-        if alternative is not None and not (outside & _outside(got, alternative, dtype)).any():
+        if alternative is not None and not (outside & _outside_of(alternative, got, dtype)).any():
             return TensorVerdict(name, other.kind, other.name, **measured)
     return TensorVerdict(name, "FAIL", reason=_failure(got, enclosure, outside, step), **measured)
 
@@ -124,52 +153,38 @@ def _misfit(got: Array, truth: Truth, dtype: str) -> str:
     return "" if str(got.dtype) == dtype else f"expected dtype {dtype}, got {got.dtype}"
 
 
-def _outside(got: Array, enclosure: Enclosure, dtype: str) -> Array:
-    """Where an element is not within its budget. Written so that NaN is outside, but where the truth is none."""
-    truth = enclosure.truth
-    with np.errstate(invalid="ignore", over="ignore"):
-        within = (truth.error(got) <= enclosure.bound) & np.isfinite(got)
+def _errors(got: Array, truth: Truth, nearest: Array) -> Array:
+    """|got - truth|: 0 where nothing is known that could be missed, infinity where a number is due and none came."""
+    with np.errstate(all="ignore"):
+        error = truth.error(got)
         # Past the largest number the correctly rounded truth is infinity.
-        within |= (got == truth.nearest(dtype)) | (np.isnan(got) & np.isnan(truth.hi))
-    return ~within & ~truth.undecided
+        right = (np.isinf(nearest) & (got == nearest)) | (np.isnan(truth.hi) & np.isnan(got)) | truth.undecided
+    return np.where(right, 0.0, np.where(np.isnan(error), np.inf, error))
 
 
-def _known(truth: Truth) -> Array:
-    return ~(truth.undecided | np.isnan(truth.hi))
+def _outside(got: Array, error: Array, nearest: Array, bound: Array) -> Array:
+    """Where an element is neither within its budget nor the correctly rounded truth."""
+    return np.asarray(~((error <= bound) & (error < np.inf)) & (got != nearest) & (error != 0))
 
 
-def _power(enclosure: Enclosure) -> dict[str, Any]:
-    """How much the budget can see: no engine's answer enters."""
-    known = _known(enclosure.truth)
-    if not known.any():
-        return {}
-    bound, magnitude = enclosure.bound[known], abs(enclosure.truth.hi[known])
-    limit, largest = float(bound.max()), float(magnitude.max())
-    return {
-        "detection_limit": 0.0 if limit == 0 else limit / largest if largest else math.inf,
-        "blind_share": float((bound > magnitude).mean()),
-    }
+def _outside_of(other: Enclosure, got: Array, dtype: str) -> Array:
+    nearest = other.truth.nearest(dtype)
+    return _outside(got, _errors(got, other.truth, nearest), nearest, other.bound)
 
 
-def _accuracy(got: Array, enclosure: Enclosure, dtype: str) -> dict[str, Any]:
-    truth = enclosure.truth
-    known = _known(truth)
-    if not known.any():
+def _accuracy(error: Array, nearest: Array, enclosure: Enclosure) -> dict[str, Any]:
+    if not error.any():
         return {}
     with np.errstate(all="ignore"):
-        nearest = truth.nearest(dtype)
-        right = ~known | (np.isinf(nearest) & (got == nearest))
-        error = np.where(right, 0.0, truth.error(got))
-        error = np.where(np.isnan(error), np.inf, error)
         share = np.where(error == 0, 0.0, error / enclosure.bound)
         share = np.where(np.isnan(share), np.inf, share)
         # Below the smallest normal number a unit in the last place says nothing of accuracy: there it is that of the
         # smallest normal, and past the largest number that of the largest.
-        limits = np.finfo(dtype if got.dtype.kind == "f" else "float64")
+        limits = np.finfo(nearest.dtype)
         spacing = np.spacing(np.clip(abs(nearest), limits.tiny, limits.max)).astype(np.float64)
         ulps = np.where(error == 0, 0.0, error / spacing)
     return {
-        "digits": _digits(float(error.max()), float(abs(truth.hi[known]).max())),
+        "digits": _digits(float(error.max()), enclosure.largest),
         "ulps": float(ulps.max()),
         "share": float(share.max()),
         "where": tuple(int(k) for k in np.unravel_index(int(share.argmax()), share.shape)),

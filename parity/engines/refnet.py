@@ -46,7 +46,7 @@ class RefnetEngine(Engine):
 
 
 def collect(tensors: Mapping[str, Any]) -> Answer:
-    """The answer to an Optimize record from the series that `definition.optimize` gives: updates are subtracted in float64, exactly."""
+    """The answer to an Optimize record from the series that `definition.optimize` gives."""
     answer = {}
     for name, series in tensors.items():
         if name.startswith("param."):

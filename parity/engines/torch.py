@@ -19,10 +19,10 @@ class TorchEngine(Engine):
     """PyTorch on one device, eager.
 
     Args:
-        device: where to compute: cpu, cuda, mps, ... A device that this machine lacks answers every record with Unsupported.
+        device: where to compute: cpu, cuda, mps, ... One that this machine lacks answers every record with Unsupported.
 
     Raises:
-        UsageError: torch is not installed.
+        UsageError: torch is not installed, or knows no such device.
     """
 
     name = "torch"
@@ -30,22 +30,27 @@ class TorchEngine(Engine):
     def __init__(self, device: str = "cpu") -> None:
         try:
             self.torch = importlib.import_module("torch")
-        except ImportError:
+        except ImportError as error:
             raise UsageError(
-                "engine torch: expected the package torch, got none; install it with: pip install torch"
+                f"engine torch: expected the package torch, got: {error}; install it with: pip install torch"
             ) from None
-        self.device = device
-        self._available: str | None = None
+        try:
+            self.device = self.torch.device(device)
+        except RuntimeError as error:
+            raise UsageError(f"engine torch: expected a device of torch, got {device!r}: {_line(error)}") from None
+        self._lacking: dict[str, str] = {}
 
-    def _require_device(self) -> None:
-        if self._available is None:
+    def _require(self, dtype: str) -> None:
+        """Refuse a dtype that the device does not have, or a device that is not there."""
+        if dtype not in self._lacking:
+            self._lacking[dtype] = ""
+            # What torch raises depends on the device.
             try:
-                self.torch.zeros(1, device=self.device)
-                self._available = ""
-            except (RuntimeError, AssertionError, NotImplementedError) as error:
-                self._available = str(error).splitlines()[0]
-        if self._available:
-            raise Unsupported(f"torch has no device {self.device} here: {self._available}")
+                self.torch.zeros(1, device=self.device, dtype=getattr(self.torch, dtype)).cpu()
+            except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+                self._lacking[dtype] = _line(error)
+        if reason := self._lacking[dtype]:
+            raise Unsupported(f"torch has no {dtype} on {self.device} here: {reason}")
 
     def _tensor(self, array: Array, requires_grad: bool = False) -> Any:
         """The array as a tensor of the same strides: a zero stride stays one, as autograd makes them itself."""
@@ -89,7 +94,7 @@ class TorchEngine(Engine):
         return module.to(dtype)
 
     def vjp(self, record: VJP) -> Answer:
-        self._require_device()
+        self._require(record.dtype)
         torch = self.torch
         module = self._build(record.spec, record.arrays, record.dtype).train(record.training)
         inputs = [self._tensor(x, requires_grad=x.dtype.kind == "f") for x in record.inputs]
@@ -117,7 +122,7 @@ class TorchEngine(Engine):
         }
 
     def optimize(self, record: Optimize) -> Answer:
-        self._require_device()
+        self._require(record.dtype)
         params = {name: self._tensor(p).clone().requires_grad_() for name, p in record.params.items()}
         optimizer = self._optimizer(record.spec, params, record.groups)
         before = {name: _array(p).astype(np.float64) for name, p in params.items()}
@@ -148,7 +153,7 @@ class TorchEngine(Engine):
         return getattr(self.torch.optim, spec.type)(given, **spec.args)
 
     def train(self, record: Train) -> Answer:
-        self._require_device()
+        self._require(record.dtype)
         torch = self.torch
         network = self._build(record.network, record.arrays, record.dtype)
         loss = self._construct(record.loss, {}, getattr(torch, record.dtype))
@@ -159,40 +164,48 @@ class TorchEngine(Engine):
             name, _, key = path.rpartition(".")
             optimizer.state[params[name]][key] = self._tensor(array)
         inputs, targets = self._tensor(record.inputs), self._tensor(record.targets)
-        batches = [torch.from_numpy(np.array(b)).to(self.device) for b in record.batches]
         losses = torch.empty(record.iterations, dtype=inputs.dtype)
+        # One row for all parameters: the run is recorded in one copy an update.
         flat = torch.empty(record.iterations + 1, sum(p.numel() for p in params.values()), dtype=inputs.dtype)
-        parts = list(params.values())
         states: dict[str, list[Array]] = {}
-        with torch.no_grad():
-            torch.cat([p.reshape(-1) for p in parts], out=flat[0])
-        for k, batch in enumerate(batches):
+
+        def record_weights(k: int) -> None:
+            flat[k] = torch.cat([p.detach().reshape(-1) for p in params.values()])
+
+        record_weights(0)
+        for k, batch in enumerate(torch.from_numpy(np.array(b)).to(self.device) for b in record.batches):
             optimizer.zero_grad()
             value = loss(network(inputs[batch]), targets[batch])
             value.backward()
             optimizer.step()
             losses[k] = value.detach()
-            with torch.no_grad():
-                flat[k + 1] = torch.cat([p.reshape(-1) for p in parts])
-            for name in trainable if record.optimizer.args.get("momentum") else ():
-                for key, value in optimizer.state[params[name]].items():
-                    if value is not None and value.shape == params[name].shape:
-                        states.setdefault(f"state.{name}.{key}", []).append(_array(value))
-        answer, start, weights = (
-            {"loss": losses.numpy(), **{n: np.stack(s) for n, s in states.items()}},
-            0,
-            flat.numpy(),
-        )
-        for name, p in params.items():
-            stop = start + p.numel()
-            answer[f"param.{name}"] = weights[:, start:stop].reshape(-1, *p.shape)
-            start = stop
-        return answer
+            record_weights(k + 1)
+            for name in trainable:
+                for key, state in optimizer.state[params[name]].items():
+                    if state is not None and state.shape == params[name].shape:
+                        states.setdefault(f"state.{name}.{key}", []).append(_array(state))
+        parts = flat.split([p.numel() for p in params.values()], dim=1)
+        return {
+            "loss": losses.numpy(),
+            **{
+                f"param.{name}": part.numpy().reshape(-1, *params[name].shape)
+                for name, part in zip(params, parts, strict=True)
+            },
+            **{name: np.stack(series) for name, series in states.items()},
+        }
+
+
+def _line(error: Exception) -> str:
+    """The first sentence of what torch says, which goes on for many lines."""
+    return str(error).partition("\n")[0].partition(". ")[0]
 
 
 def _reach(array: Array) -> int:
     """How many elements of storage lie between an array's first element and its last."""
-    return 1 + sum((n - 1) * (s // array.itemsize) for n, s in zip(array.shape, array.strides, strict=True))
+    reach = 1
+    for n, stride in zip(array.shape, array.strides, strict=True):
+        reach += (n - 1) * (stride // array.itemsize)
+    return reach
 
 
 def _array(tensor: Any) -> Array:
@@ -208,7 +221,7 @@ def _masked(torch: Any, x: Any, mask: Any, p: float) -> Any:
 def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:
     """The article's loss, which torch.nn does not have, by torch's autograd."""
 
-    class HalfSquaredError(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class HalfSquaredError(torch.nn.Module):  # type: ignore[misc]
         def forward(self, input: Any, target: Any) -> Any:
             loss = 0.5 * (target - input) ** 2
             return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from parity.results import CaseResult, Comparison, Results, total
+from parity.results import CaseResult, Comparison, Results, Summary, total
 from parity.verdict import VERDICTS, TensorVerdict
 
 STYLES = {
@@ -23,29 +23,68 @@ STYLES = {
 }
 
 LEGEND = """\
-exact: the correctly rounded truth in every element. rounding: within the derived budget. unstable: within that of a listed weaker formula, named.
-digits: of accuracy, of the tensor's largest element. ulps: largest elementwise error. budget: largest share of a budget used (1 is the limit).
-sees: detection limit, the largest budget over the largest element. bits: tensors with the same bits as the first engine's."""
-
-
-def table(results: Results, verbose: bool = False) -> Table:
-    """A line for each group of cases, dtype and engine: its worst tensor; or, verbose, a line for each tensor."""
-    made = Table(header_style="bold", box=None, padding=(0, 1), expand=False)
-    for heading in ("case", "dtype", "engine", "tensor", "verdict"):
-        made.add_column(heading, no_wrap=heading != "case", overflow="fold" if heading == "case" else "ellipsis")
-    for heading in ("digits", "ulps", "budget", "sees", "bits"):
-        made.add_column(heading, justify="right", no_wrap=True)
-    before = ""
-    for case, verdict, bits in _all(results) if verbose else _worst(results):
-        about = case.group
-        if about != before and before:
-            made.add_section()
-        before = about
-        made.add_row(*_row(case, verdict, bits))
-    return made
+exact: the correctly rounded truth in every element. rounding: within the derived budget.
+unstable: within that of a weaker formula; convention: another documented choice; both are named below.
+digits: of accuracy, of the tensor's largest element. ulps: largest elementwise error.
+budget: largest share of one that was used, 1 is the limit. sees: the largest budget over the largest element.
+bits: tensors with the same bits as the first engine's."""
 
 
 Line = tuple[CaseResult, TensorVerdict | None, Comparison | None]
+
+HEADINGS = ("dtype", "engine", "verdict", "digits", "ulps", "budget", "sees", "bits")
+WORDS = 3
+"""So many of the headings, from the first, are of words: those columns are flush left."""
+
+WIDE = 100
+"""From so many columns on, a case and its tensor stand beside their figures; else above them."""
+
+
+def table(results: Results, verbose: bool = False, width: int = WIDE) -> Table | Group:
+    """A line for each group of cases, dtype and engine: its worst tensor; or, verbose, a line for each tensor."""
+    lines = list(_all(results) if verbose else _worst(results))
+    return _beside(lines) if width >= WIDE else _above(lines)
+
+
+def _beside(lines: Sequence[Line]) -> Table:
+    made = Table(header_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("case", "tensor"):
+        made.add_column(heading, overflow="fold")
+    for k, heading in enumerate(HEADINGS):
+        made.add_column(heading, justify="left" if k < WORDS else "right", no_wrap=True)
+    group = ""
+    for case, verdict, bits in lines:
+        if case.group != group:
+            group = case.group
+            made.add_row(Text(group, "bold"))
+        made.add_row(Text(f"  {_place(case)}"), Text(verdict.name if verdict else ""), *_figures(case, verdict, bits))
+    return made
+
+
+def _above(lines: Sequence[Line]) -> Group:
+    rows = [_figures(*line) for line in lines]
+    widths = [max(len(cell) for cell in column) for column in zip(map(Text, HEADINGS), *rows, strict=True)]
+
+    def laid_out(cells: Sequence[Text]) -> Text:
+        line = Text("    ")
+        for k, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+            space = Text(" " * (width - len(cell)))
+            line += (cell + space if k < WORDS else space + cell) + Text(" ")
+        line.rstrip()
+        return line
+
+    made = [laid_out([Text(heading, "bold") for heading in HEADINGS])]
+    before, group = "", ""
+    for (case, verdict, _), row in zip(lines, rows, strict=True):
+        if case.group != group:
+            group, before = case.group, ""
+            made.append(Text(group, "bold"))
+        place = f"  {_place(case)}" + (f": {verdict.name}" if verdict else "")
+        if place != before:
+            before = place
+            made.append(Text(place))
+        made.append(laid_out(row))
+    return Group(*made)
 
 
 def _all(results: Results) -> Iterator[Line]:
@@ -63,65 +102,82 @@ def _worst(results: Results) -> Iterator[Line]:
         yield worst, worst.worst_tensor, total(cases)
 
 
-def _row(case: CaseResult, verdict: TensorVerdict | None, comparison: Comparison | None) -> list[RenderableType]:
-    name = f"{case.case} ({case.family})"
+def _place(case: CaseResult) -> str:
+    """A case under the heading of its group."""
+    return f"{case.case.removeprefix(f'{case.group}/')}, {case.family}"
+
+
+def _figures(case: CaseResult, verdict: TensorVerdict | None, comparison: Comparison | None) -> list[Text]:
+    """What stands under HEADINGS."""
+    said = case.verdict if verdict is None else verdict.verdict
+    figures = ["", "", "", ""]
+    if verdict is not None:
+        sees = "all" if verdict.detection_limit == 0 else _short(verdict.detection_limit)
+        figures = [digits(verdict), _short(verdict.ulps), share(verdict.share), sees]
     same = "" if comparison is None else f"{comparison.same_bits}/{comparison.tensors}"
-    if verdict is None:
-        return [name, case.dtype, case.engine, "", Text(case.verdict, STYLES[case.verdict]), "", "", "", "", same]
-    return [
-        name,
-        case.dtype,
-        case.engine,
-        verdict.name,
-        Text(verdict.verdict + (f": {verdict.formula}" if verdict.formula else ""), STYLES[verdict.verdict]),
-        digits(verdict),
-        _short(verdict.ulps),
-        share(verdict.share),
-        "all" if verdict.detection_limit == 0 else _short(verdict.detection_limit),
-        same,
-    ]
+    return [*map(Text, (case.dtype, case.engine)), Text(said, STYLES[said]), *map(Text, (*figures, same))]
 
 
-def failures(results: Results) -> Group:
-    """Each failure in words."""
+def failures(results: Results, limit: int | None = None) -> Group:
+    """Failures in words: each, or so many and the number of the others."""
+    failing = [(case, v) for case in results.cases for v in case.verdicts if v.verdict == "FAIL"]
     lines: list[RenderableType] = []
-    for case in results.cases:
-        for verdict in case.verdicts:
-            if verdict.verdict == "FAIL":
-                head = f"{case.engine}: {case.case} ({case.family}, {case.dtype}), {verdict.name}"
-                lines.append(Text(f"FAIL {head}", STYLES["FAIL"]))
-                used = f" ({share(verdict.share)} budgets)" if math.isfinite(verdict.share) else ""
-                lines.append(Text(f"     {verdict.reason}{used}"))
-        lines += [Text(f"     consistent with: {d}") for d in case.diagnosis]
+    for case, verdict in failing[:limit]:
+        head = f"{case.engine}: {case.case} ({case.family}, {case.dtype}), {verdict.name}"
+        lines.append(Text(f"FAIL {head}", STYLES["FAIL"]))
+        worst = f"; at worst {share(verdict.share)} budgets" if math.isfinite(verdict.share) else ""
+        lines.append(Text(f"     {verdict.reason}{worst}"))
+        if verdict is [v for v in case.verdicts if v.verdict == "FAIL"][-1]:
+            lines += [Text(f"     consistent with: {d}") for d in case.diagnosis]
+    if limit is not None and len(failing) > limit:
+        lines.append(Text(f"... and {len(failing) - limit} more: all of them with --verbose or --json FILE"))
     return Group(*lines)
+
+
+def notes(results: Results) -> Group:
+    """What else is to be said, once for all engines and dtypes of which it is true."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for case in results.cases:
+        for note in case.notes:
+            found.setdefault((case.case, note), []).append(f"{case.engine} {case.dtype}")
+    return Group(*(Text(f"{name}: {note} ({', '.join(who)})", "dim") for (name, note), who in found.items()))
 
 
 def summary(results: Results) -> Group:
     """The engines' totals and the conclusion."""
-    lines: list[RenderableType] = []
-    for engine in results.engines:
-        s = results.summary(engine)
-        counts = ", ".join(f"{n} {name}" for name, n in s.verdicts.items() if n)
-        verdict = "conforms" if s.conforms else f"FAILS in {s.failed} of"
-        of = "on all" if s.conforms else ""
-        unsupported = f", {s.unsupported} cases unsupported" if s.unsupported else ""
-        lines.append(
-            Text.assemble(
-                (engine, "bold"),
-                f" {verdict} ",
-                f"{of} {s.cases} cases; {s.tensors} tensors: {counts}{unsupported}".lstrip(),
-            )
+    return Group(
+        *(line for engine in results.engines for line in _summary(results.summary(engine), results.engines[0]))
+    )
+
+
+def _summary(s: Summary, first: str) -> Iterator[Text]:
+    counts = ", ".join(f"{n} {name}" for name, n in s.verdicts.items() if n)
+    judged = f"{_many(s.records, 'record')} of {_many(s.cases, 'case')}, {_many(s.tensors, 'tensor')}: {counts}"
+    if s.unsupported == s.records:
+        yield _line(s.engine, f"answers none of {_many(s.records, 'record')}")
+    elif s.conforms:
+        yield _line(s.engine, f"conforms on all {judged}")
+    else:
+        yield _line(s.engine, f"FAILS in {s.failed} of {judged}")
+    for reason, n in s.reasons.items():
+        yield _line("", f"{_many(n, 'record')} unsupported: {reason}")
+    for formula, n in s.formulas.items():
+        yield _line("", f"{_many(n, 'tensor')} by: {formula}")
+    if s.largest_share_at:
+        yield _line(
+            "", f"largest share of a budget that a right result used: {share(s.largest_share)} ({s.largest_share_at})"
         )
-        if s.largest_share_at:
-            lines.append(
-                Text(
-                    f"  largest share of a budget that a right result used: {share(s.largest_share)} ({s.largest_share_at})"
-                )
-            )
-        if c := s.comparison:
-            due = f"; where every right engine has the same values: {c.identical} of {c.due}" if c.due else ""
-            lines.append(Text(f"  same bits as {results.engines[0]}: {c.same_bits} of {c.tensors} tensors{due}"))
-    return Group(*lines)
+    if c := s.comparison:
+        due = f"; where every right engine has the same values: {c.identical} of {c.due}" if c.due else ""
+        yield _line("", f"same bits as {first}: {c.same_bits} of {c.tensors} tensors{due}")
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _line(engine: str, text: str) -> Text:
+    return Text.assemble((engine, "bold"), f" {text}" if engine else f"  {text}")
 
 
 def digits(verdict: TensorVerdict) -> str:

@@ -1,17 +1,19 @@
 """The catalogue's certified answers: computing, keeping, proving and finding them.
 
-An answer is kept under the digest of its record's content. What changes in a case changes its digest, so a stale answer can't be found; the
-grid family's answers, whose inputs are the same numbers in every dtype, are kept once.
+An answer is kept under the digest of its record's content. What changes in a case changes its digest, so a stale answer
+can't be found; the grid family's answers, whose inputs are the same numbers in every dtype, are kept once.
 
 Besides the certified answer (`NAME.hi`, `NAME.lo`, and `NAME.undecided` where something is) a training has
-- `step.K.NAME`: the weights before update K of a recorded float run, and the certified answer to that one update from them;
-- `bound.NAME`: how far a free run may be from the truth after each of the certified numbers of updates, as long as that says anything.
+- `step.K.before.NAME`: the weights and the optimizer's state before update K of a recorded float run, and
+  `step.K.after.NAME`: the certified answer to that one update from them;
+- `bound.NAME`: how far a free run may be from the truth after each of the certified numbers of updates, see
+  `parity.freerun`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from parity import definition, lockstep
-from parity.budget import Budget, Profile
-from parity.cases.case import DTYPES, Case, TrainCase, group
+from parity import freerun, lockstep
+from parity.cases.case import Case, TrainCase, group
 from parity.engines.refnet import RefnetEngine
 from parity.errors import UsageError
 from parity.records import Record, Train
@@ -41,12 +42,12 @@ class Training:
     Attributes:
         free: `param.NAME` after, and `loss` of the batch of, the case's certified updates (leading axis).
         bounds: likewise, how far a right free run may be from it; infinite from where its budget is spent.
-        steps: for some numbers K, from 1, the weights and optimizer state before update K and the certified answer to it, of leading axis 1.
+        steps: for some numbers K, from 1, the record of update K alone, and the certified answer to it.
     """
 
     free: Mapping[str, Truth]
     bounds: Mapping[str, Array]
-    steps: Mapping[int, tuple[Mapping[str, Array], Mapping[str, Truth]]]
+    steps: Mapping[int, tuple[Train, Mapping[str, Truth]]]
 
 
 def digest(record: Record) -> str:
@@ -83,48 +84,63 @@ def file_name(case: Case) -> str:
     return group(case).lower().replace(" ", "-")
 
 
-def truths(case: Case, family: str, dtype: str) -> dict[str, Truth]:
+def truths(case: Case, family: str, dtype: str, folder: Path = store.FOLDER) -> dict[str, Truth]:
     """The certified answer to a case's record.
 
     Raises:
         UsageError: the file is refused (see `store.read`) or has no answer to this very record.
     """
-    return _truths(_arrays(case, family, dtype), "")
+    return _truths(_arrays(case, family, case.record(family, dtype), folder), "")
 
 
-def training(case: TrainCase, family: str, dtype: str) -> Training:
+def training(case: TrainCase, family: str, dtype: str, folder: Path = store.FOLDER) -> Training:
     """What is kept of a training case. Raises as `truths`."""
-    arrays = _arrays(case, family, dtype)
-    steps = {}
-    for k in sorted({int(key.split(".")[1]) for key in arrays if key.startswith("step.")}):
-        prefix = f"step.{k}."
-        before = {
-            key.removeprefix(f"{prefix}before."): a for key, a in arrays.items() if key.startswith(f"{prefix}before.")
-        }
-        steps[k] = (before, _truths(arrays, f"{prefix}after."))
-    bounds = {key.removeprefix("bound."): a for key, a in arrays.items() if key.startswith("bound.")}
-    return Training(
-        _truths({k: a for k, a in arrays.items() if not k.startswith(("step.", "bound."))}, ""), bounds, steps
-    )
+    record = case.record(family, dtype)
+    arrays = _arrays(case, family, record, folder)
+    free = {name: a for name, a in arrays.items() if not name.startswith(("step.", "bound."))}
+    steps = {k: (single, _truths(arrays, f"step.{k}.after.")) for k, single in _singles(record, arrays).items()}
+    return Training(_truths(free, ""), _within(arrays, "bound."), steps)
 
 
-@lru_cache(maxsize=8)
-def _file(name: str, folder: Path) -> dict[str, dict[str, Array]]:
-    """A file's arrays by digest, then by the rest of their name."""
+def _singles(record: Train, arrays: Mapping[str, Array]) -> dict[int, Train]:
+    """The single updates that start from kept weights, by their number."""
+    found = {}
+    for k in sorted({int(name.split(".")[1]) for name in arrays if name.startswith("step.")}):
+        before = _within(arrays, f"step.{k}.before.")
+        weights = {name: a for name, a in before.items() if not name.startswith("state.")}
+        found[k] = lockstep.single_update(record, weights, _within(before, "state."), k)
+    return found
+
+
+def _within(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    """The arrays whose names begin so, under the rest of their names."""
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def by_record(name: str, folder: Path) -> dict[str, dict[str, Array]]:
+    """A file's arrays by the record's key, then by the rest of their name.
+
+    Raises:
+        UsageError: the file is refused (see `store.read`).
+    """
     found: dict[str, dict[str, Array]] = {}
-    for key, array in store.read(name, folder)[0].items():
-        head, _, rest = key.partition("/")
+    for path, array in store.read(name, folder)[0].items():
+        array.flags.writeable = False
+        head, _, rest = path.partition("/")
         found.setdefault(head, {})[rest] = array
     return found
 
 
-def _arrays(case: Case, family: str, dtype: str) -> dict[str, Array]:
-    record = case.record(family, dtype)
-    found = _file(file_name(case), store.FOLDER).get(key(record))
+_by_record = lru_cache(maxsize=8)(by_record)
+
+
+def _arrays(case: Case, family: str, record: Record, folder: Path) -> dict[str, Array]:
+    file = file_name(case)
+    found = _by_record(file, folder).get(key(record))
     if found is None:
         raise UsageError(
-            f"{case.name} ({family}, {dtype}): expected a certified answer to this record in {file_name(case)}.safetensors, got none: "
-            "the case has changed since. Compute it with: parity certify"
+            f"{case.name} ({family}, {record.dtype}): expected a certified answer to this record in "
+            f"{file}.safetensors, got none: the case has changed since. Compute it with: parity certify"
         )
     return found
 
@@ -136,16 +152,21 @@ def key(record: Record) -> str:
 
 def _truths(arrays: Mapping[str, Array], prefix: str) -> dict[str, Truth]:
     found = {}
-    for name, hi in arrays.items():
-        if name.startswith(prefix) and name.endswith(".hi"):
+    for name, hi in _within(arrays, prefix).items():
+        if name.endswith(".hi"):
             stem = name.removesuffix(".hi")
-            undecided = arrays.get(f"{stem}.undecided", np.zeros(hi.shape, np.uint8)).astype(bool)
-            found[stem.removeprefix(prefix)] = Truth(hi, arrays[f"{stem}.lo"], undecided)
+            undecided = arrays.get(f"{prefix}{stem}.undecided", np.zeros(hi.shape, np.uint8)).astype(bool)
+            found[stem] = Truth(hi, arrays[f"{prefix}{stem}.lo"], undecided)
     return found
 
 
-def certify(case: Case, family: str, dtype: str) -> dict[str, Array]:
-    """Compute the answer to a case's record, as the arrays that are kept."""
+def certify(case: Case, family: str, dtype: str, kept: Mapping[str, Array] | None = None) -> dict[str, Array]:
+    """Compute the answer to a case's record, as the arrays that are kept.
+
+    Args:
+        kept: what is kept already, to be computed again from the same weights: those of a float run are not the same
+            on every machine.
+    """
     from parity.oracle.truth import certified
 
     record = case.record(family, dtype)
@@ -154,19 +175,18 @@ def certify(case: Case, family: str, dtype: str) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     if case.certified:
         arrays |= _kept(certified(record, case.certified), "")
-        arrays |= {f"bound.{name}": e for name, e in _free_bounds(record, case.certified).items()}
-    answer = RefnetEngine().train(record)
-    numbers = sorted({int(k) for k in np.geomspace(1, record.iterations, STEPS)})
-    for number, single in zip(numbers, lockstep.single_updates(record, answer, numbers), strict=True):
-        arrays |= {
-            f"step.{number}.before.{name}": a for name, a in {**single.arrays, **_prefixed(single.state)}.items()
-        }
+        arrays |= {f"bound.{name}": e for name, e in freerun.bounds(record, case.certified).items()}
+    for number, single in (_singles(record, kept) if kept else _recorded(record)).items():
+        arrays |= {f"step.{number}.before.{name}": a for name, a in single.arrays.items()}
+        arrays |= {f"step.{number}.before.state.{name}": a for name, a in single.state.items()}
         arrays |= _kept(certified(single, (1,)), f"step.{number}.after.")
     return arrays
 
 
-def _prefixed(state: Mapping[str, Array]) -> dict[str, Array]:
-    return {f"state.{name}": a for name, a in state.items()}
+def _recorded(record: Train) -> dict[int, Train]:
+    """Single updates of a run of refnet's, by their number."""
+    numbers = sorted({int(k) for k in np.geomspace(1, record.iterations, STEPS)})
+    return dict(zip(numbers, lockstep.single_updates(record, RefnetEngine().train(record), numbers), strict=True))
 
 
 def _kept(truths: Mapping[str, Truth], prefix: str) -> dict[str, Array]:
@@ -176,27 +196,3 @@ def _kept(truths: Mapping[str, Truth], prefix: str) -> dict[str, Array]:
         if t.undecided.any():
             arrays[f"{prefix}{name}.undecided"] = t.undecided.astype(np.uint8)
     return arrays
-
-
-def _free_bounds(record: Train, updates: Iterable[int]) -> dict[str, Array]:
-    """The budget of a free run in the record's dtype, `param.NAME` after and `loss` of these updates; infinite once it exceeds a weight."""
-    profile = Profile.of(record.dtype)
-    wanted = sorted(updates)
-    kept: dict[str, list[Array]] = {}
-    descended: Any = None
-    spent = False
-    with np.errstate(all="ignore"):
-        for k, loss, params, _ in definition.train(record, lambda a: Budget.exact(a, profile)):
-            spent = spent or any(bool((p.e > abs(p.x)).any()) for p in params.values())
-            if k in wanted:
-                for name, e in {"loss": descended.e, **{f"param.{n}": p.e for n, p in params.items()}}.items():
-                    kept.setdefault(name, []).append(np.where(spent, np.inf, e))
-            if spent or k >= wanted[-1]:
-                break
-            descended = loss
-        empty = {"loss": descended.e, **{f"param.{n}": p.e for n, p in params.items()}}
-    # Once the budget is spent nothing more is known.
-    return {
-        name: np.stack(kept.get(name, []) + [np.full_like(e, np.inf)] * (len(wanted) - len(kept.get(name, []))))
-        for name, e in empty.items()
-    }

@@ -2,125 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import Any
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
-from parity.cases import catalogue, select
+from parity.cases import catalogue
 from parity.cases.case import DTYPES, Case
 from parity.errors import UsageError
 from parity.vectors import certified, store
 
+Answer = store.Arrays
+ABOUT = "certified answers of the catalogue; names are record digests, see parity.vectors.certified"
+
 
 @dataclass
 class Report:
-    """What became of the records: how many were computed, found equal, found already there; and the names of those that differ or lack."""
+    """What became of the records.
+
+    Attributes:
+        computed, present, equal: how many were computed, found already there, computed again and found equal.
+        differing: those that are kept otherwise, or not at all.
+    """
 
     computed: int = 0
-    equal: int = 0
     present: int = 0
+    equal: int = 0
     differing: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         counts = f"{self.computed} computed, {self.present} already there, {self.equal} proved"
-        return counts + (f", {len(self.differing)} differ: {', '.join(self.differing)}" if self.differing else "")
+        return counts + (f", {len(self.differing)} differ: {'; '.join(self.differing)}" if self.differing else "")
 
 
-def run(cases: Sequence[Case], check: bool, jobs: int, progress: Any) -> Report:
-    """Certify what is missing of the cases and keep it; or, with `check`, certify all again and compare with what is kept.
+class _Wanted(NamedTuple):
+    case: Case
+    family: str
+    dtype: str
 
-    A file is written whenever one of its cases is done: what an interrupted run has found is not lost.
+    def __str__(self) -> str:
+        return f"{self.case.name} ({self.family}, {self.dtype})"
+
+
+def run(
+    cases: Sequence[Case],
+    check: bool,
+    jobs: int,
+    start: Callable[[int], object] = lambda total: None,
+    done: Callable[[], object] = lambda: None,
+    folder: Path = store.FOLDER,
+) -> Report:
+    """Certify what is missing of the cases and keep it; or, with `check`, certify all again and compare it with what is
+    kept.
+
+    A file is written whenever one of its cases is done: what an interrupted run has found is not lost. A file that is
+    refused, being corrupt, is made anew; `check` refuses it.
+
+    Args:
+        start: is told how many records there are to certify. done: is called as each of them is.
 
     Raises:
-        UsageError: python-flint is missing.
+        UsageError: python-flint is missing; a file can't be written; checking, a file is refused.
     """
+    from pebble import ProcessPool
+
     try:
         import flint  # noqa: F401
     except ImportError:
         raise UsageError(
-            "certify: expected the package python-flint, got none; install it with: pip install refnet[certify]"
+            "certify: expected the package python-flint, got none; install it with: pip install 'refnet[certify]'"
         ) from None
-    report = Report()
-    kept = {name: _read(name) for name in sorted({certified.file_name(case) for case in cases})}
-    wanted: dict[str, tuple[Case, str, str]] = {}
-    for case in cases:
-        for family in case.families:
-            for dtype in DTYPES:
-                key = certified.key(case.record(family, dtype))
-                if key in wanted:
-                    continue
-                if not check and key in kept[certified.file_name(case)]:
-                    report.present += 1
-                else:
-                    wanted[key] = (case, family, dtype)
-    task = progress.add_task("proving" if check else "certifying", total=len(wanted))
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    kept = {name: _kept(name, check, folder) for name in sorted({certified.file_name(case) for case in cases})}
+    asked = {
+        certified.key(case.record(family, dtype)): _Wanted(case, family, dtype)
+        for case in cases
+        for family in case.families
+        for dtype in DTYPES
+    }
+    wanted = {key: what for key, what in asked.items() if check or key not in kept[certified.file_name(what.case)]}
+    report = Report(present=len(asked) - len(wanted))
+    start(len(wanted))
+    with ProcessPool(jobs, context=get_context("spawn")) as pool:
         futures = {
-            pool.submit(_certify, case.name, family, dtype): key for key, (case, family, dtype) in wanted.items()
+            pool.schedule(certified.certify, (*what, kept[certified.file_name(what.case)].get(key))): key
+            for key, what in wanted.items()
         }
         try:
             for future in as_completed(futures):
                 key = futures[future]
-                case, family, dtype = wanted[key]
-                file = certified.file_name(case)
-                if check:
-                    _compare(report, f"{case.name} ({family}, {dtype})", kept[file].get(key), future.result())
-                else:
-                    kept[file][key] = future.result()
+                file = certified.file_name(wanted[key].case)
+                try:
+                    found = future.result()
+                except Exception as error:
+                    error.add_note(f"while certifying {wanted[key]}")
+                    raise
+                if not check:
+                    kept[file][key] = found
                     report.computed += 1
-                    _write(file, kept[file])
-                progress.advance(task)
+                    write(file, kept[file], folder)
+                elif same(kept[file].get(key), found):
+                    report.equal += 1
+                else:
+                    report.differing.append(str(wanted[key]))
+                done()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.stop()
             raise
     if not check:
-        _prune(kept)
+        _prune(kept, cases, folder)
     return report
 
 
-def _certify(case_name: str, family: str, dtype: str) -> dict[str, Any]:
-    (case,) = (c for c in select(case_name) if c.name == case_name)
-    return certified.certify(case, family, dtype)
+def same(kept: Answer | None, found: Answer) -> bool:
+    """Whether two answers are one, bit for bit."""
+    return kept is not None and _bits(kept) == _bits(found)
 
 
-def _compare(report: Report, what: str, kept: dict[str, Any] | None, found: dict[str, Any]) -> None:
-    same = (
-        kept is not None
-        and kept.keys() == found.keys()
-        and all(np.array_equal(kept[name], found[name]) for name in found)
-    )
-    if same:
-        report.equal += 1
-    else:
-        report.differing.append(what)
+def _bits(answer: Answer) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    return {name: (str(a.dtype), a.shape, a.tobytes()) for name, a in answer.items()}
 
 
-def _read(name: str) -> dict[str, dict[str, Any]]:
-    if not (store.FOLDER / store.MANIFEST).exists() or name not in store.names():
+def _kept(name: str, check: bool, folder: Path) -> dict[str, Answer]:
+    if name not in store.names(folder):
         return {}
-    found: dict[str, dict[str, Any]] = {}
-    for path, array in store.read(name)[0].items():
-        key, _, rest = path.partition("/")
-        found.setdefault(key, {})[rest] = array
-    return found
+    try:
+        return certified.by_record(name, folder)
+    except UsageError:
+        if check:
+            raise
+        return {}
 
 
-def _write(name: str, records: dict[str, dict[str, Any]]) -> None:
-    arrays = {f"{key}/{rest}": array for key, tensors in records.items() for rest, array in tensors.items()}
-    store.write(
-        name,
-        arrays,
-        {"about": "certified answers of the catalogue; names are record digests, see parity.vectors.certified"},
-    )
+def write(name: str, answers: dict[str, Answer], folder: Path) -> None:
+    """Keep answers, by their records' keys, in a file."""
+    arrays = {f"{key}/{rest}": array for key, answer in answers.items() for rest, array in answer.items()}
+    store.write(name, arrays, {"about": ABOUT}, folder)
 
 
-def _prune(kept: dict[str, dict[str, dict[str, Any]]]) -> None:
+def _prune(kept: dict[str, dict[str, Answer]], cases: Sequence[Case], folder: Path) -> None:
     """Drop answers to records that no case asks any more."""
-    current = {certified.key(c.record(f, d)) for c in catalogue() for f in c.families for d in DTYPES}
-    for name, records in kept.items():
-        if records.keys() - current:
-            _write(name, {key: tensors for key, tensors in records.items() if key in current})
+    current = {certified.key(c.record(f, d)) for c in (*catalogue(), *cases) for f in c.families for d in DTYPES}
+    for name, answers in kept.items():
+        if answers.keys() - current:
+            write(name, {key: answer for key, answer in answers.items() if key in current}, folder)

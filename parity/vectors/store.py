@@ -1,7 +1,8 @@
 """Certified results, computed once and kept in files.
 
-A file is safetensors: named arrays of known dtype and shape behind a JSON header, readable from most languages, with no code in it. Beside
-the files lies `MANIFEST.json`, with the format's version and each file's SHA-256. What is read is what was certified, or it is refused.
+A file is safetensors: named arrays of known dtype and shape behind a JSON header, readable from most languages, with no
+code in it. Beside the files lies `MANIFEST.json`, with the format's version and each file's SHA-256. What is read is
+what was certified, or it is refused.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,17 @@ MANIFEST = "MANIFEST.json"
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
+_REMEDY = "Reinstall the package"
+_OR_CERTIFY = f"{_REMEDY}, or compute it again with: parity certify"
+
 
 def names(folder: Path = FOLDER) -> list[str]:
-    """The files that the manifest lists, without their suffix."""
-    return sorted(_manifest(folder)["files"])
+    """The files that the manifest lists, without their suffix; none where there is no manifest.
+
+    Raises:
+        UsageError: the manifest is corrupt, or of another version.
+    """
+    return sorted(_manifest(folder)) if (folder / MANIFEST).exists() else []
 
 
 def read(name: str, folder: Path = FOLDER) -> tuple[Arrays, dict[str, str]]:
@@ -40,41 +49,43 @@ def read(name: str, folder: Path = FOLDER) -> tuple[Arrays, dict[str, str]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    listed = _manifest(folder)["files"]
+    listed = _manifest(folder)
     path = folder / f"{name}.safetensors"
     if name not in listed:
-        raise UsageError(
-            f"{path.name}: expected one of the files in {MANIFEST}, {', '.join(sorted(listed))}; got {name}"
-        )
+        known = ", ".join(sorted(listed)) or "none"
+        raise UsageError(f"{path.name}: expected one of the files in {MANIFEST} ({known}), got {name}. {_OR_CERTIFY}")
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path.name}: expected a readable file, got: {error.strerror}. {_REMEDY}") from None
+        raise UsageError(f"{path.name}: expected a readable file, got: {error.strerror}. {_OR_CERTIFY}") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != listed[name]:
         raise UsageError(
-            f"{path.name}: expected SHA-256 {listed[name]}, got {digest}: truncated, corrupt or edited since it was certified. {_REMEDY}"
+            f"{path.name}: expected SHA-256 {listed[name]}, got {digest}: truncated, corrupt or edited since it was "
+            f"certified. {_OR_CERTIFY}"
         )
     try:
-        arrays = load(content)
-        metadata: dict[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get(
-            "__metadata__", {}
-        )
+        # The library returns them in the order of a hash map, new every time.
+        return dict(sorted(load(content).items())), _header(content).get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
-        raise UsageError(f"{path.name}: expected a safetensors file, got: {error}. {_REMEDY}") from None
-    return arrays, metadata
+        raise UsageError(f"{path.name}: expected a safetensors file, got: {error}. {_OR_CERTIFY}") from None
 
 
-def write(name: str, arrays: Arrays, metadata: dict[str, str], folder: Path = FOLDER) -> None:
-    """Keep arrays under a name. The same arrays and metadata give the same bytes; a reader sees the old file or the new one."""
+def write(name: str, arrays: Arrays, metadata: Mapping[str, str], folder: Path = FOLDER) -> None:
+    """Keep arrays under a name. The same arrays and metadata give the same bytes.
+
+    Whenever this is interrupted, a reader gets the old arrays or the new ones; or, where the file was renamed to its
+    place and the manifest not yet, is told to compute them again.
+
+    Raises:
+        UsageError: as `replace` and `names`.
+    """
     from safetensors.numpy import save
 
-    content = _ordered(save({key: np.asarray(arrays[key], order="C") for key in sorted(arrays)}, metadata))
-    manifest = (
-        _manifest(folder) if (folder / MANIFEST).exists() else {"format": FORMAT, "version": VERSION, "files": {}}
-    )
-    manifest["files"][name] = hashlib.sha256(content).hexdigest()
-    manifest["files"] = dict(sorted(manifest["files"].items()))
+    listed = _manifest(folder) if (folder / MANIFEST).exists() else {}
+    content = _ordered(save({key: np.asarray(arrays[key], order="C") for key in sorted(arrays)}, dict(metadata)))
+    listed[name] = hashlib.sha256(content).hexdigest()
+    manifest = {"format": FORMAT, "version": VERSION, "files": dict(sorted(listed.items()))}
     replace(folder / f"{name}.safetensors", content)
     replace(folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
 
@@ -82,55 +93,59 @@ def write(name: str, arrays: Arrays, metadata: dict[str, str], folder: Path = FO
 def replace(path: Path, content: bytes) -> None:
     """Write a file under a temporary name beside its place, then rename: nobody ever sees half of it.
 
+    A device or a pipe is written to as it is.
+
     Raises:
-        UsageError: the folder is missing or not writable.
+        UsageError: it can't be written.
     """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        # Through a link, to what it points to.
+        place = path.resolve()
+        temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(place)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{path}: expected a place to write to, got: {error.strerror}") from None
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-_REMEDY = "Reinstall the package, or compute it again with: parity certify"
-
-
-def _manifest(folder: Path) -> Any:
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise UsageError(f"{MANIFEST}: expected a readable file, got: {error.strerror}. {_REMEDY}") from None
     except ValueError as error:
         raise UsageError(f"{MANIFEST}: expected JSON, got: {error}. {_REMEDY}") from None
-    if (
-        not isinstance(manifest, dict)
-        or manifest.get("format") != FORMAT
-        or not isinstance(manifest.get("files"), dict)
-    ):
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UsageError(f"{MANIFEST}: expected the format {FORMAT}, got {str(manifest)[:80]}. {_REMEDY}")
     if manifest.get("version") != VERSION:
-        raise UsageError(
-            f"{MANIFEST}: expected version {VERSION} of the format {FORMAT}, got {manifest.get('version')}. {_REMEDY}"
-        )
-    return manifest
+        got = manifest.get("version")
+        raise UsageError(f"{MANIFEST}: expected version {VERSION} of the format {FORMAT}, got {got}. {_REMEDY}")
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise UsageError(f"{MANIFEST}: expected the SHA-256 of each file under files, got {str(files)[:80]}. {_REMEDY}")
+    return files
+
+
+def _header(content: bytes) -> Any:
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
 
 def _ordered(content: bytes) -> bytes:
-    """The file with its header's metadata in order: the library writes them in the order of a hash map, new every time."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
+    """The file with its header's metadata in order, which the library writes in that of a hash map too."""
+    header = _header(content)
     if "__metadata__" in header:
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+    arrays = content[8 + int.from_bytes(content[:8], "little") :]
+    return len(text).to_bytes(8, "little") + text + arrays

@@ -1,0 +1,155 @@
+"""The tables that a person reads."""
+
+import io
+import math
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from parity.report import terminal
+from parity.results import CaseResult, Results
+from parity.verdict import TensorVerdict
+
+
+def printed(renderable, width=120, **options):
+    console = Console(file=io.StringIO(), width=width, **options)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def rows(text, engine):
+    return [line.split() for line in text.splitlines() if f" {engine} " in line]
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("width", [80, 99, 100, 120, 200])
+def test_lines_fit_and_are_plain(results, width, verbose):
+    text = printed(terminal.table(results, verbose, width), width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert "…" not in text
+
+
+def test_colour_where_there_is_some(results):
+    text = printed(terminal.table(results), force_terminal=True, color_system="standard")
+    assert "\x1b[1;31mFAIL" in text
+    assert "\x1b[32mrounding" in text
+    plain = printed(terminal.table(results), force_terminal=True, color_system="standard", no_color=True)
+    assert "\x1b[31m" not in plain
+
+
+def test_a_wide_table(results):
+    lines = printed(terminal.table(results, width=120)).splitlines()
+    assert lines[0].split() == ["case", "tensor", *terminal.HEADINGS]
+    assert lines[1].strip() == "Linear"
+    right, wrong = (" ".join(lines[k].split()) for k in (2, 4))
+    assert right == "batch 3, grid output float64 refnet rounding 15.7 1.2 0.38 4e-16"
+    assert wrong == "batch 3, grid grad.weight float64 mine:Engine FAIL 0.7 9e+14 5.0e+15 all 1/2"
+
+
+def test_a_narrow_table(results):
+    lines = printed(terminal.table(results, width=80), 80).splitlines()
+    assert lines[:5] == [
+        "    dtype   engine      verdict     digits  ulps  budget  sees bits",
+        "Linear",
+        "  batch 3, grid: output",
+        "    float64 refnet      rounding      15.7   1.2    0.38 4e-16",
+        "    float64 torch       rounding      15.7   1.2    0.38 4e-16  1/2",
+    ]
+    # One heading for lines of one place, in which whole words stand.
+    assert lines.count("  mean 1000, in a rather long name, evaluation, full: output") == 1
+    assert lines[-2:] == ["  lr 0.1, full", "    float32 mine:Engine unsupported"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_worst_tensor_of_each_group_or_every_tensor(results, width):
+    worst, every = (printed(terminal.table(results, verbose, width), width) for verbose in (False, True))
+    assert len(rows(worst, "refnet")) == 3
+    assert len(rows(every, "refnet")) == 4
+    assert "grad.weight" not in "".join(line for line in worst.splitlines() if " refnet " in line and "Linear" in line)
+    unstable = next(row for row in rows(worst, "torch") if "unstable" in row)
+    assert unstable[-5:] == ["9.2", "1e+04", "1.2e+03", "2e-15", "1/2"]
+
+
+def test_bits_are_those_of_the_whole_group(results):
+    again = tuple(replace(case, case="Linear/batch 7") for case in results.cases if case.group == "Linear")
+    more = Results(results.engines, (*results.cases, *again), 0.0)
+    assert rows(printed(terminal.table(more)), "torch")[0][-1] == "2/4"
+    assert [row[-1] for row in rows(printed(terminal.table(more, verbose=True)), "torch")].count("1/2") == 5
+
+
+def test_names_are_not_read_as_markup():
+    tensor = TensorVerdict("[red]x[/red]", "rounding")
+    case = CaseResult("Group/[bold]a[/bold] :smile:", "full", "float64", "a:b:Engine", (tensor,), notes=("[i]note",))
+    for width in (80, 120):
+        text = printed(terminal.table(Results(("a:b:Engine",), (case,), 0.0), width=width), width)
+        for part in ("[red]x[/red]", "[bold]a[/bold] :smile:", "a:b:Engine"):
+            assert part in text
+    assert "[i]note" in printed(terminal.notes(Results(("e",), (case,), 0.0)))
+
+
+def test_failures_in_words(results):
+    text = printed(terminal.failures(results), 400)
+    assert text.splitlines() == [
+        "FAIL mine:Engine: Linear/batch 3 (grid, float64), grad.weight",
+        "     1 of 6 elements outside their budget, first [1, 2]: expected 0.25000000000000000000 within 1e-17, "
+        "got 0.3000000000000001; at worst 5.0e+15 budgets",
+        "     consistent with: zero: 0",
+        "FAIL mine:Engine: BatchNorm1d/mean 1000, in a rather long name, evaluation (full, float32), answer",
+        "     raised ValueError: [bold]no[/bold] & <no>",
+    ]
+
+
+def test_many_failures_are_counted(results):
+    some = printed(terminal.failures(results, 1), 400).splitlines()
+    assert some[0].endswith("grad.weight")
+    assert some[-1] == "... and 1 more: all of them with --verbose or --json FILE"
+    assert "more" not in printed(terminal.failures(results, 2), 400)
+
+
+def test_notes_once_for_all(results):
+    assert printed(terminal.notes(results), 200) == (
+        "BatchNorm1d/mean 1000, in a rather long name, evaluation: free run: uncertified "
+        "(refnet float32, torch float32)\n"
+    )
+
+
+def test_the_summary(results):
+    assert printed(terminal.summary(results), 200).splitlines() == [
+        "refnet conforms on all 3 records of 3 cases, 4 tensors: 2 exact, 2 rounding",
+        "  largest share of a budget that a right result used: 0.38 (Linear/batch 3, grid float64, output)",
+        "torch conforms on all 3 records of 3 cases, 4 tensors: 2 exact, 1 rounding, 1 unstable",
+        "  1 tensor by: E[x^2] - E[x]^2",
+        "  largest share of a budget that a right result used: 0.38 (Linear/batch 3, grid float64, output)",
+        "  same bits as refnet: 3 of 5 tensors; where every right engine has the same values: 3 of 3",
+        "mine:Engine FAILS in 2 of 3 records of 3 cases, 3 tensors: 1 rounding, 2 FAIL",
+        "  1 record unsupported: no optimize",
+        "  same bits as refnet: 1 of 2 tensors; where every right engine has the same values: 0 of 1",
+    ]
+
+
+def test_an_engine_that_answers_nothing_does_not_conform_in_words():
+    case = CaseResult("Linear/a", "full", "float64", "torch:cuda", unsupported="no cuda here")
+    text = printed(terminal.summary(Results(("torch:cuda",), (case, case), 0.0)))
+    assert text.splitlines() == ["torch:cuda answers none of 2 records", "  2 records unsupported: no cuda here"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.004, "4.0e-03"), (0.005, "0.01"), (0.984, "0.98"), (1, "1.00"), (99.99, "99.99"), (math.inf, "inf")],
+)
+def test_shares(value, text):
+    assert terminal.share(value) == text
+
+
+def test_digits():
+    for value, text in ((math.inf, "all"), (-math.inf, "none"), (15.654, "15.7"), (-3.21, "-3.2")):
+        assert terminal.digits(TensorVerdict("t", "rounding", digits=value)) == text
+
+
+def test_the_legend_fits_a_pipe():
+    assert max(map(len, terminal.LEGEND.splitlines())) <= 120
+    for word in ("exact", "rounding", "unstable", "convention", "digits", "ulps", "budget", "sees", "bits"):
+        assert f"{word}:" in terminal.LEGEND
