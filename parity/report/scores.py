@@ -1,0 +1,84 @@
+"""The yardstick's own score as a table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from parity.faults.score import Score
+from parity.report.terminal import share
+from parity.scoring import Scores
+
+
+def table(scores: Scores) -> Table:
+    """A line for each mistake, the least caught first, then one for each rewriting."""
+    made = Table(header_style="bold", box=None, padding=(0, 1))
+    for heading, justify in (
+        ("mistake", "left"),
+        ("caught", "right"),
+        ("budgets", "right"),
+        ("most revealing", "left"),
+    ):
+        made.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for score in sorted(scores.faults, key=lambda s: (s.share, s.fault.name)):
+        style = "" if score.caught else "bold red"
+        budgets = "exact" if _beyond_share(score) else share(score.share)
+        made.add_row(score.fault.name, f"{score.caught}/{score.tried}", budgets, _place(score), style=style)
+    made.add_section()
+    for score in sorted(scores.rewritings, key=lambda s: (-s.share, s.fault.name)):
+        style = "bold red" if score.caught else "dim"
+        made.add_row(
+            f"harmless: {score.fault.name}",
+            f"{score.caught}/{score.tried}",
+            share(score.share),
+            _place(score),
+            style=style,
+        )
+    return made
+
+
+def summary(scores: Scores) -> Group:
+    """The totals, and what they rest on."""
+    measured = [s for s in scores.faults if s.caught and not _beyond_share(s)]
+    beyond = [s for s in scores.faults if s.caught and _beyond_share(s)]
+    least = min(measured, key=lambda s: s.share, default=None)
+    lines = [
+        Text.assemble(
+            ("the yardstick itself", "bold"),
+            f": {scores.caught} of {len(scores.faults)} known mistakes caught, "
+            f"{scores.flagged} of {len(scores.rewritings)} harmless rewritings flagged ({scores.dtype})"
+            + (f"; {scores.unmade} mistakes can't be made in these cases" if scores.unmade else ""),
+        )
+    ]
+    if least:
+        lines.append(
+            Text(
+                f"  in its most revealing case and element each is caught by at least {share(least.share)} budgets "
+                f"({least.fault.name})"
+                + (f"; {len(beyond)} are caught by NaN, a shape or a missed exact result" if beyond else "")
+            )
+        )
+    used = max(scores.rewritings, key=lambda s: s.share, default=None)
+    if used:
+        lines.append(
+            Text(f"  the largest share of a budget that a rewriting used: {share(used.share)} ({used.fault.name})")
+        )
+    lines += [Text(f"  not caught: {names}") for names in [_names(s for s in scores.faults if not s.caught)] if names]
+    lines += [Text(f"  flagged: {names}") for names in [_names(s for s in scores.rewritings if s.caught)] if names]
+    return Group(*lines)
+
+
+def _beyond_share(score: Score) -> bool:
+    """Caught, and only where no share can be measured."""
+    return score.caught > 0 and score.share <= 1
+
+
+def _place(score: Score) -> str:
+    return f"{score.case}, {score.family}, {score.tensor}" if score.case else "in no case"
+
+
+def _names(scores: Iterable[Score]) -> str:
+    return ", ".join(s.fault.name for s in scores)
