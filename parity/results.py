@@ -93,8 +93,10 @@ class Summary:
         verdicts: how many tensors have each verdict. formulas: of them, how many are by each weaker formula or other
             convention.
         largest_share, largest_share_at: the largest part of a budget that a right result used, and where. Right is a
-            record in which every tensor is exact or rounding: where one shows a weaker formula, the others come from it
-            too.
+            record in which every tensor is exact or rounding, in a group of cases where the engine never shows a
+            weaker formula: the budget is that of the formula it uses.
+        weaker_share, weaker_share_at: likewise in the other groups, where what kept to the budget did so with a weaker
+            formula.
         comparison: with the first engine; None for that engine itself.
     """
 
@@ -109,6 +111,8 @@ class Summary:
     formulas: dict[str, int]
     largest_share: float
     largest_share_at: str
+    weaker_share: float
+    weaker_share_at: str
     comparison: Comparison | None
 
     @property
@@ -137,12 +141,14 @@ class Results:
         own = self.of(engine)
         tensors = [(case, v) for case in own for v in case.verdicts]
         counts = Counter(v.verdict for _, v in tensors)
-        right = [
-            (v.share, f"{c.case}, {c.family} {c.dtype}, {v.name}")
+        shares = [
+            (v.share, f"{c.case}, {c.family} {c.dtype}, {v.name}", c.group)
             for c, v in tensors
             if c.verdict in ("exact", "rounding")
         ]
-        share, place = max(right, default=(0.0, ""))
+        weaker = {case.group for case in own if any(v.verdict == "unstable" for v in case.verdicts)}
+        share, place, _ = max((s for s in shares if s[2] not in weaker), default=(0.0, "", ""))
+        weaker_share, weaker_place, _ = max((s for s in shares if s[2] in weaker), default=(0.0, "", ""))
         return Summary(
             engine,
             cases=len({case.case for case in own}),
@@ -155,6 +161,8 @@ class Results:
             formulas=dict(Counter(v.formula for _, v in tensors if v.formula)),
             largest_share=share,
             largest_share_at=place,
+            weaker_share=weaker_share,
+            weaker_share_at=weaker_place,
             comparison=total(own),
         )
 

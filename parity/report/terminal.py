@@ -167,6 +167,8 @@ def _summary(s: Summary, first: str) -> Iterator[Text]:
         yield _line(
             "", f"largest share of a budget that a right result used: {share(s.largest_share)} ({s.largest_share_at})"
         )
+    if s.weaker_share_at:
+        yield _line("", f"likewise where it uses a weaker formula: {share(s.weaker_share)} ({s.weaker_share_at})")
     if c := s.comparison:
         due = f"; where every right engine has the same values: {c.identical} of {c.due}" if c.due else ""
         yield _line("", f"same bits as {first}: {c.same_bits} of {c.tensors} tensors{due}")

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from parity import cli, runner
+from parity import cli, runner, scoring
 from parity.cases import catalogue
+from parity.faults import FAULTS, REWRITINGS
+from parity.faults.score import Score
 from parity.results import CaseResult
 from parity.vectors import certifying, store
 from parity.verdict import TensorVerdict
@@ -78,6 +80,21 @@ def judged(monkeypatch):
         ]
 
     monkeypatch.setattr(runner, "run", run)
+    return asked
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """In the place of scoring: every mistake is caught, and what is asked for is flagged, or missed."""
+    asked = {"caught": 3, "flagged": 0}
+
+    def run(cases, dtype, jobs, start, done):
+        asked.update(cases=[case.name for case in cases], dtype=dtype)
+        fault = Score(FAULTS[0], dtype, 3, asked["caught"], 2e6, "Linear/batch 3", "full", "output")
+        harmless = Score(REWRITINGS[0], dtype, 3, asked["flagged"], 0.5, "Linear/batch 3", "full", "output")
+        return scoring.Scores(dtype, (fault,), (harmless,), 2)
+
+    monkeypatch.setattr(scoring, "run", run)
     return asked
 
 
@@ -153,7 +170,7 @@ def test_list(parity):
     ]
 
 
-def test_without_a_command_everything_is_judged(parity, judged):
+def test_without_a_command_everything_is_judged(parity, judged, scored):
     code, out, _ = parity()
     assert code == 0
     assert judged["cases"] == NAMES
@@ -161,6 +178,37 @@ def test_without_a_command_everything_is_judged(parity, judged):
     assert judged["dtypes"] == ("float64", "float32")
     assert judged["timeout"] == 120.0
     assert f"refnet conforms on all {2 * sum(len(case.families) for case in catalogue())} records" in out
+    assert (scored["cases"], scored["dtype"]) == (NAMES, "float64")
+    assert "the yardstick itself: 1 of 1 known mistakes caught, 0 of 1 harmless rewritings flagged" in out
+
+
+def test_the_yardstick_is_scored_where_it_is_asked_for(parity, judged, scored):
+    assert parity("--help")[0] == 0
+    assert parity("run", "-k", "Linear/batch 3")[0] == 0
+    assert parity("run", "--no-faults")[0] == 0
+    assert "cases" not in scored
+    assert "the yardstick itself" in parity("run", "-k", "Linear/batch 3", "--faults")[1]
+    assert scored["cases"] == ["Linear/batch 3"]
+
+
+def test_a_missed_mistake_fails_the_whole_but_not_a_part(parity, judged, scored):
+    scored["caught"] = 0
+    assert parity("run")[0] == parity("faults")[0] == 1
+    assert parity("run", "-k", "Linear/", "--faults")[0] == parity("faults", "-k", "Linear/")[0] == 0
+    scored["flagged"] = 1
+    assert parity("run", "-k", "Linear/", "--faults")[0] == parity("faults", "-k", "Linear/")[0] == 1
+
+
+def test_faults(parity, scored):
+    code, out, _ = parity("faults", "-k", "Linear/", "--dtype", "float32")
+    assert code == 0
+    assert scored["dtype"] == "float32"
+    assert FAULTS[0].name in out
+    assert f"harmless: {REWRITINGS[0].name}" in out
+    assert max(map(len, out.partition("the yardstick itself")[0].splitlines())) <= 120
+    code, out, err = parity("faults", "--dtype", "float16")
+    assert (code, out) == (2, "")
+    assert "'float16' is not one of 'float64', 'float32'" in err
 
 
 def test_options(parity, judged):

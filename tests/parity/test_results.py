@@ -45,7 +45,8 @@ def test_a_summary():
         (
             result("first", [tensor("exact")]),
             result("mine", [tensor("rounding", 0.25), tensor("exact")], "Linear/a", comparison=Comparison(2, 1, 1, 1)),
-            result("mine", [tensor("unstable", 7.0, "v", "weaker"), tensor("rounding", 0.9)], "Linear/b"),
+            result("mine", [tensor("unstable", 7.0, "v", "weaker"), tensor("rounding", 0.9)], "Tanh/b"),
+            result("mine", [tensor("rounding", 0.5)], "Tanh/c"),
             result("mine", [tensor("convention", 8.0, "w", "elsewhere"), tensor("undecided")], "Linear/c"),
             result("mine", [tensor("FAIL", math.inf), tensor("rounding", 0.95)], "Linear/d"),
             result("mine", unsupported="no vjp", case="Linear/e"),
@@ -54,12 +55,14 @@ def test_a_summary():
         1.0,
     )
     s = results.summary("mine")
-    assert (s.engine, s.cases, s.records, s.tensors, s.failed, s.unsupported) == ("mine", 5, 6, 8, 1, 2)
-    assert s.verdicts == {"exact": 1, "rounding": 3, "unstable": 1, "convention": 1, "undecided": 1, "FAIL": 1}
+    assert (s.engine, s.cases, s.records, s.tensors, s.failed, s.unsupported) == ("mine", 6, 7, 9, 1, 2)
+    assert s.verdicts == {"exact": 1, "rounding": 4, "unstable": 1, "convention": 1, "undecided": 1, "FAIL": 1}
     assert s.formulas == {"weaker": 1, "elsewhere": 1}
     assert s.reasons == {"no vjp": 2}
     # What comes beside a weaker formula, or a failure, is no right result's share.
     assert (s.largest_share, s.largest_share_at) == (0.25, "Linear/a, full float64, t")
+    # Elsewhere in that group the engine's formula is the weaker one too, and its share is told apart.
+    assert (s.weaker_share, s.weaker_share_at) == (0.5, "Tanh/c, full float64, t")
     assert s.comparison == Comparison(2, 1, 1, 1)
     assert not s.conforms
     assert not results.conforms

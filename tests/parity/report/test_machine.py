@@ -59,6 +59,8 @@ ENGINE = thing(
     formulas={"type": "object", "additionalProperties": COUNT},
     largest_share=NUMBER,
     largest_share_at={"type": "string"},
+    weaker_share=NUMBER,
+    weaker_share_at={"type": "string"},
     comparison=COMPARISON,
     conforms={"type": "boolean"},
 )
