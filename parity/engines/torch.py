@@ -164,35 +164,31 @@ class TorchEngine(Engine):
             name, _, key = path.rpartition(".")
             optimizer.state[params[name]][key] = self._tensor(array)
         inputs, targets = self._tensor(record.inputs), self._tensor(record.targets)
-        losses = torch.empty(record.iterations, dtype=inputs.dtype)
-        # One row for all parameters: the run is recorded in one copy an update.
-        flat = torch.empty(record.iterations + 1, sum(p.numel() for p in params.values()), dtype=inputs.dtype)
-        states: dict[str, list[Array]] = {}
+        series: Answer = {}
 
-        def record_weights(k: int) -> None:
-            flat[k] = torch.cat([p.detach().reshape(-1) for p in params.values()])
+        def keep(name: str, tensor: Any, k: int, rows: int) -> None:
+            value = tensor.detach().cpu().numpy()
+            if name not in series:
+                series[name] = np.empty((rows, *value.shape), value.dtype)
+            series[name][k] = value
 
-        record_weights(0)
+        def keep_weights(k: int) -> None:
+            for name, p in params.items():
+                keep(f"param.{name}", p, k, record.iterations + 1)
+
+        keep_weights(0)
         for k, batch in enumerate(torch.from_numpy(np.array(b)).to(self.device) for b in record.batches):
             optimizer.zero_grad()
             value = loss(network(inputs[batch]), targets[batch])
             value.backward()
             optimizer.step()
-            losses[k] = value.detach()
-            record_weights(k + 1)
+            keep("loss", value, k, record.iterations)
+            keep_weights(k + 1)
             for name in trainable:
                 for key, state in optimizer.state[params[name]].items():
                     if state is not None and state.shape == params[name].shape:
-                        states.setdefault(f"state.{name}.{key}", []).append(_array(state))
-        parts = flat.split([p.numel() for p in params.values()], dim=1)
-        return {
-            "loss": losses.numpy(),
-            **{
-                f"param.{name}": part.numpy().reshape(-1, *params[name].shape)
-                for name, part in zip(params, parts, strict=True)
-            },
-            **{name: np.stack(series) for name, series in states.items()},
-        }
+                        keep(f"state.{name}.{key}", state, k, record.iterations)
+        return series
 
 
 def _line(error: Exception) -> str:
