@@ -17,11 +17,11 @@ from parity.cases.case import Case, TrainCase
 from parity.diagnosis import diagnose
 from parity.engines.base import Answer, Engine, one_line
 from parity.errors import Undecided, Unsupported
-from parity.judgement import Judge
+from parity.judgement import Judge, expected_dtype
 from parity.records import VJP, Optimize, Record, Spec, Train
 from parity.results import CaseResult, Comparison
 from parity.vectors import certified, store
-from parity.verdict import TensorVerdict, failed
+from parity.verdict import Enclosure, TensorVerdict, failed, judge
 
 
 def judge_case(
@@ -162,10 +162,20 @@ class _Trial:
         try:
             verdicts = self.judge(reply.profile)(reply.answer)
         except Undecided as reason:
-            return _Finding([TensorVerdict(name, "undecided", reason=str(reason)) for name in self.truths])
+            return _Finding([replace(v, reason=v.reason or str(reason)) for v in self._without_budgets(reply.answer)])
         failing = _failing(verdicts)
         found = diagnose(self.record, reply.answer, self.truths, reply.profile, failing) if failing else []
         return _Finding(verdicts, [str(d) for d in found])
+
+    def _without_budgets(self, answer: Answer) -> list[TensorVerdict]:
+        """Undecided, but for a tensor that could not be right: missing, of another shape or dtype, or NaN."""
+        verdicts = []
+        for name, t in self.truths.items():
+            blind = Enclosure(t, np.full(t.shape, np.inf))
+            v = judge(name, answer.get(name), blind, expected_dtype(name, blind, self.record.dtype))
+            verdicts.append(v if v.verdict == "FAIL" else TensorVerdict(name, "undecided"))
+        unasked = [name for name in answer if name not in self.truths]
+        return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]
 
 
 class _Training:

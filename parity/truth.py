@@ -55,12 +55,13 @@ class Truth:
         """
         if dtype == "float64" or np.dtype(dtype).kind != "f":
             return self.hi
-        with np.errstate(over="ignore"):
+        # A convention's value may be infinite, as torch's gradient of a logarithm at 0 is.
+        with np.errstate(over="ignore", invalid="ignore"):
             near = self.hi.astype(dtype)
             back = near.astype(np.float64)
             other = np.nextafter(near, np.where(self.hi > back, np.inf, -np.inf).astype(dtype))
-        # Where hi lies half-way between two numbers of the format, lo decides which of them is nearer.
-        half = (self.hi != back) & (abs(self.hi - back) == abs(other.astype(np.float64) - self.hi))
+            # Where hi lies half-way between two numbers of the format, lo decides which of them is nearer.
+            half = (self.hi != back) & (abs(self.hi - back) == abs(other.astype(np.float64) - self.hi))
         tip = half & (self.lo != 0) & ((self.lo > 0) == (other > near))
         return np.where(tip, other, near)
 

@@ -279,6 +279,10 @@ WEAKER = (
 )
 
 
+FLOOR = float(np.float32(1e-12))
+"""What torch keeps x(1 - x) above, in float64 too."""
+
+
 def _derivative_of_clamps(module: Any) -> None:
     def backward(dY: Any, saved: Any) -> Any:
         X, T, A, B, W = saved
@@ -304,8 +308,20 @@ DERIVATIVES: Mapping[str, Patch] = {"BCELoss": _derivative_of_clamps}
 """Where refnet follows a convention that is not its formula's derivative: the derivative, as the tape finds it."""
 
 
-def _as_it_is(module: Any) -> None:
-    pass
+def _floored_variance(module: Any) -> None:
+    # Written out once more: whatever refnet's own lines give would be right by definition, their mistakes too.
+    def backward(dY: Any, saved: Any) -> Any:
+        X, T, A, B, W = saved
+        variance, floor = X * (1 - X), special.lift(FLOOR, X)
+        dL = dY if W is None else dY * W
+        # dX[.] = dY[.] W[.] (X[.] - T[.]) / max(X[.] (1 - X[.]), FLOOR)     dT[.] = dY[.] W[.] (B[.] - A[.]), / n
+        dX = dL * ((X - T) / np.where(variance > floor, variance, floor))
+        dT = dL * (B - A)
+        if module.reduction == "mean":
+            dX, dT = dX / X.size, dT / X.size
+        return (dX, dT), {}
+
+    module.backward = backward
 
 
 def _torch_binary_cross_entropy(module: Any) -> None:
@@ -345,7 +361,7 @@ CONVENTIONS = (
         "(x - t) / max(x(1 - x), 1e-12)",
         "The gradient of binary cross-entropy where its logarithms are clamped and its derivative is therefore 0.",
         "torch: documentation of torch.nn.BCELoss; aten/src/ATen/native/Loss.cpp, binary_cross_entropy_backward",
-        {"BCELoss": _as_it_is},
+        {"BCELoss": _floored_variance},
     ),
     Variant(
         "(x - t) / max(x(1 - x), 1e-12), target without clamps",

@@ -118,8 +118,8 @@ def judge(
 
     - `exact`: every element is the correctly rounded truth.
     - `rounding`: every element is within its budget: not distinguishable from rounding, and no more is claimed.
-    - `unstable`, `convention`: every element outside its budget is within that of a listed other formula, named; or
-      the formula has no value (0 / 0), and the engine's is NaN.
+    - `unstable`, `convention`: every element outside its budget is within that of a listed other formula, named, which
+      is finite there; or the formula has no value (0 / 0), and the engine's is NaN.
     - `undecided`: an element's truth is not settled, and no other element fails.
     - `FAIL`: none of these, or missing, or of the wrong shape or dtype, or not finite where the truth is, which rounds
       to infinity only past the dtype's largest number. NaN passes for no number.

@@ -6,6 +6,7 @@ pass: they have no NumPy float dtype of their own, or carry one that is compared
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,21 @@ FLOATS = ("float32", "float64")
 
 
 def floating(operation: str, **arrays: Any) -> None:
-    """Raise TypeError unless every array is float32 or float64, all of them alike."""
+    """Raise TypeError unless every array is float32 or float64 in the machine's byte order, all of them alike."""
     dtype = None
     for name, array in arrays.items():
-        if array.dtype is dtype:
+        try:
+            own = array.dtype
+        except AttributeError:
+            raise TypeError(f"{operation}: expected {name} to be an array, got {type(array).__name__}") from None
+        if own is dtype:
             continue
-        if array.dtype.char not in "fdO":
-            raise TypeError(f"{operation}: expected {name} of dtype {' or '.join(FLOATS)}, got {array.dtype}")
+        if own.char not in "fdO" or not own.isnative:
+            raise TypeError(f"{operation}: expected {name} of dtype {' or '.join(FLOATS)}, got {own}")
         if dtype is None:
-            first, dtype = name, array.dtype
-        elif array.dtype != dtype:
-            raise TypeError(f"{operation}: expected {first} and {name} of one dtype, got {dtype} and {array.dtype}")
+            first, dtype = name, own
+        elif own != dtype:
+            raise TypeError(f"{operation}: expected {first} and {name} of one dtype, got {dtype} and {own}")
 
 
 def last_axis(operation: str, array: Any, size: int, what: str) -> None:
@@ -50,6 +55,21 @@ def one_of(operation: str, name: str, value: object, choices: tuple[str, ...]) -
     """Raise ValueError unless `value` is among `choices`."""
     if value not in choices:
         raise ValueError(f"{operation}: expected {name} to be one of {', '.join(choices)}, got {value!r}")
+
+
+def number(operation: str, name: str, value: Any, least: float | None = None) -> None:
+    """Raise TypeError unless `value` is a number or an array, ValueError if it is NaN or below `least`.
+
+    A value for each run (of `Runs`), or of another arithmetic, passes unseen.
+    """
+    if not isinstance(value, Real) and not hasattr(value, "dtype"):
+        raise TypeError(f"{operation}: expected {name} to be a number, got {value!r}")
+    plain: Any = value
+    if isinstance(value, Real) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiu"):
+        right = np.asarray(plain == plain if least is None else plain >= least)
+        if not right.all():
+            what = "a number" if least is None else f"at least {least:g}"
+            raise ValueError(f"{operation}: expected {name} to be {what}, got {value}")
 
 
 def axis(operation: str, array: Any, dim: int) -> int:

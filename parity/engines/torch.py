@@ -164,6 +164,10 @@ class TorchEngine(Engine):
             name, _, key = path.rpartition(".")
             optimizer.state[params[name]][key] = self._tensor(array)
         inputs, targets = self._tensor(record.inputs), self._tensor(record.targets)
+        # All batches at once: picked one by one they cost as much as a small layer.
+        sizes = [len(batch) for batch in record.batches]
+        order = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *record.batches])).to(self.device)
+        batches = zip(inputs[order].split(sizes), targets[order].split(sizes), strict=True)
         series: Answer = {}
 
         def keep(name: str, tensor: Any, k: int, rows: int) -> None:
@@ -177,9 +181,9 @@ class TorchEngine(Engine):
                 keep(f"param.{name}", p, k, record.iterations + 1)
 
         keep_weights(0)
-        for k, batch in enumerate(torch.from_numpy(np.array(b)).to(self.device) for b in record.batches):
+        for k, (x, t) in enumerate(batches):
             optimizer.zero_grad()
-            value = loss(network(inputs[batch]), targets[batch])
+            value = loss(network(x), t)
             value.backward()
             optimizer.step()
             keep("loss", value, k, record.iterations)

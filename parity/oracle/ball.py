@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from threading import RLock
 from typing import Any, cast
 
 import numpy as np
@@ -26,14 +27,18 @@ below the smallest subnormal, which settles its rounding."""
 HALF_SMALLEST_SUBNORMAL = arb(2) ** -1075
 
 
+_one_at_a_time = RLock()
+
+
 @contextmanager
 def precision(bits: int) -> Iterator[None]:
-    """Run the balls at `bits` bits."""
-    before, ctx.prec = ctx.prec, bits
-    try:
-        yield
-    finally:
-        ctx.prec = before
+    """Run the balls at `bits` bits. Other threads wait: all share flint's precision, and what the tape records."""
+    with _one_at_a_time:
+        before, ctx.prec = ctx.prec, bits
+        try:
+            yield
+        finally:
+            ctx.prec = before
 
 
 def ball(number: float | int | Fraction | np.number[Any]) -> Any:

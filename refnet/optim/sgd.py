@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from refnet import special
+from refnet import _check, special
 from refnet.nn.module import Array, Params
 
 OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
@@ -47,9 +46,10 @@ class SGD:
         maximize: ascend instead of descend.
 
     Raises:
-        ValueError: `lr`, `momentum` or `weight_decay` is negative or NaN; `nesterov` without momentum or with
-            dampening; no parameters at all; a parameter stands in two groups.
-        TypeError: a group is no dict, has no dict `params` or has an unknown option; a parameter is no array of floats.
+        ValueError: `lr`, `momentum` or `weight_decay` is negative; one of them or `dampening` is NaN; `nesterov`
+            without momentum or with dampening; no parameters at all; a parameter stands in two groups.
+        TypeError: an option is no number; a group is no dict, has no dict `params` or has an unknown option; a
+            parameter is no array of floats.
     """
 
     def __init__(
@@ -203,9 +203,8 @@ class SGD:
 
 def _check_options(options: Mapping[str, Any]) -> None:
     for name in ("lr", "momentum", "weight_decay"):
-        # Only a number can be told; a rate a run (of `Runs`) is taken as it is.
-        if isinstance(options[name], Real) and not options[name] >= 0:
-            raise ValueError(f"SGD: expected {name} to be at least 0, got {options[name]}")
+        _check.number("SGD", name, options[name], least=0)
+    _check.number("SGD", "dampening", options["dampening"])
     if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
         raise ValueError(
             "SGD: expected nesterov with a momentum and without dampening, "

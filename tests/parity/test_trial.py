@@ -377,10 +377,25 @@ def test_a_case_that_rounding_leaves_undecided(monkeypatch):
         (np.ones((1, 1)),),
     )
     monkeypatch.setattr(type(LINEAR), "record", lambda self, family, dtype: record)
-    monkeypatch.setattr(certified, "truths", lambda *at: {"output": Truth.of([[0.0]])})
+    truths = {
+        "output": Truth.of([[0.0]]),
+        "grad_input": Truth.of([[0.0, 0.0]]),
+        "grad.0.weight": Truth.of([[0.0, 0.0]]),
+    }
+    monkeypatch.setattr(certified, "truths", lambda *at: truths)
     found = result(RefnetEngine())
     assert (found.verdict, found.conforms) == ("undecided", True)
     assert "expected values further apart than their budgets" in found.verdicts[0].reason
+    # Rounding excuses no answer that is none.
+    right = RefnetEngine().vjp(record)
+    for wrong in (
+        {},
+        {**right, "output": right["output"][0]},
+        {**right, "grad_input": right["grad_input"].astype(np.float32)},
+        {**right, "grad.0.weight": np.full((1, 2), math.nan)},
+        {**right, "grad.0.bias": np.zeros(1)},
+    ):
+        assert result(Mine(lambda answer, record, wrong=wrong: wrong)).verdict == "FAIL"
 
 
 def test_judging_needs_neither_flint_nor_mpmath():

@@ -135,3 +135,10 @@ def test_a_pair_prints_more_digits_than_a_float_has() -> None:
         np.array([float(Fraction(1, 3))]), np.array([float(Fraction(1, 3) - Fraction(1 / 3))]), np.array([False])
     )
     assert truth.decimal(32, (0,)) == "0." + "3" * 32
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinity_is_nearest_to_itself() -> None:
+    values = np.array([np.inf, -np.inf, 1e300, np.nan])
+    assert Truth.of(values).nearest("float32").tolist()[:3] == [np.inf, -np.inf, np.inf]
+    assert np.isnan(Truth.of(values).nearest("float32")[3])

@@ -482,6 +482,22 @@ def test_parameters_refused(params, error, message):
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="lr to be at least 0, got nan"):
         SGD({"w": W}, lr=float("nan"))
+    with pytest.raises(ValueError, match="dampening to be a number, got nan"):
+        SGD({"w": W}, momentum=0.5, dampening=float("nan"))
+
+
+@pytest.mark.parametrize("name", ["lr", "momentum", "dampening", "weight_decay"])
+@pytest.mark.parametrize("value", [None, "0.1", [0.1], 1j])
+def test_options_are_numbers(name, value):
+    """None would be NaN as an array, and so would every parameter be after a step."""
+    with pytest.raises(TypeError, match=rf"SGD: expected {name} to be a number, got "):
+        SGD({"w": W}, **{name: value})
+
+
+@pytest.mark.parametrize("value", [np.array(-0.1), np.float32(-0.1), np.array([0.1, -0.1])])
+def test_an_array_is_no_way_around_the_least_rate(value):
+    with pytest.raises(ValueError, match="lr to be at least 0"):
+        SGD({"w": W}, lr=value)
 
 
 BAD_GRADS = [
