@@ -252,10 +252,25 @@ def _certify_example(report: Report, check: bool, workers: int) -> None:
     is_flag=True,
     help="Print everything as JSON: decimals of at least 20 digits beside exact forms.",
 )
-def example(as_json: bool) -> None:
+@click.option(
+    "--html",
+    "html_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write it as a page to walk through: one HTML file, readable offline.",
+)
+def example(as_json: bool, html_file: Path | None) -> None:
     """The worked example, figure by figure: published, certified, refnet's, torch's, and what recipes yield each."""
     from parity import example as worked
 
+    if html_file:
+        _writable(html_file)
+        from parity.example.page import build
+        from parity.vectors import store
+
+        store.replace(html_file, build().encode())
+        if not as_json:
+            return
     if as_json:
         import json
 

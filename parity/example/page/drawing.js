@@ -1,0 +1,160 @@
+"use strict";
+
+/*
+ * The two drawings, as inline SVG: the network with its numbers, and the error's curve. What they say comes in as texts;
+ * nothing here knows a figure's value or the page's state.
+ */
+const Drawing = (() => {
+  function fill(element, attributes, ...children) {
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  }
+  const html = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, ...children);
+  const svg = (tag, attributes = {}, ...children) =>
+    fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, ...children);
+  const text = (words, x, y, anchor, kind = "") => svg("text", { x, y, "text-anchor": anchor, class: kind }, words);
+  const line = (kind, [x1, y1], [x2, y2]) => svg("line", { class: kind, x1, y1, x2, y2 });
+
+  /* The network ---------------------------------------------------------------------------------------------------- */
+
+  // Where the units' centres are, how large their boxes, what is free between two of them along the layers' axis, and
+  // where in it a weight's label goes: so that no two of them meet.
+  const WIDE = {
+    size: [720, 366],
+    at: { i1: [44, 64], i2: [44, 302], h1: [305, 64], h2: [305, 302], o1: [622, 64], o2: [622, 302], E: [622, 183] },
+    box: { i: [84, 50], h: [186, 116], o: [192, 122], E: [170, 46] },
+    gap: (from, to, [a], [b]) => [from[0] + a / 2, to[0] - b / 2],
+    label: (from, to, straight, [left, right]) => [
+      (left + right) / 2,
+      from[1] + (straight ? 0 : 0.3 * (to[1] - from[1])),
+    ],
+  };
+  const TALL = {
+    size: [360, 628],
+    at: { i1: [90, 30], i2: [270, 30], h1: [90, 225], h2: [270, 225], o1: [90, 455], o2: [270, 455], E: [180, 590] },
+    box: { i: [110, 50], h: [166, 104], o: [166, 118], E: [170, 46] },
+    gap: (from, to, [, a], [, b]) => [from[1] + a / 2, to[1] - b / 2],
+    label: (from, to, straight, [top, bottom]) =>
+      straight
+        ? [from[0] < 180 ? 46 : 314, top + 0.72 * (bottom - top)]
+        : [from[0] + 0.21 * (to[0] - from[0]), top + 0.21 * (bottom - top)],
+  };
+
+  const WEIGHTS = [1, 2, 3, 4, 5, 6, 7, 8].map((n) => {
+    const [layer, unit, source] = [(n - 1) >> 2, ((n - 1) >> 1) & 1, (n - 1) & 1];
+    const [from, to] = [`${layer ? "h" : "i"}${source + 1}`, `${layer ? "o" : "h"}${unit + 1}`];
+    return { key: `w${n}`, from, to, straight: unit === source };
+  });
+
+  /* The part of the drawing that a figure or constant is about. */
+  function part(key) {
+    const weight = /w\d/.exec(key);
+    if (weight) return weight[0];
+    const both = /_o(\d)\/dout_h(\d)$/.exec(key);
+    if (both) return WEIGHTS.find(({ from, to }) => from === `h${both[2]}` && to === `o${both[1]}`).key;
+    if (/^[it]\d$/.test(key)) return key[0] === "i" ? key : `o${key[1]}`;
+    const unit = /_([ho]\d)/.exec(key);
+    return unit ? unit[1] : key[0];
+  }
+
+  /*
+   * say: a figure or constant as a text, by its key. now, used: the parts to bring out. title: all of it in words.
+   * A part carries the figure that it leads to as data-step.
+   */
+  function network({ tall, say, now, used, title }) {
+    const layout = tall ? TALL : WIDE;
+    const mode = (name) => (name === now ? " now" : used.has(name) ? " used" : "");
+    const [lines, labels, nodes] = [svg("g"), svg("g"), svg("g")];
+
+    for (const { key, from, to, straight } of WEIGHTS) {
+      const [a, b] = [layout.at[from], layout.at[to]];
+      const [x, y] = layout.label(a, b, straight, layout.gap(a, b, layout.box[from[0]], layout.box[to[0]]));
+      const edge = { class: `edge${mode(key)}`, "data-step": `dE/d${key}` };
+      lines.append(svg("g", edge, line("", a, b)));
+      const gradient = text(`\u2202 ${say(`dE/d${key}`)}`, x, y + 13, "middle", "soft");
+      labels.append(svg("g", edge, text(`${key} ${say(key)}`, x, y - 2, "middle"), gradient));
+    }
+    for (const o of ["o1", "o2"]) lines.append(svg("g", { class: "edge" }, line("", layout.at[o], layout.at.E)));
+
+    const node = (name, step, rows) => {
+      const [x, y] = layout.at[name];
+      const [width, height] = layout.box[name[0]];
+      const [left, right] = [x - width / 2, x + width / 2];
+      const box = svg("rect", { x: left, y: y - height / 2, width, height, rx: 8 });
+      const apart = Math.min(20, (height - 8) / rows.length);
+      const texts = rows.flatMap(([label, words], k) => {
+        const row = y + apart * (k - (rows.length - 1) / 2) + 4.5;
+        return [text(label, left + 8, row, "start", k ? "soft" : "name"), text(words, right - 8, row, "end")];
+      });
+      nodes.append(svg("g", { class: `node${mode(name)}`, "data-step": step }, box, ...texts));
+    };
+    for (const k of [1, 2]) {
+      const net = (u) => [`net_${u}`, `out_${u}`].map((key) => [key.slice(0, 3), say(key)]);
+      node(`i${k}`, "net_h1", [[`i${k}`, say(`i${k}`)]]);
+      node(`h${k}`, `out_h${k}`, [
+        [`h${k}`, `bias ${say(`b_h${k}`)}`],
+        ...net(`h${k}`),
+        ["\u2202E/\u2202out", say(`dE/dout_h${k}`)],
+        ["\u2202E/\u2202net", say(`dE/dnet_h${k}`)],
+      ]);
+      node(`o${k}`, `out_o${k}`, [
+        [`o${k}`, `bias ${say(`b_o${k}`)}`],
+        ...net(`o${k}`),
+        ["target", say(`t${k}`)],
+        [`E_o${k}`, say(`E_o${k}`)],
+        ["\u2202E/\u2202net", say(`dE/dnet_o${k}`)],
+      ]);
+    }
+    node("E", "E", [["E", say("E")]]);
+    return svg(
+      "svg",
+      { viewBox: `0 0 ${layout.size.join(" ")}`, role: "img", "aria-label": title },
+      lines,
+      labels,
+      nodes,
+    );
+  }
+
+  /* The curve ------------------------------------------------------------------------------------------------------ */
+
+  const CURVE = { height: 150, top: 8, bottom: 22, left: 8, right: 52 };
+  const TICKS = [0, 10, 58, 100, 1000, 10000];
+
+  /*
+   * errors: a series for each recipe, over positions; the last one is brought out. k: the place of the slider, which has
+   * the positions evenly spaced, as the curve has. dot: whether the error there is shown.
+   */
+  function curve({ width, positions, errors, k, dot, title }) {
+    const last = positions.length - 1;
+    const sizes = errors.flat().filter((e) => e > 0 && Number.isFinite(e));
+    const powers = sizes.map(Math.log10);
+    const low = sizes.length ? Math.floor(Math.min(...powers)) : -1;
+    const high = Math.max(low + 1, sizes.length ? Math.ceil(Math.max(...powers)) : 0);
+    const right = width - CURVE.right;
+    const bottom = CURVE.height - CURVE.bottom;
+    const x = (place) => CURVE.left + ((right - CURVE.left) * place) / last;
+    const at = (power) => CURVE.top + ((bottom - CURVE.top) * (high - power)) / (high - low);
+    const y = (e) => at(e > 0 ? Math.max(Math.log10(e), low) : low);
+    const root = svg("svg", { viewBox: `0 0 ${width} ${CURVE.height}`, role: "img", "aria-label": title });
+
+    for (let power = high; power >= low; power -= Math.ceil((high - low) / 6)) {
+      const words = power < -4 || power > 4 ? `1e${power}` : String(10 ** power);
+      root.append(line("axis", [0, at(power)], [right + 4, at(power)]), text(words, right + 8, at(power) + 4, "start"));
+    }
+    for (const n of TICKS) {
+      const place = positions.findIndex((p) => p >= n);
+      const words = new Intl.NumberFormat("en").format(positions[place]);
+      if (n !== 100 || width > 500) root.append(text(words, x(place), CURVE.height - 6, place ? "middle" : "start"));
+    }
+    errors.forEach((series, r) => {
+      const points = series.map((e, place) => `${x(place).toFixed(1)},${y(e).toFixed(1)}`).join(" ");
+      root.append(svg("polyline", { class: r === errors.length - 1 ? "path now" : "path", points }));
+    });
+    root.append(line("needle", [x(k), CURVE.top], [x(k), bottom]));
+    if (dot) root.append(svg("circle", { class: "dot", cx: x(k), cy: y(errors[errors.length - 1][k]), r: 5 }));
+    return root;
+  }
+
+  return { WEIGHTS, html, part, network, curve };
+})();
