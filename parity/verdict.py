@@ -168,8 +168,10 @@ def _outside(got: Array, error: Array, nearest: Array, bound: Array) -> Array:
 
 
 def _outside_of(other: Enclosure, got: Array, dtype: str) -> Array:
+    """As `_outside`; but where another formula has no bound it vouches for nothing, or any number would pass by it."""
     nearest = other.truth.nearest(dtype)
-    return _outside(got, _errors(got, other.truth, nearest), nearest, other.bound)
+    unbounded = ~np.isfinite(other.bound) & np.isfinite(other.truth.hi)
+    return np.asarray(_outside(got, _errors(got, other.truth, nearest), nearest, other.bound) | unbounded)
 
 
 def _accuracy(error: Array, nearest: Array, enclosure: Enclosure) -> dict[str, Any]:
