@@ -1,0 +1,86 @@
+"""What the README shows is what happens."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parity.cases import catalogue
+from parity.cases.case import DTYPES
+from parity.faults import FAULTS, REWRITINGS
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def block(word: str) -> str:
+    (found,) = (b for b in BLOCKS if word in b)
+    return found
+
+
+def shown(after: str) -> list[str]:
+    """The lines of the first indented block behind a text, without white space that only sets them out."""
+    lines = README[README.index(after) + len(after) :].splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith("    "))
+    quoted = []
+    for line in lines[start:]:
+        if not line.startswith("    "):
+            break
+        quoted.append(" ".join(line.split()))
+    return [line for line in quoted if line != "..."]
+
+
+def run(folder: Path, *command: str) -> tuple[int, list[str]]:
+    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, [" ".join(line.split()) for line in done.stdout.splitlines()]
+
+
+def test_the_adapter(tmp_path):
+    code = block("class MyEngine")
+    assert len(code.splitlines()) <= 25
+    (tmp_path / "my_engine.py").write_text(code, encoding="utf-8")
+    (command,) = re.findall(r"^ +parity (run .*my_engine:MyEngine.*)$", README, flags=re.MULTILINE)
+    arguments = [a.strip('"') for a in re.findall(r'"[^"]*"|\S+', command)]
+    code, output = run(tmp_path, "-m", "parity", *arguments)
+    assert code == 1
+    for line in shown(command):
+        assert line in output
+
+
+def test_enclose(tmp_path):
+    _, output = run(tmp_path, "-c", block("parity.enclose("))
+    quoted = shown("print(name, verdict.verdict, verdict.reason)\n```")
+    # The budget's last digits come from the processor's own tanh.
+    assert [re.sub(r"\d+e-15", "", line) for line in output] == [re.sub(r"\d+e-15", "", line) for line in quoted]
+
+
+def test_the_library(tmp_path):
+    code = block("refnet.fit(")
+    _, output = run(tmp_path, "-c", code)
+    assert output == ["[0 1 1 0]"]
+    assert "print(output.argmax(axis=1))  # [0 1 1 0]" in code
+
+
+def test_the_worked_example(tmp_path):
+    code, output = run(tmp_path, "-m", "parity", "example")
+    assert code == 0
+    for line in shown("Each figure as printed, certified, and as refnet and torch have it:"):
+        assert line in output
+
+
+def test_counts():
+    cases = catalogue()
+    records = sum(len(case.families) * len(DTYPES) for case in cases)
+    assert README.count(f"conforms on all {records} records of {len(cases)} cases") == 2
+    assert f"judges refnet and torch on {len(cases)} cases" in README
+    caught = f"{len(FAULTS)} of {len(FAULTS)} known mistakes caught, 0 of {len(REWRITINGS)} harmless rewritings flagged"
+    assert caught in README
+    assert f"makes {len(FAULTS)} known mistakes" in README
+    assert f"None of {len(REWRITINGS)} harmless rewritings" in README
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_links_lead_somewhere(link):
+    assert (Path(__file__).parent.parent / link).exists()
