@@ -274,7 +274,7 @@ def example(as_json: bool, html_file: Path | None) -> None:
     if as_json:
         import json
 
-        _console().out(json.dumps(worked.as_json(), indent=1))
+        _console().out(json.dumps(worked.as_json(), separators=(",", ":")))
     else:
         worked.report(_console())
 

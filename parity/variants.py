@@ -327,7 +327,7 @@ def _floored_variance(module: Any) -> None:
 def _torch_binary_cross_entropy(module: Any) -> None:
     def backward(dY: Any, saved: Any) -> Any:
         X, T, _, _, W = saved
-        variance, floor = X * (1 - X), special.lift(1e-12, X)
+        variance, floor = X * (1 - X), special.lift(FLOOR, X)
         dL = dY if W is None else dY * W
         # dX[.] = dY[.] W[.] (X[.] - T[.]) / max(X[.] (1 - X[.]), 1e-12), multiplied first; for a mean / n
         dX = dL * (X - T) / np.where(variance > floor, variance, floor)
