@@ -39,7 +39,7 @@ EQUIVALENTS = {
     **dict.fromkeys(("maximum", "fmax"), "np.where(x > y, x, y)"),
     **dict.fromkeys(("minimum", "fmin"), "np.where(x < y, x, y)"),
     "clip": "np.where(x < low, low, np.where(x > high, high, x))",
-    **dict.fromkeys(("absolute", "fabs"), "np.where(x > 0, x, -x)"),
+    **dict.fromkeys(("absolute", "fabs"), "np.where(x > 0, x, np.where(x < 0, -x, 0.0))"),
     "sign": "np.where(x > 0, 1.0, np.where(x < 0, -1.0, 0.0))",
     **dict.fromkeys(("max", "min", "amax", "amin"), "refnet.special.shift(x, axis), a value without a derivative"),
     **dict.fromkeys(("power", "float_power", "square", "prod"), "products, x * x"),
@@ -145,6 +145,7 @@ def enclose(
         budgets |= _gradients(f, lifted, _lift("grad_output", seed, profile))
     truths = _truths(f, given, seed, profile.dtype)
     for name, budget in budgets.items():
+        _defined(name, budget, truths[name])
         _agree(name, budget, truths[name])
     names = [] if seed is None else [f"gradients[{k}]" for k in range(len(given))]
     return Enclosed(
@@ -210,7 +211,8 @@ def _advice(what: str) -> str:
         return f"expected {name} without optional arguments, got {what}"
     equivalent = EQUIVALENTS.get(name.rsplit(".", 1)[-1])
     if equivalent:
-        return f"{what} has no rule for rounding; write it as {equivalent}"
+        kink = " (the derivative at a tie is that of the last branch)" if "np.where(" in equivalent else ""
+        return f"{what} has no rule for rounding; write it as {equivalent}{kink}"
     listed = [*(f"np.{f}" for f in functions.UFUNCS + functions.FUNCTIONS), *(f"x.{m}" for m in functions.METHODS)]
     return f"{what} has no rule for rounding; expected functions among {', '.join(listed)}"
 
@@ -269,6 +271,17 @@ def _truths(f: Callable[..., Any], arrays: Sequence[Array], seed: Array | None, 
         return settle(answer)
     except OverflowError:
         raise UsageError(f"enclose: expected an expression of at most {NODES:,} scalar operations, got more") from None
+
+
+def _defined(name: str, budget: Budget, truth: Truth) -> None:
+    """What has no value, or none that binary64 holds, can't be judged."""
+    none = np.isnan(truth.hi) | (truth.undecided & ~np.isfinite(budget.x))
+    if none.any():
+        k = np.argwhere(none)[0].tolist()
+        raise UsageError(
+            f"enclose: expected a finite {name}, got none{f' at {k}' if k else ''}: "
+            f"a pole, 0 / 0 or an overflow ({float(budget.x[tuple(k)])} in floats)"
+        )
 
 
 def _agree(name: str, budget: Budget, truth: Truth) -> None:

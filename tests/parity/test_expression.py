@@ -16,6 +16,7 @@ import torch
 import parity
 from parity import expression
 from parity.budget import Profile
+from parity.errors import UsageError
 from parity.expression import EQUIVALENTS, enclose
 from parity.oracle import tape
 from refnet import special
@@ -414,3 +415,16 @@ def test_an_enclosure_is_frozen() -> None:
     with pytest.raises(AttributeError):
         e.dtype = "float32"  # type: ignore[misc]
     assert replace(e, dtype="float32").check(X)["value"].verdict == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("f", "what"),
+    [
+        (lambda x: np.sum(np.exp(1000 * x)), "a finite value"),
+        (lambda x: np.sum(1 / (x - 1)), "a finite value"),
+        (lambda x: np.sum(np.sqrt(x - 1)), r"a finite gradients\[0\], got none at \[0\]"),
+    ],
+)
+def test_what_has_no_value_is_refused(f, what):
+    with pytest.raises(UsageError, match=what):
+        enclose(f, np.array([1.0, 2.0]))
