@@ -33,7 +33,7 @@ _pattern = click.option(
     "pattern",
     default="",
     metavar="PATTERN",
-    help="Only cases whose name contains PATTERN, or matches it with * and ?.",
+    help="Only cases whose name contains PATTERN, or matches it with * and ?; patterns may be joined by and, or, not.",
 )
 _jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=None, help="Worker processes. [default: the number of cores]"

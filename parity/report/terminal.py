@@ -27,7 +27,8 @@ exact: the correctly rounded truth in every element. rounding: within the derive
 unstable: within that of a weaker formula; convention: another documented choice; both are named below.
 digits: of accuracy, of the tensor's largest element. ulps: largest elementwise error.
 budget: largest share of one that was used, 1 is the limit. sees: the largest budget over the largest element.
-bits: tensors with the same bits as the first engine's."""
+bits: tensors of the group with the same bits as the first engine's.
+grid: inputs on which sums and products are exact in any order; full: inputs that use every bit of the dtype."""
 
 
 Line = tuple[CaseResult, TensorVerdict | None, Comparison | None]

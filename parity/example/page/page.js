@@ -377,7 +377,31 @@
     // The truth is the correct order's. From the same weights, that is certified; later, the two trainings have parted.
     const same = state.order === "simultaneous" || late || updates() === 0;
     const truth = same ? certifiedFigure(figure, `simultaneous/${state.biases}`) : null;
-    return { ...(late ? judgeAtStart() : judge()).judge(figure, typed, truth), certified: truth !== null };
+    const verdict = (late ? judgeAtStart() : judge()).judge(figure, typed, truth);
+    const others = verdict.kind === "right" ? [] : elsewhere(figure, typed);
+    if (others.length) Object.assign(verdict, { kind: "mistake", mistakes: [...others, ...verdict.mistakes] });
+    return { ...verdict, certified: truth !== null };
+  }
+
+  /* Other steps whose right figure was typed: so many digits do not meet by chance. */
+  function elsewhere(figure, typed) {
+    if (typed.text.replace(/^-?[0.]*/, "").length < 6) return [];
+    const half = 10n ** BigInt(B.PLACES - typed.places) / 2n;
+    return steps()
+      .filter((other) => other.key !== figure.key)
+      .filter((other) => {
+        const truth = certifiedFigure(other, `simultaneous/${state.biases}`);
+        const off = truth === null ? half + 1n : typed.exact - truth;
+        return (off < 0n ? -off : off) <= half;
+      })
+      .map((other) => ({
+        key: `elsewhere ${other.key}`,
+        hint: "At which step are you?",
+        answer: `It is the right figure of another step: ${spelled(other.key)}.`,
+        recipe: { order: "simultaneous", biases: state.biases },
+        slip: "",
+        carried: Infinity,
+      }));
   }
 
   function drawVerdict() {

@@ -464,6 +464,13 @@ def test_a_learners_figure_is_right(opened):
     assert opened.texts("#verdict mark") == []
 
 
+def test_the_right_figure_of_another_step(opened):
+    opened.go(step="net_h1", yours="0.291027774")
+    assert "A known mistake explains it." in opened.text("#verdict")
+    assert "At which step are you?" in opened.text("#verdict")
+    assert "too few decimals" not in opened.text("#verdict")
+
+
 def test_decimals_carried(opened):
     opened.step("dE/dw5")
     # 0.75 - 0.01 = 0.74, 0.75 x 0.25 = 0.19, 0.74 x 0.19 = 0.14, and 0.14 x 0.59.
