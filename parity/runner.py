@@ -7,7 +7,9 @@ that raises, dies or hangs costs its case, not the run, and nothing of the other
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import get_context
@@ -30,6 +32,10 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 
 TIMEOUT = 120.0
 """Seconds that one case may take with all its engines, families and dtypes."""
+
+
+BREAKS = 20
+"""So many times a case is put to a new pool of processes after its pool broke down, before it is given up."""
 
 
 def run(
@@ -57,38 +63,62 @@ def run(
     # Long ones first, so that none is left running alone at the end.
     order = sorted(range(len(cases)), key=lambda k: not isinstance(cases[k], TrainCase))
     start = {"initializer": _start, "initargs": (tuple(names),), "context": get_context("spawn")}
-    with one_thread(), ProcessPool(max(1, min(jobs, len(cases))), **start) as pool:
-        pending: dict[Any, tuple[int, tuple[str, ...]]] = {}
-        finished: SimpleQueue[Any] = SimpleQueue()
+    work = [(k, tuple(names)) for k in order]
+    broken: Counter[tuple[int, tuple[str, ...]]] = Counter()
+    while work:
+        left: list[tuple[int, tuple[str, ...]]] = []
+        with one_thread(), ProcessPool(max(1, min(jobs, len(work))), **start) as pool:
+            pending: dict[Any, tuple[int, tuple[str, ...]]] = {}
+            finished: SimpleQueue[Any] = SimpleQueue()
 
-        def schedule(k: int, asked: tuple[str, ...]) -> None:
-            future = pool.schedule(_case, (cases[k], asked, tuple(dtypes), folder), timeout=timeout)
-            pending[future] = k, asked
-            future.add_done_callback(finished.put)
+            def schedule(
+                k: int,
+                asked: tuple[str, ...],
+                pool: Any = pool,
+                pending: Any = pending,
+                finished: Any = finished,
+                left: Any = left,
+            ) -> None:
+                if not pool.active:  # it broke down: the next one does it
+                    left.append((k, asked))
+                    return
+                future = pool.schedule(_case, (cases[k], asked, tuple(dtypes), folder), timeout=timeout)
+                pending[future] = k, asked
+                future.add_done_callback(finished.put)
 
-        try:
-            for k in order:
-                schedule(k, tuple(names))
-            while pending:
-                future = finished.get()
-                k, asked = pending.pop(future)
-                try:
-                    found += future.result()
-                except (TimeoutError, ProcessExpired) as error:
-                    if len(asked) > 1:
-                        for name in asked:
-                            schedule(k, (name,))
-                        continue
-                    found += _lost(cases[k], asked[0], dtypes, _reason(error, timeout))
-                except Exception as error:
-                    if not isinstance(error, UsageError):
-                        error.add_note(f"while judging {cases[k].name}")
-                    raise
-                if k not in {other for other, _ in pending.values()}:
-                    done()
-        except BaseException:
-            pool.stop()
-            raise
+            try:
+                for k, asked in work:
+                    schedule(k, asked)
+                while pending:
+                    future = finished.get()
+                    k, asked = pending.pop(future)
+                    try:
+                        found += future.result()
+                    except BrokenProcessPool as error:
+                        # A process died before it was known at what: all that was waiting is done again.
+                        broken[k, asked] += 1
+                        if broken[k, asked] < BREAKS:
+                            left.append((k, asked))
+                            continue
+                        found += [r for name in asked for r in _lost(cases[k], name, dtypes, _reason(error, timeout))]
+                    except (TimeoutError, ProcessExpired) as error:
+                        if len(asked) > 1:
+                            for name in asked:
+                                schedule(k, (name,))
+                            continue
+                        found += _lost(cases[k], asked[0], dtypes, _reason(error, timeout))
+                    except Exception as error:
+                        if not isinstance(error, UsageError):
+                            error.add_note(f"while judging {cases[k].name}")
+                        raise
+                    if k not in {other for other, _ in (*pending.values(), *left)}:
+                        done()
+                if left:
+                    pool.stop()
+            except BaseException:
+                pool.stop()
+                raise
+        work = left
     results = {(r.case, r.family, r.dtype, r.engine): r for r in found}
     return [
         results[case.name, family, dtype, name]
