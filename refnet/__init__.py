@@ -37,8 +37,8 @@ Saved and loaded into a network of the same make:
 from refnet import nn, optim
 from refnet.generator import Generator, manual_seed
 from refnet.state import load, save
-from refnet.training import History, fit
+from refnet.training import History, ensemble, fit
 
 __version__ = "0.1.0"
 
-__all__ = ["Generator", "History", "__version__", "fit", "load", "manual_seed", "nn", "optim", "save"]
+__all__ = ["Generator", "History", "__version__", "ensemble", "fit", "load", "manual_seed", "nn", "optim", "save"]

@@ -6,10 +6,13 @@ pass: they have no NumPy float dtype of their own, or carry one that is compared
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 FLOATS = ("float32", "float64")
 
@@ -93,23 +96,35 @@ def broadcast_to(operation: str, shape: tuple[int, ...], **arrays: Any) -> None:
 def probabilities(operation: str, **arrays: Any) -> None:
     """Raise ValueError unless all elements are in [0, 1]; NaN is not."""
     for name, array in arrays.items():
-        if _plain(array):
-            outside = ~((array >= 0) & (array <= 1))
-            if np.count_nonzero(outside):
-                raise ValueError(f"{operation}: expected {name} between 0 and 1, got {array[outside][0]}")
+        on_values(array, partial(_probabilities, operation, name))
+
+
+def _probabilities(operation: str, name: str, array: NDArray[Any]) -> None:
+    outside = ~((array >= 0) & (array <= 1))
+    if np.count_nonzero(outside):
+        raise ValueError(f"{operation}: expected {name} between 0 and 1, got {array[outside][0]}")
 
 
 def class_indices(operation: str, target: Any, classes: int, ignored: int) -> None:
     """Raise TypeError unless `target` is of integers, ValueError unless each is in [0, classes) or `ignored`."""
     if target.dtype.kind not in "iu":
         raise TypeError(f"{operation}: expected target of an integer dtype for class indices, got {target.dtype}")
-    if _plain(target):
-        outside = ((target < 0) | (target >= classes)) & (target != ignored)
-        if np.count_nonzero(outside):
-            got = target[outside][0]
-            raise ValueError(f"{operation}: expected class indices from 0 to {classes - 1} or {ignored}, got {got}")
+    on_values(target, partial(_class_indices, operation, classes, ignored))
 
 
-def _plain(array: Any) -> bool:
-    """Whether the elements are numbers that can be looked at: other arithmetics pass unseen."""
-    return isinstance(array, (np.ndarray, np.generic)) and array.dtype != object
+def _class_indices(operation: str, classes: int, ignored: int, target: NDArray[Any]) -> None:
+    outside = ((target < 0) | (target >= classes)) & (target != ignored)
+    if np.count_nonzero(outside):
+        got = target[outside][0]
+        raise ValueError(f"{operation}: expected class indices from 0 to {classes - 1} or {ignored}, got {got}")
+
+
+def on_values(array: Any, check: Callable[[NDArray[Any]], None]) -> None:
+    """Call `check` on an array of numbers; one of another arithmetic, whose elements are no numbers, passes unseen, or
+    answers through `__on_values__` for the numbers inside.
+    """
+    if isinstance(array, (np.ndarray, np.generic)):
+        if array.dtype != object:
+            check(np.asarray(array))
+    elif (answer := getattr(array, "__on_values__", None)) is not None:
+        answer(check)

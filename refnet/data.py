@@ -9,11 +9,16 @@ its own process (`num_workers=0`), epoch after epoch, and the generator is left 
    `drop_last=False` and a last batch that is not full, that happens while the last batch is being filled, hence before
    it is seen; otherwise only when the batch after the last is asked for.
 
-Without a generator torch takes the base seed from the default generator, and if shuffled two more words, which seed a
-generator that serves the permutation of that epoch alone.
+Drawn with replacement (`RandomSampler(data, replacement=True, generator=g)` in place of `shuffle`), an epoch is n
+independent draws, and takes in place of 2 and 3 a word for each sample, 32 at a time (at the end what is left of n)
+when a batch needs them, one that `drop_last` drops included.
+
+Without a generator torch takes the base seed from the default generator, and if shuffled or drawn with replacement two
+more words, which seed a generator that serves the order of that epoch alone.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from numbers import Integral
 from typing import TypeAlias
@@ -23,10 +28,59 @@ from numpy.typing import NDArray
 
 from refnet.generator import Generator, resolve
 
-__all__ = ["Batch", "batches", "order"]
+__all__ = ["Batch", "Order", "batches", "order"]
 
 Batch: TypeAlias = slice | NDArray[np.int64]
 """What picks a batch out of an array of samples, `inputs[batch]`: a slice wherever the samples lie side by side."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a training goes through n samples; the arguments of `batches`."""
+
+    n: int
+    batch_size: int | None
+    shuffle: bool
+    replacement: bool
+    drop_last: bool
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the order needs a generator."""
+        return self.batch_size is not None
+
+    @property
+    def updates_per_epoch(self) -> int:
+        size = self.batch_size or self.n
+        return self.n // size if self.drop_last else -(-self.n // size)
+
+    def alike(self, k: int) -> int:
+        """How many batches from the one of update k + 1 on have as many samples as it, or n where all have."""
+        size = self.batch_size or self.n
+        if self.drop_last or self.n % size == 0:
+            return self.n
+        return max(1, self.updates_per_epoch - 1 - k % self.updates_per_epoch)
+
+    def batches(self, generator: Generator | None) -> Iterator[Batch]:
+        return batches(
+            self.n,
+            self.batch_size,
+            shuffle=self.shuffle,
+            replacement=self.replacement,
+            drop_last=self.drop_last,
+            generator=generator,
+        )
+
+    def finish(self, generator: Generator | None, updates: int) -> None:
+        """Draw what torch draws when its loop asks for a batch after the last of a whole epoch, as one that counts
+        updates does not.
+        """
+        whole = updates > 0 and updates % self.updates_per_epoch == 0
+        if generator is not None and self.batch_size is not None and self.shuffle and whole:
+            left = words_after_the_last_batch(
+                self.n, self.batch_size, replacement=self.replacement, drop_last=self.drop_last
+            )
+            generator.random_raw(left)
 
 
 def batches(
@@ -34,6 +88,7 @@ def batches(
     batch_size: int | None = 1,
     *,
     shuffle: bool = False,
+    replacement: bool = False,
     drop_last: bool = False,
     generator: Generator | None = None,
 ) -> Iterator[Batch]:
@@ -41,16 +96,20 @@ def batches(
 
     `batch_size=None` is the whole set in its own order at every update (batch gradient descent): no DataLoader, and so
     nothing is drawn or shuffled; `batch_size=n, shuffle=True` is what torch's DataLoader would do. `batch_size=1` is
-    stochastic gradient descent. Unshuffled batches are slices, shuffled ones index arrays (b,) of int64, where b is
-    `batch_size`, or fewer in the last batch of an epoch unless `drop_last`.
+    stochastic gradient descent. Unshuffled batches are slices, others index arrays (b,) of int64, where b is
+    `batch_size`, or fewer in the last batch of an epoch unless `drop_last`. `replacement` goes with `shuffle`: each
+    sample of a batch is drawn from all n, whatever was drawn before.
 
     Words are drawn only when a batch is asked for: after k batches the generator is in the state in which torch's is
     after k batches, in the middle of an epoch too. Iteration that stops there draws nothing more, and a new iterator
     begins a new epoch.
 
-    Raises ValueError, at once, if `n` or `batch_size` is not a positive integer, or if `drop_last` leaves no batch.
+    Raises ValueError, at once, if `n` or `batch_size` is not a positive integer, if `drop_last` leaves no batch, or if
+    `replacement` comes without `shuffle`.
     """
     _check_positive("n", n)
+    if replacement and not shuffle:
+        raise ValueError("batches expected replacement with shuffle: samples in their own order are not drawn")
     if batch_size is None:
         return _whole(n)
     _check_positive("batch_size", batch_size)
@@ -59,7 +118,8 @@ def batches(
             f"batches expected batch_size <= n with drop_last (or no batch is full), got {batch_size} > {n}"
         )
     if shuffle:
-        return _shuffled(n, batch_size, drop_last, resolve(generator), private=generator is None)
+        draws = _replaced if replacement else _shuffled
+        return draws(n, batch_size, drop_last, resolve(generator), private=generator is None)
     return _in_order(n, batch_size, drop_last, resolve(generator))
 
 
@@ -69,6 +129,7 @@ def order(
     updates: int,
     *,
     shuffle: bool = False,
+    replacement: bool = False,
     drop_last: bool = False,
     generator: Generator | None = None,
 ) -> list[NDArray[np.int64]]:
@@ -79,7 +140,7 @@ def order(
     if updates < 0:
         raise ValueError(f"order expected updates >= 0, got {updates}")
     samples = np.arange(n)
-    endless = batches(n, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator)
+    endless = batches(n, batch_size, shuffle=shuffle, replacement=replacement, drop_last=drop_last, generator=generator)
     return [samples[batch].copy() for batch in islice(endless, updates)]
 
 
@@ -98,18 +159,45 @@ def _in_order(n: int, batch_size: int, drop_last: bool, generator: Generator) ->
 def _shuffled(
     n: int, batch_size: int, drop_last: bool, generator: Generator, *, private: bool
 ) -> Iterator[NDArray[np.int64]]:
-    exhausted_while_filling = n % batch_size != 0 and not drop_last
+    left_over = words_after_the_last_batch(n, batch_size, drop_last=drop_last)
     while True:
-        generator.random_raw(2)
-        # The private seed is 64 bits wide, but the twister takes only its low word.
-        sampler = Generator(int(generator.random_raw(2)[1])) if private else generator
+        sampler = _sampler(generator, private)
         permutation = sampler.randperm(n)
         for start, stop in _bounds(n, batch_size, drop_last):
-            if exhausted_while_filling and stop == n:
+            if stop == n and not left_over:
                 sampler.random_raw(n - 1)
             yield permutation[start:stop]
-        if not exhausted_while_filling:
-            sampler.random_raw(n - 1)
+        sampler.random_raw(left_over)
+
+
+def _replaced(
+    n: int, batch_size: int, drop_last: bool, generator: Generator, *, private: bool
+) -> Iterator[NDArray[np.int64]]:
+    left_over = words_after_the_last_batch(n, batch_size, replacement=True, drop_last=drop_last)
+    while True:
+        sampler, samples, drawn = _sampler(generator, private), np.empty(n, np.int64), 0
+        for start, stop in _bounds(n, batch_size, drop_last):
+            while drawn < stop:
+                block = min(32, n - drawn)
+                samples[drawn : drawn + block] = sampler.random_raw(block) % np.uint64(n)
+                drawn += block
+            yield samples[start:stop]
+        sampler.random_raw(left_over)
+
+
+def words_after_the_last_batch(n: int, batch_size: int, *, replacement: bool = False, drop_last: bool = False) -> int:
+    """How many words of an epoch in random order torch draws only when the batch after its last is asked for."""
+    if replacement:
+        end = n - n % batch_size if drop_last else n
+        return max(0, n - -(-end // 32) * 32)
+    return n - 1 if n % batch_size == 0 or drop_last else 0
+
+
+def _sampler(generator: Generator, private: bool) -> Generator:
+    """What serves the order of the epoch that now begins."""
+    generator.random_raw(2)
+    # The private seed is 64 bits wide, but the twister takes only its low word.
+    return Generator(int(generator.random_raw(2)[1])) if private else generator
 
 
 def _bounds(n: int, batch_size: int, drop_last: bool) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refnet import special
+from refnet import _check, special
 
 
 class Runs(np.lib.mixins.NDArrayOperatorsMixin):
@@ -80,6 +80,12 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
             return Runs(special.shift(self.a, _inner(*args)))
         return Runs(getattr(special, name)(self.a))
 
+    def __draws__(self, generator: Any) -> Any:
+        raise TypeError("Runs: expected a layer that draws nothing, got one with a generator, which runs cannot share")
+
+    def __on_values__(self, check: Callable[[Any], None]) -> None:
+        _check.on_values(self.a, check)
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__" or kwargs:
             return NotImplemented
@@ -91,6 +97,11 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         rule = FUNCTIONS.get(function)
         return NotImplemented if rule is None else rule(*args, **kwargs)
+
+
+def plain(array: Any) -> Any:
+    """The inner array of runs; any other as it is."""
+    return array.a if isinstance(array, Runs) else array
 
 
 def _inner(axis: int) -> int:

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from refnet.generator import Generator
 
 Array = Any  # float32 / float64 ndarray, object array of balls, budget array or Runs
 
@@ -48,6 +51,19 @@ def log_sigmoid(X: Array) -> Array:
 
 def _log_sigmoid(X: Array) -> Array:
     return np.minimum(X, 0) - np.log1p(np.exp(-np.abs(X)))
+
+
+FORMULAS = {"sigmoid": _sigmoid, "log_sigmoid": _log_sigmoid}
+"""What these are on floating-point arrays, for arithmetics that only follow what is done."""
+
+
+def rand(generator: Generator, X: Array) -> NDArray[np.float64]:
+    """Uniform draws from [0, 1) of the shape of `X` (`Generator.rand`): plain numbers, whatever the arithmetic of X. An
+    array that has something to say about it, such as one that records what is done, answers through `__draws__`.
+    """
+    own = getattr(X, "__draws__", None)
+    draws: NDArray[np.float64] = generator.rand(X.shape) if own is None else own(generator)
+    return draws
 
 
 def shift(X: Array, axis: int) -> Array:

@@ -47,7 +47,7 @@ class Dropout(Module):
         if self.p == 1:
             kept, q = np.zeros(X.shape, np.bool_), special.lift(1.0, X)
         else:
-            kept = self.generator.rand(X.shape) >= self.p if mask is None else mask
+            kept = special.rand(self.generator, X) >= self.p if mask is None else mask
             q = 1 - special.lift(self.p, X)
         # Y[.] = [kept[.]] X[.] / (1 - p)
         return np.where(kept, X / q, 0), (kept, q, given)

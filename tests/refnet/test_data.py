@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from refnet.data import batches, order
 from refnet.generator import Generator, default_generator, manual_seed
@@ -60,6 +60,34 @@ def test_batches_and_states_without_a_generator(case):
         manual_seed(seed)
         torch.manual_seed(seed)
         assert_same_course(case, default_generator, torch.default_generator, None, None)
+
+
+@pytest.mark.usefixtures("restored_defaults")
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("n", [1, 5, 31, 32, 33, 64, 100])
+def test_draws_with_replacement_are_a_random_samplers(n, drop_last, given):
+    for batch_size in sorted({1, 3, 32, n}):
+        if drop_last and batch_size > n:
+            continue
+        ours, theirs = (
+            (Generator(7), torch.Generator().manual_seed(7)) if given else (manual_seed(7), torch.manual_seed(7))
+        )
+        data, generator = TensorDataset(torch.arange(n)), theirs if given else None
+        sampler = RandomSampler(data, replacement=True, generator=generator)
+        loader = DataLoader(data, batch_size, sampler=sampler, drop_last=drop_last, generator=generator)
+        actual = batches(
+            n, batch_size, shuffle=True, replacement=True, drop_last=drop_last, generator=ours if given else None
+        )
+        for _ in range(2):
+            for (expected,) in loader:
+                np.testing.assert_array_equal(next(actual), expected.numpy())
+                np.testing.assert_array_equal(ours.get_state(), theirs.get_state().numpy())
+
+
+def test_replacement_without_shuffle_is_refused_at_once():
+    with pytest.raises(ValueError, match="expected replacement with shuffle"):
+        batches(3, 1, replacement=True)
 
 
 @pytest.mark.parametrize("stop", range(9))

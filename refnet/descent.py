@@ -1,0 +1,116 @@
+"""The loop of a training."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from numpy.typing import NDArray
+
+from refnet.capture.update import Captured
+from refnet.data import Batch, Order
+from refnet.runs import plain
+from refnet.update import Update
+
+
+def descend(
+    update: Update,
+    order: Order,
+    batches: Iterator[Batch],
+    losses: NDArray[Any],
+    rows: dict[int, int],
+    weights: dict[str, NDArray[Any]],
+    lr_lambda: Callable[[int], float] | None,
+    callback: Callable[[int, Any], object] | None,
+    capture: bool,
+) -> tuple[str, str]:
+    """Do `len(losses)` updates on `batches`, which come in `order`. Fill in the losses and, after the updates in
+    `rows`, their rows of the weights.
+
+    An interrupt waits for the update under way, or for those that are done in one call. Returns why no update was
+    captured, and why none ran as machine code; empty if some did.
+    """
+    net, opt, total = update.net, update.opt, len(losses)
+    step = Captured(update, total if capture else 0)
+    own_rates = [group["lr"] for group in opt.param_groups]
+    stops = [*(update for update in rows if update), total]
+
+    def keep(done: int) -> None:
+        if (row := rows.get(done)) is not None:
+            for name, P in net.params.items():
+                weights[name][row] = plain(P)
+
+    def set_rates(rates: Sequence[Any]) -> None:
+        for group, rate in zip(opt.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    keep(0)
+    done = 0
+    try:
+        with _whole_updates() as (interrupts, deliver):
+            while done < total:
+                batch = next(batches)
+                most = min(order.alike(done), stops[bisect_right(stops, done)] - done)
+                several = 1 if callback is not None else step.at_once(batch, most)
+                if several > 1:
+                    factors = None if lr_lambda is None else [lr_lambda(done + k) for k in range(several)]
+                    step.many([batch, *islice(batches, several - 1)], losses[done : done + several], own_rates, factors)
+                else:
+                    if lr_lambda is not None:
+                        factor = lr_lambda(done)
+                        set_rates([rate * factor for rate in own_rates])
+                        step.read_rates()
+                    value = step(batch)
+                    losses[done] = plain(value)
+                done += several
+                if done in rows or callback is not None:
+                    step.settle()
+                    keep(done)
+                    if callback is not None:
+                        callback(done, value)
+                    step.resume()
+                if interrupts:
+                    step.settle()
+                    deliver()
+                    step.resume()
+    finally:
+        step.settle()
+        if lr_lambda is not None:
+            set_rates(own_rates)
+    return (step.why_plain, step.why_not_native) if capture else ("capture=False", "capture=False")
+
+
+@contextmanager
+def _whole_updates() -> Iterator[tuple[list[Any], Callable[[], None]]]:
+    """Hold interrupts back: `(interrupts, deliver)`, the list of those that came and a function that hands one on.
+
+    Python delivers them to the main thread alone, and only if it handles them at all; elsewhere none is held back.
+    """
+    interrupts: list[Any] = []
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield interrupts, lambda: None
+        return
+
+    def hold(*interrupt: Any) -> None:
+        interrupts.append(interrupt)
+        if len(interrupts) > 1:
+            deliver()
+
+    def deliver() -> None:
+        last = interrupts[-1]
+        interrupts.clear()
+        previous(*last)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield interrupts, deliver
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if interrupts:
+            deliver()

@@ -1,0 +1,174 @@
+"""refnet.capture.native: NumPy's own loops, called without NumPy, give the bits that NumPy gives."""
+
+import numpy as np
+import pytest
+
+from refnet.capture import native, replay
+from refnet.capture.program import ELEMENTWISE, build
+from refnet.capture.recorder import Recorder, Traced
+from refnet.special import FORMULAS
+
+pytest.importorskip("llvmlite")
+
+DRAWS = np.random.default_rng(0)
+SHAPES = [
+    (),
+    (1,),
+    (7,),
+    (3, 5),
+    (5, 1),
+    (1, 6),
+    (4, 3, 5),
+    (2, 1, 3),
+    (33, 17),
+    (20_000,),
+    (3, 9_000),
+    (9_000, 3),
+    (0, 3),
+]
+
+
+def full(*shape, dtype=np.float64):
+    return (DRAWS.standard_normal(shape) * 4.0 ** DRAWS.integers(-4, 4, shape)).astype(dtype)
+
+
+def assert_same_bits(step, *arrays):
+    """`step`, recorded on some numbers and translated, does on others what it does plainly."""
+    recorder = Recorder()
+    buffers = [np.copy(array, order="K") for array in arrays]
+    with np.errstate(all="ignore"):
+        result = step(*(Traced(buffer, recorder) for buffer in buffers)).copy()
+        program = build(recorder.operations, buffers, result.a)
+        machine = native.Machine(program, replay.layout(program), [], [])
+        for scale in (0.5, -3.0):
+            for buffer, array in zip(buffers, arrays, strict=True):
+                buffer[...] = array if array.dtype.kind in "bi" else array * array.dtype.type(scale)
+            expected = np.asarray(step(*buffers))
+            first, second = machine.run([slice(0), slice(0)])
+            assert first.dtype == expected.dtype
+            assert first.shape == expected.shape
+            assert first.tobytes() == second.tobytes() == expected.tobytes()
+
+
+OF_NUMBERS = sorted(ELEMENTWISE - {np.bitwise_and, np.bitwise_or, np.invert}, key=lambda ufunc: ufunc.__name__)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ufunc", OF_NUMBERS, ids=lambda ufunc: ufunc.__name__)
+def test_elementwise(ufunc, dtype):
+    for shape in SHAPES:
+        assert_same_bits(ufunc, *(full(*shape, dtype=dtype) for _ in range(ufunc.nin)))
+
+
+def test_of_booleans():
+    for ufunc in (np.bitwise_and, np.logical_or):
+        assert_same_bits(lambda X, Y, u=ufunc: np.where(u(X > 0, Y > 0), X, Y), full(4, 5), full(4, 5))
+    assert_same_bits(lambda X: np.where(np.invert(X > 0), X, 0), full(40))
+
+
+def test_operands_are_spread_and_turned():
+    for step in (lambda X, Y: X + Y, lambda X, Y: Y * X, lambda X, Y: X.mT - Y.mT):
+        assert_same_bits(step, full(6, 4, 5), full(4, 5))
+        assert_same_bits(step, full(6, 4, 5), full(4, 1))
+        assert_same_bits(step, full(6, 4, 5), full(6, 1, 5))
+    assert_same_bits(lambda X, Y: X.mT + Y, full(4, 3), full(3, 4))
+    assert_same_bits(lambda X, Y: X[..., ::-2, :] * Y[..., 1:3, :], full(4, 3), full(3, 3))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if 0 not in shape], ids=str)
+def test_reductions(shape, dtype):
+    """The order of the additions shows in the last bits: with numbers of many sizes, another order gives others."""
+    sets = [None, *range(-len(shape), 0), *((a, b) for a in range(-len(shape), 0) for b in range(a + 1, 0))]
+    for axis in sets:
+        for keepdims in (False, True):
+            assert_same_bits(lambda X, a=axis, k=keepdims: X.sum(axis=a, keepdims=k), full(*shape, dtype=dtype))
+            assert_same_bits(
+                lambda X, a=axis, k=keepdims: X.max(axis=a, keepdims=k), np.asarray(full(*shape, dtype=dtype))
+            ) if axis is not None else None
+
+
+@pytest.mark.parametrize("size", [*range(2, 40), 127, 128, 129, 1_000, 4_096, 8_192, 8_193, 30_011])
+def test_long_sums(size):
+    for columns in (1, 3):
+        assert_same_bits(lambda X: X.sum(axis=-1), full(columns, size))
+        assert_same_bits(lambda X: X.sum(axis=-2), full(size, columns))
+        assert_same_bits(lambda X: X.sum(), full(columns, size))
+
+
+def test_sum_of_negative_zeros():
+    for shape, axis in (((1,), -1), ((5,), -1), ((1, 3), -2), ((2, 3), -2)):
+        assert_same_bits(lambda X, a=axis: X.sum(axis=a), np.full(shape, -0.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_matrix_products(dtype):
+    for n, k, m in [(1, 2, 2), (1, 1, 1), (2, 1, 3), (1, 7, 1), (5, 3, 4), (32, 64, 10), (64, 100, 33), (3, 200, 1)]:
+        assert_same_bits(lambda X, W: X @ W.mT, full(n, k, dtype=dtype), full(m, k, dtype=dtype))
+        assert_same_bits(lambda X, W: X @ W, full(n, k, dtype=dtype), full(k, m, dtype=dtype))
+        assert_same_bits(lambda D, X: D.mT @ X, full(k, n, dtype=dtype), full(k, m, dtype=dtype))
+        for runs in (1, 6):
+            assert_same_bits(lambda X, W: X @ W.mT, full(runs, n, k, dtype=dtype), full(runs, m, k, dtype=dtype))
+            assert_same_bits(lambda X, W: X @ W.mT, full(n, k, dtype=dtype), full(runs, m, k, dtype=dtype))
+    assert_same_bits(lambda X: X.mT @ X, full(9, 5, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_moves(dtype):
+    assert_same_bits(lambda X: X.mT.copy(), full(7, 5, dtype=dtype))
+    assert_same_bits(lambda X: X.mT.reshape(-1), full(3, 7, 5, dtype=dtype))
+    assert_same_bits(
+        lambda X, Y: np.concatenate((X, Y[..., ::-1], X), axis=-1), full(4, 2, dtype=dtype), full(4, 5, dtype=dtype)
+    )
+    assert_same_bits(lambda X: np.pad(X, ((1, 2), (0, 3))) * X.dtype.type(3), full(4, 2, dtype=dtype))
+    assert_same_bits(lambda X, Y: np.where(X > Y, X, Y), full(6, 7, dtype=dtype), full(7, dtype=dtype))
+    assert_same_bits(lambda X: np.where(X > 0, X, 0), full(6, 7, dtype=dtype))
+
+
+def test_special_functions():
+    for formula in FORMULAS.values():
+        assert_same_bits(formula, full(50) * 300)
+
+
+def test_samples_rates_and_losses():
+    """A batch is gathered for each update, a rate set, and a loss kept."""
+    recorder, whole, buffer, rate = Recorder(), full(9, 3), np.zeros((2, 3)), np.zeros(())
+    result = (Traced(buffer, recorder) * Traced(rate, recorder)).sum()
+    program = build(recorder.operations, [buffer, rate], result.a)
+    machine = native.Machine(program, replay.layout(program), [(whole, buffer)], [rate])
+    batches = [np.array(pair) for pair in ((0, 8), (3, 3), (7, 1))]
+    rates = np.array([[1.0], [-2.0], [0.25]])
+    expected = [(whole[batch] * r).sum() for batch, (r,) in zip(batches, rates, strict=True)]
+    assert machine.run(batches, rates).tolist() == expected
+    assert machine.run([slice(2, 4), slice(7, 9)]).tolist() == [(whole[k : k + 2] * 0.25).sum() for k in (2, 7)]
+    with pytest.raises(ValueError, match="batches of 2 samples"):
+        machine.run([np.arange(3)])
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (lambda X: np.einsum("ij->j", X), "einsum"),
+        (lambda X: X.astype(np.float32) + np.float32(1), "a copy from float64 to float32"),
+        (lambda X: (X.mT + 0).sum(axis=-1), "do not lie in their order"),
+        (lambda X: X.mT + X.mT, "a loss that does not lie in order"),
+        (lambda X: X @ X[0], "a matrix product of vectors"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused(step, reason):
+    recorder, X = Recorder(), full(3, 3)
+    result = step(Traced(X, recorder))
+    program = build(recorder.operations, [X], result.a)
+    with pytest.raises(native.NotNative, match=reason):
+        native.Machine(program, replay.layout(program), [], [])
+
+
+def test_without_the_translator(monkeypatch):
+    native._target.cache_clear()
+    monkeypatch.setitem(__import__("sys").modules, "llvmlite", None)
+    recorder, X = Recorder(), full(3)
+    result = Traced(X, recorder).sum()
+    program = build(recorder.operations, [X], result.a)
+    with pytest.raises(native.NotNative, match="llvmlite is not installed"):
+        native.Machine(program, replay.layout(program), [], [])
+    native._target.cache_clear()
