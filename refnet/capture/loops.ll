@@ -64,3 +64,66 @@ body:
 done:
   ret void
 }
+
+; Several loops over the same n elements, taken through them a block at a time, so that what one writes is still in the
+; cache when the next reads it. An operation is seven numbers: its loop, the loop's data, its operands now and at the
+; first element, the place of its number of elements, its steps, and how many operands it has.
+define internal void @blocks(ptr %operations, i64 %count, i64 %n, i64 %block) {
+entry:
+  br label %head
+head:
+  %start = phi i64 [0, %entry], [%start.next, %next]
+  %more = icmp slt i64 %start, %n
+  br i1 %more, label %body, label %done
+body:
+  %left = sub i64 %n, %start
+  %short = icmp slt i64 %left, %block
+  %size = select i1 %short, i64 %left, i64 %block
+  br label %each
+each:
+  %k = phi i64 [0, %body], [%k.next, %call]
+  %another = icmp slt i64 %k, %count
+  br i1 %another, label %operation, label %next
+operation:
+  %place = mul i64 %k, 7
+  %loop.at = getelementptr i64, ptr %operations, i64 %place
+  %data.at = getelementptr i64, ptr %loop.at, i64 1
+  %args.at = getelementptr i64, ptr %loop.at, i64 2
+  %first.at = getelementptr i64, ptr %loop.at, i64 3
+  %dims.at = getelementptr i64, ptr %loop.at, i64 4
+  %steps.at = getelementptr i64, ptr %loop.at, i64 5
+  %nargs.at = getelementptr i64, ptr %loop.at, i64 6
+  %loop = load ptr, ptr %loop.at
+  %data = load ptr, ptr %data.at
+  %args = load ptr, ptr %args.at
+  %first = load ptr, ptr %first.at
+  %dims = load ptr, ptr %dims.at
+  %steps = load ptr, ptr %steps.at
+  %nargs = load i64, ptr %nargs.at
+  store i64 %size, ptr %dims
+  br label %move
+move:
+  %j = phi i64 [0, %operation], [%j.next, %moving]
+  %last = icmp slt i64 %j, %nargs
+  br i1 %last, label %moving, label %call
+moving:
+  %first.j = getelementptr i64, ptr %first, i64 %j
+  %step.j = getelementptr i64, ptr %steps, i64 %j
+  %arg.j = getelementptr i64, ptr %args, i64 %j
+  %from = load i64, ptr %first.j
+  %step = load i64, ptr %step.j
+  %off = mul i64 %start, %step
+  %at = add i64 %from, %off
+  store i64 %at, ptr %arg.j
+  %j.next = add i64 %j, 1
+  br label %move
+call:
+  call void %loop(ptr %args, ptr %dims, ptr %steps, ptr %data)
+  %k.next = add i64 %k, 1
+  br label %each
+next:
+  %start.next = add i64 %start, %block
+  br label %head
+done:
+  ret void
+}

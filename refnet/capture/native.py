@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 from refnet.capture.program import ELEMENTWISE, Operation, Program, Ref
 from refnet.data import Batch
 
+BLOCK = 2048
+"""Elements that operations on long arrays are carried out on in turn: a few such blocks fit into the nearest cache."""
+
 
 class NotNative(Exception):
     """A program cannot be translated; the message says what stands against it."""
@@ -86,12 +89,46 @@ def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
     return np.broadcast_to(array, shape).strides
 
 
+@dataclass(frozen=True)
+class _Long:
+    """An elementwise operation on many elements: where its operands begin, their steps, the number of elements."""
+
+    loop: tuple[str, int]
+    first: tuple[int, ...]
+    steps: tuple[int, ...]
+    size: int
+
+    def goes_with(self, other: _Long) -> bool:
+        """Whether the two may take turns, block by block: what one writes, the other has at the same places or not at
+        all.
+        """
+        if self.size != other.size:
+            return False
+        for mine, my_step in zip(self.first, self.steps, strict=True):
+            for theirs, their_step in zip(other.first, other.steps, strict=True):
+                written = mine == self.first[-1] or theirs == other.first[-1]
+                apart = mine + self._extent(my_step) <= theirs or theirs + self._extent(their_step) <= mine
+                if written and not apart and (mine, my_step) != (theirs, their_step):
+                    return False
+        return True
+
+    def _extent(self, step: int) -> int:
+        """Bytes from the first element to behind the last, at most."""
+        return max(step, 8) * self.size if step else 8
+
+
 class _Writer:
     """Calls, one after the other, as lines of the intermediate representation."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.kept: list[Any] = []
+        self._pending: list[_Long] = []
+
+    def done(self) -> list[str]:
+        """All lines."""
+        self._flush()
+        return self.lines
 
     def table(self, numbers: Sequence[int]) -> int:
         """The address of these numbers."""
@@ -104,6 +141,7 @@ class _Writer:
 
         A loop may leave its pointers anywhere, as that of matmul does, so each call gets them anew.
         """
+        self._flush()
         function, data = loop
         if 0 in axes.sizes:
             return
@@ -151,15 +189,47 @@ class _Writer:
             raise NotNative(f"{getattr(called, '__name__', called)} is no loop of NumPy's")
 
     def elementwise(self, loop: tuple[str, int], arrays: Sequence[NDArray[Any]]) -> None:
-        shape = arrays[-1].shape
+        shape, out = arrays[-1].shape, arrays[-1]
+        for array in arrays[:-1]:
+            same = _address(array) == _address(out) and (array.shape, array.strides) == (out.shape, out.strides)
+            if not same and np.shares_memory(array, out):
+                raise NotNative("an operation that writes over its operand")
         steps = [_spread(array, shape) for array in arrays]
         order = sorted(range(len(shape)), key=lambda axis: -abs(steps[-1][axis]))
-        self.call(loop, arrays, (), _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps]))
+        axes = _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps])
+        if len(axes.sizes) > 1 or axes.sizes[0] < 2 * BLOCK or min(axes.steps[0]) < 0:
+            self.call(loop, arrays, (), axes)
+            return
+        operation = _Long(loop, tuple(map(_address, arrays)), axes.steps[0], axes.sizes[0])
+        if not all(operation.goes_with(other) for other in self._pending):
+            self._flush()
+        self._pending.append(operation)
+
+    def _flush(self) -> None:
+        """Write down the long operations that can be taken through their elements together."""
+        if not self._pending:
+            return
+        numbers: list[Any] = []
+        for operation in self._pending:
+            function, data = operation.loop
+            args, first, dims, steps = map(self.table, (operation.first, operation.first, [0], operation.steps))
+            numbers.append((function, data, args, first, dims, steps, len(operation.first)))
+        table = self.table([0] * (7 * len(numbers)))
+        for k, (function, *rest) in enumerate(numbers):
+            self.lines.append(f"store ptr {function}, {_pointers(table + 56 * k)}")
+            self.kept[-1][7 * k + 1 : 7 * k + 7] = rest
+        self.lines.append(
+            f"call void @blocks({_pointers(table)}, i64 {len(numbers)}, i64 {self._pending[0].size}, i64 {BLOCK})"
+        )
+        self._pending = []
 
     def copy(self, array: NDArray[Any], out: NDArray[Any]) -> None:
         if array.dtype != out.dtype or out.itemsize not in (1, 4, 8):
             raise NotNative(f"a copy from {array.dtype} to {out.dtype}")
         if array.shape == out.shape and array.flags.c_contiguous and out.flags.c_contiguous:
+            if _address(out) != _address(array) and np.shares_memory(array, out):
+                raise NotNative("an operation that writes over its operand")
+            self._flush()
             self.lines.append(_memcpy(_pointers(_address(out), _address(array)), out.nbytes))
         else:
             self.elementwise((f"@copy{8 * out.itemsize}", 0), (array, out))
@@ -186,6 +256,7 @@ class _Writer:
         if array.dtype != out.dtype or order != list(range(array.ndim)) or not out.flags.c_contiguous:
             raise NotNative("a reduction of an array whose axes do not lie in their order")
         ufunc = called.__self__
+        self._flush()
         if ufunc is np.add:
             self.lines.append(
                 f"call void @llvm.memset.p0.i64({_pointers(_address(out))}, i8 0, i64 {out.nbytes}, i1 false)"
@@ -249,7 +320,7 @@ class Machine:
         if not self._result.flags.c_contiguous:
             raise NotNative("a loss that does not lie in order")
         self._kept = (writer.kept, arrays, program.given, list(data), list(cells))
-        self._run = _compiled(_source(writer.lines, self._samples, self._result, cells))
+        self._run = _compiled(_source(writer.done(), self._samples, self._result, cells))
 
     def run(self, batches: Sequence[Batch], rates: NDArray[Any] | None = None) -> NDArray[Any]:
         """An update on each of the batches, at the rates (updates, cells) where given; their losses (updates, ...)."""

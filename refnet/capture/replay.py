@@ -57,7 +57,8 @@ def _left_by_operand(
     out = operation.out
     if operation.function in ELEMENTWISE and program.whole(out):
         for ref in operation.refs:
-            if last[ref.root] == index and program.whole(ref) and ref.same_layout(out):
+            alone = all(other == ref for other in operation.refs if other.root == ref.root)
+            if alone and last[ref.root] == index and program.whole(ref) and ref.same_layout(out):
                 return places[ref.root]
     return None
 

@@ -31,6 +31,9 @@ TRANSLATION = {True: 0.03, False: 0.25}
 """Seconds that a call into NumPy costs beside its work, and that machine code takes to make, the translator loaded or
 not: roughly, to tell whether a training is long enough for it."""
 
+PASSING = 0.02
+"""The share of a plain update that long operations save by being carried out block by block: at least, if any are."""
+
 AT_ONCE = 0.02
 """Seconds of machine code without a pause, so that an interrupt need not wait long."""
 
@@ -61,7 +64,7 @@ class Captured:
         self.iterations = iterations
         self.why_plain = "" if iterations > SHORT else f"a record pays only beyond {SHORT} updates"
         self.why_not_native = "no update was captured"
-        self._begun = False
+        self._plainly: float | None = None  # seconds of a plain update
         self._changes = 0
         self._errors: Any = None
         self._forget()
@@ -78,9 +81,13 @@ class Captured:
         step = self._steps.get(size := _size(batch))
         if step is not None:
             return step.replay(batch)
-        if self.why_plain or not self._begun:
-            self._begun = True
+        if self.why_plain:
             return self.update(batch)
+        if self._plainly is None:
+            start = time.perf_counter()
+            value = self.update(batch)
+            self._plainly = time.perf_counter() - start
+            return value
         try:
             return self._first(size, batch)
         except Uncapturable as reason:
@@ -264,7 +271,7 @@ class Captured:
 
     def _machine(self, made: program.Program, arrays: Any, data: Any) -> native.Machine | None:
         """The program as machine code, if it is worth it and can be."""
-        saved = self.iterations * len(made.operations) * CALL
+        saved = self.iterations * (len(made.operations) * CALL + (self._plainly or 0) * PASSING)
         if saved < TRANSLATION[native.loaded()]:
             self.why_not_native = "machine code pays only in a longer training"
             return None

@@ -125,6 +125,27 @@ def test_moves(dtype):
     assert_same_bits(lambda X: np.where(X > 0, X, 0), full(6, 7, dtype=dtype))
 
 
+def test_long_operations_take_turns():
+    """Blocks of one operation after blocks of another, and not where one needs what the other has not yet written."""
+    X, Y = full(5 * native.BLOCK + 3), full(5 * native.BLOCK + 3)
+    assert_same_bits(lambda X, Y: X * Y + X / Y - X, X, Y)
+    assert_same_bits(FORMULAS["sigmoid"], X)
+
+    def shifted(X, Y):
+        Z = X * Y
+        return (Z[..., ::-1] + Z)[..., 1:] * Z[..., :-1] + Z[..., 3:4]
+
+    assert_same_bits(shifted, X, Y)
+
+    def in_place(X, Y):
+        Z = X + Y
+        Z[..., 1:] = Z[..., :-1] * Y[..., 1:]
+        return Z - X
+
+    assert_same_bits(in_place, X, Y)
+    assert_same_bits(lambda X, Y: np.where(X > Y, X, Y) * X, X.astype(np.float32), Y.astype(np.float32))
+
+
 def test_special_functions():
     for formula in FORMULAS.values():
         assert_same_bits(formula, full(50) * 300)
@@ -161,6 +182,26 @@ def test_what_cannot_be_translated_is_refused(step, reason):
     program = build(recorder.operations, [X], result.a)
     with pytest.raises(native.NotNative, match=reason):
         native.Machine(program, replay.layout(program), [], [])
+
+
+def test_an_operand_is_not_written_over_while_it_is_read():
+    """A copy onto itself is not translated; a sum with itself turned round does not take its operand's place."""
+    assert_same_bits(lambda X: (X * X) + (X * X)[..., ::-1], full(50))
+
+    def reversed_sum(X):
+        Y = X * X
+        return Y + Y[..., ::-1]
+
+    assert_same_bits(reversed_sum, full(50))
+    for index in (np.s_[..., 1:], np.s_[..., 1:, :]):
+
+        def onto_itself(X, index=index):
+            Y = X * X
+            Y[index] = Y[tuple(slice(None, -1) if isinstance(part, slice) and part.start else part for part in index)]
+            return Y
+
+        with pytest.raises(native.NotNative, match="writes over its operand"):
+            assert_same_bits(onto_itself, full(4, 4))
 
 
 def test_without_the_translator(monkeypatch):
