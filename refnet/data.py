@@ -54,11 +54,10 @@ class Order:
         size = self.batch_size or self.n
         return self.n // size if self.drop_last else -(-self.n // size)
 
-    def alike(self, k: int) -> int:
-        """How many batches from the one of update k + 1 on have as many samples as it, or n where all have."""
-        size = self.batch_size or self.n
-        if self.drop_last or self.n % size == 0:
-            return self.n
+    def alike(self, k: int) -> int | None:
+        """How many batches from that of update k + 1 on have as many samples as it; None if all have."""
+        if self.drop_last or self.n % (self.batch_size or self.n) == 0:
+            return None
         return max(1, self.updates_per_epoch - 1 - k % self.updates_per_epoch)
 
     def batches(self, generator: Generator | None) -> Iterator[Batch]:

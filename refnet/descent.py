@@ -55,7 +55,8 @@ def descend(
         with _whole_updates() as (interrupts, deliver):
             while done < total:
                 batch = next(batches)
-                most = min(order.alike(done), stops[bisect_right(stops, done)] - done)
+                most = stops[bisect_right(stops, done)] - done
+                most = min(most, order.alike(done) or most)
                 several = 1 if callback is not None else step.at_once(batch, most)
                 if several > 1:
                     factors = None if lr_lambda is None else [lr_lambda(done + k) for k in range(several)]

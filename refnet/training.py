@@ -158,10 +158,11 @@ def ensemble(
     order = data.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
     many = Stack(nets, opts)
     courses = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
+    batches = _together(courses) if order.drawn else courses[0]
     losses, weights = _room(many.net.params, iterations, len(rows))
     update = Update(many.net, loss, many.opt, inputs, targets)
     try:
-        reasons = descend(update, order, _together(courses), losses, rows, weights, lr_lambda, None, capture)
+        reasons = descend(update, order, batches, losses, rows, weights, lr_lambda, None, capture)
     finally:
         many.unstack()
     for generator in generators or ():
@@ -244,4 +245,4 @@ def _together(courses: list[Iterator[data.Batch]]) -> Iterator[data.Batch]:
     """The runs' batches: indices (R, b), or the slice that all see."""
     for batches in zip(*courses, strict=True):
         first = batches[0]
-        yield first if isinstance(first, slice) else np.stack(batches)
+        yield first if isinstance(first, slice) else np.array(batches)
