@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 import click
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+LAZY = {
+    "speed": (
+        "benchmarks.speed.command:speed",
+        "Time a training step of refnet and of its peers: forward, loss, backward and update, on one fixed full batch.",
+    ),
+    "convergence": (
+        "benchmarks.convergence.command:convergence",
+        "Compare batch, mini-batch and stochastic gradient descent.",
+    ),
+    "report": (
+        "benchmarks.convergence.command:report",
+        "Draw the figures and the page of a study again, from DIR/tables alone.",
+    ),
+}
+"""Commands that are loaded when they are used: where they are, and the first line of what they say of themselves."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Commands(click.Group):
+    """The commands registered here, and those of LAZY."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *LAZY]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in LAZY:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = LAZY[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        here = [(name, command.get_short_help_str(100)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([*here, *((name, about) for name, (_, about) in LAZY.items())])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def benchmarks() -> None:
-    """Measure refnet beside its peers, in turn and in one process, on one thread."""
-
-
-@benchmarks.command()
-@click.option("--rounds", type=click.IntRange(min=3), default=15, show_default=True, help="Rounds of each, in turn.")
-def step(rounds: int) -> None:
-    """A plain training step (forward, backward, SGD): refnet.fit against torch eager."""
-    from benchmarks import step as measured
-
-    for line in measured.report(rounds):
-        click.echo(line)
+    """Measure refnet beside its peers, and the regimes of gradient descent beside each other."""
 
 
 if __name__ == "__main__":

@@ -1,0 +1,101 @@
+"""The arms of the study: a size of batch, an order of the data and a schedule of the learning rate.
+
+A last batch that is not full is kept, as torch does by default: the mean over b of its samples weighs each of them
+n / b times what it weighs in a full batch of n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+if TYPE_CHECKING:
+    from benchmarks.convergence.problems import Problem
+
+Order = Literal["epoch", "once", "replacement"]
+Schedule = Literal["constant", "decay"]
+
+REGIMES = ("batch", "mini-batch", "stochastic")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How an update's samples are chosen, and how the rate goes on.
+
+    Attributes:
+        batch_size: samples an update; None is the whole training set (batch), 1 is stochastic gradient descent.
+        order: "epoch" (a new random order every epoch), "once" (one random order, drawn before training and kept) or
+            "replacement" (an epoch is as many independent draws as there are samples). The whole set has no order.
+        schedule: "constant", or "decay" (see `lr_lambda`).
+
+    Raises:
+        ValueError: a batch size that is no positive integer, an unknown order or schedule, or an order of the whole
+            set.
+    """
+
+    batch_size: int | None
+    order: Order = "epoch"
+    schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        size = self.batch_size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise ValueError(f"Arm: expected batch_size to be a positive integer or None, got {size!r}")
+        for what, value, known in (("order", self.order, Order), ("schedule", self.schedule, Schedule)):
+            if value not in get_args(known):
+                raise ValueError(f"Arm: expected {what} among {', '.join(get_args(known))}, got {value!r}")
+        if size is None and self.order != "epoch":
+            raise ValueError(f"Arm: expected order 'epoch' with the whole set, which has none, got {self.order!r}")
+
+    @property
+    def regime(self) -> str:
+        """ "batch", "mini-batch" or "stochastic"."""
+        return "batch" if self.batch_size is None else "stochastic" if self.batch_size == 1 else "mini-batch"
+
+    @property
+    def name(self) -> str:
+        """Such as "batch", "mini-batch 32", "stochastic, shuffled once" or "batch, decaying rate"."""
+        order = {"epoch": "", "once": ", shuffled once", "replacement": ", with replacement"}[self.order]
+        schedule = {"constant": "", "decay": ", decaying rate"}[self.schedule]
+        size = f" {self.batch_size}" if self.regime == "mini-batch" else ""
+        return f"{self.regime}{size}{order}{schedule}"
+
+    def lr_lambda(self, iterations: int) -> Callable[[int], float] | None:
+        """What update k = 0, 1, ... multiplies the rate by, as torch's LambdaLR takes it; None for a constant rate.
+
+        "decay" is 1 / (1 + k / tau) with tau = iterations / 10: the rate's sum over all updates diverges and that of
+        its squares does not, the conditions under which stochastic gradient descent converges (Robbins and Monro, "A
+        stochastic approximation method", Annals of Mathematical Statistics 22, 1951). It falls to an eleventh by the
+        end, and is one division, which every machine rounds alike.
+        """
+        if self.schedule == "constant":
+            return None
+        # 1 / (1 + 10 k / iterations)
+        return lambda k: iterations / (iterations + 10 * k)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        return cls(**values)
+
+
+def arms(problem: Problem, full: bool) -> tuple[Arm, ...]:
+    """The arms that the study compares on `problem`.
+
+    Full: the whole set, every mini-batch size and single samples, each under a constant and a decaying rate; then
+    single samples and the middle mini-batch size shuffled once and drawn with replacement. Otherwise the whole set,
+    the middle mini-batch size and single samples at a constant rate, and single samples at a decaying one.
+    """
+    middle = problem.batch_sizes[len(problem.batch_sizes) // 2]
+    if not full:
+        return (Arm(None), Arm(middle), Arm(1), Arm(1, schedule="decay"))
+    sizes = (None, *reversed(problem.batch_sizes), 1)
+    orders: tuple[Order, ...] = ("once", "replacement")
+    return (
+        *(Arm(size) for size in sizes),
+        *(Arm(size, schedule="decay") for size in sizes),
+        *(Arm(size, order) for order in orders for size in (middle, 1)),
+    )

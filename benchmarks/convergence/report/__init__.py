@@ -1,0 +1,29 @@
+"""The study's figures and its page, from the tables alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def write(folder: Path) -> None:
+    """Draw `folder`/figures/*.png and *.svg and write `folder`/report.html, from what `folder`/tables holds.
+
+    The page is one file that asks for nothing from anywhere. Every file appears whole or not at all, and equal tables
+    give equal bytes.
+
+    Raises:
+        ValueError: a table is missing, damaged or empty where each study has rows, or has other columns.
+    """
+    from benchmarks.convergence.figures import figures, reading, style
+    from benchmarks.convergence.report import page
+    from benchmarks.convergence.store import TEMPORARY
+
+    study = reading.read(folder / "tables")
+    (folder / "figures").mkdir(exist_ok=True)
+    drawn, absent = [], []
+    for figure in figures(study):
+        if isinstance(figure, style.Absent):
+            absent.append(figure)
+        else:
+            drawn.append((figure, style.save(figure, folder / "figures", folder / TEMPORARY)))
+    style.replace(folder / "report.html", page.build(study, drawn, absent).encode(), folder / TEMPORARY)

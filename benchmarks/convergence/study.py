@@ -1,0 +1,258 @@
+"""The plan of the study, and how it is carried out.
+
+Every decision is a function of outcomes alone, so that a study ends with the same tables however often it was
+interrupted and wherever its cells were computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any, Literal, Protocol
+
+from benchmarks.convergence import cells as cells_
+from benchmarks.convergence.arms import REGIMES, Arm, arms
+from benchmarks.convergence.cells import Cell, Engine, Outcome
+from benchmarks.convergence.executors import Workers
+from benchmarks.convergence.problems import load
+from benchmarks.convergence.statistics import band
+from benchmarks.convergence.store import Store
+from benchmarks.convergence.tables import Choice, Results, Target
+
+PILOT_SEEDS = (1000, 1001, 1002)
+"""The seeds of the sweep. The final runs have 0, 1, ..., and stay below."""
+
+EXTENSIONS = 6
+"""So many times a grid of rates is made wider before a rate at its edge is put up with."""
+
+GROUP = 32
+"""At most so many cells are trained at once: what a kill costs, and what one worker is given."""
+
+TOGETHER = 2048
+"""Samples in an update of all cells of a group, beyond which a group is smaller: there is nothing to gain then."""
+
+TIE = 1e-3
+"""Final losses that differ by less than this share count as equal: on a convex cost many rates reach the optimum, and
+which of them is lowest is a matter of rounding."""
+
+Train = Callable[[Sequence[Cell]], list[Outcome]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is studied.
+
+    Attributes:
+        problems: their names. regimes: "batch", "mini-batch", "stochastic", or some of them.
+        seeds: final runs of each arm, with the seeds 0 to `seeds` - 1.
+        iterations: updates of each run.
+        engine: that of the final runs. Rates are chosen by refnet's runs alone: both compute the same function.
+        full: all arms of each problem, not only the most telling.
+
+    Raises:
+        ValueError: a problem or regime twice, or none; or no seed, or so many that they reach the sweep's.
+    """
+
+    problems: tuple[str, ...]
+    regimes: tuple[str, ...] = REGIMES
+    seeds: int = 20
+    iterations: int = 10_000
+    engine: Literal["refnet", "torch", "both"] = "refnet"
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        for what, names in (("problems", self.problems), ("regimes", self.regimes)):
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"Study: expected one or more different {what}, got {', '.join(names) or 'none'}")
+        if not 1 <= self.seeds <= PILOT_SEEDS[0]:
+            raise ValueError(f"Study: expected 1 to {PILOT_SEEDS[0]} seeds, got {self.seeds}")
+
+    def arms(self, problem: str) -> tuple[Arm, ...]:
+        return tuple(arm for arm in arms(load(problem), self.full) if arm.regime in self.regimes)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        return ("refnet", "torch") if self.engine == "both" else (self.engine,)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole specification, with what follows from this version of the problems and arms, as JSON values."""
+        return {
+            **asdict(self),
+            "pilot_seeds": PILOT_SEEDS,
+            "extensions": EXTENSIONS,
+            "cell_format": cells_.FORMAT,
+            "grids": {name: load(name).rates for name in self.problems},
+            "arms": {name: [arm.name for arm in self.arms(name)] for name in self.problems},
+        }
+
+
+class Run(Protocol):
+    """Computes cells.
+
+    Args:
+        stage: what they are for. later: how many more cells are known to follow.
+    """
+
+    def __call__(self, stage: str, cells: Sequence[Cell], later: int = 0) -> Mapping[Cell, Outcome]: ...
+
+
+def conduct(study: Study, run: Run) -> Results:
+    """Sweep, choose, set the targets, make the final runs.
+
+    1. Every arm is tried at every rate of its problem's grid, with the pilot seeds.
+    2. Each arm has the rate that `choose` gives. Where that is the lowest or the highest that was tried, the grid of
+       the problem is made wider there, by one rate for all of its arms: their budgets stay equal. So again, at most
+       EXTENSIONS times.
+    3. Of each problem the target is the loss that its worst arm came to in the sweep, in the median at its own rate.
+    4. Every arm at its rate, with seeds that the sweep did not use.
+    """
+    pairs = [(problem, arm) for problem in study.problems for arm in study.arms(problem)]
+    grids = {problem: load(problem).rates for problem in study.problems}
+    later = len(pairs) * study.seeds * len(study.engines)
+
+    for extension in range(EXTENSIONS + 1):
+        pilots = [
+            Cell(problem, arm, rate, seed, "refnet", study.iterations)
+            for problem, arm in pairs
+            for rate in grids[problem]
+            for seed in PILOT_SEEDS
+        ]
+        swept = run(f"sweep, extension {extension}" if extension else "sweep", pilots, later)
+        choices = choose(pilots, swept)
+        wider = {
+            problem: extended(grid, {choice.rate for (named, _), choice in choices.items() if named == problem})
+            for problem, grid in grids.items()
+        }
+        if wider == grids:
+            break
+        if extension < EXTENSIONS:
+            grids = wider
+
+    finals = [
+        Cell(problem, arm, choices[problem, arm].rate, seed, engine, study.iterations)
+        for problem, arm in pairs
+        for engine in study.engines
+        for seed in range(study.seeds)
+    ]
+    final = run("final runs", finals)
+    return Results(
+        sweep=[(cell, swept[cell]) for cell in pilots],
+        finals=[(cell, final[cell]) for cell in finals],
+        choices=list(choices.values()),
+        targets=[Target(problem, target(choices, problem)) for problem in study.problems],
+    )
+
+
+def final_loss(outcome: Outcome) -> float:
+    """On the full training set; +infinity after divergence."""
+    return math.inf if outcome.diverged_at is not None else outcome.train_loss[-1]
+
+
+def choose(cells: Sequence[Cell], outcomes: Mapping[Cell, Outcome]) -> dict[tuple[str, Arm], Choice]:
+    """For each problem and arm the rate whose final loss, its median over seeds, is lowest; of rates that are equal but
+    for a share TIE of the lowest, the one whose loss was lowest on the way (`loss_on_the_way`), then the smallest.
+    """
+    runs: dict[tuple[str, Arm], dict[float, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
+    for cell in sorted(cells, key=lambda cell: cell.rate):
+        runs[cell.problem, cell.arm][cell.rate].append(outcomes[cell])
+    chosen = {}
+    for (problem, arm), by_rate in runs.items():
+        medians = {rate: band(list(map(final_loss, of_rate))).median for rate, of_rate in by_rate.items()}
+        least = min(medians.values())
+        equal = [rate for rate, median in medians.items() if median <= (1 + TIE) * least]
+        rate = min(equal, key=lambda rate: band(list(map(loss_on_the_way, by_rate[rate]))).median)
+        lowest, highest = min(medians), max(medians)
+        inside = lowest < rate < highest
+        chosen[problem, arm] = Choice(problem, arm.name, rate, medians[rate], lowest, highest, inside)
+    return chosen
+
+
+def loss_on_the_way(outcome: Outcome) -> float:
+    """The mean over all checkpoints of the loss on the full training set; +infinity after divergence."""
+    return math.inf if outcome.diverged_at is not None else fmean(outcome.train_loss)
+
+
+def extended(grid: tuple[float, ...], chosen: set[float]) -> tuple[float, ...]:
+    """The ascending grid, and one rate more, in the ratio of the last two, at each end that is among the chosen."""
+    below = (grid[0] * (grid[0] / grid[1]),) if grid[0] in chosen else ()
+    above = (grid[-1] * (grid[-1] / grid[-2]),) if grid[-1] in chosen else ()
+    return (*below, *grid, *above)
+
+
+def target(choices: Mapping[tuple[str, Arm], Choice], problem: str) -> float:
+    """The largest of the arms' medians, those that diverge at every rate left out; NaN if all of them do."""
+    medians = [choice.median_final_train_loss for choice in choices.values() if choice.problem == problem]
+    return max(filter(math.isfinite, medians), default=math.nan)
+
+
+class Progress(Protocol):
+    """Is told how the work goes on."""
+
+    def begin(self, stage: str, cells: int, later: int) -> None:
+        """A stage of so many cells that are yet to be computed, with so many more to follow it."""
+
+    def advance(self, cells: int) -> None:
+        """So many more are computed and kept."""
+
+    def end(self, stage: str, computed: int, kept: int) -> None:
+        """A stage has ended: so many cells were computed for it, so many were found in the folder."""
+
+    def say(self, message: str) -> None:
+        """Something that the user should know."""
+
+
+class Runner:
+    """A `Run` that takes what the folder has, computes the rest and keeps it as it ends: no cell is computed twice.
+
+    Args:
+        train: computes cells that share problem, arm, engine and iterations; of a module that workers can import.
+    """
+
+    def __init__(self, store: Store, workers: Workers, train: Train, progress: Progress) -> None:
+        self._store, self._workers, self._train, self._progress = store, workers, train, progress
+        self._known: dict[Cell, Outcome] = {}
+
+    def __call__(self, stage: str, cells: Sequence[Cell], later: int = 0) -> Mapping[Cell, Outcome]:
+        missing, found = [], 0
+        for cell in cells:
+            if cell in self._known:
+                continue
+            outcome = self._store.outcome(cell)
+            if outcome is None:
+                missing.append(cell)
+            else:
+                self._known[cell] = outcome
+                found += 1
+        self._progress.begin(stage, len(missing), later)
+        for group, outcomes in self._workers.map(self._train, groups(missing)):
+            for cell, outcome in zip(group, outcomes, strict=True):
+                self._store.keep(cell, outcome)
+                self._known[cell] = outcome
+            self._progress.advance(len(group))
+        self._progress.end(stage, len(missing), found)
+        return {cell: self._known[cell] for cell in cells}
+
+
+def groups(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+    """The cells, once each, in groups that can be trained at once; the longest work first, so that none ends alone."""
+    alike: dict[Any, list[Cell]] = defaultdict(list)
+    for cell in dict.fromkeys(cells):
+        alike[cell.problem, cell.arm, cell.engine, cell.iterations].append(cell)
+    return sorted((group for members in alike.values() for group in _even(members)), key=_work, reverse=True)
+
+
+def _even(members: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
+    samples = members[0].arm.batch_size or len(load(members[0].problem).train_inputs)
+    parts = -(-len(members) // min(GROUP, max(4, TOGETHER // samples)))
+    for part in range(parts):
+        yield tuple(members[part * len(members) // parts : (part + 1) * len(members) // parts])
+
+
+def _work(group: Sequence[Cell]) -> int:
+    """Multiplications, about: only their order matters."""
+    cell, problem = group[0], load(group[0].problem)
+    samples = cell.arm.batch_size or len(problem.train_inputs)
+    return len(group) * cell.iterations * samples * problem.units[0]

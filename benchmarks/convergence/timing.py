@@ -1,0 +1,169 @@
+"""What an update costs: an overhead that does not depend on the batch, and a price a sample.
+
+An update is all that a user's loop does for it: picking the batch, forward, loss, backward, step; evaluation is not.
+Every measurement is the difference of two trainings of different length, so that what is done once is not in it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+import refnet
+from benchmarks.convergence import statistics
+from benchmarks.convergence.arms import Arm
+from benchmarks.convergence.cells import order_options, start
+from benchmarks.convergence.problems import Problem, load
+from refnet import data
+
+ENGINES = ("refnet", "torch")
+
+RATE = 2.0**-20
+"""No training may diverge: infinities and NaNs have another speed."""
+
+WARM = 200
+"""Updates of the shorter of two trainings: in these refnet records its updates, full and short batches, for a replay
+(see `refnet.capture`)."""
+
+LEAST_SECONDS = 0.05
+"""What the longer training takes at least beyond the shorter one."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What an update on so many samples takes: median, 20% and 80% quantile over the rounds, in microseconds."""
+
+    problem: str
+    engine: str
+    batch_size: int
+    microseconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of an update on n samples, overhead_us + n per_sample_us.
+
+    Attributes:
+        overtakes_at: the batch size at which the samples cost as much as the overhead.
+        worst_residual: the largest relative difference between a measured time and this.
+    """
+
+    problem: str
+    engine: str
+    overhead_us: float
+    per_sample_us: float
+    overtakes_at: float
+    worst_residual: float
+
+    def seconds(self, updates: int, samples: int) -> float:
+        """The time of so many updates, on so many samples in all."""
+        return 1e-6 * (self.overhead_us * updates + self.per_sample_us * samples)
+
+
+def measure(name: str, *, rounds: int = 7, engines: Iterable[str] = ENGINES) -> list[Timing]:
+    """The times of batch sizes 1, 2, 4, ... and of the whole set, all in turn in every round, on one thread.
+
+    Only what runs alone on the machine is measured right.
+
+    Raises:
+        ValueError: an unknown problem or engine; fewer than 3 rounds.
+    """
+    problem, engines = load(name), tuple(engines)
+    if unknown := set(engines) - set(ENGINES):
+        raise ValueError(f"measure: expected engines among {', '.join(ENGINES)}, got {', '.join(sorted(unknown))}")
+    if rounds < 3:
+        raise ValueError(f"measure: expected at least 3 rounds, got {rounds}")
+    n = len(problem.train_inputs)
+    sizes = [*(2**k for k in range(n.bit_length()) if 2**k < n), None]
+    trainings = {(engine, size): _training(engine, problem, Arm(size)) for engine in engines for size in sizes}
+    lengths = {key: _length(train) for key, train in trainings.items()}
+    times: dict[tuple[str, int | None], list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        for key, train in trainings.items():
+            times[key].append(_seconds_an_update(train, lengths[key]))
+    return [
+        Timing(name, engine, size or n, *(1e6 * seconds for seconds in statistics.band(times[engine, size])))
+        for engine, size in trainings
+    ]
+
+
+def costs(timings: Iterable[Timing]) -> list[Cost]:
+    """The cost of each problem and engine, in the order in which they come: least squares of the relative residuals,
+    neither part negative.
+
+    Raises:
+        ValueError: a time is not above 0.
+    """
+    groups: dict[tuple[str, str], list[Timing]] = {}
+    for timing in timings:
+        groups.setdefault((timing.problem, timing.engine), []).append(timing)
+    return [_cost(problem, engine, group) for (problem, engine), group in groups.items()]
+
+
+def _cost(problem: str, engine: str, timings: list[Timing]) -> Cost:
+    from scipy.optimize import nnls
+
+    if not all(timing.microseconds > 0 for timing in timings):
+        raise ValueError(f"costs: expected times above 0, got {[timing.microseconds for timing in timings]}")
+    t, n = (np.array([getattr(timing, what) for timing in timings]) for what in ("microseconds", "batch_size"))
+    relative = np.stack([1 / t, n / t], axis=-1)
+    parts, _ = nnls(relative, np.ones(len(t)))
+    overhead, per_sample = (float(part) for part in parts)
+    residual = float(abs(relative @ parts - 1).max())
+    return Cost(problem, engine, overhead, per_sample, overhead / per_sample if per_sample else math.inf, residual)
+
+
+def _length(train: Callable[[int], object]) -> int:
+    """So many updates that they take LEAST_SECONDS, but not fewer than the shorter training has: then noise would have
+    to double a time before a difference is negative.
+    """
+    return max(WARM, math.ceil(LEAST_SECONDS / _seconds(train, WARM) * WARM))
+
+
+def _seconds_an_update(train: Callable[[int], object], updates: int) -> float:
+    return (_seconds(train, WARM + updates) - _seconds(train, WARM)) / updates
+
+
+def _seconds(train: Callable[[int], object], updates: int) -> float:
+    began = time.perf_counter()
+    train(updates)
+    return time.perf_counter() - began
+
+
+def _training(engine: str, problem: Problem, arm: Arm) -> Callable[[int], object]:
+    return {"refnet": _refnet, "torch": _torch}[engine](problem, arm)
+
+
+def _refnet(problem: Problem, arm: Arm) -> Callable[[int], object]:
+    net, generator = start(problem, 0)
+    loss, opt = problem.loss(), refnet.optim.SGD(net.params, lr=RATE)
+    what = (net, loss, opt, problem.train_inputs, problem.train_targets)
+    return lambda updates: refnet.fit(*what, **order_options(arm), iterations=updates, generator=generator)
+
+
+def _torch(problem: Problem, arm: Arm) -> Callable[[int], object]:
+    import torch
+
+    torch.set_num_threads(1)
+    _, generator = start(problem, 0)
+    net, loss = problem.torch_network(), problem.torch_loss()
+    opt = torch.optim.SGD(net.parameters(), lr=RATE)
+    inputs, targets = torch.tensor(problem.train_inputs), torch.tensor(problem.train_targets)
+
+    def train(updates: int) -> Any:
+        batches = data.batches(len(inputs), **order_options(arm), generator=generator)
+        for batch in islice(batches, updates):
+            opt.zero_grad()
+            loss(net(inputs[batch]), targets[batch]).backward()
+            opt.step()
+
+    return train

@@ -1,0 +1,57 @@
+"""tinygrad on its CPU device, which compiles with clang."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad import Context, Device, Tensor, TinyJit
+from tinygrad.nn.optim import SGD
+
+from benchmarks.speed import networks
+from benchmarks.speed.contenders import Training, Unsupported
+from benchmarks.speed.networks import RATE, Network
+
+DEVICE = "CPU"
+
+
+def _forward(network: Network, P: dict[str, Any], X: Any) -> Any:
+    for place, layer in enumerate(network.layers):
+        match layer:
+            case networks.Linear():
+                X = X @ P[f"{place}.weight"].T + P[f"{place}.bias"]
+            case networks.Conv2d():
+                X = X.conv2d(P[f"{place}.weight"], P[f"{place}.bias"])
+            case networks.Sigmoid():
+                X = X.sigmoid()
+            case networks.ReLU():
+                X = X.relu()
+            case networks.Flatten():
+                X = X.flatten(1)
+    return X
+
+
+def jit(network: Network) -> Training:
+    try:
+        Device[DEVICE]
+    except Exception as error:
+        raise Unsupported(f"its CPU device does not start: {type(error).__name__}: {error}") from error
+    X, T = (Tensor(array.copy(), device=DEVICE).realize() for array in networks.data(network))
+    P = {name: Tensor(array[0].copy(), device=DEVICE).realize() for name, array in networks.start(network).items()}
+    opt = SGD(list(P.values()), lr=RATE)
+
+    def step() -> Any:
+        with Context(TRAINING=1):
+            opt.zero_grad()
+            Y = _forward(network, P, X)
+            value = ((Y - T) * (Y - T)).mean() if network.loss == "mse" else Y.sparse_categorical_crossentropy(T)
+            value.backward()
+            return value.realize(*opt.schedule_step())
+
+    replayed: Any = TinyJit(step)
+
+    def run(steps: int) -> Any:
+        for _ in range(steps):
+            value = replayed()
+        return value.item()
+
+    return Training(run, lambda: {name: theta.numpy().copy() for name, theta in P.items()})

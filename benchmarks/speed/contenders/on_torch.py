@@ -1,0 +1,106 @@
+"""torch: eager modules, its fused optimizer, its compiler, and its batched ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from benchmarks.speed import networks
+from benchmarks.speed.contenders import Training
+from benchmarks.speed.networks import RATE, Network
+
+
+def _module(network: Network) -> Any:
+    def layer(of: networks.Layer) -> Any:
+        match of:
+            case networks.Linear(inputs, outputs):
+                return nn.Linear(inputs, outputs)
+            case networks.Conv2d(channels, outputs, kernel):
+                return nn.Conv2d(channels, outputs, kernel)
+            case networks.Sigmoid():
+                return nn.Sigmoid()
+            case networks.ReLU():
+                return nn.ReLU()
+            case networks.Flatten():
+                return nn.Flatten()
+
+    return nn.Sequential(*map(layer, network.layers)).to(getattr(torch, network.dtype))
+
+
+def _loss(network: Network) -> Any:
+    return nn.MSELoss() if network.loss == "mse" else nn.CrossEntropyLoss()
+
+
+def _data(network: Network) -> tuple[Any, Any]:
+    inputs, targets = networks.data(network)
+    return torch.tensor(inputs), torch.tensor(targets)
+
+
+def eager(network: Network, **options: Any) -> Training:
+    net, loss = _module(network), _loss(network)
+    net.load_state_dict({name: torch.tensor(P[0]) for name, P in networks.start(network).items()})
+    opt = torch.optim.SGD(net.parameters(), lr=RATE, **options)
+    X, T = _data(network)
+
+    def run(steps: int) -> Any:
+        for _ in range(steps):
+            opt.zero_grad()
+            value = loss(net(X), T)
+            value.backward()
+            opt.step()
+        return value.item()
+
+    return Training(run, lambda: {name: P.detach().numpy().copy() for name, P in net.named_parameters()})
+
+
+def fused(network: Network) -> Training:
+    return eager(network, fused=True)
+
+
+def _functional(network: Network, lone: bool, compiled: bool) -> Training:
+    """A step as one function of a dict of weights, which it updates in place."""
+    net, loss = _module(network), _loss(network)
+    weights = {name: torch.tensor(P[0] if lone else P) for name, P in networks.start(network).items()}
+    X, T = _data(network)
+
+    def objective(P: dict[str, Any], X: Any, T: Any) -> Any:
+        return loss(functional_call(net, P, (X,)), T)
+
+    gradient = grad_and_value(objective)
+    if not lone:
+        gradient = vmap(gradient, in_dims=(0, None, None))
+
+    def step(P: dict[str, Any], X: Any, T: Any) -> Any:
+        G, value = gradient(P, X, T)
+        for name, theta in P.items():
+            theta.sub_(G[name], alpha=RATE)
+        return value
+
+    taken: Callable[..., Any] = step
+    if compiled:
+        # Else the second shape of a step would be compiled for every shape, which runs slower.
+        torch.compiler.reset()
+        taken = torch.compile(step, fullgraph=True, dynamic=False)
+
+    def run(steps: int) -> Any:
+        for _ in range(steps):
+            value = taken(weights, X, T)
+        return value.numpy().copy()
+
+    return Training(run, lambda: {name: P.numpy().copy() for name, P in weights.items()})
+
+
+def compiled(network: Network) -> Training:
+    return _functional(network, lone=True, compiled=True)
+
+
+def ensemble(network: Network) -> Training:
+    return _functional(network, lone=False, compiled=False)
+
+
+def compiled_ensemble(network: Network) -> Training:
+    return _functional(network, lone=False, compiled=True)

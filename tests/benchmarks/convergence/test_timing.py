@@ -1,0 +1,130 @@
+"""The cost model on times made by a formula, and the trainings that are timed. No figure here hangs on a clock."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import refnet
+from benchmarks.convergence import timing
+from benchmarks.convergence.arms import Arm
+from benchmarks.convergence.problems import load
+from benchmarks.convergence.timing import Timing
+
+SIZES = [1, 2, 4, 8, 16, 32, 64, 100]
+
+
+def timings(microseconds, problem="line", engine="refnet"):
+    return [Timing(problem, engine, n, microseconds(n), 0.0, 0.0) for n in SIZES]
+
+
+def test_cost_of_exact_times_is_their_formula():
+    (cost,) = timing.costs(timings(lambda n: 12 + 0.375 * n))
+    assert (cost.overhead_us, cost.per_sample_us) == pytest.approx((12, 0.375), rel=1e-12)
+    assert cost.overtakes_at == pytest.approx(32, rel=1e-12)
+    assert cost.worst_residual < 1e-12
+    # 7 epochs of 100 samples in batches of 32: 28 updates.
+    assert cost.seconds(28, 700) == pytest.approx((28 * 12 + 700 * 0.375) / 1e6, rel=1e-12)
+
+
+def test_cost_weighs_relative_errors():
+    noise = dict(zip(SIZES, np.random.default_rng(0).uniform(-0.05, 0.05, len(SIZES)), strict=True))
+    times = timings(lambda n: (1 + 10 * n) * (1 + noise[n]))
+    (cost,) = timing.costs(times)
+
+    def error(overhead, per_sample):
+        return sum((overhead / t.microseconds + per_sample * t.batch_size / t.microseconds - 1) ** 2 for t in times)
+
+    least = error(cost.overhead_us, cost.per_sample_us)
+    for a, b in ((1.01, 1), (0.99, 1), (1, 1.01), (1, 0.99)):
+        assert error(a * cost.overhead_us, b * cost.per_sample_us) > least
+    residuals = [(cost.overhead_us + t.batch_size * cost.per_sample_us) / t.microseconds - 1 for t in times]
+    worst = max(map(abs, residuals))
+    assert cost.worst_residual == pytest.approx(worst)
+
+
+def test_no_part_of_a_cost_is_negative():
+    (falling,) = timing.costs(timings(lambda n: 100 - 0.5 * n))
+    assert (falling.per_sample_us, falling.overtakes_at) == (0, math.inf)
+    (steep,) = timing.costs(timings(lambda n: n**1.5))
+    assert steep.overhead_us == 0 == steep.overtakes_at
+
+
+def test_costs_of_each_problem_and_engine():
+    pairs = [("xor", "torch"), ("line", "refnet"), ("xor", "refnet")]
+    costs = timing.costs([t for k, pair in enumerate(pairs) for t in timings(lambda n, k=k: k + 1.0 + n, *pair)])
+    assert [(cost.problem, cost.engine) for cost in costs] == pairs
+    assert [cost.overhead_us for cost in costs] == pytest.approx([1, 2, 3])
+    assert timing.costs([]) == []
+
+
+def test_a_time_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="times above 0, got"):
+        timing.costs(timings(lambda n: n - 1.0))
+
+
+def test_measure_takes_setting_up_out(monkeypatch):
+    clock, calls = [0.0], []
+
+    def training(engine, problem, arm):
+        n = arm.batch_size or len(problem.train_inputs)
+
+        def train(updates):
+            calls.append((engine, arm.batch_size, updates))
+            # Every third training is disturbed.
+            clock[0] += 3 + updates * (5 + n) * 1e-6 + (7 if len(calls) % 27 == 0 else 0)
+
+        return train
+
+    monkeypatch.setattr(timing, "_training", training)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    rows = timing.measure("iris", rounds=5)
+    sizes = [1, 2, 4, 8, 16, 32, 64, 120]
+    assert [(row.engine, row.batch_size) for row in rows] == [(e, n) for e in ("refnet", "torch") for n in sizes]
+    for row in rows:
+        assert row.problem == "iris"
+        assert row.microseconds == pytest.approx(5 + row.batch_size, rel=1e-3)
+        assert row.low <= row.microseconds <= row.high
+    # One after the other in every round, and each training at least as long as what it is compared with.
+    order = [call[:2] for call in calls[-32:]]
+    assert order == [(e, n) for e in ("refnet", "torch") for n in [*sizes[:-1], None] for _ in range(2)]
+    assert all(updates >= timing.WARM for *_, updates in calls)
+    assert all(updates >= 2 * timing.WARM for *_, updates in calls[-32::2])
+
+
+@pytest.mark.parametrize("size", [None, 8, 1])
+def test_the_trainings_train(size, monkeypatch):
+    problem, losses = load("line"), []
+    fit, forward = refnet.fit, torch.nn.MSELoss.forward
+
+    def counted(*args, **options):
+        history = fit(*args, **options)
+        losses.extend(history.loss)
+        return history
+
+    monkeypatch.setattr(refnet, "fit", counted)
+    timing._training("refnet", problem, Arm(size))(150)
+    own = np.array(losses)
+    losses.clear()
+
+    def seen(self, output, target):
+        loss = forward(self, output, target)
+        losses.append(loss.item())
+        return loss
+
+    # torch from its own initial weights: equal updates in number, on batches of the same samples.
+    monkeypatch.setattr(torch.nn.MSELoss, "forward", seen)
+    timing._training("torch", problem, Arm(size))(150)
+    assert len(own) == len(losses) == 150
+    assert np.isfinite(own).all()
+    assert np.isfinite(losses).all()
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="engines among refnet, torch, got jax"):
+        timing.measure("xor", engines=["refnet", "jax"])
+    with pytest.raises(ValueError, match="at least 3 rounds, got 2"):
+        timing.measure("xor", rounds=2)
+    with pytest.raises(ValueError, match="expected a problem among"):
+        timing.measure("nothing")

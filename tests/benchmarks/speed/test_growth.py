@@ -1,0 +1,65 @@
+"""How cost grows: on small values, and on made-up times."""
+
+import numpy as np
+import pytest
+
+import refnet
+from benchmarks.speed import growth
+from benchmarks.speed.contenders import on_refnet
+from benchmarks.speed.growth import Point
+from benchmarks.speed.networks import perceptron
+
+SMALL = {"width": (2, 4), "depth": (1, 2), "batch": (1, 2), "runs": (1, 2), "updates": (5, 110), "cases": (1, 2)}
+NETWORK = perceptron(4, 3, 2, batch=2)
+
+
+def test_every_axis_value_and_contender(monkeypatch):
+    on_refnet.study.cache_clear()
+    monkeypatch.setattr(on_refnet, "STUDY", 150)
+    judged = []
+    monkeypatch.setattr("parity.runner.run", lambda cases, engines, dtypes, jobs: judged.append(len(cases)))
+    told = []
+    points = growth.measure("float64", 3, 1e-4, SMALL, told.append)
+    both = ("refnet-plain", "refnet-captured")
+    contenders = {axis: ("refnet-ensemble",) if axis == "runs" else both for axis in SMALL} | {"cases": ("parity",)}
+    assert [(p.axis, p.value, p.contender) for p in points] == [
+        (axis, value, name) for axis, values in SMALL.items() for value in values for name in contenders[axis]
+    ]
+    assert all(len(p.seconds) == 3 and not p.reason for p in points)
+    assert all(np.isnan(p.exponent) == (p.value == SMALL[p.axis][0]) for p in points)
+    assert all(np.isnan(p.memory) == (p.axis != "updates") for p in points)
+    assert judged == [1, 2] * 3
+    assert [text.removeprefix("growth: ") for text in told] == list(SMALL)
+    on_refnet.study.cache_clear()
+    assert set(growth.OF) == set(growth.VALUES) == set(growth.QUICK) == set(SMALL)
+
+
+def test_cases_are_judged():
+    (point,) = growth._cases((2,), rounds=1)
+    assert point.median > 0
+
+
+@pytest.mark.parametrize(("times", "power"), [((3.0, 3.0), 0), ((3.0, 12.0), 1), ((3.0, 48.0), 2)])
+def test_powers(times, power):
+    points = [Point("width", value, "a", np.array([time])) for value, time in zip((2, 8), times, strict=True)]
+    first, second = growth._with_exponents(points)
+    assert np.isnan(first.exponent)
+    assert second.exponent == pytest.approx(power)
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_memory_is_flat_over_updates(capture):
+    growth.peak(NETWORK, capture, 300)
+    few, many = (growth.peak(NETWORK, capture, updates) for updates in (300, 1_500))
+    assert abs(many - few) < 20_000
+
+
+def test_memory_that_is_not_flat_is_seen(monkeypatch):
+    true, kept = refnet.fit, []
+
+    def leaking(net, *args, **options):
+        return true(net, *args, **options, callback=lambda k, loss: kept.append(np.empty(10)))
+
+    monkeypatch.setattr(refnet, "fit", leaking)
+    few, many = (growth.peak(NETWORK, False, updates) for updates in (300, 1_500))
+    assert many - few > 1_200 * 80
