@@ -150,7 +150,7 @@ def write(folder: Path, results: Results) -> None:
 
 
 def read(folder: Path) -> dict[str, DataFrame]:
-    """The tables that `write` left in a folder, by name.
+    """The tables that `write` left in a folder, by name; one may have been compressed since, as NAME.csv.gz.
 
     Raises:
         FileNotFoundError: a table is missing.
@@ -160,7 +160,9 @@ def read(folder: Path) -> dict[str, DataFrame]:
 
     tables = {}
     for name, columns in COLUMNS.items():
-        frame = pd.read_csv(folder / f"{name}.csv", dtype=dict.fromkeys(DECIMALS, "str"))
+        file, compressed = folder / f"{name}.csv", folder / f"{name}.csv.gz"
+        file = compressed if compressed.exists() and not file.exists() else file
+        frame = pd.read_csv(file, dtype=dict.fromkeys(DECIMALS, "str"))
         if tuple(frame.columns) != columns:
             raise ValueError(f"{name}.csv: expected the columns {', '.join(columns)}, got {', '.join(frame.columns)}")
         tables[name] = frame.astype(_integers(columns))

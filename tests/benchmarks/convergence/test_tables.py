@@ -1,6 +1,7 @@
 """Tables: what they say of outcomes made by hand, and the same bytes for the same cells."""
 
 import dataclasses
+import gzip
 import math
 import os
 import random
@@ -229,6 +230,15 @@ def test_what_is_written_is_read(tmp_path):
     for name, frame in made.items():
         assert len(frame), name
         pd.testing.assert_frame_equal(read[name], frame, check_exact=True, check_dtype=False)
+
+
+def test_a_table_may_be_compressed(tmp_path):
+    tables.write(tmp_path, everything())
+    file = tmp_path / "curves.csv"
+    expected = tables.read(tmp_path)["curves"]
+    (tmp_path / "curves.csv.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    pd.testing.assert_frame_equal(tables.read(tmp_path)["curves"], expected, check_exact=True)
 
 
 def test_nothing_found_yet_is_tables_without_rows(tmp_path):
