@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import refnet
+from parity.objective import Objective, within
 from parity.records import VJP, Optimize, Spec, Train
 
 Array = Any
@@ -43,6 +45,9 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
     if spec.type == "Sequential":
         layers = [_construct(layer, {}, patches) for layer in spec.layers]
         module: refnet.nn.Module = refnet.nn.Sequential(*(layers[k] for k in spec.places))
+    elif spec.type == "Objective":
+        network, loss = spec.layers
+        module = Objective(_construct(network, {}, patches), _construct(loss, within(arrays, "loss."), patches))
     else:
         module = getattr(refnet.nn, spec.type)(**spec.args, **weights(spec, arrays), **_generator(spec.type))
     if spec.type in patches:
@@ -101,6 +106,16 @@ def _numbered(name: str, arrays: Any) -> Tensors:
     if not isinstance(arrays, tuple):
         return {name: arrays}
     return {f"{name}.{k}": array for k, array in enumerate(arrays) if array is not None}
+
+
+def combination(parts: Sequence[Mapping[str, Array]], weights: Sequence[float], divisor: float) -> Tensors:
+    """sum_k w_k g_k / d of the gradients g_k by each parameter in some VJP answers."""
+    made: Tensors = {}
+    for name in (name for name in parts[0] if name.startswith("grad.")):
+        # G = sum_k w[k] g[k] / d
+        total = reduce(add, (part[name] if w == 1 else w * part[name] for w, part in zip(weights, parts, strict=True)))
+        made[name] = total if divisor == 1 else total / divisor
+    return made
 
 
 def optimizer(

@@ -17,7 +17,9 @@ class Spec:
     """A module, loss or optimizer to build: torch's class name and keyword arguments.
 
     A `Sequential` has `layers`, the different ones, and `order`, the places at which they stand (each once, in turn,
-    where it is None): a layer that stands at two places is one layer, with shared parameters.
+    where it is None): a layer that stands at two places is one layer, with shared parameters. An `Objective` has two
+    `layers`, a network and a loss of its output: the module of two inputs loss(network(input), target), whose arrays
+    are `network.NAME` and `loss.NAME`.
     """
 
     type: str
@@ -125,3 +127,25 @@ class Train:
 
 
 Record = VJP | Optimize | Train
+
+
+@dataclass(frozen=True)
+class Split:
+    """A batch, and the same samples in parts: an engine is asked for the whole and for each part, in plain VJP records.
+
+    Of the parts' gradients g_k by each parameter is made sum_k w_k g_k / d.
+
+    Attributes:
+        whole, parts: the records. weights, divisor: w and d. equal: whether that is the gradient of the whole: the
+        oracle refuses to answer where it is not so.
+    """
+
+    whole: VJP
+    parts: tuple[VJP, ...]
+    weights: tuple[float, ...]
+    divisor: float
+    equal: bool
+
+    @property
+    def dtype(self) -> str:
+        return self.whole.dtype

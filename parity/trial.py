@@ -11,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from parity import freerun, lockstep
+from parity import freerun, lockstep, parts
 from parity.budget import Profile
-from parity.cases.case import Case, TrainCase
+from parity.cases.case import Case, TrainCase, VJPCase
 from parity.diagnosis import diagnose
 from parity.engines.base import Answer, Engine, one_line
 from parity.errors import Undecided, Unsupported
 from parity.judgement import Judge, expected_dtype
 from parity.records import VJP, Optimize, Record, Spec, Train
 from parity.results import CaseResult, Comparison
+from parity.truth import Truth
 from parity.vectors import certified, store
 from parity.verdict import Enclosure, TensorVerdict, failed, judge
 
@@ -32,15 +33,11 @@ def judge_case(
     Raises:
         UsageError: the folder has no certified answer to the case.
     """
-    trial: _Training | _Trial
-    if isinstance(case, TrainCase):
-        trial = _Training(case, family, dtype, folder)
-    else:
-        trial = _Trial(case, family, dtype, folder)
+    trial = _trial(case, family, dtype, folder)
     results: list[CaseResult] = []
     first: tuple[Answer, Sequence[TensorVerdict]] | None = None
     for engine in made:
-        reply = _ask(engine, _lent(case.record(family, dtype)), trial.singles)
+        reply = _ask(engine, _lent(case.record(family, dtype)), trial.further, trial.further_are)
         finding = trial.finding(reply)
         answered = None if reply.answer is None else (reply.answer, finding.verdicts)
         results.append(
@@ -76,21 +73,21 @@ class Reply:
 
     Attributes:
         profile, answer: how it computes, and what it answers; None where it does not.
-        singles: its answers to single updates of a training, by their number; None where it does not answer those.
+        further: its answers to the trial's further records, by their number; None where it does not answer those.
         unsupported, failure: why there is no answer. notes: what else is to be said.
         seconds: that it took.
     """
 
     profile: Profile | None = None
     answer: Answer | None = None
-    singles: Mapping[int, Answer] | None = None
+    further: Mapping[int, Answer] | None = None
     unsupported: str = ""
     failure: str = ""
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
-def _ask(engine: Engine, record: Record, singles: Mapping[int, Train]) -> Reply:
+def _ask(engine: Engine, record: Record, further: Mapping[int, Record], further_are: str) -> Reply:
     """Ask an engine, which may raise anything: it has failed the case then, and the run goes on."""
     reply, start = Reply(), time.perf_counter()
     try:
@@ -100,9 +97,9 @@ def _ask(engine: Engine, record: Record, singles: Mapping[int, Train]) -> Reply:
         answer = _answer(engine, record)
         try:
             # What is kept serves the next engine too.
-            reply.singles = {k: _answer(engine, deepcopy(single)) for k, single in singles.items()}
+            reply.further = {k: _answer(engine, deepcopy(one)) for k, one in further.items()}
         except Unsupported as reason:
-            reply.notes.append(f"certified updates: not judged, unsupported: {one_line(reason)}")
+            reply.notes.append(f"{further_are}: not judged, unsupported: {one_line(reason)}")
         reply.profile, reply.answer = profile, answer
     except Unsupported as reason:
         reply.unsupported = one_line(reason) or "no reason given"
@@ -143,28 +140,39 @@ class _Finding:
     notes: list[str] = field(default_factory=list)
 
 
+def _trial(case: Case, family: str, dtype: str, folder: Path) -> _Trial | _InParts | _Training:
+    if isinstance(case, TrainCase):
+        return _Training(case, family, dtype, folder)
+    trial = _Trial(case.record(family, dtype), certified.truths(case, family, dtype, folder))
+    if isinstance(case, VJPCase) and case.parts:
+        return _InParts(trial, case, family, dtype, folder)
+    return trial
+
+
 class _Trial:
     """A case of one record: what is certified of it, and the budgets of each profile."""
 
-    singles: Mapping[int, Train] = {}
+    further: Mapping[int, Record] = {}
+    further_are = ""
 
-    def __init__(self, case: Case, family: str, dtype: str, folder: Path) -> None:
-        record = case.record(family, dtype)
-        assert not isinstance(record, Train)
-        self.record = record
-        self.truths = certified.truths(case, family, dtype, folder)
-        self.judge = cache(lambda profile: Judge(record, self.truths, profile))
+    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth]) -> None:
+        self.record, self.truths = record, truths
+        self.judge = cache(lambda profile: Judge(record, truths, profile))
 
     def finding(self, reply: Reply) -> _Finding:
         """What is found of an engine's reply."""
         if reply.answer is None or reply.profile is None:
             return _without_answer(reply)
+        return self.found(reply.answer, reply.profile)
+
+    def found(self, answer: Answer, profile: Profile) -> _Finding:
+        """What is found of an answer."""
         try:
-            verdicts = self.judge(reply.profile)(reply.answer)
+            verdicts = self.judge(profile)(answer)
         except Undecided as reason:
-            return _Finding([replace(v, reason=v.reason or str(reason)) for v in self._without_budgets(reply.answer)])
+            return _Finding([replace(v, reason=v.reason or str(reason)) for v in self._without_budgets(answer)])
         failing = _failing(verdicts)
-        found = diagnose(self.record, reply.answer, self.truths, reply.profile, failing) if failing else []
+        found = diagnose(self.record, answer, self.truths, profile, failing) if failing else []
         return _Finding(verdicts, [str(d) for d in found])
 
     def _without_budgets(self, answer: Answer) -> list[TensorVerdict]:
@@ -178,15 +186,55 @@ class _Trial:
         return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]
 
 
+class _InParts:
+    """A case whose samples come in parts too: the whole, each part, and what an engine's gradients of the parts make
+    up."""
+
+    further_are = "parts"
+
+    def __init__(self, whole: _Trial, case: VJPCase, family: str, dtype: str, folder: Path) -> None:
+        split = case.split(family, dtype)
+        assert split
+        self.whole, self.split = whole, split
+        self.kept = certified.in_parts(case, family, dtype, folder)
+        self.parts = [_Trial(part, truths) for part, truths in zip(split.parts, self.kept.parts, strict=True)]
+        self.further: Mapping[int, Record] = dict(enumerate(split.parts))
+
+    def finding(self, reply: Reply) -> _Finding:
+        """What is found of an engine's reply."""
+        finding = self.whole.finding(reply)
+        if reply.profile is None or reply.further is None:
+            return replace(finding, notes=[*finding.notes, *reply.notes])
+        said: dict[str, list[str]] = {}
+        for k, part in enumerate(self.parts):
+            own = part.found(reply.further[k], reply.profile)
+            finding.verdicts += [replace(v, name=f"part {k} {v.name}") for v in own.verdicts]
+            for diagnosis in own.diagnosis:
+                said.setdefault(diagnosis, []).append(str(k))
+        # What is wrong with the whole need not be said of its parts again.
+        known = set(finding.diagnosis)
+        finding.diagnosis += [f"part {', '.join(ks)}: {d}" for d, ks in said.items() if d not in known]
+        answers, combined = list(reply.further.values()), self.kept.combined
+        try:
+            finding.verdicts += parts.judge_combined(self.split, combined, answers, reply.profile)
+        except Undecided as undecided:
+            reason = str(undecided)
+            finding.verdicts += [TensorVerdict(f"combined {name}", "undecided", reason=reason) for name in combined]
+        finding.notes.append(parts.finding(self.split, self.whole.truths, combined))
+        return finding
+
+
 class _Training:
     """A training: every update from the engine's own weights; the certified single updates; the free run while its
     budget lasts."""
+
+    further_are = "certified updates"
 
     def __init__(self, case: TrainCase, family: str, dtype: str, folder: Path) -> None:
         self.record = case.record(family, dtype)
         self.updates = sorted(case.certified)
         self.kept = certified.training(case, family, dtype, folder)
-        self.singles = {number: single for number, (single, _) in self.kept.steps.items()}
+        self.further: Mapping[int, Record] = {number: single for number, (single, _) in self.kept.steps.items()}
 
     def finding(self, reply: Reply) -> _Finding:
         """What is found of an engine's reply."""
@@ -198,8 +246,8 @@ class _Training:
         failing = _failing(verdicts)
         found = diagnose(self.record, reply.answer, {}, reply.profile, failing) if failing else []
         finding = _Finding(verdicts, [str(d) for d in found], list(reply.notes))
-        if reply.singles:
-            finding.verdicts += lockstep.judge_single_updates(self.kept.steps, reply.singles, reply.profile)
+        if reply.further:
+            finding.verdicts += lockstep.judge_single_updates(self.kept.steps, reply.further, reply.profile)
         self._free_run(reply.answer, reply.profile, finding)
         return finding
 

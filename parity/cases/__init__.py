@@ -16,6 +16,7 @@ from parity.cases import (
     network,
     normalization,
     optim,
+    per_sample,
     rnn,
     training,
 )
@@ -49,6 +50,7 @@ def catalogue() -> tuple[Case, ...]:
         *conv.CASES,
         *rnn.CASES,
         *network.CASES,
+        *per_sample.CASES,
         *optim.CASES,
         *training.CASES,
     )

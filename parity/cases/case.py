@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from parity.records import VJP, Array, Optimize, Record, Spec, Train
+from parity.records import VJP, Array, Optimize, Record, Spec, Split, Train
 from refnet import data
 from refnet.generator import Generator
 
@@ -121,8 +121,25 @@ def _laid_out(array: Array, layout: str) -> Array:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """A case's samples in parts, and what is made of the parts' gradients; see `parity.records.Split`.
+
+    Attributes:
+        rows: which samples each part has.
+    """
+
+    rows: tuple[tuple[int, ...], ...]
+    weights: tuple[float, ...]
+    divisor: float
+    equal: bool
+
+
+@dataclass(frozen=True)
 class VJPCase:
-    """A module, loss or network at one input; see `parity.records.VJP`. `name` is `GROUP/what is special about it`."""
+    """A module, loss or network at one input; see `parity.records.VJP`. `name` is `GROUP/what is special about it`.
+
+    A case of a reduced loss may come with its samples in `parts`, which have its upstream gradient each.
+    """
 
     name: str
     spec: Spec
@@ -131,6 +148,7 @@ class VJPCase:
     arrays: Mapping[str, Draw] = field(default_factory=dict)
     training: bool = True
     families: tuple[str, ...] = FAMILIES
+    parts: Parts | None = None
 
     def record(self, family: str, dtype: str) -> VJP:
         return VJP(
@@ -140,6 +158,14 @@ class VJPCase:
             tuple(draw.make(f"{self.name}:grad.{k}", family, dtype) for k, draw in enumerate(self.grads)),
             self.training,
         )
+
+    def split(self, family: str, dtype: str) -> Split | None:
+        """The record with its samples in parts; None where the case has none."""
+        if self.parts is None:
+            return None
+        whole, of = self.record(family, dtype), self.parts
+        parts = (replace(whole, inputs=tuple(x[list(rows)] for x in whole.inputs)) for rows in of.rows)
+        return Split(whole, tuple(parts), of.weights, of.divisor, of.equal)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from parity.definition import weights
 from parity.engines.base import Answer, Engine
 from parity.errors import Unsupported, UsageError
+from parity.objective import within
 from parity.records import VJP, Array, Optimize, Spec, Train
 
 
@@ -84,6 +85,11 @@ class TorchEngine(Engine):
         if spec.type == "Sequential":
             layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
             return nn.Sequential(*(layers[k] for k in spec.places))
+        if spec.type == "Objective":
+            network, loss = spec.layers
+            return _objective(
+                self.torch, self._construct(network, {}, dtype), self._construct(loss, within(arrays, "loss."), dtype)
+            )
         if spec.type == "HalfSquaredError":
             return _half_squared_error(self.torch, **spec.args)
         if not hasattr(nn, spec.type):
@@ -216,6 +222,18 @@ def _array(tensor: Any) -> Array:
 def _masked(torch: Any, x: Any, mask: Any, p: float) -> Any:
     """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one."""
     return x * mask.to(x.dtype) * (1 / (1 - p) if p < 1 else 0.0)
+
+
+def _objective(torch: Any, network: Any, loss: Any) -> Any:
+    class Objective(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.loss = network, loss
+
+        def forward(self, input: Any, target: Any) -> Any:
+            return self.loss(self.network(input), target)
+
+    return Objective()
 
 
 def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:

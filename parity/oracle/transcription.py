@@ -123,7 +123,7 @@ def _known(transcriptions: Mapping[str, Callable[..., Any]], spec: Spec) -> Call
 
 
 def _is_buffer(spec: Spec, name: str) -> bool:
-    return spec.type.endswith("Loss") or name.rpartition(".")[2] in BUFFERS
+    return spec.type.endswith("Loss") or name.startswith("loss.") or name.rpartition(".")[2] in BUFFERS
 
 
 def _lifted(array: Any) -> Array:
@@ -145,6 +145,8 @@ def _ratio(a: Any, b: Any) -> Any:
 def _forward(spec: Spec, module: Module, *inputs: Array) -> tuple[Array, ...]:
     if spec.type == "Sequential":
         return (sequential(spec, module, *inputs),)
+    if spec.type == "Objective":
+        return objective(spec, module, *inputs)
     outputs = _known(LAYERS, spec)(module, *inputs, **spec.args)
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
@@ -152,13 +154,23 @@ def _forward(spec: Spec, module: Module, *inputs: Array) -> tuple[Array, ...]:
 def sequential(spec: Spec, module: Module, x: Array) -> Array:
     """torch.nn.Sequential: each output is the next one's input. A layer has the name of its first place."""
     for k in spec.places:
-        prefix = f"{spec.places.index(k)}."
-        own = Module(
-            {n.removeprefix(prefix): a for n, a in module.arrays.items() if n.startswith(prefix)}, module.training
-        )
-        (x,) = _forward(spec.layers[k], own, x)
-        module.arrays.update({prefix + n: a for n, a in own.arrays.items()})
+        (x,) = _forward_inside(spec.layers[k], module, f"{spec.places.index(k)}.", x)
     return x
+
+
+def objective(spec: Spec, module: Module, x: Array, t: Array) -> tuple[Array, ...]:
+    """The tutorial "Optimizing Model Parameters": pred = model(x), loss = loss_fn(pred, t)."""
+    network, loss = spec.layers
+    (y,) = _forward_inside(network, module, "network.", x)
+    return _forward_inside(loss, module, "loss.", y, t)
+
+
+def _forward_inside(spec: Spec, module: Module, prefix: str, *inputs: Array) -> tuple[Array, ...]:
+    """The forward of a module whose arrays are among those of `module`, under names that begin with `prefix`."""
+    own = Module({n.removeprefix(prefix): a for n, a in module.arrays.items() if n.startswith(prefix)}, module.training)
+    outputs = _forward(spec, own, *inputs)
+    module.arrays.update({prefix + n: a for n, a in own.arrays.items()})
+    return outputs
 
 
 def linear(m: Module, x: Array, in_features: int, out_features: int, bias: bool = True) -> Array:

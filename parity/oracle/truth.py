@@ -17,7 +17,7 @@ import numpy as np
 from parity import definition, variants
 from parity.errors import Undecided
 from parity.oracle import ball, tape
-from parity.records import VJP, Optimize, Record, Train
+from parity.records import VJP, Optimize, Record, Split, Train
 from parity.truth import Truth
 
 NODES = 20_000
@@ -28,7 +28,8 @@ RADIUS = 2.0**-150
 
 
 class Disagreement(AssertionError):
-    """The hand-written backward contradicts the tape: one of the two is wrong, and no truth is given."""
+    """Two ways to one figure contradict each other, the hand-written backward and the tape, or a whole and its parts:
+    one of the two is wrong, and no truth is given."""
 
 
 @dataclass
@@ -40,15 +41,19 @@ class _Pending:
     open: np.ndarray[Any, Any]
 
 
-def certified(record: Record, updates: Iterable[int] = ()) -> dict[str, Truth]:
+def certified(record: Record | Split, updates: Iterable[int] = ()) -> dict[str, Truth]:
     """The true answer to `record`: precision rises until each element is settled; what is open at the end is
     `undecided`.
 
     For a `Train` record, with a leading axis over `updates` (numbers from 1, the first update being 1): `param.NAME`
     and `state.NAME.KEY` after, `update.NAME` by, and `loss` of the batch of each of these updates.
 
+    For a `Split`: `whole.NAME`, `parts.K.NAME`, and `combined.grad.NAME`, what the parts make up. As the split has it,
+    its balls overlap those of the whole's gradient in every element and have a radius below RADIUS, or some lie apart.
+
     Raises:
-        Undecided: a comparison stays undecided at the highest precision.
+        Undecided: a comparison stays undecided at the highest precision; or no element tells what a split's parts make
+            up from the whole.
         Disagreement: see there.
         ValueError: the case has more than NODES tape nodes.
     """
@@ -59,6 +64,8 @@ def certified(record: Record, updates: Iterable[int] = ()) -> dict[str, Truth]:
             return settle(lambda: _optimize(record))
         case Train():
             return settle(lambda: _train(record, sorted(updates)))
+        case Split():
+            return settle(lambda: _split(record))
 
 
 def settle(answer: Callable[[], Mapping[str, Any]]) -> dict[str, Truth]:
@@ -143,19 +150,45 @@ def _gradients_of_inputs(record: VJP, inputs: list[Any]) -> dict[str, Any]:
     return definition._numbered("grad_input", tuple(grads))
 
 
-def _agree(record: VJP, name: str, by_tape: Any, by_hand: Any) -> None:
-    if by_tape.shape != by_hand.shape:
-        raise Disagreement(
-            f"{record.spec}: {name}: the tape has shape {by_tape.shape}, the hand-written backward {by_hand.shape}"
-        )
-    largest = max((abs(float(x.mid())) for x in by_tape.flat if not x.is_nan()), default=0.0) or 1.0
-    for index, x in np.ndenumerate(by_tape):
-        y = by_hand[index]
+def _agree(
+    record: VJP,
+    name: str,
+    first: Any,
+    second: Any,
+    ways: tuple[str, str] = ("the tape", "the hand-written backward"),
+) -> None:
+    """Two ways to a tensor have the same values, as far as the second one's balls can say, which are narrow."""
+    one, other = ways
+    if first.shape != second.shape:
+        raise Disagreement(f"{record.spec}: {name}: {one} has shape {first.shape}, {other} {second.shape}")
+    largest = max((abs(float(x.mid())) for x in first.flat if not x.is_nan()), default=0.0) or 1.0
+    for index, x in np.ndenumerate(first):
+        y = second[index]
         if not x.overlaps(y):
-            raise Disagreement(f"{record.spec}: {name}{list(index)}: the tape has {x}, the hand-written backward {y}")
-        # What is no number by the tape has nothing to be narrow about.
+            raise Disagreement(f"{record.spec}: {name}{list(index)}: {one} has {x}, {other} {y}")
+        # What is no number by the first way has nothing to be narrow about.
         if not x.is_nan() and not float(y.rad()) <= RADIUS * largest:
-            raise Undecided(f"{record.spec}: {name}{list(index)}: the hand-written backward has {y}: too wide")
+            raise Undecided(f"{record.spec}: {name}{list(index)}: {other} has {y}: too wide")
+
+
+def _apart(first: Any, second: Any) -> bool:
+    """Whether two tensors certainly differ in some element."""
+    return not all(x.overlaps(y) for x, y in zip(first.flat, second.flat, strict=True))
+
+
+def _split(record: Split) -> dict[str, Any]:
+    whole, parts = _vjp(record.whole), [_vjp(part) for part in record.parts]
+    combined = definition.combination(parts, record.weights, record.divisor)
+    if record.equal:
+        for name, made in combined.items():
+            _agree(record.whole, name, whole[name], made, ("the whole", "what its parts make up"))
+    elif not any(_apart(whole[name], made) for name, made in combined.items()):
+        raise Undecided(f"{record.whole.spec}: no element tells what the parts make up from the gradient of the whole")
+    return {
+        **{f"whole.{name}": balls for name, balls in whole.items()},
+        **{f"parts.{k}.{name}": balls for k, part in enumerate(parts) for name, balls in part.items()},
+        **{f"combined.{name}": balls for name, balls in combined.items()},
+    }
 
 
 def _optimize(record: Optimize) -> dict[str, Any]:

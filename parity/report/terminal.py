@@ -136,12 +136,22 @@ def failures(results: Results, limit: int | None = None) -> Group:
 
 
 def notes(results: Results) -> Group:
-    """What else is to be said, once for all engines and dtypes of which it is true."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """What else is to be said, once for all engines and dtypes of which it is true: named, unless they are all."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    everyone = {_who(case) for case in results.cases}
     for case in results.cases:
         for note in case.notes:
-            found.setdefault((case.case, note), []).append(f"{case.engine} {case.dtype}")
-    return Group(*(Text(f"{name}: {note} ({', '.join(who)})", "dim") for (name, note), who in found.items()))
+            found.setdefault((case.case, note), {})[_who(case)] = None
+    return Group(
+        *(
+            Text(f"{name}: {note}" + (f" ({', '.join(who)})" if who.keys() != everyone else ""), "dim")
+            for (name, note), who in found.items()
+        )
+    )
+
+
+def _who(case: CaseResult) -> str:
+    return f"{case.engine} {case.dtype}"
 
 
 def summary(results: Results) -> Group:

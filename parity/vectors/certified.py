@@ -8,6 +8,9 @@ Besides the certified answer (`NAME.hi`, `NAME.lo`, and `NAME.undecided` where s
   `step.K.after.NAME`: the certified answer to that one update from them;
 - `bound.NAME`: how far a free run may be from the truth after each of the certified numbers of updates, see
   `parity.freerun`.
+
+A case whose samples come in parts too has `whole.NAME`, `parts.K.NAME` and `combined.grad.NAME`, see
+`parity.records.Split`.
 """
 
 from __future__ import annotations
@@ -22,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from parity import freerun, lockstep
-from parity.cases.case import Case, TrainCase, group
+from parity.cases.case import Case, TrainCase, VJPCase, group
 from parity.engines.refnet import RefnetEngine
 from parity.errors import UsageError
-from parity.records import Record, Train
+from parity.records import Record, Split, Train
 from parity.truth import Truth
 from parity.vectors import store
 
@@ -50,7 +53,16 @@ class Training:
     steps: Mapping[int, tuple[Train, Mapping[str, Truth]]]
 
 
-def digest(record: Record) -> str:
+@dataclass(frozen=True)
+class InParts:
+    """What is kept of a case whose samples come in parts: the certified answer to each part, and what their gradients
+    make up."""
+
+    parts: tuple[Mapping[str, Truth], ...]
+    combined: Mapping[str, Truth]
+
+
+def digest(record: Record | Split) -> str:
     """A name for the content of a record: equal numbers in another dtype are the same content."""
     h = hashlib.sha256()
     for part in _parts(record):
@@ -90,7 +102,17 @@ def truths(case: Case, family: str, dtype: str, folder: Path = store.FOLDER) -> 
     Raises:
         UsageError: the file is refused (see `store.read`) or has no answer to this very record.
     """
-    return _truths(_arrays(case, family, case.record(family, dtype), folder), "")
+    record = asked(case, family, dtype)
+    return _truths(_arrays(case, family, record, folder), "whole." if isinstance(record, Split) else "")
+
+
+def in_parts(case: VJPCase, family: str, dtype: str, folder: Path = store.FOLDER) -> InParts:
+    """What is kept of a case whose samples come in parts, besides the answer to the whole. Raises as `truths`."""
+    record = asked(case, family, dtype)
+    assert isinstance(record, Split)
+    arrays = _arrays(case, family, record, folder)
+    parts = tuple(_truths(arrays, f"parts.{k}.") for k in range(len(record.parts)))
+    return InParts(parts, _truths(arrays, "combined."))
 
 
 def training(case: TrainCase, family: str, dtype: str, folder: Path = store.FOLDER) -> Training:
@@ -134,7 +156,7 @@ def by_record(name: str, folder: Path) -> dict[str, dict[str, Array]]:
 _by_record = lru_cache(maxsize=8)(by_record)
 
 
-def _arrays(case: Case, family: str, record: Record, folder: Path) -> dict[str, Array]:
+def _arrays(case: Case, family: str, record: Record | Split, folder: Path) -> dict[str, Array]:
     file = file_name(case)
     found = _by_record(file, folder).get(key(record))
     if found is None:
@@ -145,7 +167,13 @@ def _arrays(case: Case, family: str, record: Record, folder: Path) -> dict[str, 
     return found
 
 
-def key(record: Record) -> str:
+def asked(case: Case, family: str, dtype: str) -> Record | Split:
+    """What is kept of a case answers this: its record, or its record and its samples in parts."""
+    split = case.split(family, dtype) if isinstance(case, VJPCase) else None
+    return split or case.record(family, dtype)
+
+
+def key(record: Record | Split) -> str:
     """What a record's answer is kept under. A training's recorded steps depend on the dtype; other answers do not."""
     return f"{digest(record)}-{record.dtype}" if isinstance(record, Train) else digest(record)
 
@@ -169,7 +197,7 @@ def certify(case: Case, family: str, dtype: str, kept: Mapping[str, Array] | Non
     """
     from parity.oracle.truth import certified
 
-    record = case.record(family, dtype)
+    record = asked(case, family, dtype)
     if not isinstance(case, TrainCase) or not isinstance(record, Train):
         return _kept(certified(record), "")
     arrays: dict[str, Array] = {}

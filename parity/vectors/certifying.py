@@ -76,7 +76,7 @@ def run(
         ) from None
     kept = {name: _kept(name, check, folder) for name in sorted({certified.file_name(case) for case in cases})}
     asked = {
-        certified.key(case.record(family, dtype)): _Wanted(case, family, dtype)
+        certified.key(certified.asked(case, family, dtype)): _Wanted(case, family, dtype)
         for case in cases
         for family in case.families
         for dtype in DTYPES
@@ -143,7 +143,9 @@ def write(name: str, answers: dict[str, Answer], folder: Path) -> None:
 
 def _prune(kept: dict[str, dict[str, Answer]], cases: Sequence[Case], folder: Path) -> None:
     """Drop answers to records that no case asks any more."""
-    current = {certified.key(c.record(f, d)) for c in (*catalogue(), *cases) for f in c.families for d in DTYPES}
+    current = {
+        certified.key(certified.asked(c, f, d)) for c in (*catalogue(), *cases) for f in c.families for d in DTYPES
+    }
     for name, answers in kept.items():
         if answers.keys() - current:
             write(name, {key: answer for key, answer in answers.items() if key in current}, folder)

@@ -65,7 +65,9 @@ def test_names_begin_with_what_the_case_is_about() -> None:
         if isinstance(case, TrainCase):
             assert group(case) == "Training"
         else:
-            assert group(case) == {"Sequential": "Network"}.get(case.spec.type, case.spec.type)
+            assert group(case) == {"Sequential": "Network", "Objective": "PerSample"}.get(
+                case.spec.type, case.spec.type
+            )
 
 
 # ---- coverage
@@ -73,7 +75,7 @@ def test_names_begin_with_what_the_case_is_about() -> None:
 
 def test_every_exported_class_has_cases() -> None:
     used = {spec.type for case in CATALOGUE for spec in specs(case)}
-    assert used == {*refnet.nn.__all__, *refnet.optim.__all__} - {"Module", "init"}
+    assert used == {*refnet.nn.__all__, *refnet.optim.__all__, "Objective"} - {"Module", "init"}
 
 
 def options(make: Any) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def test_each_class_has_slopes(kind: str) -> None:
 
 
 def test_every_class_of_the_catalogue_is_transcribed() -> None:
-    assert set().union(*(case.spec.types() for case in VJPS)) == {*LAYERS, "Sequential"}
+    assert set().union(*(case.spec.types() for case in VJPS)) == {*LAYERS, "Sequential", "Objective"}
     assert {case.spec.type for case in CASES if case not in VJPS} == set(OPTIMIZERS)
 
 
