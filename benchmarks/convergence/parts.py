@@ -81,7 +81,7 @@ def timings(study: Study) -> list[Part]:
     """What must run alone on the machine."""
     how = {
         "engines": [engine for engine in timing.ENGINES if engine == "refnet" or find_spec(engine)],
-        "rounds": 7 if study.full else 3,
+        "rounds": 5 if study.full else 3,
     }
     return [Part("timing", name, timing.measure, {"name": name, **how}) for name in study.problems]
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -28,12 +29,14 @@ ENGINES = ("refnet", "torch")
 RATE = 2.0**-20
 """No training may diverge: infinities and NaNs have another speed."""
 
-WARM = 200
-"""Updates of the shorter of two trainings: in these refnet records its updates, full and short batches, for a replay
-(see `refnet.capture`)."""
+WARM, LONG = 200, 10_000
+"""Updates of the shorter of two trainings, at least and at most. In the first ones refnet records its updates, full and
+short batches, for a replay; in a training as long as the study's it translates them into machine code besides, and
+only trainings that are carried out alike may be compared (see `refnet.capture`)."""
 
-LEAST_SECONDS = 0.05
-"""What the longer training takes at least beyond the shorter one."""
+SECONDS = {"refnet": 1.0, "torch": 0.05}
+"""What the shorter training of an engine takes, about, if it has less than LONG and more than WARM updates. refnet's is
+to be long enough for machine code."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,11 @@ def measure(name: str, *, rounds: int = 7, engines: Iterable[str] = ENGINES) -> 
         raise ValueError(f"measure: expected at least 3 rounds, got {rounds}")
     n = len(problem.train_inputs)
     sizes = [*(2**k for k in range(n.bit_length()) if 2**k < n), None]
+    with suppress(ImportError):
+        # A training that is the first to translate has to be longer for it.
+        import llvmlite.binding  # noqa: F401
     trainings = {(engine, size): _training(engine, problem, Arm(size)) for engine in engines for size in sizes}
-    lengths = {key: _length(train) for key, train in trainings.items()}
+    lengths = {key: _length(train, SECONDS[key[0]]) for key, train in trainings.items()}
     times: dict[tuple[str, int | None], list[float]] = defaultdict(list)
     for _ in range(rounds):
         for key, train in trainings.items():
@@ -122,15 +128,14 @@ def _cost(problem: str, engine: str, timings: list[Timing]) -> Cost:
     return Cost(problem, engine, overhead, per_sample, overhead / per_sample if per_sample else math.inf, residual)
 
 
-def _length(train: Callable[[int], object]) -> int:
-    """So many updates that they take LEAST_SECONDS, but not fewer than the shorter training has: then noise would have
-    to double a time before a difference is negative.
-    """
-    return max(WARM, math.ceil(LEAST_SECONDS / _seconds(train, WARM) * WARM))
+def _length(train: Callable[[int], object], seconds: float) -> int:
+    """Updates of the shorter of two trainings: never fewer than WARM, so that noise has to double a time before a
+    difference is negative."""
+    return min(max(WARM, math.ceil(seconds / _seconds(train, WARM) * WARM)), LONG)
 
 
 def _seconds_an_update(train: Callable[[int], object], updates: int) -> float:
-    return (_seconds(train, WARM + updates) - _seconds(train, WARM)) / updates
+    return (_seconds(train, 2 * updates) - _seconds(train, updates)) / updates
 
 
 def _seconds(train: Callable[[int], object], updates: int) -> float:
