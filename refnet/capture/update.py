@@ -114,7 +114,8 @@ class Captured:
         start = time.perf_counter()
         losses[...] = step.machine.run(batches, rates)
         each = (time.perf_counter() - start) / len(batches)
-        step.at_once = max(1, min(int(AT_ONCE / each), 8 * step.at_once))
+        # Never back to one by one: a moment's pause of the machine would end all calls of many.
+        step.at_once = max(2, min(int(AT_ONCE / each), 8 * step.at_once))
 
     def settle(self) -> None:
         """Let network and optimizer hold what they would hold had the updates been plain."""
