@@ -51,7 +51,8 @@ class Stack:
             for place, group in enumerate(opts[0].param_groups)
         ]
         self.opt.state = {
-            name: _stacked(f"state of {name}", [opt.state.get(name, {}) for opt in opts]) for name in opts[0].state
+            name: _stacked(f"state of {name}", [opt.state.get(name, {}) for opt in opts])
+            for name in dict.fromkeys(name for opt in opts for name in opt.state)
         }
 
     def _rate(self, place: int) -> Any:

@@ -141,7 +141,7 @@ def ensemble(
         loss: one for all.
         opts: R optimizers, alike but for `lr` and the values of their state; `opts[r]` holds arrays of `nets[r]`.
         inputs, targets: the samples, the same for all runs.
-        generators: R sources of an order, all different; None if nothing is drawn (`batch_size=None`, or no `shuffle`).
+        generators: R sources of an order, all different; None with `batch_size=None` alone, where nothing is drawn.
         batch_size, shuffle, replacement, drop_last, iterations, lr_lambda, record, capture: as in `fit`.
 
     Returns:

@@ -228,7 +228,8 @@ def _unchanged(program: Program, operation: Operation, negated: dict[Ref, Ref]) 
         return negated.get(operation.refs[0])
     if operation.function is np.multiply:
         for one, other in (operation.refs, operation.refs[::-1]):
-            if one.shape == () and one.root in program.constant and program.given[one.root] == 1:
+            whole = one.root in program.constant and program.given[one.root].shape == one.shape == ()
+            if whole and program.given[one.root] == 1:
                 return other
     return None
 
@@ -254,6 +255,9 @@ def into_place(program: Program) -> None:
     kept: list[Operation] = []
     for operation in program.operations:
         out = operation.out
+        if operation.checks:
+            # What comes after a check must not be there if it fails.
+            source.clear()
         if operation.function is np.copyto and operation.refs and not operation.options:
             (ref,) = operation.refs
             if (

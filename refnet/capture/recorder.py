@@ -37,14 +37,14 @@ class Recorder:
     Attributes:
         operations: what was done, each on the arrays it was done on: they become the replay's buffers.
         samples: the whole set that a batch is taken from, by the id of the batch.
-        generators: the generators that were drawn from.
+        generators: the generators that were drawn from, with their state before.
         quiet: whether an operation was carried out with overflow ignored.
         updates: whether what comes now is the optimizer's.
     """
 
     operations: list[Recorded] = field(default_factory=list)
     samples: dict[int, NDArray[Any]] = field(default_factory=dict)
-    generators: list[Generator] = field(default_factory=list)
+    generators: list[tuple[Generator, NDArray[np.uint8]]] = field(default_factory=list)
     quiet: bool = False
     updates: bool = False
 
@@ -134,8 +134,8 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         return special.FORMULAS[name](self)
 
     def __draws__(self, generator: Generator) -> Traced:
-        if generator not in self.recorder.generators:
-            self.recorder.generators.append(generator)
+        if all(generator is not known for known, _ in self.recorder.generators):
+            self.recorder.generators.append((generator, generator.get_state()))
         return self.recorder.note(generator.uniform_, (), generator.rand(self.shape))
 
     def __on_values__(self, check: Callable[[NDArray[Any]], None]) -> None:

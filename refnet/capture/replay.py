@@ -154,5 +154,7 @@ def _lines(operation: Operation, args: list[Any], out: NDArray[Any], names: _Nam
         return [f"{names(np.einsum)}({options['subscripts']!r}, {given}, out={names(out)})"]
     if getattr(called, "__name__", "") == "reduce":
         return [f"{names(called)}({given}, {options['axis']}, None, {names(out)}, {options['keepdims']})"]
+    if called in (np.minimum, np.maximum):  # which are to have no third positional argument
+        return [f"{names(called)}({given}, out={names(out)})"]
     # Ufuncs, and `uniform_`, which fills what it is given.
     return [f"{names(called)}({', '.join(map(names, (*args, out)))})"]

@@ -170,9 +170,8 @@ class Captured:
         if not self._steps:
             self._homes = self._places()
         step, generators = self._record(batch)
-        states = [generator.get_state() for generator in generators]
         replayed = self._tried(lambda: step.replay(batch))
-        for generator, state in zip(generators, states, strict=True):
+        for generator, state in generators:
             generator.set_state(state)
         machine = step.machine
         translated = replayed if machine is None else self._tried(lambda: machine.run([batch])[0])
@@ -234,13 +233,14 @@ class Captured:
     def _record(self, batch: Any) -> tuple[_Step, list[Any]]:
         """A step on batches like this one, and the generators that it draws from."""
         update, recorder = self.update, Recorder()
-        data = []
+        data, seen = [], []
 
         def samples(whole: NDArray[Any]) -> Any:
-            if isinstance(batch, slice) and batch == slice(0, len(whole)):
-                return whole
-            buffer = np.array(whole[batch])
-            data.append((whole, buffer))
+            buffer = whole
+            if not isinstance(batch, slice) or batch != slice(0, len(whole)):
+                buffer = np.array(whole[batch])
+                data.append((whole, buffer))
+            seen.append(buffer)
             recorder.samples[id(buffer)] = whole
             return update.of_runs(Traced(buffer, recorder), batch)
 
@@ -259,10 +259,12 @@ class Captured:
         finally:
             for (_, home), content in zip(self._homes.values(), before, strict=True):
                 home[...] = content
+            for generator, state in recorder.generators:
+                generator.set_state(state)
         if not isinstance(result, Traced):
             raise Uncapturable("the loss does not depend on what is trained")
         self._rates = self._rates or rates
-        given = [home for _, home in self._homes.values()] + rates + [buffer for _, buffer in data]
+        given = [home for _, home in self._homes.values()] + rates + seen
         made = program.build(recorder.operations, given, result.a)
         program.simplify(made, len(update.held))
         self._quiet = self._quiet or recorder.quiet

@@ -117,7 +117,12 @@ def test_the_tables_do_not_depend_on_the_executor(spec, undisturbed, request, tm
     spec = request.getfixturevalue("dask") if spec == "dask" else spec
     result = convergence(tmp_path / "study", *TINY, "--executor", spec)
     assert result.exit_code == 0, result.output
-    assert tables(tmp_path / "study") == tables(undisturbed[0])
+    # This process has loaded other libraries than the program has: the environment is another.
+    found, expected = tables(tmp_path / "study"), tables(undisturbed[0])
+    assert found.keys() == expected.keys()
+    assert {name: found[name] for name in found if name != "environment.json"} == {
+        name: expected[name] for name in expected if name != "environment.json"
+    }
 
 
 def test_a_complete_study_computes_nothing_and_draws_again(undisturbed, tmp_path, monkeypatch):
