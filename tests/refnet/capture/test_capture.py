@@ -156,9 +156,6 @@ LOGITS = {
 }
 
 
-@pytest.mark.xfail(
-    strict=False, reason="defect: np.minimum is called with its result as third argument, a deprecated way"
-)
 @pytest.mark.parametrize("name", LOGITS)
 def test_binary_cross_entropy_of_logits(name, kind):
     dtype, loss = kind, of_weights(nn.BCEWithLogitsLoss, kind, **LOGITS[name])
@@ -201,7 +198,7 @@ def test_a_batch_of_which_all_is_ignored_is_nan(way):
     assert np.isfinite(history.loss[1::4]).all()
 
 
-@pytest.mark.xfail(strict=False, reason="defect: ignore_index is no uint8")
+@pytest.mark.xfail(strict=True, reason="defect: ignore_index is no uint8")
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint64])
 def test_unsigned_classes(dtype, do_updates):
     do_updates("replayed")
@@ -407,9 +404,7 @@ def test_mapped_parameters(way, tmp_path):
     assert_same_bits(start())
 
 
-@pytest.mark.xfail(
-    strict=False, reason="defect: a vector in pieces whose memory is not an array's ends in a ValueError"
-)
+@pytest.mark.xfail(strict=True, reason="defect: a vector in pieces whose memory is not an array's ends in a ValueError")
 def test_vectors_in_pieces_of_the_memory_of_others(do_updates):
     def lay(array):
         if array.ndim != 1:
@@ -424,7 +419,7 @@ def test_vectors_in_pieces_of_the_memory_of_others(do_updates):
     assert actual == expected
 
 
-@pytest.mark.xfail(strict=False, reason="defect: memory whose owner is no array is taken for several")
+@pytest.mark.xfail(strict=True, reason="defect: memory whose owner is no array is taken for several")
 @pytest.mark.parametrize("base", [lambda array: np.frombuffer(bytearray(array.tobytes())).reshape(array.shape)])
 def test_parameters_in_memory_of_others(base, way, monkeypatch):
     """A rate of 0 in the first updates hides that the weights do not move; later it shows."""
@@ -553,12 +548,9 @@ def dropped(place, p=0.5, layers=mlp, same=False):
 @pytest.mark.parametrize("p", [0, 1])
 def test_dropout_that_draws_what_it_does_not_need(p, way):
     """With p = 1 nothing is drawn; with p = 0 it is, and all is kept."""
-    if p == 0:
-        pytest.xfail("defect: recording draws, and what it drew is not put back")
     assert_same_bits(dropped(2, p))
 
 
-@pytest.mark.xfail(strict=False, reason="defect: recording draws, and what it drew is not put back")
 @pytest.mark.parametrize("batch_size", [3, 1])
 @pytest.mark.parametrize("same", [False, True])
 @pytest.mark.parametrize("place", [0, 2])
@@ -568,7 +560,6 @@ def test_dropout(place, same, batch_size, do_updates):
     assert_same_bits(dropped(place, same=same), batch_size=batch_size)
 
 
-@pytest.mark.xfail(strict=False, reason="defect: recording draws; and of the whole set a mask is drawn once for all")
 @pytest.mark.parametrize("p", [0.5, 0.01])
 @pytest.mark.parametrize("place", [0, 2])
 def test_dropout_of_the_whole_set(place, p, do_updates):
@@ -577,7 +568,6 @@ def test_dropout_of_the_whole_set(place, p, do_updates):
     assert_same_bits(dropped(place, p), batch_size=None, iterations=60)
 
 
-@pytest.mark.xfail(strict=False, reason="defect: recording draws, and what it drew is not put back")
 def test_two_layers_of_dropout_on_one_generator(way):
     def layers():
         g = Generator(9)
@@ -592,7 +582,6 @@ def test_two_layers_of_dropout_on_one_generator(way):
     assert_same_bits(make)
 
 
-@pytest.mark.xfail(strict=False, reason="defect: recording draws, and what it drew is not put back")
 def test_dropout_from_the_default_generator(way):
     state = refnet.generator.default_generator.get_state()
 
@@ -686,7 +675,6 @@ def test_a_users_module_that_decides_only_now_and_then(way):
     assert_same_bits(make, batch_size=3, plain=reason)
 
 
-@pytest.mark.xfail(strict=False, reason="defect: recording draws, and what it drew is not put back")
 def test_a_users_draws(way):
     g = []
 
@@ -698,13 +686,12 @@ def test_a_users_draws(way):
     assert_same_bits(make)
 
 
-@pytest.mark.xfail(strict=False, reason="defect: an element of a constant array is compared as the whole array")
 def test_one_number_out_of_a_table(way):
     table = np.array([1.0, 2.0])
     assert_same_bits(own(lambda _, X: X * table[..., 1]))
 
 
-@pytest.mark.xfail(strict=False, reason="defect: machine code expects an axis")
+@pytest.mark.xfail(strict=True, reason="defect: machine code expects an axis")
 def test_concatenated_flat(do_updates):
     do_updates("as machine code")
     assert_same_bits(own(lambda _, X: np.concatenate([X, X], axis=None)[: X.size].reshape(*X.shape)))
@@ -744,7 +731,7 @@ def test_an_optimizer_of_a_users_own(way):
     assert_same_bits(adam(counted=True))
 
 
-@pytest.mark.xfail(strict=False, reason="defect: an optimizer that counts its steps is stepped once more by the record")
+@pytest.mark.xfail(strict=True, reason="defect: an optimizer that counts its steps is stepped once more by the record")
 def test_an_optimizer_that_counts(way):
     expected, _ = train(adam(counted=False), capture=False)
     actual, _ = train(adam(counted=False))

@@ -140,7 +140,7 @@ def test_samples_of_any_dtype_and_order(dtype):
     assert call(np.array([6, 2])).tolist() == (whole[[6, 2]] * 2).tolist()
 
 
-@pytest.mark.xfail(strict=False, reason="defect: np.take copies the whole set if its rows do not lie side by side")
+@pytest.mark.xfail(strict=True, reason="defect: np.take copies the whole set if its rows do not lie side by side")
 @pytest.mark.parametrize("whole", [np.zeros((40, 20_000)).T, np.zeros((20_000, 80))[:, ::2]], ids=["turned", "columns"])
 def test_taking_samples_costs_no_copy_of_the_whole_set(whole):
     buffer = whole[:4].copy()
@@ -185,7 +185,6 @@ def test_every_operation_is_carried_out(name):
         assert actual.tobytes() == expected.tobytes()
 
 
-@pytest.mark.xfail(strict=False, reason="defect: a third positional argument of np.minimum is deprecated")
 @pytest.mark.parametrize("step", [special.log_sigmoid, lambda X: np.maximum(X, 0) * 2], ids=["log_sigmoid", "maximum"])
 def test_nothing_deprecated_is_called(step):
     X = full(1, 3)
