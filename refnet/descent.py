@@ -58,16 +58,19 @@ def descend(
                 most = stops[bisect_right(stops, done)] - done
                 most = min(most, order.alike(done) or most)
                 several = 1 if callback is not None else step.at_once(batch, most)
+                # (one factor after the other, so that an error finds the updates before it done)
+                factors, failed = _until_failure(lr_lambda, done, several)
+                several = several if factors is None else len(factors)
                 if several > 1:
-                    factors = None if lr_lambda is None else [lr_lambda(done + k) for k in range(several)]
                     step.many([batch, *islice(batches, several - 1)], losses[done : done + several], own_rates, factors)
-                else:
-                    if lr_lambda is not None:
-                        factor = lr_lambda(done)
-                        set_rates([rate * factor for rate in own_rates])
+                elif several == 1:
+                    if factors is not None:
+                        set_rates([rate * factors[0] for rate in own_rates])
                         step.read_rates()
                     value = step(batch)
                     losses[done] = plain(value)
+                if failed is not None:
+                    raise failed
                 done += several
                 if done in rows or callback is not None:
                     step.settle()
@@ -84,6 +87,21 @@ def descend(
         if lr_lambda is not None:
             set_rates(own_rates)
     return (step.why_plain, step.why_not_native) if capture else ("capture=False", "capture=False")
+
+
+def _until_failure(
+    lr_lambda: Callable[[int], float] | None, first: int, updates: int
+) -> tuple[list[float] | None, Exception | None]:
+    """What the rates of so many updates are multiplied by, as far as they can be had, and why not further."""
+    if lr_lambda is None:
+        return None, None
+    factors: list[float] = []
+    try:
+        for k in range(first, first + updates):
+            factors.append(lr_lambda(k))
+    except Exception as error:
+        return factors, error
+    return factors, None
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.generator import Generator
+from refnet.make import make
 from refnet.nn.module import Module, Params
 from refnet.runs import Runs
 
@@ -24,7 +26,8 @@ class Stack:
 
     Raises:
         ValueError: there is no network, or not as many optimizers; networks or optimizers are not alike, an optimizer
-            holds arrays that are not its network's, or two networks share an array; a value is NaN or infinite.
+            holds arrays that are not its network's, or two networks share memory; a value is NaN or infinite.
+        TypeError: a module draws random numbers.
     """
 
     def __init__(self, nets: Sequence[Module], opts: Sequence[Any]) -> None:
@@ -35,14 +38,18 @@ class Stack:
             )
         self.nets, self.opts = nets, opts
         arrays = _stacked("a parameter or buffer", [{**net.params, **net.buffers} for net in nets])
-        makes = {_make(net, opt) for net, opt in zip(nets, opts, strict=True)}
-        if len(makes) > 1:
+        first, *others = (_make(net, opt) for net, opt in zip(nets, opts, strict=True))
+        if any(other != first for other in others):
             raise ValueError(
                 "ensemble: expected networks and optimizers alike but for values and lr, got different ones"
             )
-        held = [id(array) for net in nets for array in net.params.values()]
-        if len(set(held)) < len(held):
-            raise ValueError("ensemble: expected networks with arrays of their own, got one array in two of them")
+        _check_apart([{**net.params, **net.buffers} for net in nets])
+        for module in nets[0].modules():
+            if module.training and any(isinstance(value, Generator) for value in vars(module).values()):
+                raise TypeError(
+                    f"ensemble: expected layers that draw nothing, got {type(module).__name__} in training mode, "
+                    "with a generator that runs cannot share"
+                )
         self.net = copy.deepcopy(nets[0])
         self.net.bind(arrays)
         self.opt = copy.copy(opts[0])
@@ -80,11 +87,11 @@ def _part(array: Any, run: int) -> NDArray[Any]:
 
 def _stacked(what: str, each: Sequence[Mapping[str, NDArray[Any]]]) -> Params:
     """The arrays of all runs, under their names."""
-    names = list(each[0])
+    names = list(dict.fromkeys(name for own in each for name in own))
     for own in each:
+        if len(own) != len(names):
+            raise ValueError(f"ensemble: expected {what} alike in every run: {names}; got {list(own)}")
         for name in names:
-            if name not in own or len(own) != len(names):
-                raise ValueError(f"ensemble: expected {what} {names} in every run, got {list(own)}")
             one, other = each[0][name], own[name]
             if (one.shape, one.dtype) != (other.shape, other.dtype):
                 raise ValueError(
@@ -109,18 +116,24 @@ def _make(net: Module, opt: Any) -> Any:
                 raise ValueError(
                     f"ensemble: expected an optimizer on its network's params, got one that holds another array {name}"
                 )
-    groups = [
-        (list(group["params"]), sorted((key, value) for key, value in group.items() if key not in ("params", "lr")))
-        for group in opt.param_groups
-    ]
-    modules = [(type(module).__name__, module.training, _options(module)) for module in net.modules()]
-    return repr((type(opt).__name__, groups, modules))
+    groups = [{**group, "params": list(group["params"]), "lr": None} for group in opt.param_groups]
+    return make(net), type(opt), make(groups)
 
 
-def _options(module: Module) -> list[tuple[str, Any]]:
-    """A module's arguments, as far as they are plain values."""
-    return sorted(
-        (key, value)
-        for key, value in vars(module).items()
-        if key != "layers" and (value is None or isinstance(value, (bool, int, float, str, tuple)))
+def _check_apart(each: Sequence[Params]) -> None:
+    """Raise ValueError if arrays of two networks share memory."""
+    extents = sorted(
+        (
+            (*np.lib.array_utils.byte_bounds(array), run, array)
+            for run, own in enumerate(each)
+            for array in own.values()
+        ),
+        key=lambda extent: extent[:3],
     )
+    open_: list[tuple[int, int, Any]] = []
+    for low, high, run, array in extents:
+        open_ = [extent for extent in open_ if extent[0] > low]
+        for _, other, there in open_:
+            if other != run and np.shares_memory(array, there):
+                raise ValueError("ensemble: expected networks with arrays of their own, got one array in two of them")
+        open_.append((high, run, array))

@@ -26,7 +26,7 @@ from benchmarks.convergence.problems import PROBLEMS, load
 from benchmarks.convergence.statistics import SHARES, Band, Paired
 from benchmarks.convergence.store import TEMPORARY, write_text
 from benchmarks.convergence.theory import GradientVariance, Moment, Stability, Surface
-from benchmarks.convergence.timing import Cost, Timing, costs
+from benchmarks.convergence.timing import Cost, Prices, Timing, costs
 from benchmarks.convergence.twin import Drift
 from refnet.generator import Generator
 
@@ -173,7 +173,7 @@ def frames(results: Results) -> dict[str, DataFrame]:
     """The tables by name, with the columns of COLUMNS."""
     import pandas as pd
 
-    prices = costs(results.timing)
+    prices = Prices(results.timing)
     sweep, finals = (_runs(trained, prices) for trained in (results.sweep, results.finals))
     targets = {target.problem: target.target_train_loss for target in results.targets}
     rows: dict[str, Iterable[Row]] = {
@@ -193,7 +193,7 @@ def frames(results: Results) -> dict[str, DataFrame]:
         "gradient_variance": map(asdict, results.variance),
         "twin": map(asdict, results.twin),
         "timing": map(asdict, results.timing),
-        "cost": map(asdict, prices),
+        "cost": map(asdict, costs(results.timing)),
     }
     return {
         name: pd.DataFrame(list(rows[name]), columns=list(columns)).astype(_integers(columns))
@@ -229,11 +229,10 @@ class _Run:
         return {"arm": arm.name, "batch_size": arm.batch_size, "order": arm.order, "schedule": arm.schedule}
 
 
-def _runs(trained: Trained, prices: Iterable[Cost]) -> list[_Run]:
+def _runs(trained: Trained, prices: Prices) -> list[_Run]:
     """In the order of problems, engines, arms, rates and seeds."""
-    price = {(cost.problem, cost.engine): cost for cost in prices}
     return [
-        _Run(cell, outcome, _axes(cell, outcome, price.get((cell.problem, cell.engine))), _measures(outcome))
+        _Run(cell, outcome, _axes(cell, outcome, prices), _measures(outcome))
         for cell, outcome in sorted(trained, key=lambda pair: _rank(pair[0]))
     ]
 
@@ -245,15 +244,17 @@ def _rank(cell: Cell) -> tuple[Any, ...]:
     return PROBLEMS.index(cell.problem), cell.engine, place, cell.rate, cell.seed
 
 
-def _axes(cell: Cell, outcome: Outcome, cost: Cost | None) -> list[Row]:
+def _axes(cell: Cell, outcome: Outcome, prices: Prices) -> list[Row]:
     n = len(load(cell.problem).train_inputs)
     size = cell.arm.batch_size or n
+    # A last batch that is not full is kept: an epoch is all samples, not a multiple of the batch.
+    full, short = divmod(n, size)
+    of_full, of_short = (prices(cell.problem, cell.engine, samples) if samples else 0.0 for samples in (size, short))
     axes = []
     for update in outcome.updates:
-        epochs, rest = divmod(update, -(-n // size))
-        # A last batch that is not full is kept: an epoch is all samples, not a multiple of the batch.
+        epochs, rest = divmod(update, full + (short > 0))
         samples = epochs * n + rest * size
-        seconds = math.nan if cost is None else cost.seconds(update, samples)
+        seconds = (epochs * full + rest) * of_full + epochs * of_short
         axes.append({"update": update, "epoch": samples / n, "samples": samples, "seconds": seconds})
     return axes
 

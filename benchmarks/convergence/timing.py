@@ -1,4 +1,5 @@
-"""What an update costs: an overhead that does not depend on the batch, and a price a sample.
+"""What an update costs; for batches that are drawn, as an overhead that does not depend on the batch and a price a
+sample. The whole set is not drawn or gathered, and is a case of its own.
 
 An update is all that a user's loop does for it: picking the batch, forward, loss, backward, step; evaluation is not.
 Every measurement is the difference of two trainings of different length, so that what is done once is not in it.
@@ -53,11 +54,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of an update on n samples, overhead_us + n per_sample_us.
+    """The cost of an update on a drawn batch of n samples, overhead_us + n per_sample_us.
 
     Attributes:
         overtakes_at: the batch size at which the samples cost as much as the overhead.
-        worst_residual: the largest relative difference between a measured time and this.
+        worst_residual: the largest relative difference between a time measured on drawn batches and this.
     """
 
     problem: str
@@ -67,9 +68,22 @@ class Cost:
     overtakes_at: float
     worst_residual: float
 
-    def seconds(self, updates: int, samples: int) -> float:
-        """The time of so many updates, on so many samples in all."""
-        return 1e-6 * (self.overhead_us * updates + self.per_sample_us * samples)
+
+class Prices:
+    """What updates take, by problem and engine, as measured; on batches of other sizes, in between."""
+
+    def __init__(self, timings: Iterable[Timing]) -> None:
+        self._measured: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+        for timing in timings:
+            self._measured[timing.problem, timing.engine][timing.batch_size] = 1e-6 * timing.microseconds
+
+    def __call__(self, problem: str, engine: str, batch_size: int) -> float:
+        """Seconds of an update on so many samples, the whole set included; NaN where nothing was measured."""
+        measured = self._measured.get((problem, engine), {})
+        if not measured or batch_size in measured:
+            return measured.get(batch_size, math.nan)
+        drawn = sorted(measured)[:-1]  # the largest is the whole set
+        return float(np.interp(batch_size, drawn, [measured[size] for size in drawn])) if drawn else math.nan
 
 
 def measure(name: str, *, rounds: int = 7, engines: Iterable[str] = ENGINES) -> list[Timing]:
@@ -103,8 +117,8 @@ def measure(name: str, *, rounds: int = 7, engines: Iterable[str] = ENGINES) -> 
 
 
 def costs(timings: Iterable[Timing]) -> list[Cost]:
-    """The cost of each problem and engine, in the order in which they come: least squares of the relative residuals,
-    neither part negative.
+    """The cost of each problem and engine, in the order in which they come: least squares of the relative residuals of
+    all but the whole set, the largest, neither part negative.
 
     Raises:
         ValueError: a time is not above 0.
@@ -120,6 +134,7 @@ def _cost(problem: str, engine: str, timings: list[Timing]) -> Cost:
 
     if not all(timing.microseconds > 0 for timing in timings):
         raise ValueError(f"costs: expected times above 0, got {[timing.microseconds for timing in timings]}")
+    timings = sorted(timings, key=lambda timing: timing.batch_size)[:-1] or timings
     t, n = (np.array([getattr(timing, what) for timing in timings]) for what in ("microseconds", "batch_size"))
     relative = np.stack([1 / t, n / t], axis=-1)
     parts, _ = nnls(relative, np.ones(len(t)))

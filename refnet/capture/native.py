@@ -179,6 +179,8 @@ class _Writer:
             self.elementwise((f"@select{8 * out.itemsize}", 0), (*args, out))
         elif called is np.concatenate:
             axis, start = options["axis"], 0
+            if axis is None:
+                raise NotNative("arrays that are joined without regard to their axes")
             for array in args:
                 part = np.moveaxis(out, axis, 0)[start : start + array.shape[axis]]
                 self.copy(array, np.moveaxis(part, 0, axis))

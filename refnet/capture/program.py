@@ -168,7 +168,9 @@ def _owner(array: NDArray[Any]) -> NDArray[Any]:
     base: Any = array
     while (further := getattr(base, "base", None)) is not None:
         base = further
-    return base if isinstance(base, np.ndarray) else array
+        # The memory may be another object's, such as a file's: then it is the last array's.
+        array = base if isinstance(base, np.ndarray) else array
+    return array
 
 
 def _address(array: NDArray[Any]) -> int:

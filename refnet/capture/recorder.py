@@ -89,7 +89,12 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _view(self, index: Any) -> NDArray[Any]:
         parts = index if isinstance(index, tuple) else (index,)
-        if not all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
+        if not all(
+            part is None
+            or part is Ellipsis
+            or (isinstance(part, (int, slice)) and part is not True and part is not False)
+            for part in parts
+        ):
             raise Uncapturable("an array is indexed by another")
         # A full integer index gives a scalar, not a view; with an ellipsis it gives an array without axes.
         return self.a[parts if Ellipsis in parts else (*parts, Ellipsis)]
@@ -122,6 +127,11 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     def astype(self, dtype: Any) -> Traced:
         return self.recorder.note(np.copyto, (self.a,), self.a.astype(dtype))
 
+    def __deepcopy__(self, _: Any) -> Traced:
+        return self.copy()
+
+    __copy__ = copy
+
     def __special__(self, name: str, *args: Any) -> Any:
         if name == "lift":
             (value,) = args
@@ -153,14 +163,13 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         raw = [_raw(value) for value in inputs]
         if out is None:
             result = ufunc(*raw)
+        elif not isinstance(out[0], Traced):
+            raise Uncapturable("a result goes into an array that is not recorded")
         else:
-            result = out[0].a if isinstance(out[0], Traced) else out[0]
+            result = out[0].a
             ufunc(*raw, out=result)
         arrays = [value for value in raw if isinstance(value, np.ndarray)]
-        args = tuple(
-            np.asarray(value, np.result_type(value, *arrays)) if type(value) in (bool, int, float) else value
-            for value in raw
-        )
+        args = tuple(_number(value, arrays) if type(value) in (bool, int, float) else value for value in raw)
         return self.recorder.note(ufunc, args, result)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -178,6 +187,15 @@ _KNOWN = (Traced, np.ndarray, np.generic, bool, int, float)
 
 def _raw(value: Any) -> Any:
     return value.a if isinstance(value, Traced) else value
+
+
+def _number(value: bool | float, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """A Python number as NumPy takes it beside these arrays."""
+    try:
+        return np.asarray(value, np.result_type(value, *arrays))
+    except OverflowError:
+        # Compared with integers that cannot be it, as -100 with unsigned ones: any dtype that holds it will do.
+        return np.asarray(value)
 
 
 def _recorder(*values: Any) -> Recorder:

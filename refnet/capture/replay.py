@@ -73,7 +73,8 @@ def _left(size: int, sizes: list[int], holder: dict[int, int]) -> int:
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:
-    raw = np.empty(size + ALIGNMENT, np.uint8)
+    # All bits set, which is NaN: what a trial forgot to compute must not be there from before.
+    raw = np.full(size + ALIGNMENT, 255, np.uint8)
     start = -raw.__array_interface__["data"][0] % ALIGNMENT
     return raw[start : start + size]
 
@@ -82,10 +83,9 @@ def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     """The memory of `array`, byte by byte."""
     if array.size == 0:
         return np.empty(0, np.uint8)
-    flat = array.reshape(-1, order="A")
-    if not np.shares_memory(flat, array):
+    if not array.flags.forc:
         raise Uncapturable("an array does not lie in one piece")
-    return flat.view(np.uint8)
+    return array.reshape(-1, order="A").view(np.uint8)
 
 
 class _Names:
@@ -117,9 +117,10 @@ def function(
     names = _Names()
     lines = []
     for source, buffer in data:
-        if indexed:
+        if indexed and source.flags.c_contiguous:
             lines.append(f"{names(np.take)}({names(source)}, batch, 0, {names(buffer)}, 'clip')")
         else:
+            # (np.take would copy a whole set whose rows do not lie side by side)
             lines.append(f"{names(np.copyto)}({names(buffer)}, {names(source)}[batch])")
     for operation in program.operations:
         out = arrays[operation.out]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from refnet.capture import native, program, replay
 from refnet.capture.recorder import Recorder, Traced, Uncapturable
+from refnet.make import make
+from refnet.nn.module import Module
 from refnet.runs import Runs, plain
 from refnet.update import Update
 
@@ -76,6 +79,7 @@ class Captured:
         self._rates: list[NDArray[Any]] = []
         # What belongs to network and optimizer, by the arrays' ids: the array itself, and the one that stands for it.
         self._homes: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
+        self._away = False
 
     def __call__(self, batch: Any) -> Any:
         step = self._steps.get(size := _size(batch))
@@ -109,8 +113,10 @@ class Captured:
         assert step.machine is not None
         rates = None
         if factors is not None:
-            base = np.concatenate([np.atleast_1d(plain(rate)) for rate in own_rates])
-            rates = (base * np.array(factors)[:, None]).astype(self._rates[0].dtype)
+            # Each product is the plain update's own: in the dtype that rate and factor have.
+            cells = [np.array([plain(rate * factor) for factor in factors]) for rate in own_rates]
+            rates = np.concatenate([cell.reshape(len(factors), -1) for cell in cells], axis=1)
+            rates = rates.astype(self._rates[0].dtype)
         start = time.perf_counter()
         losses[...] = step.machine.run(batches, rates)
         each = (time.perf_counter() - start) / len(batches)
@@ -119,9 +125,11 @@ class Captured:
 
     def settle(self) -> None:
         """Let network and optimizer hold what they would hold had the updates been plain."""
-        for own, home in self._homes.values():
-            if own is not home:
-                own[...] = home
+        if self._away:
+            for own, home in self._homes.values():
+                if own is not home:
+                    own[...] = home
+            self._away = False
         if self._errors is not None:
             np.seterr(**self._errors)
             self._errors = None
@@ -136,11 +144,16 @@ class Captured:
             if self._changes > CHANGES:
                 self.why_plain = "a callback changes the optimizer's options or the modules' mode again and again"
             return
+        self._leave()
+        self.read_rates()
+        self._ignore_overflow()
+
+    def _leave(self) -> None:
+        """From here on the arrays' homes are ahead of the arrays."""
         for own, home in self._homes.values():
             if own is not home:
                 home[...] = own
-        self.read_rates()
-        self._ignore_overflow()
+        self._away = True
 
     def read_rates(self) -> None:
         """Take the learning rates from the optimizer."""
@@ -155,14 +168,12 @@ class Captured:
     def _constitution(self) -> list[Any]:
         """All that a record depends on, values of arrays apart."""
         update, opt = self.update, self.update.opt
-        arrays = [update.net.params, update.net.buffers, *(group["params"] for group in opt.param_groups)]
+        arrays = [_arrays(update.net), _arrays(update.loss), *(group["params"] for group in opt.param_groups)]
         return [
             [{name: id(array) for name, array in part.items()} for part in (*arrays, *opt.state.values())],
-            [
-                [(key, value) for key, value in group.items() if key not in ("params", "lr")]
-                for group in opt.param_groups
-            ],
-            [module.training for part in (update.net, update.loss) for module in part.modules()],
+            make([{**group, "params": None, "lr": None} for group in opt.param_groups]),
+            make(update.net),
+            make(update.loss),
         ]
 
     def _first(self, size: int, batch: Any) -> Any:
@@ -184,8 +195,7 @@ class Captured:
             return value
         if translated != expected:
             step.machine, self.why_not_native = None, "the machine code gives other bits than the plain update"
-        for own, home in self._homes.values():
-            home[...] = own
+        self._leave()
         self._steps[size] = step
         self._made_of = self._constitution()
         self._ignore_overflow()
@@ -223,7 +233,7 @@ class Captured:
             own = [plain(array) for array in kind]
             for array, home in zip(own, _side_by_side(own), strict=True):
                 homes[id(array)] = array, home
-        for array in map(plain, (*net.params.values(), *net.buffers.values())):
+        for array in map(plain, (*_arrays(net).values(), *_arrays(self.update.loss).values())):
             homes.setdefault(id(array), (array, array))
         for array, _ in homes.values():
             if type(array) is not np.ndarray or array.dtype.kind not in "fiub":
@@ -246,11 +256,11 @@ class Captured:
 
         before = self._contents()
         try:
-            with self._standing_in(recorder) as rates:
+            with self._standing_in(recorder) as (opt, rates):
                 X, T = samples(update.inputs), samples(update.targets)
                 grads, value = update.gradients(X, T)
                 recorder.updates = True
-                update.opt.step(grads)
+                opt.step(grads)
                 result = plain(value)
         except Uncapturable:
             raise
@@ -274,6 +284,9 @@ class Captured:
 
     def _machine(self, made: program.Program, arrays: Any, data: Any) -> native.Machine | None:
         """The program as machine code, if it is worth it and can be."""
+        if {"raise", "call", "print", "log"} & set(np.geterr().values()):
+            self.why_not_native = "NumPy is told to do more than warn of floating-point errors"
+            return None
         saved = self.iterations * (len(made.operations) * CALL + (self._plainly or 0) * PASSING)
         if saved < TRANSLATION[native.loaded()]:
             self.why_not_native = "machine code pays only in a longer training"
@@ -287,35 +300,45 @@ class Captured:
         return machine
 
     @contextmanager
-    def _standing_in(self, recorder: Recorder) -> Iterator[list[NDArray[Any]]]:
-        """Arrays that record in the place of the network's and the optimizer's; gives the cells of the rates."""
-        net, opt = self.update.net, self.update.opt
+    def _standing_in(self, recorder: Recorder) -> Iterator[tuple[Any, list[NDArray[Any]]]]:
+        """Arrays that record in the place of the network's; gives an optimizer on them, and the cells of its rates."""
+        net, loss, opt = self.update.net, self.update.loss, copy.copy(self.update.opt)
 
         def traced(array: Any) -> Any:
             return _like(array, Traced(self._homes[id(plain(array))][1], recorder))
 
-        arrays, state = {**net.params, **net.buffers}, opt.state
-        groups = [dict(group) for group in opt.param_groups]
+        arrays, of_loss = _arrays(net), _arrays(loss)
         dtype = next(iter(arrays.values())).dtype
-        cells = self._rates or [np.array(plain(group["lr"]), dtype) for group in groups]
-        held = {name: {key: traced(array) for key, array in kept.items()} for name, kept in state.items()}
+        cells = self._rates or [np.array(plain(group["lr"]), dtype) for group in opt.param_groups]
+        standing = {name: traced(array) for name, array in arrays.items()}
+        opt.state = {
+            name: {key: traced(array) for key, array in kept.items()} for name, kept in self.update.opt.state.items()
+        }
+        opt.param_groups = [
+            {
+                **group,
+                "params": {name: standing[name] for name in group["params"]},
+                "lr": _like(group["lr"], Traced(cell, recorder)),
+            }
+            for group, cell in zip(self.update.opt.param_groups, cells, strict=True)
+        ]
         try:
-            standing = {name: traced(array) for name, array in arrays.items()}
             net.bind(standing)
-            opt.state = held
-            for group, cell in zip(opt.param_groups, cells, strict=True):
-                group["params"] = {name: standing[name] for name in group["params"]}
-                group["lr"] = _like(group["lr"], Traced(cell, recorder))
-            yield cells
-            if {name: kept.keys() for name, kept in held.items()} != {
-                name: kept.keys() for name, kept in state.items()
-            }:
-                raise Uncapturable("the optimizer makes new state in later updates")
+            loss.bind({name: traced(array) for name, array in of_loss.items()})
+            yield opt, cells
         finally:
             net.bind(arrays)
-            opt.state = state
-            for group, own in zip(opt.param_groups, groups, strict=True):
-                group.update(own)
+            loss.bind(of_loss)
+        before, after = ({name: list(kept) for name, kept in o.state.items()} for o in (self.update.opt, opt))
+        if before != after:
+            raise Uncapturable("the optimizer makes new state in later updates")
+        before, after = (make({**vars(o), "state": None, "param_groups": None}) for o in (self.update.opt, opt))
+        if before != after:
+            raise Uncapturable("the optimizer has attributes that change with its steps")
+
+
+def _arrays(module: Module) -> dict[str, Any]:
+    return {**module.params, **module.buffers}
 
 
 def _size(batch: Any) -> int:

@@ -435,7 +435,6 @@ def test_state_that_the_second_optimizer_lacks():
         refnet.ensemble(nets, nn.MSELoss(), opts, X, T, generators=generators, iterations=5)
 
 
-@pytest.mark.xfail(strict=True, reason="defect: state that the first optimizer does not have is dropped")
 def test_state_that_the_first_optimizer_lacks():
     nets, opts, generators = start(momentum=0.9)
     refnet.fit(nets[1], nn.MSELoss(), opts[1], X, T, batch_size=None, iterations=2)
@@ -494,17 +493,13 @@ UNLIKE = {
 
 
 @pytest.mark.parametrize("name", UNLIKE)
-def test_networks_that_are_not_alike_are_refused_or_trained_as_they_are(name, request):
-    if name != "a float of a module":
-        reason = "defect: the second network is trained as if it were made like the first"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_networks_that_are_not_alike_are_refused_or_trained_as_they_are(name):
     try:
         assert_lone_twins(UNLIKE[name], iterations=5, record=[3])
     except ValueError as error:
         assert "alike" in str(error)  # noqa: PT017
 
 
-@pytest.mark.xfail(strict=True, reason="defect: only parameters are looked at, and only for the same array")
 @pytest.mark.parametrize("of_buffers", [True, False])
 def test_two_networks_on_the_same_memory_are_refused(of_buffers):
     nets, opts, generators = start(normed)
@@ -518,7 +513,6 @@ def test_two_networks_on_the_same_memory_are_refused(of_buffers):
         refnet.ensemble(nets, nn.MSELoss(), opts, X, T, generators=generators, batch_size=5, iterations=5)
 
 
-@pytest.mark.xfail(strict=True, reason="defect: the layers before the one that is refused have moved their statistics")
 def test_a_layer_that_is_refused_leaves_everything_as_it_is():
     def net(g):
         return nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3, generator=g), nn.Dropout(0.5, generator=g))

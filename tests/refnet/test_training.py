@@ -412,11 +412,8 @@ def test_the_rates_are_those_of_torchs_lambda_lr(rate):
 
 @pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize("rate", RATES)
-def test_a_schedule_is_a_callback_that_sets_the_rate(rate, capture, way, request):
+def test_a_schedule_is_a_callback_that_sets_the_rate(rate, capture, way):
     """The rate of update k + 1 is set after update k; the course has the same bits."""
-    if capture and way == "as machine code" and rate == "a float32":
-        reason = "defect: machine code multiplies rate and factor as float64, where NumPy has float32"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     courses = []
     for scheduled in (True, False):
         net, _ = build()
@@ -438,11 +435,7 @@ def test_a_schedule_is_a_callback_that_sets_the_rate(rate, capture, way, request
 
 
 @pytest.mark.parametrize("capture", [False, True])
-def test_a_schedule_that_fails_leaves_the_rates_and_whole_updates(capture, way, request):
-    if capture and way == "as machine code":
-        reason = "defect: the rates of many updates are asked for before the first of them is done"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
+def test_a_schedule_that_fails_leaves_the_rates_and_whole_updates(capture, way):
     def fail(k):
         if k == 3:
             raise ArithmeticError("no rate")

@@ -27,8 +27,9 @@ def figures(study: Study) -> Iterator[Figure | Absent]:
         name="cost",
         title=TITLE,
         caption="Microseconds an update (points: median, bars: 20% to 80% of the rounds) and the fitted overhead plus "
-        "cost a sample (lines). Vertical: the batch size from which on the samples cost more than the overhead. "
-        f"The fit is within {study.frames['cost']['worst_residual'].max():.0%} of every point.",
+        "cost a sample of drawn batches (lines); the last point is the whole set, which is not drawn. Vertical: the "
+        "batch size from which on the samples cost more than the overhead. "
+        f"The fit is within {study.frames['cost']['worst_residual'].max():.0%} of every other point.",
         alt="For each problem, time an update against batch size on logarithmic axes, level at first, then rising in "
         "proportion, for each engine, with the batch size where that changes.",
         draw=lambda: _draw(study),

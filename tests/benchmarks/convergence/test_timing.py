@@ -24,22 +24,37 @@ def test_cost_of_exact_times_is_their_formula():
     assert (cost.overhead_us, cost.per_sample_us) == pytest.approx((12, 0.375), rel=1e-12)
     assert cost.overtakes_at == pytest.approx(32, rel=1e-12)
     assert cost.worst_residual < 1e-12
-    # 7 epochs of 100 samples in batches of 32: 28 updates.
-    assert cost.seconds(28, 700) == pytest.approx((28 * 12 + 700 * 0.375) / 1e6, rel=1e-12)
+
+
+def test_cost_is_that_of_drawn_batches():
+    (cost,) = timing.costs(reversed(timings(lambda n: 12 + 0.375 * n if n < SIZES[-1] else 1)))
+    assert (cost.overhead_us, cost.per_sample_us) == pytest.approx((12, 0.375), rel=1e-12)
+    assert cost.worst_residual < 1e-12
+
+
+def test_prices_are_the_times_measured_and_in_between():
+    prices = timing.Prices(timings(lambda n: 12 + 0.375 * n if n < SIZES[-1] else 1))
+    assert prices("line", "refnet", 8) == pytest.approx(15e-6)
+    assert prices("line", "refnet", 20) == pytest.approx(19.5e-6)
+    assert prices("line", "refnet", SIZES[-1]) == pytest.approx(1e-6)
+    assert prices("line", "refnet", SIZES[-1] - 1) == prices("line", "refnet", SIZES[-2])
+    assert math.isnan(prices("line", "torch", 8))
+    assert math.isnan(timing.Prices(timings(float)[-1:])("line", "refnet", 8))
 
 
 def test_cost_weighs_relative_errors():
     noise = dict(zip(SIZES, np.random.default_rng(0).uniform(-0.05, 0.05, len(SIZES)), strict=True))
     times = timings(lambda n: (1 + 10 * n) * (1 + noise[n]))
     (cost,) = timing.costs(times)
+    drawn = times[:-1]
 
     def error(overhead, per_sample):
-        return sum((overhead / t.microseconds + per_sample * t.batch_size / t.microseconds - 1) ** 2 for t in times)
+        return sum((overhead / t.microseconds + per_sample * t.batch_size / t.microseconds - 1) ** 2 for t in drawn)
 
     least = error(cost.overhead_us, cost.per_sample_us)
     for a, b in ((1.01, 1), (0.99, 1), (1, 1.01), (1, 0.99)):
         assert error(a * cost.overhead_us, b * cost.per_sample_us) > least
-    residuals = [(cost.overhead_us + t.batch_size * cost.per_sample_us) / t.microseconds - 1 for t in times]
+    residuals = [(cost.overhead_us + t.batch_size * cost.per_sample_us) / t.microseconds - 1 for t in drawn]
     worst = max(map(abs, residuals))
     assert cost.worst_residual == pytest.approx(worst)
 

@@ -198,7 +198,6 @@ def test_a_batch_of_which_all_is_ignored_is_nan(way):
     assert np.isfinite(history.loss[1::4]).all()
 
 
-@pytest.mark.xfail(strict=True, reason="defect: ignore_index is no uint8")
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint64])
 def test_unsigned_classes(dtype, do_updates):
     do_updates("replayed")
@@ -399,12 +398,10 @@ def test_mapped_parameters(way, tmp_path):
         return memory
 
     assert_same_bits(laid(mapped), plain="the network's arrays are not NumPy's")
-    # Among them are buffers, which are not laid side by side, and their memory is not recognized.
-    assert_same_bits(laid(lambda array: np.asarray(mapped(array))), plain="a replay has other bits")
+    assert_same_bits(laid(lambda array: np.asarray(mapped(array))))
     assert_same_bits(start())
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a vector in pieces whose memory is not an array's ends in a ValueError")
 def test_vectors_in_pieces_of_the_memory_of_others(do_updates):
     def lay(array):
         if array.ndim != 1:
@@ -419,7 +416,6 @@ def test_vectors_in_pieces_of_the_memory_of_others(do_updates):
     assert actual == expected
 
 
-@pytest.mark.xfail(strict=True, reason="defect: memory whose owner is no array is taken for several")
 @pytest.mark.parametrize("base", [lambda array: np.frombuffer(bytearray(array.tobytes())).reshape(array.shape)])
 def test_parameters_in_memory_of_others(base, way, monkeypatch):
     """A rate of 0 in the first updates hides that the weights do not move; later it shows."""
@@ -621,7 +617,6 @@ CAPTURED = {
     "padded": lambda _, X: np.pad(X, ((1, 0), (0, 2)))[1:, :5],
     "once and minus twice": lambda _, X: np.ones(()) * X - (-(-1.0 * X)),
     "decisions by shape": lambda _, X: X * 2 if len(X) > 2 else X / X.shape[-1],
-    "a buffer of its own": lambda _, X: np.multiply(X, 2, out=np.empty(X.shape)),
     "looked at by a check": lambda _, X: (_check.probabilities("it", x=X * 0 + 0.5), X)[1],
 }
 
@@ -686,12 +681,17 @@ def test_a_users_draws(way):
     assert_same_bits(make)
 
 
+def test_a_result_in_an_array_that_is_not_recorded(way):
+    """Read there, it would be a constant."""
+    reason = "a result goes into an array that is not recorded"
+    assert_same_bits(own(lambda _, X: np.multiply(X, 2, out=np.empty(X.shape))), plain=reason)
+
+
 def test_one_number_out_of_a_table(way):
     table = np.array([1.0, 2.0])
     assert_same_bits(own(lambda _, X: X * table[..., 1]))
 
 
-@pytest.mark.xfail(strict=True, reason="defect: machine code expects an axis")
 def test_concatenated_flat(do_updates):
     do_updates("as machine code")
     assert_same_bits(own(lambda _, X: np.concatenate([X, X], axis=None)[: X.size].reshape(*X.shape)))
@@ -705,7 +705,8 @@ class Adam:
         self.counted = counted
 
     def step(self, grads):
-        self.steps += 1
+        if not self.counted:
+            self.steps += 1
         for name, P in self.param_groups[0]["params"].items():
             if name not in self.state:
                 self.state[name] = {"m": P * 0, "v": P * 0, "t": np.zeros(())}
@@ -731,8 +732,8 @@ def test_an_optimizer_of_a_users_own(way):
     assert_same_bits(adam(counted=True))
 
 
-@pytest.mark.xfail(strict=True, reason="defect: an optimizer that counts its steps is stepped once more by the record")
 def test_an_optimizer_that_counts(way):
     expected, _ = train(adam(counted=False), capture=False)
-    actual, _ = train(adam(counted=False))
+    actual, history = train(adam(counted=False))
     assert actual == expected
+    assert history.why_plain == "the optimizer has attributes that change with its steps"

@@ -225,7 +225,6 @@ DEFECTS = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a value goes into the record as a constant, unnoticed")
 @pytest.mark.parametrize("name", DEFECTS)
 def test_values_do_not_slip_out_of_the_record(name):
     with contextlib.suppress(Uncapturable):

@@ -110,9 +110,9 @@ def test_given_arrays_in_any_order(array):
     assert np.asarray(call(None)).tobytes() == ((twin * 2 + twin) * 3).tobytes()
 
 
-def test_an_array_in_pieces_is_refused(tmp_path):
-    memory = np.memmap(tmp_path / "array", np.float64, "w+", shape=(6, 8))
-    made = build(lambda X: X * 2, np.asarray(memory)[::2, ::2])
+def test_an_array_in_pieces_is_refused():
+    memory = np.ndarray((3, 4), np.float64, bytearray(6 * 8 * 8), strides=(2 * 8 * 8, 2 * 8))
+    made = build(lambda X: X * 2, memory)
     with pytest.raises(Uncapturable, match="an array does not lie in one piece"):
         replay.layout(made)
 
@@ -140,7 +140,6 @@ def test_samples_of_any_dtype_and_order(dtype):
     assert call(np.array([6, 2])).tolist() == (whole[[6, 2]] * 2).tolist()
 
 
-@pytest.mark.xfail(strict=True, reason="defect: np.take copies the whole set if its rows do not lie side by side")
 @pytest.mark.parametrize("whole", [np.zeros((40, 20_000)).T, np.zeros((20_000, 80))[:, ::2]], ids=["turned", "columns"])
 def test_taking_samples_costs_no_copy_of_the_whole_set(whole):
     buffer = whole[:4].copy()
