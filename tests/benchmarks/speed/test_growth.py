@@ -54,8 +54,8 @@ def test_memory_is_flat_over_updates(way, monkeypatch):
     translation = 0.0 if way == "machine code" else np.inf
     monkeypatch.setattr(update, "TRANSLATION", {True: translation, False: translation})
     monkeypatch.setattr(update, "AT_ONCE", 0.0)
-    growth.peak(NETWORK, way != "plain", 300)
-    few, many = (growth.peak(NETWORK, way != "plain", updates) for updates in (300, 1_500))
+    # The least of three: tables of the interpreter's own grow now and then.
+    few, many = (min(growth.peak(NETWORK, way != "plain", updates) for _ in range(3)) for updates in (300, 1_500))
     assert abs(many - few) < 20_000
 
 
