@@ -63,7 +63,7 @@ def bearing_on(types: Set[str]) -> list[Variant]:
 
 def _sigmoid_from_output(module: Any) -> None:
     def backward(dY: Any, saved: Any) -> Any:
-        _, Y = saved
+        Y, _ = saved
         # dX[.] = dY[.] (1 - Y[.]) Y[.]
         return dY * ((1 - Y) * Y), {}
 
@@ -83,14 +83,14 @@ def _sigmoid_through_tanh(module: Any) -> None:
     def forward(X: Any) -> Any:
         # Y[.] = 1/2 + 1/2 tanh(X[.] / 2)
         Y = 0.5 + 0.5 * np.tanh(0.5 * X)
-        return Y, (X, Y)
+        return Y, (Y, special.sigmoid(-X))
 
     module.forward = forward
 
 
 def _gates_from_outputs(module: Any) -> None:
     def backward(grad_output: Any, saved: Any) -> Any:
-        single, X, H0, C0, _, Si, Sf, Tg, So, _, Tc = saved
+        single, X, H0, C0, *_, Si, Sf, Tg, So, _, Tc = saved
         dH1, dC1 = (np.expand_dims(d, -2) for d in grad_output) if single else grad_output
         # dC[n,h] = dC1[n,h] + dH1[n,h] So[n,h] (1 - Tc[n,h]^2)
         dC = dC1 + dH1 * So * (1 - Tc * Tc)

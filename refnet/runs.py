@@ -26,6 +26,7 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
     """
 
     __slots__ = ("a",)
+    __follows__ = True
 
     def __init__(self, a: Any) -> None:
         if a.ndim == 0:
@@ -78,6 +79,8 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
             return Runs(special.lift(value.a, self.a)) if plain else value
         if name == "shift":
             return Runs(special.shift(self.a, _inner(*args)))
+        if name == "sigmoids":
+            return tuple(map(Runs, special.sigmoids(self.a)))
         return Runs(getattr(special, name)(self.a))
 
     def __draws__(self, generator: Any) -> Any:

@@ -35,13 +35,38 @@ def sigmoid(X: Array) -> Array:
 
 
 # In a small network these lines are felt: errstate is cheaper as a decorator, and a 0-d array than a Python number.
-_ONE = {np.dtype(t): np.ones((), t) for t in (np.float16, np.float32, np.float64, np.longdouble)}
+_FLOATS = (np.float16, np.float32, np.float64, np.longdouble)
+_ONE = {np.dtype(t): np.ones((), t) for t in _FLOATS}
+_MOST = {np.dtype(t): np.asarray(np.finfo(t).max, t) for t in _FLOATS}
 
 
 @np.errstate(over="ignore")
 def _sigmoid(X: Array) -> Array:
     one = _ONE[X.dtype]
     return one / (one + np.exp(-X))
+
+
+def sigmoids(X: Array) -> tuple[Array, Array]:
+    """`(s(x), s(-x))`, s the sigmoid, elementwise, both from one exponential: e / (1 + e) is s(-x) for e = exp(-x), and
+    where exp overflows it is the limit 1. Neither is 1 minus the other, so both are accurate at both ends.
+
+    An arithmetic that knows the sigmoid as a function has it twice; one that only follows what is done (`__follows__`)
+    takes this way.
+    """
+    if isinstance(X, (np.ndarray, np.generic)) and X.dtype.kind == "f":
+        return _sigmoids(X)
+    if getattr(X, "__follows__", False):
+        both: tuple[Array, Array] = X.__special__("sigmoids")
+        return both
+    return sigmoid(X), sigmoid(-X)
+
+
+@np.errstate(over="ignore")
+def _sigmoids(X: Array) -> tuple[Array, Array]:
+    one = _ONE[X.dtype]
+    E = np.exp(-X)
+    F = np.minimum(E, _MOST[X.dtype])
+    return one / (one + E), F / (one + F)
 
 
 def log_sigmoid(X: Array) -> Array:
@@ -53,7 +78,7 @@ def _log_sigmoid(X: Array) -> Array:
     return np.minimum(X, 0) - np.log1p(np.exp(-np.abs(X)))
 
 
-FORMULAS = {"sigmoid": _sigmoid, "log_sigmoid": _log_sigmoid}
+FORMULAS = {"sigmoid": _sigmoid, "sigmoids": _sigmoids, "log_sigmoid": _log_sigmoid}
 """What these are on floating-point arrays, for arithmetics that only follow what is done."""
 
 

@@ -21,7 +21,7 @@ from refnet import data
 from refnet.generator import Generator
 from refnet.runs import Runs
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cell's key: raised when the same cell would no longer give the same outcome, as when a problem's data
 or network change."""
 

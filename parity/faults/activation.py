@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from parity.definition import Patch
 from parity.errors import Unsupported
 from parity.faults.fault import Fault, replaced
 from refnet import special
 
 
 def _sigmoid_at_output(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    _, Y = saved
+    Y, _ = saved
     # dX[.] = dY[.] s(Y[.]) s(-Y[.])
     return dY * (special.sigmoid(Y) * special.sigmoid(-Y)), {}
 
 
-def _sigmoid_of_input(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    X, _ = saved
+def _of_input(by: Callable[[Any, Any], Any]) -> Patch:
+    """The patch of a backward that computes dX from dY and the module's input."""
+
+    def patch(module: Any) -> None:
+        replaced("forward", lambda module, right, X: (right(X)[0], X))(module)
+        module.backward = lambda dY, X: (by(dY, X), {})
+
+    return patch
+
+
+def _sigmoid_of_input(dY: Any, X: Any) -> Any:
     # dX[.] = dY[.] X[.] (1 - X[.])
-    return dY * (X * (1 - X)), {}
+    return dY * (X * (1 - X))
 
 
 def _handed_back(module: Any, right: Any, dY: Any, saved: Any) -> Any:
@@ -28,11 +39,10 @@ def _handed_back(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return dY, {}
 
 
-def _sigmoid_overflows(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    X, _ = saved
+def _sigmoid_overflows(dY: Any, X: Any) -> Any:
     E = np.exp(-X)
     # dX[.] = dY[.] E[.] / (1 + E[.])^2, E[.] = exp(-X[.])
-    return dY * (E / ((1 + E) * (1 + E))), {}
+    return dY * (E / ((1 + E) * (1 + E)))
 
 
 def _tanh_parentheses(module: Any, right: Any, dY: Any, saved: Any) -> Any:
@@ -113,7 +123,7 @@ ACTIVATION = (
         "dX = dY X (1 - X) against dX = dY Y (1 - Y)",
         "any",
         "issue class: sigmoid' at the wrong argument",
-        {"Sigmoid": replaced("backward", _sigmoid_of_input)},
+        {"Sigmoid": _of_input(_sigmoid_of_input)},
     ),
     Fault(
         "derivative of the activation left out",
@@ -127,7 +137,7 @@ ACTIVATION = (
         "dX = dY E / (1 + E)^2, E = exp(-X), against dX = dY s(X) s(-X): infinity / infinity",
         "X below -355 in float64, -45 in float32",
         "tinygrad/tinygrad#1113",
-        {"Sigmoid": replaced("backward", _sigmoid_overflows)},
+        {"Sigmoid": _of_input(_sigmoid_overflows)},
     ),
     Fault(
         "tanh' without its parentheses",

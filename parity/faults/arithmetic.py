@@ -26,6 +26,7 @@ class Altered(np.lib.mixins.NDArrayOperatorsMixin):
     ndim = property(lambda self: self.a.ndim)
     size = property(lambda self: self.a.size)
     dtype = property(lambda self: self.a.dtype)
+    __follows__ = property(lambda self: "sigmoid" not in self.rules)
     mT = property(lambda self: self._wrapped(self.a.mT))  # noqa: N815  NumPy's name
 
     def __repr__(self) -> str:
@@ -55,6 +56,8 @@ class Altered(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __special__(self, name: str, *args: Any) -> Any:
         result = self.rules.get(name, getattr(special, name))(*((self.a, *args) if name != "lift" else (*args, self.a)))
+        if name == "sigmoids":
+            return tuple(map(self._wrapped, result))
         return result if name == "lift" else self._wrapped(result)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

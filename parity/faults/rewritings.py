@@ -168,9 +168,9 @@ def _with_velocity(opt: Any) -> None:
 
 
 def _doubly_associated(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    X, Y = saved
+    Y, Z = saved
     # dX[.] = (dY[.] s(X[.])) s(-X[.])
-    return (dY * Y) * special.sigmoid(-X), {}
+    return (dY * Y) * Z, {}
 
 
 def _rewriting(name: str, what: str, where: str, rules: Rules, *types: str) -> Fault:

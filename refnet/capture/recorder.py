@@ -63,6 +63,7 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     """
 
     __slots__ = ("a", "recorder")
+    __follows__ = True
 
     def __init__(self, a: NDArray[Any], recorder: Recorder) -> None:
         self.a, self.recorder = a, recorder

@@ -19,13 +19,13 @@ class Sigmoid(Module):
 
     def forward(self, X: Array) -> tuple[Array, Any]:
         _check.floating("Sigmoid", input=X)
-        Y = special.sigmoid(X)
-        return Y, (X, Y)
+        Y, Z = special.sigmoids(X)
+        return Y, (Y, Z)
 
     def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        X, Y = saved
+        Y, Z = saved
         # dX[.] = dY[.] s(X[.]) s(-X[.])
-        return dY * (Y * special.sigmoid(-X)), {}
+        return dY * (Y * Z), {}
 
 
 class Tanh(Module):
@@ -42,7 +42,8 @@ class Tanh(Module):
     def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
         X = saved
         # dX[.] = dY[.] 4 s(2 X[.]) s(-2 X[.])
-        return dY * (4 * (special.sigmoid(2 * X) * special.sigmoid(-2 * X))), {}
+        Y, Z = special.sigmoids(2 * X)
+        return dY * (4 * (Y * Z)), {}
 
 
 class ReLU(Module):

@@ -246,7 +246,8 @@ class BCEWithLogitsLoss(Module):
         X, T, A, B, W, P = saved
         dL = dY if W is None else dY * W
         # dX[.] = dY[.] W[.] ((1 - T[.]) s(X[.]) - P[.] T[.] s(-X[.])), for a mean / n
-        dX = dL * ((1 - T) * special.sigmoid(X) - (T if P is None else P * T) * special.sigmoid(-X))
+        Y, Z = special.sigmoids(X)
+        dX = dL * ((1 - T) * Y - (T if P is None else P * T) * Z)
         # dT[.] = dY[.] W[.] (B[.] - P[.] A[.]), for a mean / n; B - A = -X
         dT = dL * (-X if P is None else B - P * A)
         if self.reduction == "mean":

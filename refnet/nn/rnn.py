@@ -78,38 +78,34 @@ class LSTMCell(Module):
         Z = X @ self.params["weight_ih"].mT + H0 @ self.params["weight_hh"].mT
         if "bias_ih" in self.params:
             Z = Z + self.params["bias_ih"] + self.params["bias_hh"]
-        Zi, Zf, Zg, Zo = self._gates(Z)
-        Si, Sf, Tg, So = special.sigmoid(Zi), special.sigmoid(Zf), np.tanh(Zg), special.sigmoid(Zo)
+        h = self.hidden_size
+        Zi, Zf, Zg, Zo = Z[..., :h], Z[..., h : 2 * h], Z[..., 2 * h : 3 * h], Z[..., 3 * h :]
+        (Si, Ri), (Sf, Rf), (So, Ro) = map(special.sigmoids, (Zi, Zf, Zo))
+        Tg = np.tanh(Zg)
         # C1[n,h] = Sf[n,h] C0[n,h] + Si[n,h] Tg[n,h]
         C1 = Sf * C0 + Si * Tg
         # H1[n,h] = So[n,h] tanh(C1[n,h])
         Tc = np.tanh(C1)
         H1 = So * Tc
         output = (H1.reshape(*shape), C1.reshape(*shape)) if single else (H1, C1)
-        return output, (single, X, H0, C0, Z, Si, Sf, Tg, So, C1, Tc)
-
-    def _gates(self, Z: Array) -> tuple[Array, Array, Array, Array]:
-        """The four gates' parts of Z (n, z), each (n, h)."""
-        h = self.hidden_size
-        return Z[..., :h], Z[..., h : 2 * h], Z[..., 2 * h : 3 * h], Z[..., 3 * h :]
+        return output, (single, X, H0, C0, Zg, (Ri, Rf, Ro), Si, Sf, Tg, So, C1, Tc)
 
     def backward(self, grad_output: tuple[Array, Array], saved: Any) -> tuple[tuple[Array, Array, Array], Params]:
         """Return `((dX, dH0, dC0), grad_params)` for `(dH1, dC1)`."""
         dH1, dC1 = grad_output
-        single, X, H0, C0, Z, Si, Sf, Tg, So, C1, Tc = saved
+        single, X, H0, C0, Zg, (Ri, Rf, Ro), Si, Sf, Tg, So, C1, Tc = saved
         if single:
             dH1, dC1 = np.expand_dims(dH1, -2), np.expand_dims(dC1, -2)
-        Zi, Zf, Zg, Zo = self._gates(Z)
         # dC[n,h] = dC1[n,h] + dH1[n,h] So[n,h] tanh'(C1[n,h]): all that reaches C1
         dC = dC1 + dH1 * So * _dtanh(C1)
         # dZi[n,h] = dC[n,h] Tg[n,h] s(Zi[n,h]) s(-Zi[n,h])
-        dZi = dC * Tg * (Si * special.sigmoid(-Zi))
+        dZi = dC * Tg * (Si * Ri)
         # dZf[n,h] = dC[n,h] C0[n,h] s(Zf[n,h]) s(-Zf[n,h])
-        dZf = dC * C0 * (Sf * special.sigmoid(-Zf))
+        dZf = dC * C0 * (Sf * Rf)
         # dZg[n,h] = dC[n,h] Si[n,h] tanh'(Zg[n,h])
         dZg = dC * Si * _dtanh(Zg)
         # dZo[n,h] = dH1[n,h] Tc[n,h] s(Zo[n,h]) s(-Zo[n,h])
-        dZo = dH1 * Tc * (So * special.sigmoid(-Zo))
+        dZo = dH1 * Tc * (So * Ro)
         dZ = np.concatenate([dZi, dZf, dZg, dZo], axis=-1)
         # dX[n,x] = sum_z dZ[n,z] W[z,x]     dH0[n,h] = sum_z dZ[n,z] U[z,h]     dC0[n,h] = dC[n,h] Sf[n,h]
         dX, dH0, dC0 = dZ @ self.params["weight_ih"], dZ @ self.params["weight_hh"], dC * Sf
@@ -126,4 +122,5 @@ class LSTMCell(Module):
 
 def _dtanh(X: Array) -> Array:
     """tanh'(x) = 4 s(2x) s(-2x), elementwise."""
-    return 4 * (special.sigmoid(2 * X) * special.sigmoid(-2 * X))
+    Y, Z = special.sigmoids(2 * X)
+    return 4 * (Y * Z)

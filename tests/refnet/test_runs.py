@@ -39,6 +39,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "sqrt": lambda x, w, v, b, s: np.sqrt(x * x + 2),
     "tanh": lambda x, w, v, b, s: np.tanh(x),
     "sigmoid": lambda x, w, v, b, s: special.sigmoid(x) * special.log_sigmoid(v),
+    "sigmoids": lambda x, w, v, b, s: special.sigmoids(x)[0] - special.sigmoids(v)[1],
     "greater": lambda x, w, v, b, s: x > PLAIN_V,
     "greater_equal": lambda x, w, v, b, s: x >= b,
     "less": lambda x, w, v, b, s: np.less(PLAIN, x),

@@ -42,7 +42,7 @@ def bits(outcomes):
 
 def test_a_key_is_the_digest_of_the_content():
     content = (
-        '{"arm":{"batch_size":3,"order":"epoch","schedule":"constant"},"engine":"refnet","format":1,"iterations":60,'
+        '{"arm":{"batch_size":3,"order":"epoch","schedule":"constant"},"engine":"refnet","format":2,"iterations":60,'
         '"problem":"xor","rate":0.125,"seed":0}'
     )
     assert cell().key == hashlib.sha256(content.encode()).hexdigest()[:32]

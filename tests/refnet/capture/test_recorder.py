@@ -104,6 +104,7 @@ STEPS = {
     "in place": (in_place, 7),
     "into a given array": (lambda X, Y: np.multiply(X, Y, out=X.copy()), 2),
     "sigmoid": (lambda X, Y: special.sigmoid(X) - special.log_sigmoid(Y), None),
+    "sigmoids": (lambda X, Y: special.sigmoids(X)[0] * special.sigmoids(Y)[1], None),
     "softmax": (lambda X, Y: np.exp(X - special.shift(X, -1)) + special.shift(Y[:, :0], -1), None),
     "lifted": (lambda X, Y: special.lift(0.1, X) * X + special.lift(np.arange(5), Y), 2),
     "rows": (lambda X, Y: sum(row.sum() for row in X) * Y, None),
