@@ -19,7 +19,7 @@ more words, which seed a generator that serves the order of that epoch alone.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from numbers import Integral
 from typing import TypeAlias
 
@@ -110,7 +110,7 @@ def batches(
     if replacement and not shuffle:
         raise ValueError("batches expected replacement with shuffle: samples in their own order are not drawn")
     if batch_size is None:
-        return _whole(n)
+        return repeat(slice(0, n))
     _check_positive("batch_size", batch_size)
     if drop_last and batch_size > n:
         raise ValueError(
@@ -143,11 +143,6 @@ def order(
     return [samples[batch].copy() for batch in islice(endless, updates)]
 
 
-def _whole(n: int) -> Iterator[slice]:
-    while True:
-        yield slice(0, n)
-
-
 def _in_order(n: int, batch_size: int, drop_last: bool, generator: Generator) -> Iterator[slice]:
     while True:
         generator.random_raw(2)
@@ -159,8 +154,9 @@ def _shuffled(
     n: int, batch_size: int, drop_last: bool, generator: Generator, *, private: bool
 ) -> Iterator[NDArray[np.int64]]:
     left_over = words_after_the_last_batch(n, batch_size, drop_last=drop_last)
+    own = Generator() if private else generator
     while True:
-        sampler = _sampler(generator, private)
+        sampler = _sampler(generator, own)
         permutation = sampler.randperm(n)
         for start, stop in _bounds(n, batch_size, drop_last):
             if stop == n and not left_over:
@@ -173,8 +169,9 @@ def _replaced(
     n: int, batch_size: int, drop_last: bool, generator: Generator, *, private: bool
 ) -> Iterator[NDArray[np.int64]]:
     left_over = words_after_the_last_batch(n, batch_size, replacement=True, drop_last=drop_last)
+    own = Generator() if private else generator
     while True:
-        sampler, samples, drawn = _sampler(generator, private), np.empty(n, np.int64), 0
+        sampler, samples, drawn = _sampler(generator, own), np.empty(n, np.int64), 0
         for start, stop in _bounds(n, batch_size, drop_last):
             while drawn < stop:
                 block = min(32, n - drawn)
@@ -192,11 +189,11 @@ def words_after_the_last_batch(n: int, batch_size: int, *, replacement: bool = F
     return n - 1 if n % batch_size == 0 or drop_last else 0
 
 
-def _sampler(generator: Generator, private: bool) -> Generator:
-    """What serves the order of the epoch that now begins."""
+def _sampler(generator: Generator, own: Generator) -> Generator:
+    """What serves the order of the epoch that now begins: `own`, with a new seed if it is not the generator itself."""
     generator.random_raw(2)
-    # The private seed is 64 bits wide, but the twister takes only its low word.
-    return Generator(int(generator.random_raw(2)[1])) if private else generator
+    # The seed is 64 bits wide, but the twister takes only its low word.
+    return own if own is generator else own.manual_seed(int(generator.random_raw(2)[1]))
 
 
 def _bounds(n: int, batch_size: int, drop_last: bool) -> Iterator[tuple[int, int]]:

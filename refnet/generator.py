@@ -11,15 +11,15 @@ and gives other bits. Words, `rand` and `randperm` do not depend on that.
 
 import operator
 from collections.abc import Sequence
-from fractions import Fraction
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from refnet._fma import fma
+
 __all__ = ["Generator", "default_generator", "manual_seed", "resolve"]
 
-Floats: TypeAlias = NDArray[np.float64]
 Scalar = TypeVar("Scalar", bound=np.floating[Any])
 
 DEFAULT_SEED = 67280421310721  # the seed of a torch.Generator() that was given none
@@ -48,7 +48,9 @@ class Generator:
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        self._twister = np.random.MT19937()
+        # (seeded twice, because without a seed it would ask the operating system for one, which takes its time)
+        self._twister = np.random.MT19937(0)
+        self._seeding = np.random.RandomState(self._twister)
         self.manual_seed(DEFAULT_SEED if seed is None else seed)
 
     def manual_seed(self, seed: int) -> "Generator":
@@ -65,8 +67,7 @@ class Generator:
         if not -(2**63) <= seed < 2**64:
             raise ValueError(f"manual_seed expected a seed from -2**63 to 2**64 - 1, got {seed}")
         self._initial_seed = seed % 2**64
-        seeded = np.random.RandomState(seed % 2**32).get_state(legacy=False)
-        self._twister.state = {"bit_generator": "MT19937", "state": seeded["state"]}
+        self._seeding.seed(seed % 2**32)
         self._drawn = False
         self._normal = np.zeros(40, np.uint8)
         return self
@@ -157,15 +158,14 @@ class Generator:
         if to - from_ > largest:
             raise ValueError(f"uniform_ expected to - from_ to be finite in {dtype}, got from_={from_}, to={to}")
         low, high = dtype.type(from_), dtype.type(to)
-        width = float(high - low)
+        width = high - low
         by_memory = array.transpose(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
         if dtype == np.float32:
             u = (self.random_raw(array.size) % 2**24) / 2.0**24
-            x: NDArray[Any] = _fma_float32(u, width, float(low))
         else:
             words = self.random_raw(2 * array.size)
             u = ((words[0::2] << 32 | words[1::2]) % 2**53) / 2.0**53
-            x = _fma_float64(u, width, float(low))
+        x = fma(u.astype(dtype), np.broadcast_to(width, u.shape), np.broadcast_to(low, u.shape))
         by_memory[...] = np.where(x == high, low, x).reshape(by_memory.shape)
         return array
 
@@ -216,60 +216,3 @@ def _checked(operation: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"{operation} expected dtype float32 or float64, got {dtype}")
     return dtype
-
-
-# A fused multiply-add rounds a b + c once. NumPy has none, so it is built from float64 operations that lose nothing:
-# S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd",
-# IEEE Transactions on Computers 57(4), 2008.
-
-
-def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """s + e = a + b exactly, s = fl(a + b) (Knuth, The Art of Computer Programming 2, 4.2.2)."""
-    s = a + b
-    t = s - a
-    return s, (a - (s - t)) + (b - t)
-
-
-def _split(a: Floats) -> tuple[Floats, Floats]:
-    """h + l = a exactly, each of at most 26 significant bits (Veltkamp)."""
-    c = (2.0**27 + 1) * a
-    h = c - (c - a)
-    return h, a - h
-
-
-def _two_product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """p + e = a b exactly, p = fl(a b) (Dekker, Numerische Mathematik 18, 1971)."""
-    p = a * b
-    (ah, al), (bh, bl) = _split(a), _split(b)
-    return p, ((ah * bh - p) + ah * bl + al * bh) + al * bl
-
-
-def _odd_sum(a: Floats, b: Floats) -> Floats:
-    """a + b rounded to odd: if inexact, to the neighbour whose last bit is 1.
-
-    That last bit remembers which side the sum lay on, so rounding once more, to a format at least two bits shorter,
-    gives what one rounding of the exact sum would have given.
-    """
-    s, e = _two_sum(a, b)
-    even = s.view(np.int64) % 2 == 0
-    return np.where((e != 0) & even, np.nextafter(s, np.copysign(np.inf, e)), s)
-
-
-def _fma_float64(u: Floats, width: float, low: float) -> Floats:
-    """fl(u width + low) for u (n,) in [0, 1), multiples of 2**-53."""
-    # The error of the product must not underflow, and splitting must not overflow.
-    if not (width == 0 or 2.0**-960 <= width <= 2.0**960):
-        return np.array([float(Fraction(v) * Fraction(width) + Fraction(low)) for v in u.tolist()])
-    p, e = _two_product(u, np.array(width))
-    t, f = _two_sum(np.array(low), e)
-    s, g = _two_sum(p, t)
-    return s + _odd_sum(g, f)
-
-
-def _fma_float32(u: Floats, width: float, low: float) -> NDArray[np.float32]:
-    """The same for operands that are float32 values, rounded once to float32.
-
-    The product of two 24-bit significands is exact in float64; the sum is not, and rounding it to nearest first would
-    be seen: uniform_(-1e-20, 3.0) would get an eighth of its draws wrong.
-    """
-    return _odd_sum(u * width, np.array(low)).astype(np.float32)

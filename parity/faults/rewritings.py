@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import numpy as np
 from parity.faults.arithmetic import Rules
 from parity.faults.fault import Fault, replaced
 from refnet import special
-from refnet.generator import _odd_sum, _two_product, _two_sum
+from refnet._fma import fma
 
 Array = np.ndarray[Any, Any]
 Order = Callable[[Array], Array]
@@ -70,28 +68,6 @@ def _fused(a: Array, b: Array) -> Array:
         # Y[n,m] = fl(A[n,k] B[k,m] + Y[n,m])
         total = fma(*np.broadcast_arrays(a[..., :, k, None], b[..., None, k, :], total))
     return total
-
-
-def fma(a: Array, b: Array, c: Array) -> Array:
-    """a b + c rounded once (see `refnet.generator` for the algorithm and its source)."""
-    wide = [np.asarray(x, np.float64) for x in (a, b, c)]
-    if a.dtype == np.float32:
-        return _odd_sum(wide[0] * wide[1], wide[2]).astype(np.float32)
-    with np.errstate(all="ignore"):
-        p, e = _two_product(wide[0], wide[1])
-        t, f = _two_sum(wide[2], e)
-        s, g = _two_sum(p, t)
-        result = s + _odd_sum(g, f)
-    # The algorithm loses nothing as long as the product's own error does not underflow and nothing overflows.
-    edge = ~((abs(p) > 2.0**-960) & (abs(p) < 2.0**960)) & (wide[0] != 0) & (wide[1] != 0)
-    edge |= ~(abs(wide[0]) < 2.0**960) | ~(abs(wide[1]) < 2.0**960)
-    for index in zip(*np.nonzero(edge), strict=True):
-        x, y, z = (float(w[index]) for w in wide)
-        if math.isfinite(x) and math.isfinite(y) and math.isfinite(z):
-            result[index] = float(Fraction(x) * Fraction(y) + Fraction(z))
-        else:
-            result[index] = x * y + z
-    return result
 
 
 def _bias_first(module: Any, right: Any, X: Any) -> Any:

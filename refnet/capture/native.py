@@ -1,9 +1,10 @@
 """A program as machine code: one call for many updates.
 
-Nothing is computed in another way. The code calls the very inner loops that NumPy's ufuncs call, found in the ufuncs'
-public C structure (`PyUFuncObject` in numpy/ufuncobject.h: `functions`, `data`, `types`), with pointers, sizes and
-strides written down in advance; what is left out is the way there through Python. Beside them there are loops that only
-move numbers. The code is written as LLVM's intermediate representation and translated by llvmlite, if it is installed.
+Nothing gets other bits. Operations that IEEE 754 prescribes are written out (`written`) and left to the translator to
+keep in registers, unroll and vectorize, which changes no bit of them. For all else the code calls the very inner loops
+that NumPy's ufuncs call, found in the ufuncs' public C structure (`PyUFuncObject` in numpy/ufuncobject.h: `functions`,
+`data`, `types`), with pointers, sizes and strides written down in advance. The code is LLVM's intermediate
+representation and translated by llvmlite, if it is installed.
 
 An elementwise loop may go through the elements in any order. In a sum the order is NumPy's own: it starts from 0 and
 adds, along axes sorted by stride, rows to a row where the innermost axis stays, and otherwise the pairwise sum of a row
@@ -15,19 +16,35 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.resources
+import itertools
+import math
+import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.capture import written
 from refnet.capture.program import ELEMENTWISE, Operation, Program, Ref
 from refnet.data import Batch
 
 BLOCK = 2048
 """Elements that operations on long arrays are carried out on in turn: a few such blocks fit into the nearest cache."""
+
+LONG = 2 * BLOCK
+"""Elements from which on an operation is long."""
+
+SMALL_PRODUCT = 4096
+"""Multiplications of a matrix product up to which it is worth writing out."""
+
+FEW = 64
+"""Places up to which loops are unrolled, so that numbers stay in registers from one operation to the next."""
+
+PAIRWISE = 8
+"""So many numbers in a row NumPy adds up by halves; fewer one after the other, before they go to the total."""
 
 
 class NotNative(Exception):
@@ -57,11 +74,8 @@ def _loop(ufunc: np.ufunc, arrays: Sequence[NDArray[Any]]) -> tuple[str, int]:
 
 @functools.cache
 def _helpers() -> str:
-    """The code that is the same for every program; the moves once for each size of element."""
-    here = importlib.resources.files(__package__)
-    moves = here.joinpath("moves.ll").read_text("utf-8")
-    sizes = (moves.replace("BITS", bits) for bits in ("64", "32", "8"))
-    return "\n".join((*sizes, here.joinpath("loops.ll").read_text("utf-8")))
+    """The code that is the same for every program."""
+    return importlib.resources.files(__package__).joinpath("loops.ll").read_text("utf-8")
 
 
 @dataclass(frozen=True)
@@ -90,45 +104,55 @@ def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class _Long:
-    """An elementwise operation on many elements: where its operands begin, their steps, the number of elements."""
+class _Work:
+    """An elementwise operation that waits for others to share a loop with: its operands and result, where they begin
+    and their steps; written out, or a loop of NumPy's.
+    """
 
-    loop: tuple[str, int]
+    axes: _Axes
     first: tuple[int, ...]
-    steps: tuple[int, ...]
-    size: int
+    does: written.Statement | tuple[str, int]
 
-    def goes_with(self, other: _Long) -> bool:
-        """Whether the two may take turns, block by block: what one writes, the other has at the same places or not at
+    def goes_with(self, other: _Work) -> bool:
+        """Whether the two may take turns at every place: what one writes, the other has at the same places or not at
         all.
         """
-        if self.size != other.size:
+        if self.axes.sizes != other.axes.sizes:
             return False
-        for mine, my_step in zip(self.first, self.steps, strict=True):
-            for theirs, their_step in zip(other.first, other.steps, strict=True):
+        for mine, my_steps in zip(self.first, zip(*self.axes.steps, strict=True), strict=True):
+            for theirs, their_steps in zip(other.first, zip(*other.axes.steps, strict=True), strict=True):
                 written = mine == self.first[-1] or theirs == other.first[-1]
-                apart = mine + self._extent(my_step) <= theirs or theirs + self._extent(their_step) <= mine
-                if written and not apart and (mine, my_step) != (theirs, their_step):
+                apart = mine + self._extent(my_steps) <= theirs or theirs + self._extent(their_steps) <= mine
+                if written and not apart and (mine, my_steps) != (theirs, their_steps):
                     return False
         return True
 
-    def _extent(self, step: int) -> int:
+    def _extent(self, steps: Sequence[int]) -> int:
         """Bytes from the first element to behind the last, at most."""
-        return max(step, 8) * self.size if step else 8
+        return 8 + sum((size - 1) * step for size, step in zip(self.axes.sizes, steps, strict=True))
 
 
 class _Writer:
-    """Calls, one after the other, as lines of the intermediate representation."""
+    """Calls, one after the other, as lines of the intermediate representation.
 
-    def __init__(self) -> None:
+    Attributes:
+        base: an address; operations that are written out find their operands by the distance from it, so that the
+            translator knows what lies where and keeps in registers what is only passed on.
+        functions: the functions that the lines call.
+        most: the largest number of places that one of them goes through.
+    """
+
+    def __init__(self, base: int) -> None:
+        self.base = base
         self.lines: list[str] = []
+        self.functions: list[str] = []
+        self.most = 0
         self.kept: list[Any] = []
-        self._pending: list[_Long] = []
+        self._pending: list[_Work] = []
 
-    def done(self) -> list[str]:
-        """All lines."""
+    def done(self) -> Self:
         self._flush()
-        return self.lines
+        return self
 
     def table(self, numbers: Sequence[int]) -> int:
         """The address of these numbers."""
@@ -137,17 +161,17 @@ class _Writer:
         return _address(memory)
 
     def call(self, loop: tuple[str, int], arrays: Sequence[NDArray[Any]], dims: Sequence[int], axes: _Axes) -> None:
-        """`loop` along the innermost axis, or with its own `dims` behind that, once for each place on the others.
-
-        A loop may leave its pointers anywhere, as that of matmul does, so each call gets them anew.
-        """
+        """`loop` along the innermost axis, or with its own `dims` behind that, once for each place on the others."""
         self._flush()
+        self._call(loop, tuple(map(_address, arrays)), dims, axes)
+
+    def _call(self, loop: tuple[str, int], first: tuple[int, ...], dims: Sequence[int], axes: _Axes) -> None:
+        """(A loop may leave its pointers anywhere, as that of matmul does, so each call gets them anew.)"""
         function, data = loop
         if 0 in axes.sizes:
             return
         *outer, size = axes.sizes
         *around, steps = axes.steps
-        first = [_address(array) for array in arrays]
         args, start, dims_at, steps_at = map(self.table, (first, first, [size, *dims], steps))
         if not outer:
             self.lines.append(_memcpy(_pointers(args, start), 8 * len(first)))
@@ -167,7 +191,9 @@ class _Writer:
         """What `replay` does by a call into NumPy."""
         called, options = operation.function, dict(operation.options)
         if called in ELEMENTWISE:
-            self.elementwise(_loop(called, (*args, out)), (*args, out))
+            # (a long operation gains nothing by being written out, and costs the translator its time)
+            form = written.formula(called, [array.dtype for array in args], out.dtype) if out.size < LONG else None
+            self.elementwise(form or _loop(called, (*args, out)), (*args, out))
         elif called is np.matmul:
             self.matmul(args[0], args[1], out)
         elif called is np.copyto:
@@ -176,7 +202,7 @@ class _Writer:
             kinds = {array.dtype for array in (*args[1:], out)}
             if len(kinds) > 1 or args[0].dtype != np.bool_:
                 raise NotNative("np.where with operands of different dtypes")
-            self.elementwise((f"@select{8 * out.itemsize}", 0), (*args, out))
+            self.elementwise(written.SELECT, (*args, out))
         elif called is np.concatenate:
             axis, start = options["axis"], 0
             if axis is None:
@@ -190,7 +216,8 @@ class _Writer:
         else:
             raise NotNative(f"{getattr(called, '__name__', called)} is no loop of NumPy's")
 
-    def elementwise(self, loop: tuple[str, int], arrays: Sequence[NDArray[Any]]) -> None:
+    def elementwise(self, does: str | tuple[str, int], arrays: Sequence[NDArray[Any]]) -> None:
+        """By a formula, or a loop of NumPy's."""
         shape, out = arrays[-1].shape, arrays[-1]
         for array in arrays[:-1]:
             same = _address(array) == _address(out) and (array.shape, array.strides) == (out.shape, out.strides)
@@ -199,53 +226,111 @@ class _Writer:
         steps = [_spread(array, shape) for array in arrays]
         order = sorted(range(len(shape)), key=lambda axis: -abs(steps[-1][axis]))
         axes = _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps])
-        if len(axes.sizes) > 1 or axes.sizes[0] < 2 * BLOCK or min(axes.steps[0]) < 0:
-            self.call(loop, arrays, (), axes)
+        if 0 in axes.sizes:
             return
-        operation = _Long(loop, tuple(map(_address, arrays)), axes.steps[0], axes.sizes[0])
-        if not all(operation.goes_with(other) for other in self._pending):
+        if isinstance(does, tuple) and (len(axes.sizes) > 1 or min(axes.steps[0]) < 0):
+            self.call(does, arrays, (), axes)
+            return
+        *operands, result = self._operands(arrays, axes)
+        work = written.elementwise(does, operands, result) if isinstance(does, str) else does
+        self._add(_Work(axes, tuple(map(_address, arrays)), work))
+
+    def _operands(self, arrays: Sequence[NDArray[Any]], axes: _Axes) -> list[written.Operand]:
+        return [
+            written.Operand(_address(array) - self.base, steps, written.type_of(array.dtype))
+            for array, steps in zip(arrays, zip(*axes.steps, strict=True), strict=True)
+        ]
+
+    def _add(self, work: _Work) -> None:
+        if not all(work.goes_with(other) for other in self._pending):
             self._flush()
-        self._pending.append(operation)
+        self._pending.append(work)
+
+    def statement(self, axes: _Axes, statement: written.Statement) -> None:
+        """A loop of its own."""
+        self._flush()
+        self.lines.append(f"call void @{self._nest(axes.sizes, [statement])}(ptr %base)")
+
+    def _nest(self, sizes: Sequence[int], statements: Sequence[written.Statement], *, part: bool = False) -> str:
+        self.most = max(self.most, math.prod(sizes))
+        name = f"nest{len(self.functions)}"
+        self.functions.append(written.nest(name, sizes, statements, part=part))
+        return name
 
     def _flush(self) -> None:
-        """Write down the long operations that can be taken through their elements together."""
-        if not self._pending:
+        """Write down the operations that wait: those written out in common loops between NumPy's; if there are many
+        elements, block by block, so that what one writes is still in the cache when the next reads it.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
             return
-        numbers: list[Any] = []
-        for operation in self._pending:
-            function, data = operation.loop
-            args, first, dims, steps = map(self.table, (operation.first, operation.first, [0], operation.steps))
-            numbers.append((function, data, args, first, dims, steps, len(operation.first)))
-        table = self.table([0] * (7 * len(numbers)))
-        for k, (function, *rest) in enumerate(numbers):
-            self.lines.append(f"store ptr {function}, {_pointers(table + 56 * k)}")
-            self.kept[-1][7 * k + 1 : 7 * k + 7] = rest
-        self.lines.append(
-            f"call void @blocks({_pointers(table)}, i64 {len(numbers)}, i64 {self._pending[0].size}, i64 {BLOCK})"
-        )
-        self._pending = []
+        sizes = pending[0].axes.sizes
+        in_blocks = len(pending) > 1 and len(sizes) == 1 and sizes[0] >= LONG
+        outside, self.lines = self.lines, [] if in_blocks else self.lines
+        for is_statement, group in itertools.groupby(pending, lambda work: isinstance(work.does, written.Statement)):
+            if is_statement:
+                name = self._nest(sizes, [work.does for work in group], part=in_blocks)  # type: ignore[misc]
+                self.lines.append(f"call void @{name}(ptr %base{', i64 %from, i64 %to' if in_blocks else ''})")
+                continue
+            for work in group:
+                assert isinstance(work.does, tuple)
+                if in_blocks:
+                    self._call_on_block(work.does, work.first, work.axes.steps[0])
+                else:
+                    self._call(work.does, work.first, (), work.axes)
+        if in_blocks:
+            inside, self.lines = "\n  ".join(self.lines), outside
+            name = f"blocks{len(self.functions)}"
+            self.functions.append(_blocks(name, sizes[0], inside))
+            self.lines.append(f"call void @{name}(ptr %base)")
+
+    def _call_on_block(self, loop: tuple[str, int], first: tuple[int, ...], steps: tuple[int, ...]) -> None:
+        function, data = loop
+        args, dims, steps_at = map(self.table, (first, [0], steps))
+        number = len(self.kept)
+        self.lines.append(f"store i64 %n, {_pointers(dims)}")
+        for k, (start, step) in enumerate(zip(first, steps, strict=True)):
+            self.lines += [
+                f"%m{number}.{k} = mul i64 %from, {step}",
+                f"%a{number}.{k} = add i64 {start}, %m{number}.{k}",
+                f"store i64 %a{number}.{k}, {_pointers(args + 8 * k)}",
+            ]
+        self.lines.append(f"call void {function}({_pointers(args, dims, steps_at, data)})")
 
     def copy(self, array: NDArray[Any], out: NDArray[Any]) -> None:
         if array.dtype != out.dtype or out.itemsize not in (1, 4, 8):
             raise NotNative(f"a copy from {array.dtype} to {out.dtype}")
-        if array.shape == out.shape and array.flags.c_contiguous and out.flags.c_contiguous:
+        lie_alike = array.shape == out.shape and array.flags.c_contiguous and out.flags.c_contiguous
+        if lie_alike and out.size > BLOCK:
             if _address(out) != _address(array) and np.shares_memory(array, out):
                 raise NotNative("an operation that writes over its operand")
             self._flush()
             self.lines.append(_memcpy(_pointers(_address(out), _address(array)), out.nbytes))
         else:
-            self.elementwise((f"@copy{8 * out.itemsize}", 0), (array, out))
+            self.elementwise(written.COPY, (array, out))
 
     def matmul(self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
         if min(a.ndim, b.ndim) < 2 or 0 in (*a.shape, *b.shape):
             raise NotNative("a matrix product of vectors, or of nothing")
         outer = out.shape[:-2]
-        steps = [np.broadcast_to(array, (*outer, *array.shape[-2:])).strides[:-2] for array in (a, b, out)]
-        axes = _axes(outer, steps)
+        strides = [np.broadcast_to(array, (*outer, *array.shape[-2:])).strides for array in (a, b, out)]
+        (m, k), n = a.shape[-2:], b.shape[-1]
+        how = None
+        if m * k * n <= SMALL_PRODUCT and not np.shares_memory(a, b) and min(*strides[0][-2:], *strides[1][-2:]) >= 0:
+            how = written.summation((m, k, n), strides[0][-2:], strides[1][-2:], out.dtype.str, fused=_fuses())
+        if how is not None:
+            (*a_outer, a_m, a_k), (*b_outer, b_k, b_n), of_out = strides
+            axes = _axes((*outer, m, n), [(*a_outer, a_m, 0), (*b_outer, 0, b_n), of_out])
+            terms = (k, a_k, b_k)
+            left, right, result = self._operands((a, b, out), axes)
+            self.statement(axes, written.matrix_product(how, left, right, result, terms))
+            return
+        axes = _axes(outer, [steps[:-2] for steps in strides])
         *rest, innermost = axes.steps
         cores = [stride for array in (a, b, out) for stride in array.strides[-2:]]
-        dims = (a.shape[-2], a.shape[-1], b.shape[-1])
-        self.call(_loop(np.matmul, (a, b, out)), (a, b, out), dims, _Axes(axes.sizes, (*rest, (*innermost, *cores))))
+        self.call(
+            _loop(np.matmul, (a, b, out)), (a, b, out), (m, k, n), _Axes(axes.sizes, (*rest, (*innermost, *cores)))
+        )
 
     def reduce(self, called: Any, array: NDArray[Any], out: NDArray[Any], options: dict[str, Any]) -> None:
         axis = options["axis"]
@@ -258,16 +343,42 @@ class _Writer:
         if array.dtype != out.dtype or order != list(range(array.ndim)) or not out.flags.c_contiguous:
             raise NotNative("a reduction of an array whose axes do not lie in their order")
         ufunc = called.__self__
-        self._flush()
         if ufunc is np.add:
-            self.lines.append(
-                f"call void @llvm.memset.p0.i64({_pointers(_address(out))}, i8 0, i64 {out.nbytes}, i1 false)"
-            )
+            self.elementwise(written.ZERO, (out,))
         else:
             first = array[tuple(slice(0, 1) if k in axes else slice(None) for k in range(array.ndim))]
             self.copy(first, kept)
         joined = _axes(array.shape, [steps, array.strides, steps])
-        self.call(_loop(ufunc, (out, array, out)), (out, array, out), (), joined)
+        form = written.formula(ufunc, [out.dtype, array.dtype], out.dtype) if array.size < LONG else None
+        *around, (step, array_step, _) = joined.steps
+        if form is None or (step == 0 and (ufunc is not np.add or joined.sizes[-1] >= PAIRWISE)):
+            self.call(_loop(ufunc, (out, array, out)), (out, array, out), (), joined)
+        elif step:
+            total, row, _ = self._operands((out, array, out), joined)
+            self.statement(joined, written.elementwise(form, (total, row), total))
+        else:
+            rows = _Axes(joined.sizes[:-1] or (1,), tuple(around) or ((0, 0, 0),))
+            total, row, _ = self._operands((out, array, out), rows)
+            self.statement(rows, written.short_sum(total, row, joined.sizes[-1], array_step))
+
+
+def _blocks(name: str, size: int, inside: str) -> str:
+    """A function of the base that does what is inside for one block of so many elements after the other."""
+    return f"""define internal void @{name}(ptr %base) {{
+entry:
+  br label %block
+block:
+  %from = phi i64 [0, %entry], [%to, %block]
+  %end = add i64 %from, {BLOCK}
+  %short = icmp slt i64 {size}, %end
+  %to = select i1 %short, i64 {size}, i64 %end
+  %n = sub i64 %to, %from
+  {inside}
+  %more = icmp slt i64 %to, {size}
+  br i1 %more, label %block, label %done
+done:
+  ret void
+}}"""
 
 
 def _pointers(*addresses: int) -> str:
@@ -302,7 +413,9 @@ class Machine:
         data: Sequence[tuple[NDArray[Any], NDArray[Any]]],
         cells: Sequence[NDArray[Any]],
     ) -> None:
-        writer = _Writer()
+        self._result = arrays[program.result]
+        self._base = _address(self._result)
+        writer = _Writer(self._base)
         self._samples = 0
         for whole, buffer in data:
             row = whole[:1].nbytes
@@ -318,27 +431,29 @@ class Machine:
             args = [arrays[arg] if isinstance(arg, Ref) else np.asarray(arg, out.dtype) for arg in operation.args]
             writer.kept.append(args)
             writer.operation(operation, args, out)
-        self._result = arrays[program.result]
         if not self._result.flags.c_contiguous:
             raise NotNative("a loss that does not lie in order")
         self._kept = (writer.kept, arrays, program.given, list(data), list(cells))
-        self._run = _compiled(_source(writer.done(), self._samples, self._result, cells))
+        self._run = _compiled(_source(writer.done(), self._samples, self._result, cells), unrolled=writer.most <= FEW)
 
     def run(self, batches: Sequence[Batch], rates: NDArray[Any] | None = None) -> NDArray[Any]:
         """An update on each of the batches, at the rates (updates, cells) where given; their losses (updates, ...)."""
         updates, indices = len(batches), None
         if self._samples:
-            first = batches[0]
-            rows = batches if isinstance(first, np.ndarray) else [np.r_[batch] for batch in batches]
-            indices = np.ascontiguousarray(rows, np.int64)
+            rows: Any = batches
+            if isinstance(batches[0], np.ndarray):
+                indices = np.concatenate(rows, axis=None, dtype=np.int64)
+            else:
+                indices = np.add.outer([batch.start for batch in rows], np.arange(self._samples))
             if indices.size != updates * self._samples:
                 raise ValueError(f"Machine: expected batches of {self._samples} samples, got {indices.shape}")
         losses = np.empty((updates, *self._result.shape), self._result.dtype)
-        self._run(updates, *(None if array is None else _address(array) for array in (indices, losses, rates)))
+        addresses = [None if array is None else _address(array) for array in (indices, losses, rates)]
+        self._run(updates, *addresses, self._base)
         return losses
 
 
-def _source(lines: Sequence[str], samples: int, result: NDArray[Any], cells: Sequence[NDArray[Any]]) -> str:
+def _source(writer: _Writer, samples: int, result: NDArray[Any], cells: Sequence[NDArray[Any]]) -> str:
     """A function of the number of updates and of the addresses of batches, losses and rates (or null)."""
     width, setting, start = sum(cell.nbytes for cell in cells), [], 0
     for number, cell in enumerate(cells):
@@ -347,9 +462,11 @@ def _source(lines: Sequence[str], samples: int, result: NDArray[Any], cells: Seq
             _memcpy(f"{_pointers(_address(cell))}, ptr %rate.{number}", cell.nbytes),
         ]
         start += cell.nbytes
-    set_rates, update = "\n  ".join(setting), "\n  ".join(lines)
+    set_rates, update, functions = "\n  ".join(setting), "\n  ".join(writer.lines), "\n".join(writer.functions)
     return f"""{_helpers()}
-define void @run(i64 %n, ptr %batches, ptr %losses, ptr %rates) {{
+{written.DECLARATIONS}
+{functions}
+define void @run(i64 %n, ptr %batches, ptr %losses, ptr %rates, ptr %base) {{
 entry:
   %steady = icmp eq ptr %rates, null
   br label %head
@@ -380,23 +497,41 @@ done:
 
 
 @functools.cache
-def _target() -> Any:
+def _target() -> tuple[Any, Any, str]:
+    """The translator, its target, and what this processor can do beyond it."""
     try:
         from llvmlite import binding
     except ImportError:
         raise NotNative("llvmlite is not installed") from None
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    return binding, binding.Target.from_default_triple()
+    try:
+        features = binding.get_host_cpu_features().flatten()
+    except RuntimeError:  # it cannot tell
+        features = ""
+    return binding, binding.Target.from_default_triple(), features
 
 
-def _compiled(source: str) -> Any:
-    """The function `run` of a module."""
-    binding, target = _target()
+def _fuses() -> bool:
+    """Whether the processor computes a b + c with one rounding."""
+    _, _, features = _target()
+    return "+fma" in features.split(",") or platform.machine() in ("aarch64", "arm64")
+
+
+def _compiled(source: str, *, unrolled: bool) -> Any:
+    """The function `run` of a module; with loops that are unrolled, or are vectorized."""
+    binding, target, features = _target()
+    machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=2, jit=True)
     module = binding.parse_assembly(source)
-    engine = binding.create_mcjit_compiler(module, target.create_target_machine(opt=2, jit=True))
+    options = binding.create_pipeline_tuning_options(speed_level=2)
+    options.loop_unrolling = unrolled
+    options.loop_vectorization = not unrolled
+    options.loop_interleaving = options.slp_vectorization = False
+    passes = binding.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    engine = binding.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    pointers = (ctypes.c_void_p,) * 3
+    pointers = (ctypes.c_void_p,) * 4
     run = ctypes.CFUNCTYPE(None, ctypes.c_int64, *pointers)(engine.get_function_address("run"))
     run.engine = engine  # type: ignore[attr-defined]  # the code lives as long as the engine
     return run
