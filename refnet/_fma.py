@@ -68,7 +68,7 @@ def _odd_sum(a: Floats, b: Floats) -> Floats:
     That last bit remembers which side the sum lay on, so rounding once more, to a format at least two bits shorter,
     gives what one rounding of the exact sum would have given.
     """
-    s: Any
     s, e = _two_sum(a, b)
     even = s.view(np.int64) % 2 == 0
-    return np.where((e != 0) & even, np.nextafter(s, np.copysign(np.inf, e)), s)
+    odd: Floats = np.where((e != 0) & even, np.nextafter(s, np.copysign(np.inf, e)), s)
+    return odd

@@ -17,9 +17,12 @@ Without a generator torch takes the base seed from the default generator, and if
 more words, which seed a generator that serves the order of that epoch alone.
 """
 
+from __future__ import annotations
+
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 from numbers import Integral
 from typing import TypeAlias
 
@@ -28,7 +31,7 @@ from numpy.typing import NDArray
 
 from refnet.generator import Generator, resolve
 
-__all__ = ["Batch", "Order", "batches", "order"]
+__all__ = ["Batch", "Course", "Order", "batches", "order"]
 
 Batch: TypeAlias = slice | NDArray[np.int64]
 """What picks a batch out of an array of samples, `inputs[batch]`: a slice wherever the samples lie side by side."""
@@ -54,13 +57,24 @@ class Order:
         size = self.batch_size or self.n
         return self.n // size if self.drop_last else -(-self.n // size)
 
+    def size(self, k: int) -> int:
+        """How many samples the batch of update k + 1 has."""
+        return self._short if self._short and (k + 1) % self.updates_per_epoch == 0 else self._full
+
     def alike(self, k: int) -> int | None:
         """How many batches from that of update k + 1 on have as many samples as it; None if all have."""
-        if self.drop_last or self.n % (self.batch_size or self.n) == 0:
-            return None
-        return max(1, self.updates_per_epoch - 1 - k % self.updates_per_epoch)
+        return max(1, self.updates_per_epoch - 1 - k % self.updates_per_epoch) if self._short else None
 
-    def batches(self, generator: Generator | None) -> Iterator[Batch]:
+    @property
+    def _short(self) -> int:
+        """The samples of a last batch that is not full."""
+        return 0 if self.drop_last else self.n % self._full
+
+    @property
+    def _full(self) -> int:
+        return min(self.batch_size or self.n, self.n)
+
+    def batches(self, generator: Generator | None) -> Course:
         return batches(
             self.n,
             self.batch_size,
@@ -90,7 +104,7 @@ def batches(
     replacement: bool = False,
     drop_last: bool = False,
     generator: Generator | None = None,
-) -> Iterator[Batch]:
+) -> Course:
     """The batches of n samples, one for each update, without end.
 
     `batch_size=None` is the whole set in its own order at every update (batch gradient descent): no DataLoader, and so
@@ -110,16 +124,16 @@ def batches(
     if replacement and not shuffle:
         raise ValueError("batches expected replacement with shuffle: samples in their own order are not drawn")
     if batch_size is None:
-        return repeat(slice(0, n))
+        return _Whole(n)
     _check_positive("batch_size", batch_size)
     if drop_last and batch_size > n:
         raise ValueError(
             f"batches expected batch_size <= n with drop_last (or no batch is full), got {batch_size} > {n}"
         )
     if shuffle:
-        draws = _replaced if replacement else _shuffled
-        return draws(n, batch_size, drop_last, resolve(generator), private=generator is None)
-    return _in_order(n, batch_size, drop_last, resolve(generator))
+        left_over = words_after_the_last_batch(n, batch_size, replacement=replacement, drop_last=drop_last)
+        return (_Replaced if replacement else _Shuffled)(n, batch_size, drop_last, generator, left_over)
+    return _InOrder(n, batch_size, drop_last, resolve(generator))
 
 
 def order(
@@ -143,42 +157,117 @@ def order(
     return [samples[batch].copy() for batch in islice(endless, updates)]
 
 
-def _in_order(n: int, batch_size: int, drop_last: bool, generator: Generator) -> Iterator[slice]:
-    while True:
-        generator.random_raw(2)
-        for start, stop in _bounds(n, batch_size, drop_last):
-            yield slice(start, stop)
+class Course(Iterator[Batch]):
+    """The batches of a training, without end: one after the other, or with `take` several at once."""
+
+    @abstractmethod
+    def take(self, updates: int) -> NDArray[np.int64] | None:
+        """The next batches, which must be full, as indices (updates, batch_size); None where each is the whole set in
+        its own order. The generator is left as by so many calls of `next`.
+
+        Raises ValueError if one of the batches is not full.
+        """
 
 
-def _shuffled(
-    n: int, batch_size: int, drop_last: bool, generator: Generator, *, private: bool
-) -> Iterator[NDArray[np.int64]]:
-    left_over = words_after_the_last_batch(n, batch_size, drop_last=drop_last)
-    own = Generator() if private else generator
-    while True:
-        sampler = _sampler(generator, own)
-        permutation = sampler.randperm(n)
-        for start, stop in _bounds(n, batch_size, drop_last):
-            if stop == n and not left_over:
-                sampler.random_raw(n - 1)
-            yield permutation[start:stop]
-        sampler.random_raw(left_over)
+class _Whole(Course):
+    def __init__(self, n: int) -> None:
+        self._whole = slice(0, n)
+
+    def __next__(self) -> slice:
+        return self._whole
+
+    def take(self, updates: int) -> None:
+        return None
 
 
-def _replaced(
-    n: int, batch_size: int, drop_last: bool, generator: Generator, *, private: bool
-) -> Iterator[NDArray[np.int64]]:
-    left_over = words_after_the_last_batch(n, batch_size, replacement=True, drop_last=drop_last)
-    own = Generator() if private else generator
-    while True:
-        sampler, samples, drawn = _sampler(generator, own), np.empty(n, np.int64), 0
-        for start, stop in _bounds(n, batch_size, drop_last):
-            while drawn < stop:
-                block = min(32, n - drawn)
-                samples[drawn : drawn + block] = sampler.random_raw(block) % np.uint64(n)
-                drawn += block
-            yield samples[start:stop]
-        sampler.random_raw(left_over)
+class _Epochs(Course):
+    """In epochs, of which each has an order of the samples."""
+
+    def __init__(self, n: int, batch_size: int, drop_last: bool, generator: Generator, left_over: int = 0) -> None:
+        self._n, self._size = n, min(batch_size, n)
+        self._end = n - n % batch_size if drop_last else n
+        self._generator, self._left_over = generator, left_over
+        self._samples = np.empty(0, np.int64)
+        self._seen = self._end  # of the epoch under way
+        self._begun = False
+
+    @abstractmethod
+    def _order(self) -> NDArray[np.int64]:
+        """Begin an epoch: its samples, or room for them."""
+
+    def _see(self, start: int, stop: int) -> None:
+        """Draw what is drawn before the samples up to `stop` are seen."""
+
+    def __next__(self) -> Batch:
+        start, stop = self._advance(1)
+        return self._samples[start:stop]
+
+    def take(self, updates: int) -> NDArray[np.int64]:
+        indices, filled = np.empty((updates, self._size), np.int64), 0
+        while filled < updates:
+            start, stop = self._advance(updates - filled)
+            rows, short = divmod(stop - start, self._size)
+            if short:
+                raise ValueError(f"take expected {updates} full batches, got one of {short} samples")
+            indices[filled : filled + rows] = self._samples[start:stop].reshape(rows, self._size)
+            filled += rows
+        return indices
+
+    def _advance(self, batches: int) -> tuple[int, int]:
+        """Where the next batches begin and end in an epoch: so many, or those that are left and full, or the last."""
+        if self._seen == self._end:
+            self._samples = self._order()
+            self._seen, self._begun = 0, True
+        full = (self._end - self._seen) // self._size
+        start = self._seen
+        stop = self._seen = start + min(batches, full) * self._size if full else self._end
+        self._see(start, stop)
+        return start, stop
+
+
+class _InOrder(_Epochs):
+    def _order(self) -> NDArray[np.int64]:
+        self._generator.random_raw(2)
+        return self._samples if self._begun else np.arange(self._n)
+
+    def __next__(self) -> slice:
+        return slice(*self._advance(1))
+
+
+class _Drawn(_Epochs):
+    """From a generator, or without one from one that is seeded for each epoch."""
+
+    def __init__(self, n: int, batch_size: int, drop_last: bool, generator: Generator | None, left_over: int) -> None:
+        super().__init__(n, batch_size, drop_last, resolve(generator), left_over)
+        self._sampler = self._generator if generator is not None else Generator()
+
+    def _begin(self) -> None:
+        left_over = self._left_over if self._begun else 0
+        if self._sampler is self._generator:
+            self._generator.random_raw(left_over + 2)
+        else:
+            # The seed is 64 bits wide, but the twister takes only its low word.
+            self._sampler.manual_seed(int(self._generator.random_raw(4)[3]))
+
+
+class _Shuffled(_Drawn):
+    def _order(self) -> NDArray[np.int64]:
+        self._begin()
+        return self._sampler.randperm(self._n)
+
+    def _see(self, start: int, stop: int) -> None:
+        if stop == self._n and not self._left_over:
+            self._sampler.random_raw(self._n - 1)
+
+
+class _Replaced(_Drawn):
+    def _order(self) -> NDArray[np.int64]:
+        self._begin()
+        return np.empty(self._n, np.int64)
+
+    def _see(self, start: int, stop: int) -> None:
+        drawn, needed = (min(-(-samples // 32) * 32, self._n) for samples in (start, stop))
+        self._samples[drawn:needed] = self._sampler.random_raw(needed - drawn) % np.uint64(self._n)
 
 
 def words_after_the_last_batch(n: int, batch_size: int, *, replacement: bool = False, drop_last: bool = False) -> int:
@@ -187,19 +276,6 @@ def words_after_the_last_batch(n: int, batch_size: int, *, replacement: bool = F
         end = n - n % batch_size if drop_last else n
         return max(0, n - -(-end // 32) * 32)
     return n - 1 if n % batch_size == 0 or drop_last else 0
-
-
-def _sampler(generator: Generator, own: Generator) -> Generator:
-    """What serves the order of the epoch that now begins: `own`, with a new seed if it is not the generator itself."""
-    generator.random_raw(2)
-    # The seed is 64 bits wide, but the twister takes only its low word.
-    return own if own is generator else own.manual_seed(int(generator.random_raw(2)[1]))
-
-
-def _bounds(n: int, batch_size: int, drop_last: bool) -> Iterator[tuple[int, int]]:
-    """(start, stop) of each batch of an epoch."""
-    end = n - n % batch_size if drop_last else n
-    return ((start, min(start + batch_size, n)) for start in range(0, end, batch_size))
 
 
 def _check_positive(name: str, value: object) -> None:

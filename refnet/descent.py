@@ -7,13 +7,12 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 from numpy.typing import NDArray
 
 from refnet.capture.update import Captured
-from refnet.data import Batch, Order
+from refnet.data import Course, Order
 from refnet.runs import plain
 from refnet.update import Update
 
@@ -21,7 +20,7 @@ from refnet.update import Update
 def descend(
     update: Update,
     order: Order,
-    batches: Iterator[Batch],
+    batches: Course,
     losses: NDArray[Any],
     rows: dict[int, int],
     weights: dict[str, NDArray[Any]],
@@ -54,20 +53,20 @@ def descend(
     try:
         with _whole_updates() as (interrupts, deliver):
             while done < total:
-                batch = next(batches)
+                size = order.size(done)
                 most = stops[bisect_right(stops, done)] - done
                 most = min(most, order.alike(done) or most)
-                several = 1 if callback is not None else step.at_once(batch, most)
+                several = 1 if callback is not None else step.at_once(size, most)
                 # (one factor after the other, so that an error finds the updates before it done)
                 factors, failed = _until_failure(lr_lambda, done, several)
                 several = several if factors is None else len(factors)
                 if several > 1:
-                    step.many([batch, *islice(batches, several - 1)], losses[done : done + several], own_rates, factors)
+                    step.many(size, batches.take(several), losses[done : done + several], own_rates, factors)
                 elif several == 1:
                     if factors is not None:
                         set_rates([rate * factors[0] for rate in own_rates])
                         step.read_rates()
-                    value = step(batch)
+                    value = step(next(batches))
                     losses[done] = plain(value)
                 if failed is not None:
                     raise failed

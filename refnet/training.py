@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,7 +158,7 @@ def ensemble(
     order = data.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
     many = Stack(nets, opts)
     courses = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
-    batches = _together(courses) if order.drawn else courses[0]
+    batches = _Together(courses, alike=not shuffle) if order.drawn else courses[0]
     losses, weights = _room(many.net.params, iterations, len(rows))
     update = Update(many.net, loss, many.opt, inputs, targets)
     try:
@@ -241,8 +241,16 @@ def _sources(generators: Sequence[Generator] | None, runs: int, *, drawn: bool) 
     return list(generators)
 
 
-def _together(courses: list[Iterator[data.Batch]]) -> Iterator[data.Batch]:
-    """The runs' batches: indices (R, b), or the slice that all see."""
-    for batches in zip(*courses, strict=True):
-        first = batches[0]
-        yield first if isinstance(first, slice) else np.array(batches)
+class _Together(data.Course):
+    """The runs' batches: indices (R, b), or what all see if their orders are alike."""
+
+    def __init__(self, courses: Sequence[data.Course], *, alike: bool) -> None:
+        self._courses, self._alike = courses, alike
+
+    def __next__(self) -> data.Batch:
+        batches = list(map(next, self._courses))
+        return batches[0] if self._alike else np.array(batches)
+
+    def take(self, updates: int) -> NDArray[np.int64] | None:
+        taken = [course.take(updates) for course in self._courses]
+        return taken[0] if self._alike else np.stack([indices for indices in taken if indices is not None], axis=1)

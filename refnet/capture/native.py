@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from refnet.capture import written
 from refnet.capture.program import ELEMENTWISE, Operation, Program, Ref
-from refnet.data import Batch
 
 BLOCK = 2048
 """Elements that operations on long arrays are carried out on in turn: a few such blocks fit into the nearest cache."""
@@ -436,15 +435,14 @@ class Machine:
         self._kept = (writer.kept, arrays, program.given, list(data), list(cells))
         self._run = _compiled(_source(writer.done(), self._samples, self._result, cells), unrolled=writer.most <= FEW)
 
-    def run(self, batches: Sequence[Batch], rates: NDArray[Any] | None = None) -> NDArray[Any]:
-        """An update on each of the batches, at the rates (updates, cells) where given; their losses (updates, ...)."""
-        updates, indices = len(batches), None
+    def run(
+        self, updates: int, indices: NDArray[np.int64] | None = None, rates: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """So many updates, on the samples with the given indices (updates, ...) where a batch is not the whole set, at
+        the rates (updates, cells) where given; their losses (updates, ...).
+        """
         if self._samples:
-            rows: Any = batches
-            if isinstance(batches[0], np.ndarray):
-                indices = np.concatenate(rows, axis=None, dtype=np.int64)
-            else:
-                indices = np.add.outer([batch.start for batch in rows], np.arange(self._samples))
+            indices = np.ascontiguousarray(np.empty(0, np.int64) if indices is None else indices, np.int64)
             if indices.size != updates * self._samples:
                 raise ValueError(f"Machine: expected batches of {self._samples} samples, got {indices.shape}")
         losses = np.empty((updates, *self._result.shape), self._result.dtype)

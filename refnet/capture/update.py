@@ -30,7 +30,7 @@ CHANGES = 20
 """How often a callback may change what an update is before replaying is given up."""
 
 CALL = 0.3e-6
-TRANSLATION = {True: 0.03, False: 0.25}
+TRANSLATION = {True: 0.1, False: 0.35}
 """Seconds that a call into NumPy costs beside its work, and that machine code takes to make, the translator loaded or
 not: roughly, to tell whether a training is long enough for it."""
 
@@ -100,16 +100,23 @@ class Captured:
         self._forget()
         return self.update(batch)
 
-    def at_once(self, batch: Any, most: int) -> int:
-        """How many updates on batches of this size, out of `most`, `many` takes at once; 1 if it takes none."""
-        step = self._steps.get(_size(batch))
+    def at_once(self, samples: int, most: int) -> int:
+        """How many updates on batches of so many samples, out of `most`, `many` takes at once; 1 if it takes none."""
+        step = self._steps.get(samples)
         return 1 if step is None or step.machine is None else min(most, step.at_once)
 
     def many(
-        self, batches: Sequence[Any], losses: NDArray[Any], own_rates: Sequence[Any], factors: Sequence[float] | None
+        self,
+        samples: int,
+        indices: NDArray[np.int64] | None,
+        losses: NDArray[Any],
+        own_rates: Sequence[Any],
+        factors: Sequence[float] | None,
     ) -> None:
-        """Updates on batches of one size, at the groups' rates or at these times the factors; fills in the losses."""
-        step = self._steps[_size(batches[0])]
+        """Updates on batches of so many samples, at the groups' rates or at these times the factors; fills in the
+        losses. `indices`: (updates, ...), or None where each batch is the whole set.
+        """
+        step = self._steps[samples]
         assert step.machine is not None
         rates = None
         if factors is not None:
@@ -118,8 +125,8 @@ class Captured:
             rates = np.concatenate([cell.reshape(len(factors), -1) for cell in cells], axis=1)
             rates = rates.astype(self._rates[0].dtype)
         start = time.perf_counter()
-        losses[...] = step.machine.run(batches, rates)
-        each = (time.perf_counter() - start) / len(batches)
+        losses[...] = step.machine.run(len(losses), indices, rates)
+        each = (time.perf_counter() - start) / len(losses)
         # Never back to one by one: a moment's pause of the machine would end all calls of many.
         step.at_once = max(2, min(int(AT_ONCE / each), 8 * step.at_once))
 
@@ -185,7 +192,7 @@ class Captured:
         for generator, state in generators:
             generator.set_state(state)
         machine = step.machine
-        translated = replayed if machine is None else self._tried(lambda: machine.run([batch])[0])
+        translated = replayed if machine is None else self._tried(lambda: machine.run(1, _indices(batch))[0])
         self.settle()
         value = self.update(batch)
         expected = [np.asarray(plain(value)).tobytes(), *(own.tobytes() for own, _ in self._homes.values())]
@@ -342,8 +349,14 @@ def _arrays(module: Module) -> dict[str, Any]:
 
 
 def _size(batch: Any) -> int:
-    size: int = batch.size if isinstance(batch, np.ndarray) else batch.stop - batch.start
+    """How many samples each run sees."""
+    size: int = batch.shape[-1] if isinstance(batch, np.ndarray) else batch.stop - batch.start
     return size
+
+
+def _indices(batch: Any) -> NDArray[np.int64]:
+    """(1, ...)."""
+    return np.asarray(np.r_[batch] if isinstance(batch, slice) else batch, np.int64)[None]
 
 
 def _like(array: Any, inner: Any) -> Any:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from refnet._fma import fma
 
-TYPES = {"f8": "double", "f4": "float", "b1": "i8", "i8": "i64"}
+TYPES = {"f8": "double", "f4": "float", "b1": "i8"}
 """By NumPy's name of a dtype, LLVM's."""
 
 DECLARATIONS = "\n".join(
@@ -36,7 +36,7 @@ _EXTREME = (
     "{y} = select i1 {y}.a, {t} {a}, {t} {b}"
 )
 
-OF_FLOATS = {
+OF_FLOATS: dict[np.ufunc, str] = {
     np.add: "{y} = fadd {t} {a}, {b}",
     np.subtract: "{y} = fsub {t} {a}, {b}",
     np.multiply: "{y} = fmul {t} {a}, {b}",
@@ -49,7 +49,7 @@ OF_FLOATS = {
 }
 """Results of the operands' dtype."""
 
-COMPARISONS = {
+COMPARISONS: dict[np.ufunc, str] = {
     np.equal: "eq",
     np.not_equal: "ne",
     np.less: "lt",
@@ -58,7 +58,7 @@ COMPARISONS = {
     np.greater_equal: "ge",
 }
 
-OF_BOOLEANS = {
+OF_BOOLEANS: dict[np.ufunc, str] = {
     np.logical_and: "{y} = and i8 {a}, {b}",
     np.bitwise_and: "{y} = and i8 {a}, {b}",
     np.logical_or: "{y} = or i8 {a}, {b}",
@@ -74,21 +74,29 @@ ZERO = "{y} = fadd {t} 0.0, 0.0"
 
 def formula(ufunc: np.ufunc, operands: Sequence[np.dtype[Any]], out: np.dtype[Any]) -> str | None:
     """What an elementwise operation does, if IEEE 754 says so: `y` of operands `a`, `b` of type `t`."""
-    first = operands[0]
+    first, name = operands[0], COMPARISONS.get(ufunc)
+    if name and all(dtype.kind in "iu" and dtype != np.uint64 and dtype.isnative for dtype in operands):
+        return _of_integers(name, operands)
     if any(dtype != first for dtype in operands) or first.str[1:] not in TYPES or not first.isnative:
         return None
     if first.kind == "f" and out == first:
         return OF_FLOATS.get(ufunc)
-    if out != np.bool_:
-        return None
-    if ufunc in COMPARISONS and first.kind in "fi":
-        name = COMPARISONS[ufunc]
-        if first.kind == "f":
-            compare = f"fcmp {'u' if name == 'ne' else 'o'}{name}"
-        else:
-            compare = f"icmp {name if name in ('eq', 'ne') else 's' + name}"
-        return f"{{y}}.bit = {compare} {{t}} {{a}}, {{b}}\n  {{y}} = zext i1 {{y}}.bit to i8"
-    return OF_BOOLEANS.get(ufunc) if first.kind == "b" else None
+    if first.kind == "f" and name:
+        compare = f"{{y}}.bit = fcmp {'u' if name == 'ne' else 'o'}{name} {{t}} {{a}}, {{b}}"
+        return f"{compare}\n  {{y}} = zext i1 {{y}}.bit to i8"
+    return OF_BOOLEANS.get(ufunc) if first.kind == "b" and out == np.bool_ else None
+
+
+def _of_integers(name: str, operands: Sequence[np.dtype[Any]]) -> str:
+    """A comparison, in 64 bits."""
+    lines, wide = [], []
+    for letter, dtype in zip("ab", operands, strict=True):
+        if dtype.itemsize < 8:
+            extend = "sext" if dtype.kind == "i" else "zext"
+            lines.append(f"{{y}}.{letter} = {extend} {type_of(dtype)} {{{letter}}} to i64")
+        wide.append(f"{{y}}.{letter}" if dtype.itemsize < 8 else f"{{{letter}}}")
+    lines.append(f"{{y}}.bit = icmp {name if name in ('eq', 'ne') else 's' + name} i64 {wide[0]}, {wide[1]}")
+    return "\n  ".join([*lines, "{y} = zext i1 {y}.bit to i8"])
 
 
 def type_of(dtype: np.dtype[Any]) -> str:
@@ -236,16 +244,18 @@ def summation(
     m, k, n = shape
     draws = np.random.default_rng(0)
 
-    def drawn(rows: int, columns: int, steps: tuple[int, int]) -> NDArray[Any]:
+    def drawn(rows: int, columns: int, steps: tuple[int, int], last: float) -> NDArray[Any]:
         size = np.dtype(dtype).itemsize
         extent = (rows - 1) * steps[0] + (columns - 1) * steps[1] + size
         space = SAMPLES, -(-extent // size)
         memory = draws.standard_normal(space) * 2.0 ** draws.integers(-3, 4, space)
         memory[draws.random(space) < 0.1] *= 0  # zeros of both signs
+        memory[-1] = last
         memory = memory.astype(dtype)
         return as_strided(memory, (SAMPLES, rows, columns), (memory.strides[0], *steps))
 
-    A, B = drawn(m, k, a_steps), drawn(k, n, b_steps)
+    # In the last product all terms are -0, and so is their sum if it does not begin with 0.
+    A, B = drawn(m, k, a_steps, -0.0), drawn(k, n, b_steps, 1.0)
     expected = np.matmul(A, B)
     for how in (Summation(*(bool(bits >> bit & 1) for bit in (2, 1, 0))) for bits in range(8)):
         if (fused or not how.fused) and _summed(how, A, B).tobytes() == expected.tobytes():

@@ -151,9 +151,11 @@ FAULTS = {
     "end of another order": (data.Order, "finish", "replacement=self.replacement, ", ""),
     "targets of other samples": (updates.Update, "__call__", "self.targets[batch]", "self.targets[::-1][batch]"),
     "loss after the update": (
-        *(descent, "descend", "losses[done] = plain(value)"),
-        "X, T = update.inputs[batch], update.targets[batch]\n"
-        "                    losses[done] = update.loss.forward(net.forward(X)[0], T)[0]",
+        *(descent, "descend", "value = step(next(batches))\n                    losses[done] = plain(value)"),
+        "batch = next(batches)\n"
+        "                    step(batch)\n"
+        "                    X, T = update.inputs[batch], update.targets[batch]\n"
+        "                    value = losses[done] = update.loss.forward(net.forward(X)[0], T)[0]",
     ),
     "weights before the update": (descent, "descend", "if (row := rows.get(done))", "if (row := rows.get(done + 1))"),
     "upstream gradient of 2": (updates.Update, "__init__", "np.ones((), first.dtype)", "2 * np.ones((), first.dtype)"),

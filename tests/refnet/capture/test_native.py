@@ -42,9 +42,9 @@ def assert_same_bits(step, *arrays):
         machine = native.Machine(program, replay.layout(program), [], [])
         for scale in (0.5, -3.0):
             for buffer, array in zip(buffers, arrays, strict=True):
-                buffer[...] = array if array.dtype.kind in "bi" else array * array.dtype.type(scale)
+                buffer[...] = array if array.dtype.kind in "biu" else array * array.dtype.type(scale)
             expected = np.asarray(step(*buffers))
-            first, second = machine.run([slice(0), slice(0)])
+            first, second = machine.run(2)
             assert first.dtype == expected.dtype
             assert first.shape == expected.shape
             assert first.tobytes() == second.tobytes() == expected.tobytes()
@@ -125,6 +125,33 @@ def test_moves(dtype):
     assert_same_bits(lambda X: np.where(X > 0, X, 0), full(6, 7, dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("repeats", [1, 3, 200])
+def test_pairs_of_special_values(dtype, repeats):
+    """Zeros of both signs, infinities and NaN: in loops that are vectorized, and their last elements."""
+    values = np.array([0.0, -0.0, np.inf, -np.inf, 2.0, np.nan], dtype)
+    X, Y = (np.tile(side.ravel(), repeats) for side in np.meshgrid(values, values))
+
+    def step(ufunc):
+        # (of NaNs only that they are NaN: not their sign)
+        return lambda X, Y: np.where((Z := ufunc(X, Y)) == Z, Z, 7)
+
+    for ufunc in (np.minimum, np.maximum, np.add, np.subtract, np.multiply, np.divide):
+        assert_same_bits(step(ufunc), X, Y)
+    for ufunc in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal):
+        assert_same_bits(lambda X, Y, u=ufunc: np.where(u(X, Y), X.dtype.type(1), X.dtype.type(2)), X, Y)
+    assert_same_bits(lambda X, Y: np.where((np.absolute(X) == X) | (X != X), 1 / np.absolute(X), -X), X, Y)
+
+
+def test_integers_are_compared():
+    for dtype in ("i1", "u1", "i2", "u2", "i4", "u4", "i8"):
+        ends = np.iinfo(dtype)
+        T = np.array([3, 1, 0, 2, ends.max, ends.min]).astype(dtype)
+        for ufunc in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal):
+            assert_same_bits(lambda T, X, u=ufunc: np.where(u(T, np.arange(6)), X, 0), T, full(6))
+            assert_same_bits(lambda T, X, u=ufunc: np.where(u(T[1:], T[:-1]), X[1:], 0), T, full(6))
+
+
 def test_long_operations_take_turns():
     """Blocks of one operation after blocks of another, and not where one needs what the other has not yet written."""
     X, Y = full(5 * native.BLOCK + 3), full(5 * native.BLOCK + 3)
@@ -161,10 +188,11 @@ def test_samples_rates_and_losses():
     batches = [np.array(pair) for pair in ((0, 8), (3, 3), (7, 1))]
     rates = np.array([[1.0], [-2.0], [0.25]])
     expected = [(whole[batch] * r).sum() for batch, (r,) in zip(batches, rates, strict=True)]
-    assert machine.run(batches, rates).tolist() == expected
-    assert machine.run([slice(2, 4), slice(7, 9)]).tolist() == [(whole[k : k + 2] * 0.25).sum() for k in (2, 7)]
-    with pytest.raises(ValueError, match="batches of 2 samples"):
-        machine.run([np.arange(3)])
+    assert machine.run(3, np.array(batches), rates).tolist() == expected
+    assert machine.run(1, np.array([[2, 3]])).tolist() == [(whole[2:4] * 0.25).sum()]
+    for indices in (np.arange(3), None):
+        with pytest.raises(ValueError, match="batches of 2 samples"):
+            machine.run(1, indices)
 
 
 @pytest.mark.parametrize(
