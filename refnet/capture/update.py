@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,11 +32,13 @@ CHANGES = 20
 
 CALL = 0.3e-6
 TRANSLATION = {True: 0.1, False: 0.35}
-"""Seconds that a call into NumPy costs beside its work, and that machine code takes to make, the translator loaded or
-not: roughly, to tell whether a training is long enough for it."""
+"""Seconds that a call into NumPy costs beside its work, three times as many as one of its library's for each small
+matrix of a stack; and that machine code takes to make, the translator loaded or not: roughly, to tell whether a
+training is long enough for it."""
 
-PASSING = 0.02
-"""The share of a plain update that long operations save by being carried out block by block: at least, if any are."""
+SHARE = {True: 0.3, False: 0.02}
+"""The share of a plain update that machine code saves over a replay, at least: with operations that are all written out
+in loops of few elements, or with long ones, which save what they save by being carried out block by block."""
 
 AT_ONCE = 0.02
 """Seconds of machine code without a pause, so that an interrupt need not wait long."""
@@ -294,8 +297,7 @@ class Captured:
         if {"raise", "call", "print", "log"} & set(np.geterr().values()):
             self.why_not_native = "NumPy is told to do more than warn of floating-point errors"
             return None
-        saved = self.iterations * (len(made.operations) * CALL + (self._plainly or 0) * PASSING)
-        if saved < TRANSLATION[native.loaded()]:
+        if self.iterations * _saved(made, self._plainly or 0) < TRANSLATION[native.loaded()]:
             self.why_not_native = "machine code pays only in a longer training"
             return None
         try:
@@ -346,6 +348,15 @@ class Captured:
 
 def _arrays(module: Module) -> dict[str, Any]:
     return {**module.params, **module.buffers}
+
+
+def _saved(made: program.Program, plainly: float) -> float:
+    """Seconds of an update that machine code saves, roughly."""
+    products = [op for op in made.operations if op.function is np.matmul]
+    small = [op for op in products if op.refs[0].shape[-1] * math.prod(op.out.shape[-2:]) <= native.SMALL_PRODUCT]
+    calls = len(made.operations) + sum(math.prod(op.out.shape[:-2]) for op in small) / 3
+    short = all(math.prod(op.out.shape) < native.LONG for op in made.operations)
+    return max(calls * CALL, plainly * SHARE[short])
 
 
 def _size(batch: Any) -> int:

@@ -60,8 +60,8 @@ def assert_lone_twins(make, loss=nn.MSELoss, targets=T, iterations=150, capture=
 def test_every_run_is_its_lone_twin(batch_size, rates, how, monkeypatch):
     if how == "native":
         pytest.importorskip("llvmlite")
-    monkeypatch.setattr(update, "CALL", 1.0 if how == "native" else 0.0)
-    monkeypatch.setattr(update, "PASSING", 0.0)
+    cost = 0.0 if how == "native" else np.inf
+    monkeypatch.setattr(update, "TRANSLATION", {True: cost, False: cost})
     for options in ({}, {"momentum": 0.5, "nesterov": True, "weight_decay": 0.01}):
         history = assert_lone_twins(
             lambda options=options: start(rates=rates, **options), batch_size=batch_size, capture=how != "plain"
@@ -528,6 +528,6 @@ def test_no_machine_code_is_no_obstacle(monkeypatch):
     def missing():
         raise native.NotNative("llvmlite is not installed")
 
-    monkeypatch.setattr(update, "CALL", 1.0)
+    monkeypatch.setattr(update, "TRANSLATION", {True: 0.0, False: 0.0})
     monkeypatch.setattr(native, "_target", missing)
     assert assert_lone_twins(start).why_not_native == "llvmlite is not installed"
