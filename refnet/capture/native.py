@@ -39,9 +39,6 @@ LONG = 2 * BLOCK
 SMALL_PRODUCT = 4096
 """Multiplications of a matrix product up to which it is worth writing out."""
 
-FEW = 64
-"""Places up to which loops are unrolled, so that numbers stay in registers from one operation to the next."""
-
 PAIRWISE = 8
 """So many numbers in a row NumPy adds up by halves; fewer one after the other, before they go to the total."""
 
@@ -120,15 +117,17 @@ class _Work:
             return False
         for mine, my_steps in zip(self.first, zip(*self.axes.steps, strict=True), strict=True):
             for theirs, their_steps in zip(other.first, zip(*other.axes.steps, strict=True), strict=True):
-                written = mine == self.first[-1] or theirs == other.first[-1]
-                apart = mine + self._extent(my_steps) <= theirs or theirs + self._extent(their_steps) <= mine
-                if written and not apart and (mine, my_steps) != (theirs, their_steps):
+                is_written = mine == self.first[-1] or theirs == other.first[-1]
+                (low, high), (other_low, other_high) = self._span(mine, my_steps), self._span(theirs, their_steps)
+                apart = high <= other_low or other_high <= low
+                if is_written and not apart and (mine, my_steps) != (theirs, their_steps):
                     return False
         return True
 
-    def _extent(self, steps: Sequence[int]) -> int:
-        """Bytes from the first element to behind the last, at most."""
-        return 8 + sum((size - 1) * step for size, step in zip(self.axes.sizes, steps, strict=True))
+    def _span(self, first: int, steps: Sequence[int]) -> tuple[int, int]:
+        """Where the elements lie, at most: from the lowest byte to behind the highest."""
+        ways = [(size - 1) * step for size, step in zip(self.axes.sizes, steps, strict=True)]
+        return first + sum(way for way in ways if way < 0), first + sum(way for way in ways if way > 0) + 8
 
 
 class _Writer:
@@ -318,11 +317,7 @@ class _Writer:
         if m * k * n <= SMALL_PRODUCT and not np.shares_memory(a, b) and min(*strides[0][-2:], *strides[1][-2:]) >= 0:
             how = written.summation((m, k, n), strides[0][-2:], strides[1][-2:], out.dtype.str, fused=_fuses())
         if how is not None:
-            (*a_outer, a_m, a_k), (*b_outer, b_k, b_n), of_out = strides
-            axes = _axes((*outer, m, n), [(*a_outer, a_m, 0), (*b_outer, 0, b_n), of_out])
-            terms = (k, a_k, b_k)
-            left, right, result = self._operands((a, b, out), axes)
-            self.statement(axes, written.matrix_product(how, left, right, result, terms))
+            self._summed(how, a, b, out)
             return
         axes = _axes(outer, [steps[:-2] for steps in strides])
         *rest, innermost = axes.steps
@@ -330,6 +325,29 @@ class _Writer:
         self.call(
             _loop(np.matmul, (a, b, out)), (a, b, out), (m, k, n), _Axes(axes.sizes, (*rest, (*innermost, *cores)))
         )
+
+    def _summed(self, how: written.Summation, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
+        """A matrix product, term by term: rows of `b`, times numbers of `a`, are added to rows of `out`."""
+        (m, k), n = a.shape[-2:], b.shape[-1]
+        if b.ndim == 2 and m > 2 and n > 2 and b.strides[1] != b.itemsize:
+            # The numbers of a row side by side can be added to together.
+            packed = np.empty(b.shape, b.dtype)
+            self.kept.append(packed)
+            self.copy(b, packed)
+            b = packed
+        if how.backwards:
+            a, b = a[..., ::-1], b[..., ::-1, :]
+        if how.from_zero:
+            self.elementwise(written.ZERO, (out,))
+        else:
+            self.elementwise(written.OF_FLOATS[np.multiply], (a[..., :1], b[..., :1, :], out))
+            a, b, k = a[..., 1:], b[..., 1:, :], k - 1
+        shape = (*out.shape[:-2], m, k, n)
+        operands = (np.expand_dims(out, -2), np.expand_dims(a, -1), np.expand_dims(b, -3))
+        axes = _axes(shape, [_spread(array, shape) for array in operands])
+        if 0 not in axes.sizes:
+            total, left, right = self._operands((out, a, b), axes)
+            self.statement(axes, written.product_term(how, total, left, right))
 
     def reduce(self, called: Any, array: NDArray[Any], out: NDArray[Any], options: dict[str, Any]) -> None:
         axis = options["axis"]
@@ -433,7 +451,9 @@ class Machine:
         if not self._result.flags.c_contiguous:
             raise NotNative("a loss that does not lie in order")
         self._kept = (writer.kept, arrays, program.given, list(data), list(cells))
-        self._run = _compiled(_source(writer.done(), self._samples, self._result, cells), unrolled=writer.most <= FEW)
+        self._run = _compiled(
+            _source(writer.done(), self._samples, self._result, cells), unrolled=writer.most <= written.FEW
+        )
 
     def run(
         self, updates: int, indices: NDArray[np.int64] | None = None, rates: NDArray[Any] | None = None

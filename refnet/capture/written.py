@@ -11,6 +11,7 @@ experiment.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -156,38 +157,33 @@ class Summation(NamedTuple):
     from_zero: bool
 
 
-def matrix_product(how: Summation, a: Operand, b: Operand, out: Operand, terms: tuple[int, int, int]) -> Statement:
-    """A statement for each element of a product: so many terms, and the bytes from one to the next in `a` and `b`."""
-    k, a_step, b_step = terms
-    t, f = (out.type, "f64" if out.type == "double" else "f32")
-    left = [a._replace(first=a.first + i * a_step) for i in range(k)]
-    right = [b._replace(first=b.first + i * b_step) for i in range(k)]
+def product_term(how: Summation, total: Operand, a: Operand, b: Operand) -> Statement:
+    """`total` plus one term of a matrix product."""
+    t, f = (total.type, "f64" if total.type == "double" else "f32")
 
     def lines(y: str, names: Sequence[str]) -> list[str]:
-        pairs = list(zip(names[:k], names[k:], strict=True))
-        made, total = [], "0.0"
-        for number, (x, w) in enumerate(reversed(pairs) if how.backwards else pairs):
-            name = y if number == k - 1 else f"{y}.{number}"
-            if number == 0 and not how.from_zero:
-                made.append(f"{name} = fmul {t} {x}, {w}")
-            elif how.fused:
-                made.append(f"{name} = call {t} @llvm.fma.{f}({t} {x}, {t} {w}, {t} {total})")
-            else:
-                made += [f"{name}.p = fmul {t} {x}, {w}", f"{name} = fadd {t} {total}, {name}.p"]
-            total = name
-        return made
+        before, x, w = names
+        if how.fused:
+            return [f"{y} = call {t} @llvm.fma.{f}({t} {x}, {t} {w}, {t} {before})"]
+        return [f"{y}.p = fmul {t} {x}, {w}", f"{y} = fadd {t} {before}, {y}.p"]
 
-    return Statement((*left, *right), out, lines)
+    return Statement((total, a, b), total, lines)
+
+
+FEW = 64
+"""Places up to which a loop is unrolled where it is called, so that numbers stay in registers from one operation to the
+next. Beyond, it is a function by itself: the translator takes more than twice as long for one that is twice as long."""
 
 
 def nest(name: str, sizes: Sequence[int], statements: Iterable[Statement], *, part: bool = False) -> str:
     """A function of the base that carries out all statements at every place, the last axis innermost; with `part`
     also of the first place on the first axis, and of the one behind the last.
     """
+    inline = "alwaysinline" if math.prod(sizes) <= FEW else "noinline"
     depth = len(sizes)
     first, end = ("%from", "%to") if part else ("0", str(sizes[0]))
     parameters = "ptr %base, i64 %from, i64 %to" if part else "ptr %base"
-    lines = [f"define internal void @{name}({parameters}) alwaysinline {{", "entry:", "  br label %axis0"]
+    lines = [f"define internal void @{name}({parameters}) {inline} {{", "entry:", "  br label %axis0"]
     for axis in range(depth):
         before, start = ("entry", first) if axis == 0 else (f"axis{axis - 1}", "0")
         lines += [f"axis{axis}:", f"  %i{axis} = phi i64 [{start}, %{before}], [%n{axis}, %next{axis}]"]
@@ -229,9 +225,16 @@ def _pointer(at: str, operand: Operand) -> list[str]:
     return [*lines, f"{at} = getelementptr i8, ptr %base, i64 {place}"]
 
 
-SAMPLES = 200
-"""Products on which an order of summation must have NumPy's bits, in every element. Any two orders differ in about
-every third element."""
+ELEMENTS = 2_000
+"""So many elements of products, at least, must have NumPy's bits in the order that is taken for its own. Any two orders
+of three terms or more differ in about every third."""
+
+WAYS = tuple(
+    Summation(fused, backwards, zero)
+    for fused in (True, False)
+    for backwards in (False, True)
+    for zero in (True, False)
+)
 
 
 @functools.cache
@@ -242,22 +245,22 @@ def summation(
     ways that `Summation` knows. `fused`: whether the processor has an instruction for a b + c, rounded once.
     """
     m, k, n = shape
-    draws = np.random.default_rng(0)
+    draws, samples = np.random.default_rng(0), 2 + ELEMENTS // (m * n)
 
     def drawn(rows: int, columns: int, steps: tuple[int, int], last: float) -> NDArray[Any]:
         size = np.dtype(dtype).itemsize
         extent = (rows - 1) * steps[0] + (columns - 1) * steps[1] + size
-        space = SAMPLES, -(-extent // size)
+        space = samples, -(-extent // size)
         memory = draws.standard_normal(space) * 2.0 ** draws.integers(-3, 4, space)
         memory[draws.random(space) < 0.1] *= 0  # zeros of both signs
         memory[-1] = last
         memory = memory.astype(dtype)
-        return as_strided(memory, (SAMPLES, rows, columns), (memory.strides[0], *steps))
+        return as_strided(memory, (samples, rows, columns), (memory.strides[0], *steps))
 
     # In the last product all terms are -0, and so is their sum if it does not begin with 0.
     A, B = drawn(m, k, a_steps, -0.0), drawn(k, n, b_steps, 1.0)
     expected = np.matmul(A, B)
-    for how in (Summation(*(bool(bits >> bit & 1) for bit in (2, 1, 0))) for bits in range(8)):
+    for how in WAYS:
         if (fused or not how.fused) and _summed(how, A, B).tobytes() == expected.tobytes():
             return how
     return None

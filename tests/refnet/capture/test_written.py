@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from refnet.capture import native, written
-from refnet.capture.written import Summation
 
-WAYS = [Summation(*bits) for bits in product((False, True), repeat=3)]
+WAYS = written.WAYS
 DTYPES = ["float32", "float64"]
 
 
@@ -90,5 +89,6 @@ def test_small_products_are_written_out():
     writer = native._Writer(0)
     A, B = np.zeros((32, 4)), np.zeros((4, 8))
     writer.matmul(A, B, A @ B)
-    (line,) = writer.done().lines
-    assert line.startswith("call void @nest")
+    lines = writer.done().lines
+    assert lines
+    assert all(line.startswith("call void @nest") for line in lines)
