@@ -327,7 +327,7 @@ class _Writer:
         )
 
     def _summed(self, how: written.Summation, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
-        """A matrix product, term by term: rows of `b`, times numbers of `a`, are added to rows of `out`."""
+        """A matrix product, term by term."""
         (m, k), n = a.shape[-2:], b.shape[-1]
         if b.ndim == 2 and m > 2 and n > 2 and b.strides[1] != b.itemsize:
             # The numbers of a row side by side can be added to together.
@@ -342,8 +342,9 @@ class _Writer:
         else:
             self.elementwise(written.OF_FLOATS[np.multiply], (a[..., :1], b[..., :1, :], out))
             a, b, k = a[..., 1:], b[..., 1:, :], k - 1
-        shape = (*out.shape[:-2], m, k, n)
-        operands = (np.expand_dims(out, -2), np.expand_dims(a, -1), np.expand_dims(b, -3))
+        # All elements get a term before any gets the next: none has to wait for its own last addition.
+        shape = (*out.shape[:-2], k, m, n)
+        operands = (np.expand_dims(out, -3), np.expand_dims(a.mT, -1), np.expand_dims(b, -2))
         axes = _axes(shape, [_spread(array, shape) for array in operands])
         if 0 not in axes.sizes:
             total, left, right = self._operands((out, a, b), axes)
