@@ -30,19 +30,21 @@ ENGINES = ("refnet", "torch")
 RATE = 2.0**-20
 """No training may diverge: infinities and NaNs have another speed."""
 
-WARM, LONG = 200, 10_000
+WARM, LONG = 200, 1_000_000
 """Updates of the shorter of two trainings, at least and at most. In the first ones refnet records its updates, full and
 short batches, for a replay; in a training as long as the study's it translates them into machine code besides, and
 only trainings that are carried out alike may be compared (see `refnet.capture`)."""
 
-SECONDS = {"refnet": 1.0, "torch": 0.05}
-"""What the shorter training of an engine takes, about, if it has less than LONG and more than WARM updates. refnet's is
-to be long enough for machine code."""
+SECONDS = {"refnet": 0.3, "torch": 0.05}
+"""What the shorter training of an engine takes at least, if it has fewer than LONG updates. refnet's is to be long
+enough for machine code, and for the updates to take longer than the translation, which varies."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What an update on so many samples takes: median, 20% and 80% quantile over the rounds, in microseconds."""
+    """What an update on so many samples takes: median, 20% and 80% quantile over the rounds, in microseconds. NaN if
+    the median is not above 0: it was lost in noise.
+    """
 
     problem: str
     engine: str
@@ -110,18 +112,16 @@ def measure(name: str, *, rounds: int = 7, engines: Iterable[str] = ENGINES) -> 
     for _ in range(rounds):
         for key, train in trainings.items():
             times[key].append(_seconds_an_update(train, lengths[key]))
+    bands = {key: statistics.band(found) for key, found in times.items()}
     return [
-        Timing(name, engine, size or n, *(1e6 * seconds for seconds in statistics.band(times[engine, size])))
-        for engine, size in trainings
+        Timing(name, engine, size or n, *(1e6 * seconds if band.median > 0 else math.nan for seconds in band))
+        for (engine, size), band in bands.items()
     ]
 
 
 def costs(timings: Iterable[Timing]) -> list[Cost]:
     """The cost of each problem and engine, in the order in which they come: least squares of the relative residuals of
-    all but the whole set, the largest, neither part negative.
-
-    Raises:
-        ValueError: a time is not above 0.
+    all but the whole set, the largest, neither part negative. NaN where fewer than two times are known.
     """
     groups: dict[tuple[str, str], list[Timing]] = {}
     for timing in timings:
@@ -132,9 +132,10 @@ def costs(timings: Iterable[Timing]) -> list[Cost]:
 def _cost(problem: str, engine: str, timings: list[Timing]) -> Cost:
     from scipy.optimize import nnls
 
-    if not all(timing.microseconds > 0 for timing in timings):
-        raise ValueError(f"costs: expected times above 0, got {[timing.microseconds for timing in timings]}")
     timings = sorted(timings, key=lambda timing: timing.batch_size)[:-1] or timings
+    timings = [timing for timing in timings if timing.microseconds > 0]
+    if len(timings) < 2:
+        return Cost(problem, engine, *[math.nan] * 4)
     t, n = (np.array([getattr(timing, what) for timing in timings]) for what in ("microseconds", "batch_size"))
     relative = np.stack([1 / t, n / t], axis=-1)
     parts, _ = nnls(relative, np.ones(len(t)))
@@ -144,9 +145,11 @@ def _cost(problem: str, engine: str, timings: list[Timing]) -> Cost:
 
 
 def _length(train: Callable[[int], object], seconds: float) -> int:
-    """Updates of the shorter of two trainings: never fewer than WARM, so that noise has to double a time before a
-    difference is negative."""
-    return min(max(WARM, math.ceil(seconds / _seconds(train, WARM) * WARM)), LONG)
+    """Updates of the shorter of two trainings: the first ones take longer than the others, so it is tried."""
+    updates = WARM
+    while updates < LONG and (took := _seconds(train, updates)) < seconds:
+        updates = min(max(2 * updates, math.ceil(updates * seconds / took)), LONG)
+    return updates
 
 
 def _seconds_an_update(train: Callable[[int], object], updates: int) -> float:

@@ -39,6 +39,9 @@ LONG = 2 * BLOCK
 SMALL_PRODUCT = 4096
 """Multiplications of a matrix product up to which it is worth writing out."""
 
+FACTORS = 16
+"""Multiplications of a matrix product up to which those of a stack are written out one by one."""
+
 PAIRWISE = 8
 """So many numbers in a row NumPy adds up by halves; fewer one after the other, before they go to the total."""
 
@@ -342,13 +345,29 @@ class _Writer:
         else:
             self.elementwise(written.OF_FLOATS[np.multiply], (a[..., :1], b[..., :1, :], out))
             a, b, k = a[..., 1:], b[..., 1:, :], k - 1
+        if k == 0:
+            return
+        if out.ndim > 2 and m * k * n <= FACTORS:
+            self._summed_in_each(how, a, b, out)
+            return
         # All elements get a term before any gets the next: none has to wait for its own last addition.
         shape = (*out.shape[:-2], k, m, n)
         operands = (np.expand_dims(out, -3), np.expand_dims(a.mT, -1), np.expand_dims(b, -2))
         axes = _axes(shape, [_spread(array, shape) for array in operands])
-        if 0 not in axes.sizes:
-            total, left, right = self._operands((out, a, b), axes)
-            self.statement(axes, written.product_term(how, total, left, right))
+        total, left, right = self._operands((out, a, b), axes)
+        self.statement(axes, written.product_term(how, total, left, right))
+
+    def _summed_in_each(self, how: written.Summation, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
+        """The same in a loop over the matrices of a stack, each of few numbers."""
+        outer = out.shape[:-2]
+        a, b = (np.broadcast_to(array, (*outer, *array.shape[-2:])) for array in (a, b))
+        statements = []
+        for k, m, n in itertools.product(range(a.shape[-1]), *map(range, out.shape[-2:])):
+            numbers = (out[..., m, n], a[..., m, k], b[..., k, n])
+            axes = _axes(outer, [array.strides for array in numbers])
+            statements.append(written.product_term(how, *self._operands(numbers, axes)))
+        self._flush()
+        self.lines.append(f"call void @{self._nest(axes.sizes, statements)}(ptr %base)")
 
     def reduce(self, called: Any, array: NDArray[Any], out: NDArray[Any], options: dict[str, Any]) -> None:
         axis = options["axis"]

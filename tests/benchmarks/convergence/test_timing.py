@@ -74,9 +74,26 @@ def test_costs_of_each_problem_and_engine():
     assert timing.costs([]) == []
 
 
-def test_a_time_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="times above 0, got"):
-        timing.costs(timings(lambda n: n - 1.0))
+def test_a_time_lost_in_noise_is_not_used():
+    (cost,) = timing.costs(timings(lambda n: 12 + 0.375 * n if n > 1 else math.nan))
+    assert (cost.overhead_us, cost.per_sample_us) == pytest.approx((12, 0.375), rel=1e-12)
+    (cost,) = timing.costs(timings(lambda n: 12.0 if n == 4 else math.nan))
+    assert math.isnan(cost.overhead_us)
+    assert math.isnan(cost.worst_residual)
+    prices = timing.Prices(timings(lambda n: 12 + 0.375 * n if n > 1 else math.nan))
+    assert math.isnan(prices("line", "refnet", 1))
+    assert prices("line", "refnet", 2) == pytest.approx(12.75e-6)
+
+
+def test_measure_says_what_was_lost_in_noise(monkeypatch):
+    clock = [0.0]
+
+    def train(updates):
+        clock[0] += 5 if updates == timing.WARM else 4
+
+    monkeypatch.setattr(timing, "_training", lambda *_: train)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    assert all(math.isnan(row.microseconds) and math.isnan(row.low) for row in timing.measure("xor", rounds=3))
 
 
 def test_measure_takes_setting_up_out(monkeypatch):
