@@ -30,7 +30,7 @@ def test_the_three_sentences_of_the_readme_are_the_tables(study):
 def test_sentences_follow_the_tables(study):
     """With another table they would be others."""
     changed = study.frames["summary"].copy()
-    changed.loc[changed["arm"] == "batch", ["update_to_target_median", "samples_to_target_median"]] = 1.0
+    changed.loc[changed["arm"] == "stochastic", ["update_to_target_median", "samples_to_target_median"]] = 1.0
     other = type(study)({**study.frames, "summary": changed}, study.environment)
     sentences = re.findall(r"^- (.*)$", SECTION, flags=re.MULTILINE)
     found = list(findings.in_short(other))
