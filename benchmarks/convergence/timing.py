@@ -35,7 +35,7 @@ WARM, LONG = 200, 1_000_000
 short batches, for a replay; in a training as long as the study's it translates them into machine code besides, and
 only trainings that are carried out alike may be compared (see `refnet.capture`)."""
 
-SECONDS = {"refnet": 0.3, "torch": 0.05}
+SECONDS = {"refnet": 0.15, "torch": 0.05}
 """What the shorter training of an engine takes at least, if it has fewer than LONG updates. refnet's is to be long
 enough for machine code, and for the updates to take longer than the translation, which varies."""
 
