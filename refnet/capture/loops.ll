@@ -1,5 +1,4 @@
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 
 ; A loop called n times m times. Before each call its operands are set to where they first are, and so many outer and
 ; inner steps further on.

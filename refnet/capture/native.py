@@ -317,7 +317,9 @@ class _Writer:
         strides = [np.broadcast_to(array, (*outer, *array.shape[-2:])).strides for array in (a, b, out)]
         (m, k), n = a.shape[-2:], b.shape[-1]
         how = None
-        if m * k * n <= SMALL_PRODUCT and not np.shares_memory(a, b) and min(*strides[0][-2:], *strides[1][-2:]) >= 0:
+        of_floats = a.dtype == b.dtype == out.dtype and out.dtype.str[1:] in ("f4", "f8") and out.dtype.isnative
+        plain = of_floats and not np.shares_memory(a, b) and min(*strides[0][-2:], *strides[1][-2:]) >= 0
+        if plain and m * k * n <= SMALL_PRODUCT:
             how = written.summation((m, k, n), strides[0][-2:], strides[1][-2:], out.dtype.str, fused=_fuses())
         if how is not None:
             self._summed(how, a, b, out)

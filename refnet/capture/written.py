@@ -70,7 +70,7 @@ OF_BOOLEANS: dict[np.ufunc, str] = {
 
 SELECT = "{y}.on = icmp ne i8 {a}, 0\n  {y} = select i1 {y}.on, {t} {b}, {t} {c}"
 COPY = "{y} = bitcast {t} {a} to {t}"
-ZERO = "{y} = fadd {t} 0.0, 0.0"
+ZERO = "{y} = bitcast {t} zeroinitializer to {t}"
 
 
 def formula(ufunc: np.ufunc, operands: Sequence[np.dtype[Any]], out: np.dtype[Any]) -> str | None:

@@ -96,6 +96,13 @@ def test_long_sums(size):
         assert_same_bits(lambda X: X.sum(), full(columns, size))
 
 
+def test_sums_and_products_of_integers():
+    T = np.arange(-7, 8).reshape(3, 5)
+    for axis in (None, -1, -2):
+        assert_same_bits(lambda T, a=axis: T.sum(axis=a), T)
+    assert_same_bits(lambda T: T @ T[:2].mT, T)
+
+
 def test_sum_of_negative_zeros():
     for shape, axis in (((1,), -1), ((5,), -1), ((1, 3), -2), ((2, 3), -2)):
         assert_same_bits(lambda X, a=axis: X.sum(axis=a), np.full(shape, -0.0))
