@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from parity.engines.base import Engine
-    from parity.errors import Undecided, Unsupported, UsageError
     from parity.expression import Enclosed, enclose
-    from parity.records import VJP, Optimize, Spec, Train
+    from parity.records.record import VJP, Optimize, Spec, Train, Undecided, Unsupported, UsageError
 
 _HOMES = {
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
     "Engine": "parity.engines.base",
-    "Undecided": "parity.errors",
-    "Unsupported": "parity.errors",
-    "UsageError": "parity.errors",
-    "VJP": "parity.records",
-    "Optimize": "parity.records",
-    "Train": "parity.records",
-    "Spec": "parity.records",
+    "Undecided": "parity.records.record",
+    "Unsupported": "parity.records.record",
+    "UsageError": "parity.records.record",
+    "VJP": "parity.records.record",
+    "Optimize": "parity.records.record",
+    "Train": "parity.records.record",
+    "Spec": "parity.records.record",
 }
 
 __all__ = [  # noqa: RUF022  the order of the docstring

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parity.errors import UsageError
+from parity.records.record import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from parity.cases.case import Case
-    from parity.results import Results
-    from parity.scoring import Scores
-    from parity.vectors.certifying import Report
+    from parity.families.case import Case
+    from parity.run.certifying import Report
+    from parity.run.results import Results
+    from parity.run.scoring import Scores
 
 ENGINES = ("refnet", "torch")
 DTYPES = ("float64", "float32")
@@ -99,8 +99,8 @@ def run(
     timeout: float = 120.0,
 ) -> None:
     """Judge engines on the catalogue, or on a part of it."""
-    from parity import engines
-    from parity.cases import select
+    from parity.engines import loading
+    from parity.families.catalogue import select
 
     cases = select(pattern)
     if listing:
@@ -110,11 +110,11 @@ def run(
         if dtype not in DTYPES:
             raise UsageError(f"--dtype: expected {' or '.join(DTYPES)}, got {dtype}")
     chosen = tuple(dict.fromkeys(names)) or ENGINES
-    if any(name.partition(":")[0] not in engines.BUILT_IN for name in chosen):
+    if any(name.partition(":")[0] not in loading.BUILT_IN for name in chosen):
         # Anyone's own engine is looked for in the current folder first, by the workers too.
         sys.path.insert(0, os.getcwd())
     for name in chosen:
-        engines.check(name)
+        loading.check(name)
     for file in (json_file, junit_file):
         _writable(file)
     if json_file and json_file == junit_file:
@@ -144,7 +144,7 @@ def faults(pattern: str, dtype: str, jobs: int | None) -> None:
 
     Every one is made in refnet, in every case that it touches, and judged like any engine.
     """
-    from parity.cases import select
+    from parity.families.catalogue import select
     from parity.report import scores as report
 
     scores = _score(select(pattern), dtype, jobs)
@@ -161,7 +161,7 @@ def _sound(scores: Scores, pattern: str) -> bool:
 
 
 def _score(cases: Sequence[Case], dtype: str, jobs: int | None) -> Scores:
-    from parity import scoring
+    from parity.run import scoring
 
     with _progress("seeding faults") as (start, done):
         return scoring.run(cases, dtype, jobs or os.cpu_count() or 1, start, done)
@@ -170,12 +170,12 @@ def _score(cases: Sequence[Case], dtype: str, jobs: int | None) -> Scores:
 def _run(
     cases: Sequence[Case], names: Sequence[str], dtypes: Sequence[str], jobs: int | None, timeout: float
 ) -> Results:
-    from parity import runner
-    from parity.results import Results
+    from parity.run import judging
+    from parity.run.results import Results
 
     start = time.perf_counter()
     with _progress("judging", len(cases)) as (_, done):
-        found = runner.run(cases, names, dtypes, jobs or os.cpu_count() or 1, timeout, done)
+        found = judging.run(cases, names, dtypes, jobs or os.cpu_count() or 1, timeout, done)
     return Results(tuple(names), tuple(found), time.perf_counter() - start, environment())
 
 
@@ -214,11 +214,12 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     With a pattern, only those of the catalogue's cases; without, of the worked example too. Needs python-flint. An
     interrupted run goes on where it stopped.
     """
-    from parity.cases import select
-    from parity.vectors import certifying
+    from parity.families.catalogue import select
 
     workers = jobs or os.cpu_count() or 1
     with _progress("proving" if check else "certifying") as (start, done):
+        from parity.run import certifying
+
         report = certifying.run(select(pattern), check, workers, start, done)
     if not pattern:
         _certify_example(report, check, workers)
@@ -229,16 +230,16 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
 
 def _certify_example(report: Report, check: bool, workers: int) -> None:
     from parity import example as worked
-    from parity.example import certified, certifying
+    from parity.example import kept, proving
 
-    with _progress("the worked example", certifying.TASKS) as (_, done):
+    with _progress("the worked example", proving.TASKS) as (_, done):
         if check:
             differing = worked.check(workers, done)
             report.differing += [f"the worked example: {name}" for name in differing]
             report.equal += not differing
             return
         try:
-            certified.load()
+            kept.load()
             report.present += 1
         except UsageError:
             worked.certify(workers, done)

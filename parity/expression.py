@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget import Budget, NoRule, Profile
-from parity.errors import UsageError
-from parity.oracle import tape
-from parity.truth import Truth
-from parity.verdict import Enclosure, TensorVerdict, judge
-from refnet import functions, special
+from parity.budget.array import Budget, NoRule, Profile
+from parity.records.record import UsageError
+from parity.truth import tape
+from parity.truth.value import Truth
+from parity.verdict.tensor import Enclosure, TensorVerdict, judge
+from refnet.arithmetic import functions, special
 
 Array = np.ndarray[Any, Any]
 
@@ -41,7 +41,9 @@ EQUIVALENTS = {
     "clip": "np.where(x < low, low, np.where(x > high, high, x))",
     **dict.fromkeys(("absolute", "fabs"), "np.where(x > 0, x, np.where(x < 0, -x, 0.0))"),
     "sign": "np.where(x > 0, 1.0, np.where(x < 0, -1.0, 0.0))",
-    **dict.fromkeys(("max", "min", "amax", "amin"), "refnet.special.shift(x, axis), a value without a derivative"),
+    **dict.fromkeys(
+        ("max", "min", "amax", "amin"), "refnet.arithmetic.special.shift(x, axis), a value without a derivative"
+    ),
     **dict.fromkeys(("power", "float_power", "square", "prod"), "products, x * x"),
     "reciprocal": "1 / x",
     "logaddexp": "m = np.where(x > y, x, y); m + np.log(np.exp(x - m) + np.exp(y - m))",
@@ -116,14 +118,14 @@ def enclose(
 
     The value is that of the formula in exact arithmetic at exactly these arrays. Its budget is that of evaluating the
     formula as written, its sums in any order; the gradient's, that of reverse mode through the formula as written. See
-    `parity.budget` for the model.
+    `parity.budget.array` for the model.
 
     Args:
-        f: an expression in the functions, attributes and methods that `refnet.functions` lists, and `refnet.special`'s.
-            It is called several times.
+        f: an expression in the functions, attributes and methods that `refnet.arithmetic.functions` lists, and in
+            those of `refnet.arithmetic.special`. It is called several times.
         arrays: floats of one dtype, finite; also arrays of integers or booleans, which have no gradient.
         dtype: the format to budget for, if not the arrays' own: float64, float32, float16 or bfloat16; or a
-            `parity.budget.Profile`, for engines that accumulate or multiply in another format than they store.
+            `parity.budget.array.Profile`, for engines that accumulate or multiply in another format than they store.
         grad_output: the upstream gradient, of the result's shape and the arrays' dtype. For a scalar result it is 1;
             without one for any other result no gradient is given.
 
@@ -249,8 +251,8 @@ def _gradient(leaf: tape.Taped) -> Budget:
 
 def _truths(f: Callable[..., Any], arrays: Sequence[Array], seed: Array | None, dtype: Any) -> dict[str, Truth]:
     try:
-        from parity.oracle import ball
-        from parity.oracle.truth import settle
+        from parity.truth import ball
+        from parity.truth.certify import settle
     except ImportError:
         package = "python-flint"
         raise UsageError(f"enclose: expected the package {package}, got none; pip install {package}") from None
@@ -343,7 +345,7 @@ class Scalars(np.lib.mixins.NDArrayOperatorsMixin):
 
 def _nodes(values: Any) -> np.ndarray[Any, Any]:
     """An object array with a node for every number."""
-    from parity.oracle import ball
+    from parity.truth import ball
 
     array = np.asarray(values, dtype=object)
     if all(type(x) is tape.Node for x in array.flat):

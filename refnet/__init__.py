@@ -37,7 +37,7 @@ Saved and loaded into a network of the same make:
 from refnet import nn, optim
 from refnet.generator import Generator, manual_seed
 from refnet.state import load, save
-from refnet.training import History, ensemble, fit
+from refnet.train.training import History, ensemble, fit
 
 __version__ = "0.1.0"
 

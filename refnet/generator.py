@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from refnet._fma import fma
+from refnet.arithmetic.fma import fma
 
 __all__ = ["Generator", "default_generator", "manual_seed", "resolve"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from parity.cases import catalogue
-from parity.cases.case import DTYPES
-from parity.faults import FAULTS, REWRITINGS
+from parity.families.case import DTYPES
+from parity.families.catalogue import catalogue
+from parity.families.dictionary import FAULTS, REWRITINGS
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

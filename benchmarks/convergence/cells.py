@@ -17,9 +17,9 @@ import refnet
 from benchmarks.convergence import problems
 from benchmarks.convergence.arms import Arm
 from benchmarks.convergence.problems import Array, Problem
-from refnet import data
+from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
-from refnet.runs import Runs
+from refnet.train import sampler
 
 FORMAT = 2
 """Part of every cell's key: raised when the same cell would no longer give the same outcome, as when a problem's data
@@ -186,7 +186,7 @@ def training_data(problem: Problem, arm: Arm, generator: Generator) -> tuple[Arr
 
 
 def order_options(arm: Arm) -> dict[str, Any]:
-    """What `refnet.fit` and `refnet.data.batches` call the arm's order."""
+    """What `refnet.fit` and `refnet.train.sampler.batches` call the arm's order."""
     return {
         "batch_size": arm.batch_size,
         "shuffle": arm.order != "once",
@@ -244,7 +244,7 @@ def _torch_course(problem: Problem, cell: Cell) -> dict[str, Array]:
 
     with _one_torch_thread():
         keep(0)
-        batches = data.batches(len(inputs), **order_options(cell.arm), generator=generator)
+        batches = sampler.batches(len(inputs), **order_options(cell.arm), generator=generator)
         for k, batch in enumerate(islice(batches, cell.iterations)):
             opt.zero_grad()
             loss(net(inputs[batch]), targets[batch]).backward()

@@ -46,8 +46,8 @@ import refnet
 from benchmarks.convergence.arms import Arm, Schedule
 from benchmarks.convergence.cells import checkpoints, order_options, start
 from benchmarks.convergence.problems import Array, Problem, load
+from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
-from refnet.runs import Runs
 
 ELEMENTS = 2**22
 """The most elements that a layer's output may have when many batches go through a network at once."""
@@ -193,7 +193,7 @@ def _squared_distances(G: Array, full: Array) -> Array:
 
 def batch_gradients(problem: Problem, net: refnet.nn.Module, batches: Array) -> Array:
     """The gradient of each of R batches of n samples each, (R, n) of indices: (R, p), all p weights in one row."""
-    from parity.definition import gradients
+    from parity.records.definition import gradients
 
     R, n = batches.shape
     chunk = max(1, ELEMENTS // (n * max(problem.units)))
@@ -336,7 +336,7 @@ def stability(name: str = "line") -> list[Stability]:
     Raises:
         ValueError: a problem that is no straight line.
     """
-    from parity.oracle import ball
+    from parity.truth import ball
 
     problem = _quadratic(name)
     with ball.precision(ball.PRECISIONS[0]):
@@ -359,7 +359,7 @@ def surface(name: str = "line") -> list[Surface]:
     Raises:
         ValueError: a problem that is no straight line.
     """
-    from parity.oracle import ball
+    from parity.truth import ball
 
     problem = _quadratic(name)
     with ball.precision(ball.PRECISIONS[0]):
@@ -383,8 +383,8 @@ def _hessian(problem: Problem) -> tuple[list[list[Any]], list[Any], Any]:
 
     The cost is quadratic, so its gradient is H v + c, and H's columns are what the gradient gains at unit vectors.
     """
-    from parity import definition
-    from parity.oracle import ball
+    from parity.records import definition
+    from parity.truth import ball
 
     inputs, targets = ball.lift(problem.train_inputs), ball.lift(problem.train_targets)
 
@@ -424,8 +424,8 @@ def _digits(x: Any) -> str:
     Raises:
         Undecided: they do not.
     """
-    from parity.errors import Undecided
-    from parity.truth import decimal
+    from parity.records.record import Undecided
+    from parity.truth.value import decimal
 
     low, high = (decimal(end, DIGITS) for end in _ends(x))
     if low != high:

@@ -23,7 +23,7 @@ from benchmarks.convergence import statistics
 from benchmarks.convergence.arms import Arm
 from benchmarks.convergence.cells import order_options, start
 from benchmarks.convergence.problems import Problem, load
-from refnet import data
+from refnet.train import sampler
 
 ENGINES = ("refnet", "torch")
 
@@ -33,7 +33,7 @@ RATE = 2.0**-20
 WARM, LONG = 200, 1_000_000
 """Updates of the shorter of two trainings, at least and at most. In the first ones refnet records its updates, full and
 short batches, for a replay; in a training as long as the study's it translates them into machine code besides, and
-only trainings that are carried out alike may be compared (see `refnet.capture`)."""
+only trainings that are carried out alike may be compared (see `refnet.train.capture`)."""
 
 SECONDS = {"refnet": 0.15, "torch": 0.05}
 """What the shorter training of an engine takes at least, if it has fewer than LONG updates. refnet's is to be long
@@ -183,7 +183,7 @@ def _torch(problem: Problem, arm: Arm) -> Callable[[int], object]:
     inputs, targets = torch.tensor(problem.train_inputs), torch.tensor(problem.train_targets)
 
     def train(updates: int) -> Any:
-        batches = data.batches(len(inputs), **order_options(arm), generator=generator)
+        batches = sampler.batches(len(inputs), **order_options(arm), generator=generator)
         for batch in islice(batches, updates):
             opt.zero_grad()
             loss(net(inputs[batch]), targets[batch]).backward()

@@ -19,11 +19,11 @@ import numpy as np
 from benchmarks.convergence.arms import Arm
 from benchmarks.convergence.cells import checkpoints, order_options, start, training_data
 from benchmarks.convergence.problems import Array, Problem, load
-from refnet import data
+from refnet.train import sampler
 
 if TYPE_CHECKING:
     from parity.engines.base import Engine
-    from parity.records import Train
+    from parity.records.record import Train
 
 ELEMENTS = 2**23
 """The most weights, and the most inputs, that an engine's run in one go may keep: those of all its updates."""
@@ -66,9 +66,9 @@ def drift(
     """
     import torch
 
-    from parity import freerun
     from parity.engines.refnet import RefnetEngine
     from parity.engines.torch import TorchEngine
+    from parity.verdict import free_run
 
     if arm.schedule != "constant":
         raise ValueError(f"drift: expected an arm with a constant rate, got {arm.name}")
@@ -78,7 +78,7 @@ def drift(
     torch.set_num_threads(1)
     record = record_of(load(name), arm, rate, seed, iterations)
     certify = min(certify, iterations)
-    bounds = freerun.bounds(record, range(1, certify + 1))
+    bounds = free_run.bounds(record, range(1, certify + 1))
     finite = np.all([np.isfinite(e).reshape(certify, -1).all(axis=1) for e in bounds.values()], axis=0)
     certified = certify if finite.all() else int(finite.argmin())
     updates = sorted({*checkpoints(iterations), certified})
@@ -105,11 +105,11 @@ def _share(apart: Array, both: Array) -> float:
 
 def record_of(problem: Problem, arm: Arm, rate: float, seed: int, iterations: int) -> Train:
     """The training as a record of parity: what the cell of this problem, arm, rate and seed goes through."""
-    from parity.records import Spec, Train
+    from parity.records.record import Spec, Train
 
     net, generator = start(problem, seed)
     inputs, targets = training_data(problem, arm, generator)
-    batches = islice(data.batches(len(inputs), **order_options(arm), generator=generator), iterations)
+    batches = islice(sampler.batches(len(inputs), **order_options(arm), generator=generator), iterations)
     samples = np.arange(len(inputs))
     linear = [Spec("Linear", {"in_features": i, "out_features": o}) for i, o in pairwise(problem.units)]
     layers = [layer for pair in zip(linear, [Spec("Tanh")] * len(linear), strict=True) for layer in pair][:-1]

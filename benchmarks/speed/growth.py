@@ -157,8 +157,8 @@ def peak(network: Network, capture: bool, updates: int) -> int:
 
 
 def _cases(values: Sequence[int], rounds: int) -> list[Point]:
-    from parity import runner
-    from parity.cases import catalogue
+    from parity.families.catalogue import catalogue
+    from parity.run import judging
 
     cases = catalogue()
     sizes = sorted({min(value, len(cases)) for value in values})
@@ -168,7 +168,7 @@ def _cases(values: Sequence[int], rounds: int) -> list[Point]:
             # Spread over the catalogue, so that each part is of every family in proportion.
             chosen = [cases[k * len(cases) // size] for k in range(size)]
             begun = time.perf_counter()
-            runner.run(chosen, ("refnet",), ("float64",), jobs=1)
+            judging.run(chosen, ("refnet",), ("float64",), jobs=1)
             found.append(time.perf_counter() - begun)
     return [Point("cases", size, "parity", np.array(found)) for size, found in seconds.items()]
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from parity.budget import Profile
-from parity.errors import Unsupported
-from parity.records import VJP, Array, Optimize, Train
-
-Answer = dict[str, Array]
+from parity.budget.array import Profile
+from parity.records.record import VJP, Answer, Optimize, Train, Unsupported
 
 
 class Engine:
     """Something that computes gradients and updates.
 
-    Subclass it and answer the kinds of record that it can; see `parity.records` for the names and shapes of the
+    Subclass it and answer the kinds of record that it can; see `parity.records.record` for the names and shapes of the
     answers, which are NumPy arrays of the record's dtype. What it cannot do, it says by raising `Unsupported`. A record
     is the engine's own: what is written into it reaches nobody else.
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from parity import definition
-from parity.engines.base import Answer, Engine
-from parity.records import VJP, Optimize, Train
+from parity.engines.base import Engine
+from parity.records import definition
+from parity.records.record import VJP, Answer, Optimize, Train
 
 
 class RefnetEngine(Engine):

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.definition import weights
-from parity.engines.base import Answer, Engine
-from parity.errors import Unsupported, UsageError
-from parity.objective import within
-from parity.records import VJP, Array, Optimize, Spec, Train
+from parity.engines.base import Engine
+from parity.records.definition import weights
+from parity.records.objective import within
+from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError
 
 
 class TorchEngine(Engine):

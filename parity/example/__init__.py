@@ -43,13 +43,13 @@ def certify(jobs: int = 1, done: Callable[[], object] = lambda: None) -> None:
 
     Needs python-flint.
     """
-    from parity.example import certifying
+    from parity.example import proving
 
-    certifying.certify(jobs, done)
+    proving.certify(jobs, done)
 
 
 def check(jobs: int = 1, done: Callable[[], object] = lambda: None) -> list[str]:
     """Compute it all again, likewise: the names of the kept arrays that are not the same, bit for bit. None: proved."""
-    from parity.example import certifying
+    from parity.example import proving
 
-    return certifying.check(jobs, done)
+    return proving.check(jobs, done)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from parity.errors import Unsupported, UsageError
-from parity.example.certified import DTYPES, Certified, load
 from parity.example.digits import exact
 from parity.example.findings import Finding, findings, words
+from parity.example.kept import DTYPES, Certified, load
 from parity.example.network import BUG, CORRECT, WEIGHTS
 from parity.example.runs import ENGINES, Run, train
-from parity.truth import Truth
+from parity.records.record import Unsupported, UsageError
+from parity.truth.value import Truth
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from parity.truth import Truth
+from parity.truth.value import Truth
 
 SHOWN = {"float64": 17, "float32": 9}
 """Significant digits that tell any two numbers of a dtype apart."""

@@ -43,14 +43,14 @@ from typing import Any
 
 import numpy as np
 
-from parity.example.certified import MOVE, POSITIONS, SERIES, Certified
 from parity.example.content import Content, Moved
 from parity.example.digits import SHOWN, exact, mark
 from parity.example.figures import CONSTANTS, FIGURES, SECTIONS, SOURCES, Figure
 from parity.example.findings import Finding
+from parity.example.kept import MOVE, POSITIONS, SERIES, Certified
 from parity.example.network import RECIPES, UPDATES, Recipe
 from parity.example.runs import Run, bound, free_run, judged_to, verdict
-from parity.truth import Truth, decimal
+from parity.truth.value import Truth, decimal
 
 FORMAT = "parity.example/1"
 DIGITS = 32

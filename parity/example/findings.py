@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from parity.example.certified import Certified, Stretch
 from parity.example.digits import exact, fixed, places
 from parity.example.figures import FIGURES, PUBLISHED, SOURCES, Published
+from parity.example.kept import Certified, Stretch
 from parity.example.network import BUG, CORRECT, RECIPES, UPDATES, Recipe
 
 SAYS = {

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget import Budget, Profile
+from parity.budget.array import Budget, Profile
 from refnet.generator import Generator
 from refnet.nn import HalfSquaredError, Linear, Module, Sequential, Sigmoid
 from refnet.optim import SGD
 
-Array = Any  # see refnet.special
+Array = Any  # see refnet.arithmetic.special
 Tensors = dict[str, Array]
 Lift = Callable[[Array], Array]
 """Takes an array of Fractions to the arithmetic of a run."""

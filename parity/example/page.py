@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.example.certified import GIVEN, POSITIONS, SERIES, Certified, load
 from parity.example.figures import CONSTANTS, FIGURES, SECTIONS, SOURCES
 from parity.example.findings import Finding, findings, words
+from parity.example.kept import GIVEN, POSITIONS, SERIES, Certified, load
 from parity.example.network import RECIPES, UPDATES
 
 ASSETS = Path(__file__).with_name("page")

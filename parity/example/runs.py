@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.errors import Unsupported
-from parity.example.certified import POSITIONS, SERIES, Certified
 from parity.example.figures import FIGURES
+from parity.example.kept import POSITIONS, SERIES, Certified
 from parity.example.network import CORRECT, RECIPES, UPDATES, Example, Recipe, Tensors, budgets, floats
-from parity.verdict import Enclosure, TensorVerdict, judge
+from parity.records.record import Unsupported
+from parity.verdict.tensor import Enclosure, TensorVerdict, judge
 
 Array = np.ndarray[Any, Any]
 
@@ -60,7 +60,7 @@ def _torch(dtype: str, recipe: Recipe) -> Any:
     if recipe != CORRECT:
         raise Unsupported(f"torch: expected the recipe {CORRECT}, which is what its optimizers do, got {recipe}")
     try:
-        from parity.example.torch import TorchExample
+        from parity.example.with_torch import TorchExample
     except ImportError as error:
         raise Unsupported(f"torch is not installed ({error})") from None
     return TorchExample(dtype)

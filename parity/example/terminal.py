@@ -9,15 +9,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from parity.example.certified import MOVE
 from parity.example.content import Content
 from parity.example.digits import SHOWN, exact, fixed, mark
 from parity.example.figures import CONSTANTS, FIGURES, SECTIONS, SOURCES, Figure
 from parity.example.findings import SAYS
+from parity.example.kept import MOVE
 from parity.example.network import BUG, RECIPES, UPDATES
 from parity.example.runs import Run, free_run, judged_to, verdict
-from parity.truth import decimal
-from parity.verdict import TensorVerdict
+from parity.truth.value import decimal
+from parity.verdict.tensor import TensorVerdict
 
 STYLES = {"right": "green", "bug": "bold red", "unsettled": "bold yellow", "slip": "yellow"}
 

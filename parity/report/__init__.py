@@ -1,1 +1,1 @@
-"""Results as a terminal table, JSON and JUnit: pure functions of `parity.results`."""
+"""Results as a terminal table, JSON and JUnit: pure functions of `parity.run.results`."""

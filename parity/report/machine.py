@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from parity.results import CaseResult, Results
+from parity.run.results import CaseResult, Results
 
 FORMAT = "refnet-results"
 VERSION = 1

@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from parity.faults.score import Score
 from parity.report.terminal import share
-from parity.scoring import Scores
+from parity.run.scoring import Scores
+from parity.verdict.score import Score
 
 
 def table(scores: Scores) -> Table:

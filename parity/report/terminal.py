@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from parity.results import CaseResult, Comparison, Results, Summary, total
-from parity.verdict import VERDICTS, TensorVerdict
+from parity.run.results import CaseResult, Comparison, Results, Summary, total
+from parity.verdict.tensor import VERDICTS, TensorVerdict
 
 STYLES = {
     "exact": "green",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.errors import UsageError
+from parity.records.record import UsageError
 
 FORMAT = "refnet-vectors"
 VERSION = 1

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from refnet import _check, special
+from refnet import _check
+from refnet.arithmetic import special
 from refnet.nn.module import Array, Module, Params
 
 REDUCTIONS = ("none", "mean", "sum")

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-Array = Any  # see refnet.special
+Array = Any  # see refnet.arithmetic.special
 Params = dict[str, Array]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from refnet import _check, special
+from refnet import _check
+from refnet.arithmetic import special
 from refnet.generator import Generator
 from refnet.nn import init
 from refnet.nn.module import Array, Module, Params

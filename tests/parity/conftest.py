@@ -1,8 +1,10 @@
 import pytest
 
-from parity.cases.case import Draw, TrainCase, indices
-from parity.records import Spec
-from parity.vectors import certified, certifying
+from parity.families.case import Draw, TrainCase, indices
+from parity.records.record import Spec
+from parity.run import certifying
+from parity.run.computing import certify
+from parity.vectors import catalogue_answers
 
 NETWORK = Spec(
     "Sequential",
@@ -39,6 +41,6 @@ def short_vectors(short_training, tmp_path_factory):
     answers = {}
     for dtype in ("float64", "float32"):
         record = short_training.record("full", dtype)
-        answers[certified.key(record)] = certified.certify(short_training, "full", dtype)
-    certifying.write(certified.file_name(short_training), answers, folder)
+        answers[catalogue_answers.key(record)] = certify(short_training, "full", dtype)
+    certifying.write(catalogue_answers.file_name(short_training), answers, folder)
     return folder

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from flint import arb
 
-from parity.budget import Budget, Profile
-from parity.definition import named
-from parity.oracle import ball, tape
+from parity.budget.array import Budget, Profile
+from parity.records.definition import named
+from parity.truth import ball, tape
 from refnet import nn
+from refnet.arithmetic.runs import Runs
 from refnet.nn import Module
-from refnet.runs import Runs
 
 R = 3
 F64 = Profile.of("float64")

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from parity import cli, runner, scoring
-from parity.cases import catalogue
-from parity.faults import FAULTS, REWRITINGS
-from parity.faults.score import Score
-from parity.results import CaseResult
-from parity.vectors import certifying, store
-from parity.verdict import TensorVerdict
+from parity import cli
+from parity.families.catalogue import catalogue
+from parity.families.dictionary import FAULTS, REWRITINGS
+from parity.run import certifying, judging, scoring
+from parity.run.results import CaseResult
+from parity.vectors import store
+from parity.verdict.score import Score
+from parity.verdict.tensor import TensorVerdict
 
 NAMES = [case.name for case in catalogue()]
 REPOSITORY = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ def judged(monkeypatch):
             for name in names
         ]
 
-    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(judging, "run", run)
     return asked
 
 

@@ -15,11 +15,11 @@ import torch
 
 import parity
 from parity import expression
-from parity.budget import Profile
-from parity.errors import UsageError
+from parity.budget.array import Profile
 from parity.expression import EQUIVALENTS, enclose
-from parity.oracle import tape
-from refnet import special
+from parity.records.record import UsageError
+from parity.truth import tape
+from refnet.arithmetic import special
 
 RANDOM = np.random.default_rng(0)
 X, W = RANDOM.standard_normal((3, 5)), RANDOM.standard_normal((5, 4))
@@ -348,8 +348,8 @@ def test_too_many_operations_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_python_flint_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("parity.oracle.ball")
-    monkeypatch.setitem(sys.modules, "parity.oracle.ball", None)
+    monkeypatch.delattr("parity.truth.ball")
+    monkeypatch.setitem(sys.modules, "parity.truth.ball", None)
     refused("expected the package python-flint, got none; pip install python-flint", same, X)
 
 

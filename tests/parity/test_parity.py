@@ -6,10 +6,10 @@ The same cases, truths and judgement as the command line's, so a report and a te
 
 import pytest
 
-from parity.cases import catalogue
-from parity.cases.case import DTYPES
-from parity.engines import load
-from parity.runner import judge_case
+from parity.engines.loading import load
+from parity.families.case import DTYPES
+from parity.families.catalogue import catalogue
+from parity.run.judging import judge_case
 
 CASES = [(case, family, dtype) for case in catalogue() for family in case.families for dtype in DTYPES]
 

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from refnet.capture import update
+from refnet.train.capture import captured
 
 
 @pytest.fixture
@@ -15,9 +15,9 @@ def do_updates(monkeypatch):
     """
 
     def choose(way):
-        monkeypatch.setattr(update, "SHORT", 0)
+        monkeypatch.setattr(captured, "SHORT", 0)
         cost = 0.0 if way == "as machine code" else float("inf")
-        monkeypatch.setattr(update, "TRANSLATION", {True: cost, False: cost})
+        monkeypatch.setattr(captured, "TRANSLATION", {True: cost, False: cost})
         return way
 
     return choose

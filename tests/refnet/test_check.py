@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refnet import _check, nn
-from refnet.runs import Runs
+from refnet.arithmetic.runs import Runs
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from benchmarks.convergence.tables import Choice, Results, Target
 from benchmarks.convergence.theory import GradientVariance, Moment, Stability, Surface
 from benchmarks.convergence.timing import Timing
 from benchmarks.convergence.twin import Drift
-from refnet import data
 from refnet.generator import Generator
+from refnet.train import sampler
 
 INF, NAN = math.inf, math.nan
 UPDATES = (0, 1, 2, 5, 9)
@@ -82,7 +82,7 @@ def rows(frame, **where):
 @pytest.mark.parametrize("arm", [Arm(None), Arm(3), Arm(1), Arm(4), Arm(3, "replacement"), Arm(3, "once")])
 def test_samples_are_those_of_the_batches(arm):
     frame = tables.frames(Results(finals=[(cell(arm=arm), FINE)]))["curves"]
-    batches = islice(data.batches(4, **order_options(arm), generator=Generator(0)), 9)
+    batches = islice(sampler.batches(4, **order_options(arm), generator=Generator(0)), 9)
     seen = [0, *accumulate(len(np.arange(4)[batch]) for batch in batches)]
     assert frame["samples"].tolist() == [seen[update] for update in UPDATES]
     assert frame["epoch"].tolist() == [seen[update] / 4 for update in UPDATES]

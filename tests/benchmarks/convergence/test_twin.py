@@ -10,9 +10,9 @@ from benchmarks.convergence import twin
 from benchmarks.convergence.arms import Arm
 from benchmarks.convergence.cells import Cell, checkpoints, train
 from benchmarks.convergence.problems import load
-from parity import freerun
 from parity.engines.refnet import RefnetEngine
 from parity.engines.torch import TorchEngine
+from parity.verdict import free_run
 
 RATE = 2.0**-5
 
@@ -94,7 +94,7 @@ def test_drift_is_in_units_of_the_largest_weight(monkeypatch):
     # |w| is between 1 and 2 after the update: its last place is 2^-52.
     assert rows[-1].drift_ulps == 3
     # Each of the two engines has the budget of its own.
-    bounds = freerun.bounds(twin.record_of(load("line"), Arm(None), 0.25, 0, 1), [1])
+    bounds = free_run.bounds(twin.record_of(load("line"), Arm(None), 0.25, 0, 1), [1])
     assert rows[-1].budget_share == 3 * 2.0**-52 / (2 * bounds["param.0.bias"].item())
     largest = max(bounds[f"param.0.{name}"].max() for name in ("weight", "bias"))
     assert rows[-1].budget_ulps == 2 * largest / 2.0**-52

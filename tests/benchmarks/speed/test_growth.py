@@ -20,7 +20,7 @@ def test_every_axis_value_and_contender(monkeypatch):
     on_refnet.study.cache_clear()
     monkeypatch.setattr(on_refnet, "STUDY", 150)
     judged = []
-    monkeypatch.setattr("parity.runner.run", lambda cases, engines, dtypes, jobs: judged.append(len(cases)))
+    monkeypatch.setattr("parity.run.judging.run", lambda cases, engines, dtypes, jobs: judged.append(len(cases)))
     told = []
     points = growth.measure("float64", 3, 1e-4, SMALL, told.append)
     both = ("refnet-plain", "refnet-captured")
@@ -54,7 +54,7 @@ PEAKS = """
 import sys
 from benchmarks.speed import growth
 from benchmarks.speed.networks import perceptron
-from refnet.capture import update
+from refnet.train.capture import update
 
 network, capture, translation = perceptron(4, 3, 2, batch=2), sys.argv[1] != "plain", float(sys.argv[2])
 # Whether machine code pays, and how many updates a call of it takes, would hang on a clock.

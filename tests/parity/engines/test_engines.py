@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 import parity
-from parity import engines
-from parity.budget import Profile
-from parity.cases import catalogue
+from parity.budget.array import Profile
+from parity.engines import loading
 from parity.engines.base import Engine, one_line
 from parity.engines.refnet import RefnetEngine
-from parity.errors import Unsupported, UsageError
-from parity.records import VJP, Optimize, Spec
+from parity.families.catalogue import catalogue
+from parity.records.record import VJP, Optimize, Spec, Unsupported, UsageError
 
 BY_NAME = {case.name: case for case in catalogue()}
 
@@ -34,7 +33,7 @@ def module(tmp_path, monkeypatch):
     return written
 
 
-def refusal(name, by=engines.load):
+def refusal(name, by=loading.load):
     with pytest.raises(UsageError) as caught:
         by(name)
     message = str(caught.value)
@@ -50,25 +49,25 @@ def refusal(name, by=engines.load):
     ["", "pytorch", "refnet:", "refnet:cpu", "torch:", ":", "a:", ":B", "a.b", "./a.py:B", "a:b c", "__main__:B"],
 )
 def test_what_is_no_engines_name(name):
-    for by in (engines.check, engines.load):
+    for by in (loading.check, loading.load):
         assert refusal(name, by) == (
             f"expected an engine named refnet, torch, torch:DEVICE or package.module:Class, got {name!r}"
         )
 
 
 def test_an_engine_goes_by_the_name_it_was_asked_for_by(module):
-    assert engines.load("refnet").name == "refnet"
+    assert loading.load("refnet").name == "refnet"
     name = module("import parity\nclass Mine(parity.Engine):\n    name = 'refnet'")
-    engines.check(f"{name}:Mine")
-    assert engines.load(f"{name}:Mine").name == f"{name}:Mine"
+    loading.check(f"{name}:Mine")
+    assert loading.load(f"{name}:Mine").name == f"{name}:Mine"
 
 
 def test_checking_imports_nothing(module):
     name = module("raise RuntimeError")
-    engines.check(f"{name}:Mine")
-    engines.check("torch:cuda")
+    loading.check(f"{name}:Mine")
+    loading.check("torch:cuda")
     assert name not in sys.modules
-    assert refusal("no_such_package.module:Mine", engines.check) == (
+    assert refusal("no_such_package.module:Mine", loading.check) == (
         "engine no_such_package.module:Mine: expected the package no_such_package, got none"
     )
 
@@ -102,12 +101,12 @@ def test_what_cannot_be_loaded(module, text, says):
 
 def test_a_class_inside_another(module):
     name = module("import parity\nclass Outer:\n    class Mine(parity.Engine): pass")
-    assert isinstance(engines.load(f"{name}:Outer.Mine"), Engine)
+    assert isinstance(loading.load(f"{name}:Outer.Mine"), Engine)
 
 
 def test_without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert refusal("torch", engines.check) == (
+    assert refusal("torch", loading.check) == (
         "engine torch: expected the package torch, got none; install it with: pip install torch"
     )
     for name in ("torch", "torch:cuda"):
@@ -142,7 +141,7 @@ def test_one_line():
 @pytest.fixture(scope="module")
 def torch_engine():
     pytest.importorskip("torch")
-    return engines.load("torch")
+    return loading.load("torch")
 
 
 @pytest.fixture(params=["refnet", "torch"])
@@ -282,7 +281,7 @@ def test_a_device_that_is_not_there(torch_engine, short_training, device):
     torch = torch_engine.torch
     if {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}[device]():
         pytest.skip(f"this machine has {device}")
-    engine = engines.load(f"torch:{device}")
+    engine = loading.load(f"torch:{device}")
     vjp, optimize = (BY_NAME[n].record("full", "float32") for n in ("Linear/batch 3", "SGD/lr 0.1, momentum 0.9"))
     train = short_training.record("full", "float32")
     for method, record in ((engine.vjp, vjp), (engine.optimize, optimize), (engine.train, train)):

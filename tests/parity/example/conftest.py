@@ -1,6 +1,7 @@
 import pytest
 
-from parity.example import certified, content, findings, runs
+from parity.example import content, findings, runs
+from parity.example import kept as certified
 from parity.example.network import BUG
 
 

@@ -9,14 +9,14 @@ import subprocess
 import numpy as np
 import pytest
 
-from parity.budget import Budget, Profile
-from parity.example.certified import POSITIONS
+from parity.budget.array import Budget, Profile
 from parity.example.figures import CONSTANTS, FIGURES, PUBLISHED
+from parity.example.kept import POSITIONS
 from parity.example.network import PARAMS, RECIPES, UPDATES, Example
 from parity.example.page import ASSETS
 from parity.example.runs import _budgets
-from parity.verdict import Enclosure, judge
-from refnet.runs import Runs
+from parity.verdict.tensor import Enclosure, judge
+from refnet.arithmetic.runs import Runs
 
 ENGINE = ASSETS / "backprop.js"
 NETWORKS = 1_000
@@ -415,7 +415,7 @@ def test_biases_are_judged_by_the_recipe():
 
 
 def test_numbers_are_spelled_as_parity_spells_them():
-    from parity.truth import decimal
+    from parity.truth.value import decimal
 
     draw = np.random.default_rng(1)
     numbers = [*(draw.normal(size=300) * 10.0 ** draw.integers(-30, 8, 300)).tolist(), 0.0, 1.0, 0.5, 9.9999999, 1e-5]

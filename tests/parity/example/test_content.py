@@ -11,9 +11,9 @@ import pytest
 
 import parity
 from parity import example
-from parity.errors import UsageError
 from parity.example import content
-from parity.truth import Truth
+from parity.records.record import UsageError
+from parity.truth.value import Truth
 
 ROOT = Path(parity.__file__).parents[1]
 

@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 
 from parity.example.digits import exact, fixed, mark, places
-from parity.truth import Truth
+from parity.truth.value import Truth
 
 
 @pytest.mark.parametrize(

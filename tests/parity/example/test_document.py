@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from parity.example.certified import POSITIONS
 from parity.example.document import FORMAT, document
 from parity.example.figures import FIGURES, PUBLISHED
+from parity.example.kept import POSITIONS
 from parity.example.network import RECIPES, UPDATES
 
 SECTIONS = ["forward", "output", "hidden", "update", "after"]

@@ -7,7 +7,7 @@ import pytest
 from parity.example.digits import exact
 from parity.example.figures import CONSTANTS, FIGURES, PUBLISHED, SECTIONS, SOURCES
 from parity.example.network import UPDATES
-from parity.oracle import ball
+from parity.truth import ball
 
 # Every figure in the running text of the article, in its order.
 ARTICLE = ["0.596884378", "0.75136507", "0.772928465", "0.27481108", "0.274811083", "0.023560026", "0.298371109"]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from parity.example.certified import Stretch
 from parity.example.digits import fixed, places
 from parity.example.figures import PUBLISHED, Published
 from parity.example.findings import Finding, Misprint, findings, words
+from parity.example.kept import Stretch
 from parity.example.network import BUG, CORRECT, RECIPES
 
 EXPECTED = {

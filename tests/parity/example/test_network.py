@@ -5,11 +5,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from parity.budget import FORMATS
+from parity.budget.array import FORMATS
 from parity.example.network import BUG, CORRECT, INPUT, PARAMS, RECIPES, TARGET, WEIGHTS, Example, budgets, floats
-from parity.oracle import ball, tape
+from parity.truth import ball, tape
+from refnet.arithmetic.runs import Runs
 from refnet.generator import default_generator
-from refnet.runs import Runs
 
 
 def after(recipe, rounds=1):

@@ -22,7 +22,7 @@ from parity.example import page
 from parity.example.document import document
 from parity.example.figures import FIGURES, PUBLISHED
 from parity.example.network import RECIPES, UPDATES
-from parity.truth import decimal
+from parity.truth.value import decimal
 
 FLAGS = (
     "--headless",

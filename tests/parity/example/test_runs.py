@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.errors import Unsupported
 from parity.example import runs
-from parity.example.certified import POSITIONS
 from parity.example.figures import FIGURES
+from parity.example.kept import POSITIONS
 from parity.example.network import BUG, CORRECT, RECIPES, UPDATES, Example, floats
+from parity.records.record import Unsupported
 
 
 def verdicts(run, kept):
@@ -49,7 +49,7 @@ def test_torch_is_within_its_budget_to_the_end(kept):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_torch_has_the_same_quantities(dtype):
-    from parity.example.torch import TorchExample
+    from parity.example.with_torch import TorchExample
 
     theirs, ours = TorchExample(dtype), Example(CORRECT, floats(dtype))
     for _ in range(2):
@@ -79,7 +79,7 @@ def test_one_wrong_update_out_of_many_is_seen(kept, refnet_run):
 
 def test_torch_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "parity.example.torch", raising=False)
+    monkeypatch.delitem(sys.modules, "parity.example.with_torch", raising=False)
     with pytest.raises(Unsupported, match="torch is not installed"):
         runs.train("torch", "float64")
 

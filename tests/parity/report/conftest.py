@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from parity.results import CaseResult, Comparison, Results
-from parity.verdict import TensorVerdict
+from parity.run.results import CaseResult, Comparison, Results
+from parity.verdict.tensor import TensorVerdict
 
 FAILURE = (
     "1 of 6 elements outside their budget, first [1, 2]: "

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from parity.report import machine
-from parity.results import CaseResult, Results
-from parity.verdict import VERDICTS, TensorVerdict
+from parity.run.results import CaseResult, Results
+from parity.verdict.tensor import VERDICTS, TensorVerdict
 
 NUMBER = {"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf"]}]}
 COUNT = {"type": "integer", "minimum": 0}

@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from parity.faults import FAULTS, REWRITINGS
-from parity.faults.score import Score
+from parity.families.dictionary import FAULTS, REWRITINGS
 from parity.report import scores as report
-from parity.scoring import Scores
+from parity.run.scoring import Scores
+from parity.verdict.score import Score
 
 PLACE = ("Linear/batch 3", "full", "grad.weight")
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from parity.report import terminal
-from parity.results import CaseResult, Results
-from parity.verdict import TensorVerdict
+from parity.run.results import CaseResult, Results
+from parity.verdict.tensor import TensorVerdict
 
 
 def printed(renderable, width=120, **options):

@@ -10,7 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from parity.errors import UsageError
+from parity.records.record import UsageError
 from parity.vectors import store
 
 ARRAYS = {

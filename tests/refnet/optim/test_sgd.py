@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from refnet.arithmetic.runs import Runs
 from refnet.optim import SGD, sgd
-from refnet.runs import Runs
 
 SHAPES = {"0.weight": (3, 4), "0.bias": (3,), "scale": ()}
 DTYPES = [np.float32, np.float64]

@@ -1,0 +1,85 @@
+"""Engines, found by name: `refnet`, `torch`, `torch:DEVICE`, or `package.module:Class` for anyone's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from typing import Any
+
+from parity.engines.base import Engine, one_line
+from parity.records.record import UsageError
+
+BUILT_IN = ("refnet", "torch")
+
+
+def load(name: str) -> Engine:
+    """The engine of that name, made; it goes by that name in results.
+
+    Raises:
+        UsageError: there is no such engine, or it can't be made.
+    """
+    own, _, rest = _parts(name)
+    if own == "refnet":
+        from parity.engines.refnet import RefnetEngine
+
+        made: Engine = RefnetEngine()
+    elif own == "torch":
+        from parity.engines.torch import TorchEngine
+
+        made = TorchEngine(rest or "cpu")
+    else:
+        made = _foreign(name, own, rest)
+    made.name = name
+    return made
+
+
+def check(name: str) -> None:
+    """Refuse a name that is none, or whose package is not installed, without importing anything.
+
+    Raises:
+        UsageError: as `load`, as far as that can be known.
+    """
+    own = _parts(name)[0]
+    package = own.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        remedy = "; install it with: pip install torch" if own == "torch" else ""
+        raise UsageError(f"engine {name}: expected the package {package}, got none{remedy}")
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    own, colon, rest = name.partition(":")
+    if own in BUILT_IN:
+        good = bool(rest) == bool(colon) and not (own == "refnet" and rest)
+    else:
+        # A script that runs, __main__, has no module that a worker could import.
+        good = own != "__main__" and all(part.isidentifier() for part in (*own.split("."), *rest.split(".")))
+    if not good:
+        raise UsageError(f"expected an engine named refnet, torch, torch:DEVICE or package.module:Class, got {name!r}")
+    return own, colon, rest
+
+
+def _foreign(name: str, module_name: str, class_name: str) -> Engine:
+    def refused(expected: str, got: object) -> UsageError:
+        got = f"{type(got).__name__}: {got}" if isinstance(got, BaseException) else got
+        return UsageError(f"engine {name}: expected {expected}, got {one_line(got)}")
+
+    # What is imported and made here is anyone's, and may raise anything; a script may even exit.
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in class_name.split("."):
+            found = getattr(found, part, None)
+    except (Exception, SystemExit) as error:
+        raise refused(f"an importable module {module_name}", error) from None
+    if not inspect.isclass(found) or not issubclass(found, Engine):
+        raise refused(f"a subclass of parity.Engine named {class_name} in {module_name}", _described(found))
+    try:
+        return found()
+    except (Exception, SystemExit) as error:
+        raise refused(f"a class {class_name} that can be called without arguments", error) from None
+
+
+def _described(found: object) -> str:
+    if found is None:
+        return "none"
+    return f"the class {found.__name__}" if inspect.isclass(found) else f"an object of {type(found).__name__}"

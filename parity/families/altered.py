@@ -1,0 +1,112 @@
+"""An arithmetic with some operations carried out otherwise: another order of summation, fewer bits, another exp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from parity.budget.array import Budget, Format, Profile, grid
+from refnet.arithmetic import special
+
+Rules = Mapping[str, Callable[..., Any]]
+"""By the name of a listed NumPy function or special function: what is done in its place, on the inner arrays."""
+
+
+class Altered(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array of another arithmetic (floats or budgets) in which some operations follow other rules."""
+
+    __slots__ = ("a", "rules")
+
+    def __init__(self, a: Any, rules: Rules) -> None:
+        self.a, self.rules = (np.asarray(a) if isinstance(a, np.generic) else a), rules
+
+    shape = property(lambda self: self.a.shape)
+    ndim = property(lambda self: self.a.ndim)
+    size = property(lambda self: self.a.size)
+    dtype = property(lambda self: self.a.dtype)
+    __follows__ = property(lambda self: "sigmoid" not in self.rules)
+    mT = property(lambda self: self._wrapped(self.a.mT))  # noqa: N815  NumPy's name
+
+    def __repr__(self) -> str:
+        return f"Altered({self.a!r}, {', '.join(self.rules)})"
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._wrapped(self.a[index])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.a[index] = bare(value)
+
+    def reshape(self, *shape: Any) -> Any:
+        return self._wrapped(self.a.reshape(*shape))
+
+    def copy(self) -> Any:
+        return self._wrapped(self.a.copy())
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self._wrapped(self.rules.get("sum", np.sum)(self.a, axis=axis, keepdims=keepdims))
+
+    def _wrapped(self, result: Any) -> Any:
+        """Truth values and integers are the same in every arithmetic."""
+        return Altered(result, self.rules) if result.dtype.kind == "f" else result
+
+    def __special__(self, name: str, *args: Any) -> Any:
+        result = self.rules.get(name, getattr(special, name))(*((self.a, *args) if name != "lift" else (*args, self.a)))
+        if name == "sigmoids":
+            return tuple(map(self._wrapped, result))
+        return result if name == "lift" else self._wrapped(result)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if (method, kwargs) != ("__call__", {}):
+            return NotImplemented
+        return self._wrapped(self.rules.get(ufunc.__name__, ufunc)(*bare(inputs)))
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function is np.ndim or function is np.shape:
+            return function(self.a)
+        return self._wrapped(self.rules.get(function.__name__, function)(*bare(args), **kwargs))
+
+
+def bare(value: Any) -> Any:
+    """Without the wrapping, also inside tuples and lists."""
+    if isinstance(value, Altered):
+        return value.a
+    return type(value)(bare(v) for v in value) if isinstance(value, tuple | list) else value
+
+
+def significand(a: Any, bits: int) -> Any:
+    """Every element rounded to so many significant bits, to nearest, ties to even; the exponent keeps its range.
+
+    Of a budget: where all right evaluations round to one number, that number, exactly.
+    """
+    if not isinstance(a, Budget):
+        mantissa, exponent = np.frexp(a)
+        return np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
+    low, x, high = (significand(a.x + d, bits) for d in (-2 * a.e, 0, 2 * a.e))
+    e = np.maximum(x - low, high - x)
+    return Budget(x, e, np.where(e == 0, grid(x), 0.0), a.profile)
+
+
+def accumulated_in(dtype: str, format: Format, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A sum or product of matrices of which every term and partial sum is rounded to a narrower format."""
+
+    def narrow(*args: Any, **kwargs: Any) -> Any:
+        first = next(a for a in args if isinstance(a, Budget | np.ndarray))
+        if not isinstance(first, Budget):
+            return function(*(np.asarray(a).astype(dtype) for a in args), **kwargs).astype(first.dtype)
+        profile = first.profile
+        total = function(*(_converted(a, Profile(profile.storage, format, format)) for a in args), **kwargs)
+        return Budget(total.x, total.e, total.q, profile)
+
+    return narrow
+
+
+def _converted(a: Budget, profile: Profile) -> Budget:
+    """A budget whose elements are rounded to the format that the profile accumulates in."""
+    f = profile.accumulator
+    e = a.e + 2 * f.u * (abs(a.x) + 2 * a.e) + f.tiny
+    return Budget(a.x, np.where((a.e == 0) & (significand(a.x, f.precision) == a.x), 0.0, e), a.q, profile)

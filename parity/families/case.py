@@ -1,0 +1,271 @@
+"""Cases: frozen data from which records are made.
+
+A case is there in two families. *grid*: values are small multiples of 1/64 that bfloat16, float16, float32 and float64
+all hold, so that sums and products are exact in any order and the engines must agree in every bit. *full*: significands
+use every bit of the dtype and exponents vary, so that reduced-precision products and reordered sums can be seen. A case
+of which one family would show nothing that the other does not names only that one in `families`.
+
+Values come from SHAKE-256 over the case's and the tensor's name: the same on every machine and with every NumPy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from parity.records.record import VJP, Array, Optimize, Record, Spec, Split, Train
+from refnet.generator import Generator
+from refnet.train import sampler
+
+__all__ = [
+    "DTYPES",
+    "FAMILIES",
+    "FULL",
+    "GRID",
+    "Case",
+    "Draw",
+    "OptimizeCase",
+    "Parts",
+    "Record",
+    "Spec",
+    "TrainCase",
+    "VJPCase",
+    "given",
+    "group",
+    "indices",
+    "records",
+]
+
+FAMILIES = ("grid", "full")
+GRID = ("grid",)
+FULL = ("full",)
+DTYPES = ("float64", "float32")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How to make one array.
+
+    Attributes:
+        shape: its shape.
+        kind: `real` (both signs; grid: k/64, |k| <= 128; full: magnitude 1/8 to 4), `positive` (its absolute value, at
+            least 1/64), `unit` (between 0 and 1, excluded), `index` (integers below `below`, or given ones), `mask`
+            (booleans), `values` (given ones, rounded to the dtype), `onehot` (one 1 among zeros).
+        below: for `index`.
+        values: for `values` and `index`, in C order, repeated to fill the shape.
+        scale: a power of two that real, positive and unit values are multiplied by. offset: is added to them then.
+        layout: of memory: `contiguous`, `transposed` (last two axes), `sliced` (every other element of a larger array),
+            `expanded` (stride 0: the first slice along the first axis repeated).
+    """
+
+    shape: tuple[int, ...]
+    kind: str = "real"
+    below: int = 0
+    values: tuple[float, ...] = ()
+    scale: float = 1.0
+    offset: float = 0.0
+    layout: str = "contiguous"
+
+    def make(self, key: str, family: str, dtype: str) -> Array:
+        """The array, for one family and dtype; `key` names it."""
+        return _laid_out(self._fresh(key, family, dtype), self.layout)
+
+    def _fresh(self, key: str, family: str, dtype: str) -> Array:
+        n = math.prod(self.shape)
+        bits = np.frombuffer(hashlib.shake_256(key.encode()).digest(16 * n), "<u8").reshape(n, 2)
+        if self.kind == "values" or self.values:
+            return np.resize(np.asarray(self.values, np.int64 if self.kind == "index" else dtype), self.shape)
+        if self.kind == "index":
+            return (bits[:, 0] % np.uint64(self.below)).astype(np.int64).reshape(self.shape)
+        if self.kind == "mask":
+            return (bits[:, 0] & np.uint64(1)).astype(bool).reshape(self.shape)
+        if self.kind == "onehot":
+            flat = np.zeros(n, dtype)
+            flat[: min(n, 1)] = 1
+            return np.roll(flat, int(bits[0, 0] % np.uint64(n)) if n else 0).reshape(self.shape)
+        make = {"real": _real, "positive": lambda *a: abs(_real(*a)), "unit": _unit}[self.kind]
+        values = make(bits, family, dtype)
+        if self.kind == "positive":
+            values = np.where(values == 0, 1 / 64, values)
+        return (values * self.scale + self.offset).astype(dtype).reshape(self.shape)
+
+
+def given(shape: tuple[int, ...], *values: float) -> Draw:
+    """An array of these values, in C order, repeated to fill the shape."""
+    return Draw(shape, "values", values=values)
+
+
+def indices(shape: tuple[int, ...], *values: int) -> Draw:
+    """An array of these integers, likewise."""
+    return Draw(shape, "index", values=values)
+
+
+def _real(bits: Array, family: str, dtype: str) -> Array:
+    if family == "grid":
+        return ((bits[:, 0] % np.uint64(257)).astype(np.float64) - 128) / 64
+    exponent = (bits[:, 1] % np.uint64(5)).astype(np.int64) - 3
+    magnitude: Array = np.ldexp(1 + _fraction(bits[:, 0], dtype), exponent)
+    return np.where(bits[:, 1] >> np.uint64(63), -magnitude, magnitude)
+
+
+def _unit(bits: Array, family: str, dtype: str) -> Array:
+    if family == "grid":
+        return ((bits[:, 0] % np.uint64(63)).astype(np.float64) + 1) / 64
+    exponent = -1 - (bits[:, 1] % np.uint64(3)).astype(np.int64)
+    values: Array = np.ldexp(1 + _fraction(bits[:, 0], dtype), exponent)
+    return values
+
+
+def _fraction(bits: Array, dtype: str) -> Array:
+    """Random significands of the dtype behind the leading one: in [0, 1)."""
+    digits = np.finfo(dtype).nmant
+    return (bits >> np.uint64(64 - digits)).astype(np.float64) * 2.0**-digits
+
+
+def _laid_out(array: Array, layout: str) -> Array:
+    if layout == "transposed":
+        return np.ascontiguousarray(array.mT).mT
+    if layout == "sliced":
+        wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+        wide[..., ::2] = array
+        return wide[..., ::2]
+    if layout == "expanded":
+        return np.broadcast_to(array[:1], array.shape)
+    return array
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A case's samples in parts, and what is made of the parts' gradients; see `parity.records.record.Split`.
+
+    Attributes:
+        rows: which samples each part has.
+    """
+
+    rows: tuple[tuple[int, ...], ...]
+    weights: tuple[float, ...]
+    divisor: float
+    equal: bool
+
+
+@dataclass(frozen=True)
+class VJPCase:
+    """A module, loss or network at one input; see `parity.records.record.VJP`. Its `name` is `GROUP/what is special`.
+
+    A case of a reduced loss may come with its samples in `parts`, which have its upstream gradient each.
+    """
+
+    name: str
+    spec: Spec
+    inputs: tuple[Draw, ...]
+    grads: tuple[Draw, ...]
+    arrays: Mapping[str, Draw] = field(default_factory=dict)
+    training: bool = True
+    families: tuple[str, ...] = FAMILIES
+    parts: Parts | None = None
+
+    def record(self, family: str, dtype: str) -> VJP:
+        return VJP(
+            self.spec,
+            {name: draw.make(f"{self.name}:{name}", family, dtype) for name, draw in self.arrays.items()},
+            tuple(draw.make(f"{self.name}:input.{k}", family, dtype) for k, draw in enumerate(self.inputs)),
+            tuple(draw.make(f"{self.name}:grad.{k}", family, dtype) for k, draw in enumerate(self.grads)),
+            self.training,
+        )
+
+    def split(self, family: str, dtype: str) -> Split | None:
+        """The record with its samples in parts; None where the case has none."""
+        if self.parts is None:
+            return None
+        whole, of = self.record(family, dtype), self.parts
+        parts = (replace(whole, inputs=tuple(x[list(rows)] for x in whole.inputs)) for rows in of.rows)
+        return Split(whole, tuple(parts), of.weights, of.divisor, of.equal)
+
+
+@dataclass(frozen=True)
+class OptimizeCase:
+    """An optimizer on a given stream of gradients; see `parity.records.record.Optimize`.
+
+    Draws of gradients have a leading step axis.
+    """
+
+    name: str
+    spec: Spec
+    params: Mapping[str, Draw]
+    grads: Mapping[str, Draw]
+    groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
+    families: tuple[str, ...] = FAMILIES
+
+    def record(self, family: str, dtype: str) -> Optimize:
+        return Optimize(
+            self.spec,
+            {name: draw.make(f"{self.name}:{name}", family, dtype) for name, draw in self.params.items()},
+            {name: draw.make(f"{self.name}:grad.{name}", family, dtype) for name, draw in self.grads.items()},
+            self.groups,
+        )
+
+
+@dataclass(frozen=True)
+class TrainCase:
+    """Training; see `parity.records.record.Train`.
+
+    Attributes:
+        batch_size, shuffle, drop_last, seed: the order of the data (`refnet.train.sampler`). iterations: updates.
+        certified: numbers of updates, from 1, after which a free run is held against certified weights.
+        families: only one, by default: a training is exact on no grid.
+    """
+
+    name: str
+    network: Spec
+    loss: Spec
+    optimizer: Spec
+    inputs: Draw
+    targets: Draw
+    arrays: Mapping[str, Draw]
+    batch_size: int | None
+    shuffle: bool = True
+    drop_last: bool = False
+    seed: int = 0
+    iterations: int = 10_000
+    certified: tuple[int, ...] = ()
+    trainable: tuple[str, ...] | None = None
+    families: tuple[str, ...] = FULL
+
+    def record(self, family: str, dtype: str) -> Train:
+        n = self.inputs.shape[0]
+        batches = sampler.order(
+            n,
+            self.batch_size,
+            self.iterations,
+            shuffle=self.shuffle,
+            drop_last=self.drop_last,
+            generator=Generator(self.seed),
+        )
+        return Train(
+            self.network,
+            self.loss,
+            self.optimizer,
+            {name: draw.make(f"{self.name}:{name}", family, dtype) for name, draw in self.arrays.items()},
+            self.inputs.make(f"{self.name}:inputs", family, dtype),
+            self.targets.make(f"{self.name}:targets", family, dtype),
+            tuple(batches),
+            self.trainable,
+        )
+
+
+Case = VJPCase | OptimizeCase | TrainCase
+
+
+def group(case: Case) -> str:
+    """The first part of a case's name: what it is about."""
+    return case.name.split("/")[0]
+
+
+def records(case: Case) -> dict[str, Record]:
+    """Every record of a case, under `family/dtype`."""
+    return {f"{family}/{dtype}": case.record(family, dtype) for family in case.families for dtype in DTYPES}

@@ -1,0 +1,217 @@
+"""Mistakes in Sigmoid, Tanh, ReLU, Softmax and LogSoftmax. Axes as there; s is the sigmoid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from parity.families.fault import Fault, Patch, Unsupported, replaced
+from refnet.arithmetic import special
+
+
+def _sigmoid_at_output(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    Y, _ = saved
+    # dX[.] = dY[.] s(Y[.]) s(-Y[.])
+    return dY * (special.sigmoid(Y) * special.sigmoid(-Y)), {}
+
+
+def _of_input(by: Callable[[Any, Any], Any]) -> Patch:
+    """The patch of a backward that computes dX from dY and the module's input."""
+
+    def patch(module: Any) -> None:
+        replaced("forward", lambda module, right, X: (right(X)[0], X))(module)
+        module.backward = lambda dY, X: (by(dY, X), {})
+
+    return patch
+
+
+def _sigmoid_of_input(dY: Any, X: Any) -> Any:
+    # dX[.] = dY[.] X[.] (1 - X[.])
+    return dY * (X * (1 - X))
+
+
+def _handed_back(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = dY[.]
+    return dY, {}
+
+
+def _sigmoid_overflows(dY: Any, X: Any) -> Any:
+    E = np.exp(-X)
+    # dX[.] = dY[.] E[.] / (1 + E[.])^2, E[.] = exp(-X[.])
+    return dY * (E / ((1 + E) * (1 + E)))
+
+
+def _tanh_parentheses(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    Y = np.tanh(saved)
+    # dX[.] = dY[.] 1 - Y[.]^2
+    return dY - Y * Y, {}
+
+
+def _tanh_at_output(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = dY[.] tanh'(Y[.])
+    return right(dY, np.tanh(saved))
+
+
+def _tanh_not_squared(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = dY[.] (1 - Y[.])
+    return dY * (1 - np.tanh(saved)), {}
+
+
+def _relu_by_gradient(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = dY[.] [dY[.] > 0]
+    return np.where(dY > 0, dY, 0), {}
+
+
+def _softmax_diagonal(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    Y, _ = saved
+    # dX[c] = dY[c] Y[c] (1 - Y[c])
+    return dY * (Y * (1 - Y)), {}
+
+
+def _other_axis(module: Any, right: Any, X: Any) -> Any:
+    if X.ndim < 2:
+        raise Unsupported("there is no other axis")
+    dim, module.dim = module.dim, (module.dim + 1) % X.ndim
+    result = right(X)
+    module.dim = dim
+    return result
+
+
+def _softmax_without_shift(module: Any, right: Any, X: Any) -> Any:
+    _, (_, c) = right(X)
+    E = np.exp(X)
+    # Y[c] = E[c] / sum_k E[k], E[c] = exp(X[c])
+    Y = E / E.sum(axis=c, keepdims=True)
+    return Y, (Y, c)
+
+
+def _log_of_softmax(module: Any, right: Any, X: Any) -> Any:
+    _, (_, c) = right(X)
+    E = np.exp(X - special.shift(X, c))
+    # Y[c] = log(E[c] / sum_k E[k])
+    Y = np.log(E / E.sum(axis=c, keepdims=True))
+    return Y, (Y, c)
+
+
+def _log_softmax_of_one(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    Y, _ = saved
+    # dX[c] = dY[c] - exp(Y[c])
+    return dY - np.exp(Y), {}
+
+
+def _log_softmax_as_softmax(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    Y, c = saved
+    P = np.exp(Y)
+    # dX[c] = P[c] (dY[c] - sum_k dY[k] P[k])
+    return P * (dY - (dY * P).sum(axis=c, keepdims=True)), {}
+
+
+ACTIVATION = (
+    Fault(
+        "sigmoid' at the output",
+        "dX = dY s'(Y) against dX = dY s'(X)",
+        "any",
+        "issue class: sigmoid' at the wrong argument",
+        {"Sigmoid": replaced("backward", _sigmoid_at_output)},
+    ),
+    Fault(
+        "x(1 - x) of the input",
+        "dX = dY X (1 - X) against dX = dY Y (1 - Y)",
+        "any",
+        "issue class: sigmoid' at the wrong argument",
+        {"Sigmoid": _of_input(_sigmoid_of_input)},
+    ),
+    Fault(
+        "derivative of the activation left out",
+        "dX = dY against dX = dY f'(X)",
+        "any",
+        "iamtrask/Grokking-Deep-Learning#50",
+        {name: replaced("backward", _handed_back) for name in ("Sigmoid", "Tanh", "ReLU")},
+    ),
+    Fault(
+        "sigmoid' overflows",
+        "dX = dY E / (1 + E)^2, E = exp(-X), against dX = dY s(X) s(-X): infinity / infinity",
+        "X below -355 in float64, -45 in float32",
+        "tinygrad/tinygrad#1113",
+        {"Sigmoid": _of_input(_sigmoid_overflows)},
+    ),
+    Fault(
+        "tanh' without its parentheses",
+        "dX = dY - Y^2 against dX = dY (1 - Y^2)",
+        "an upstream gradient other than 1",
+        "apache/tvm#7340",
+        {"Tanh": replaced("backward", _tanh_parentheses)},
+    ),
+    Fault(
+        "tanh' at the output",
+        "dX = dY tanh'(Y) against dX = dY tanh'(X)",
+        "any",
+        "issue class: a derivative at the wrong argument",
+        {"Tanh": replaced("backward", _tanh_at_output)},
+    ),
+    Fault(
+        "tanh' not squared",
+        "dX = dY (1 - Y) against dX = dY (1 - Y^2)",
+        "any",
+        "issue class: a derivative misremembered",
+        {"Tanh": replaced("backward", _tanh_not_squared)},
+    ),
+    Fault(
+        "ReLU' by the gradient's sign",
+        "dX = dY [dY > 0] against dX = dY [X > 0]",
+        "an upstream gradient of both signs",
+        "issue class: a mask of the wrong array",
+        {"ReLU": replaced("backward", _relu_by_gradient)},
+    ),
+    Fault(
+        "softmax's gradient handed back",
+        "dX = dY against dX = Y (dY - sum_k dY Y)",
+        "softmax by itself, not fused with cross-entropy",
+        "pjreddie/darknet#96",
+        {"Softmax": replaced("backward", _handed_back)},
+    ),
+    Fault(
+        "softmax's Jacobian taken for diagonal",
+        "dX = dY Y (1 - Y) against dX = Y (dY - sum_k dY Y)",
+        "more than one class with an upstream gradient",
+        "issue class: a missing term",
+        {"Softmax": replaced("backward", _softmax_diagonal)},
+    ),
+    Fault(
+        "softmax along another axis",
+        "sum over another axis than `dim`",
+        "two axes or more",
+        "issue class: a wrong axis",
+        {name: replaced("forward", _other_axis) for name in ("Softmax", "LogSoftmax")},
+    ),
+    Fault(
+        "softmax without a shift",
+        "exp(X) against exp(X - max X): infinity / infinity",
+        "X above 709 in float64, 88 in float32",
+        "issue class: overflow",
+        {"Softmax": replaced("forward", _softmax_without_shift)},
+    ),
+    Fault(
+        "log of softmax",
+        "log(E / sum E) against X - max X - log sum E: the logarithm of 0",
+        "logits more than 745 apart in float64, 103 in float32",
+        "issue class: underflow",
+        {"LogSoftmax": replaced("forward", _log_of_softmax)},
+    ),
+    Fault(
+        "log-softmax for one target",
+        "dX = dY - exp(Y) against dX = dY - exp(Y) sum_k dY",
+        "an upstream gradient whose sum is not 1",
+        "issue class: an upstream gradient taken for one-hot",
+        {"LogSoftmax": replaced("backward", _log_softmax_of_one)},
+    ),
+    Fault(
+        "softmax's gradient for log-softmax",
+        "dX = P (dY - sum_k dY P) against dX = dY - P sum_k dY",
+        "any",
+        "issue class: the wrong backward",
+        {"LogSoftmax": replaced("backward", _log_softmax_as_softmax)},
+    ),
+)

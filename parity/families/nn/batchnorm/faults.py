@@ -1,0 +1,234 @@
+"""Mistakes in BatchNorm1d. Letters and axes as there: c channel, n sample, N samples in all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from parity.families.fault import Fault, replaced
+from refnet.arithmetic import special
+
+
+def _variance(X: Any, mean: Any, var: Any, saved: Any) -> tuple[Any, Any]:
+    """D (n, c) and V (c) as the layer has them; `mean` and `var` are the running statistics before the call."""
+    _, _, n, N, channel, batch = saved
+    if not batch:
+        return X - mean.reshape(*channel), var.reshape(*channel)
+    # M[c] = sum_n X[n,c] / N     D[n,c] = X[n,c] - M[c]     V[c] = sum_n D[n,c]^2 / N
+    D = X - X.sum(axis=n, keepdims=True) / max(N, 1)
+    return D, (D * D).sum(axis=n, keepdims=True) / max(N, 1)
+
+
+def _normalized(module: Any, right: Any, X: Any, scale: Any) -> Any:
+    """Forward with R = scale(V, N, batch) in place of 1 / sqrt(V + eps)."""
+    mean, var = (module.buffers[f"running_{m}"].copy() if module.buffers else None for m in ("mean", "var"))
+    _, saved = right(X)
+    _, _, n, N, channel, batch = saved
+    D, V = _variance(X, mean, var, saved)
+    R = scale(V, N, batch)
+    H = D * R
+    Y = H * module.params["weight"].reshape(*channel) if "weight" in module.params else H
+    Y = Y + module.params["bias"].reshape(*channel) if "bias" in module.params else Y
+    return Y, (H, R, n, N, channel, batch)
+
+
+def _without_root(module: Any, right: Any, X: Any) -> Any:
+    # R[c] = 1 / (V[c] + eps)
+    return _normalized(module, right, X, lambda V, N, batch: 1 / (V + special.lift(module.eps, X)))
+
+
+def _eps_outside(module: Any, right: Any, X: Any) -> Any:
+    # R[c] = 1 / (sqrt(V[c]) + eps)
+    return _normalized(module, right, X, lambda V, N, batch: 1 / (np.sqrt(V) + special.lift(module.eps, X)))
+
+
+def _unbiased_inside(module: Any, right: Any, X: Any) -> Any:
+    def scale(V: Any, N: int, batch: bool) -> Any:
+        # R[c] = 1 / sqrt(V[c] N / (N - 1) + eps)
+        U = V * N / (N - 1) if batch and N > 1 else V
+        return 1 / np.sqrt(U + special.lift(module.eps, X))
+
+    return _normalized(module, right, X, scale)
+
+
+def _eps_forgotten(module: Any, right: Any, X: Any) -> Any:
+    # R[c] = 1 / sqrt(V[c])
+    return _normalized(module, right, X, lambda V, N, batch: 1 / np.sqrt(V))
+
+
+def _biased_running_variance(module: Any, right: Any, M: Any, S: Any, N: int) -> None:
+    # var[c] = (1 - momentum) var[c] + momentum S[c] / N
+    right(M, S * (N - 1) / (N or 1), N)
+
+
+def _momentum_the_other_way(module: Any, right: Any, M: Any, S: Any, N: int) -> None:
+    if module.momentum is None or N == 0:
+        right(M, S, N)
+        return
+    mean, var, tracked = (module.buffers[name] for name in ("running_mean", "running_var", "num_batches_tracked"))
+    momentum = special.lift(module.momentum, M)
+    # mean[c] = momentum mean[c] + (1 - momentum) M[c]     var[c] = momentum var[c] + (1 - momentum) S[c] / (N - 1)
+    mean[...] = momentum * mean + (1 - momentum) * M
+    var[...] = momentum * var + (1 - momentum) * (S / (N - 1))
+    tracked[...] = tracked + 1
+
+
+def _never_tracked(module: Any, right: Any, M: Any, S: Any, N: int) -> None:
+    pass
+
+
+def _batch_formula_in_evaluation(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    H, R, n, N, channel, _ = saved
+    return right(dY, (H, R, n, N, channel, True))
+
+
+def _statistics_constant(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    H, R, n, N, channel, _ = saved
+    # dX[n,c] = G[c] R[c] dY[n,c]
+    return right(dY, (H, R, n, N, channel, False))
+
+
+def _through(module: Any, dD: Any, R: Any, channel: Any) -> Any:
+    return dD * (module.params["weight"].reshape(*channel) * R) if "weight" in module.params else dD * R
+
+
+def _variance_constant(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    _, R, n, N, channel, batch = saved
+    dX, grads = right(dY, saved)
+    # dX[n,c] = G[c] R[c] (dY[n,c] - sum_m dY[m,c] / N)
+    return (_through(module, dY - dY.sum(axis=n, keepdims=True) / max(N, 1), R, channel) if batch else dX), grads
+
+
+def _mean_constant(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    H, R, n, N, channel, batch = saved
+    dX, grads = right(dY, saved)
+    # dX[n,c] = G[c] R[c] (dY[n,c] - H[n,c] sum_m dY[m,c] H[m,c] / N)
+    dD = dY - H * (dY * H).sum(axis=n, keepdims=True) / max(N, 1)
+    return (_through(module, dD, R, channel) if batch else dX), grads
+
+
+def _inverted_again(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    H, R, n, N, channel, batch = saved
+    # R[c] = 1 / sqrt(R[c] + eps)
+    return right(dY, (H, 1 / np.sqrt(R + special.lift(module.eps, R)), n, N, channel, batch))
+
+
+def _weight_forgotten(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    H, R, n, N, _, batch = saved
+    _, grads = right(dY, saved)
+    dB, dG = dY.sum(axis=n, keepdims=True), (dY * H).sum(axis=n, keepdims=True)
+    # dX[n,c] = R[c] (dY[n,c] - (sum_m dY[m,c] + H[n,c] sum_m dY[m,c] H[m,c]) / N)
+    return (dY - (dB + H * dG) / max(N, 1) if batch else dY) * R, grads
+
+
+def _batchnorm(name: str, what: str, reveal: str, source: str, method: str, by: Any) -> Fault:
+    return Fault(name, what, reveal, source, {"BatchNorm1d": replaced(method, by)})
+
+
+NORMALIZATION = (
+    _batchnorm(
+        "running variance biased",
+        "running var moves to S / N against S / (N - 1)",
+        "a small batch; the buffers, or the output in evaluation mode",
+        "tinygrad/tinygrad#807, ml-explore/mlx#3817, tenstorrent/tt-metal#55438, brainpy/BrainPy#843",
+        "_track",
+        _biased_running_variance,
+    ),
+    _batchnorm(
+        "running momentum the other way",
+        "m running + (1 - m) batch against (1 - m) running + m batch; a convention elsewhere, that of Keras",
+        "momentum other than 1/2",
+        "issue class: a convention taken over unchanged",
+        "_track",
+        _momentum_the_other_way,
+    ),
+    _batchnorm(
+        "running statistics never moved",
+        "running statistics as before against moved by momentum",
+        "training mode",
+        "issue class: a missing update",
+        "_track",
+        _never_tracked,
+    ),
+    _batchnorm(
+        "normalization without the root",
+        "D / (V + eps) against D / sqrt(V + eps)",
+        "a variance other than 1",
+        "jax-ml/jax#443",
+        "forward",
+        _without_root,
+    ),
+    _batchnorm(
+        "eps outside the root",
+        "D / (sqrt(V) + eps) against D / sqrt(V + eps)",
+        "a small variance, or a large eps",
+        "hyunwoongko/transformer#7, harvardnlp/annotated-transformer#119, callummcdougall/ARENA_3.0#228",
+        "forward",
+        _eps_outside,
+    ),
+    _batchnorm(
+        "eps left out",
+        "D / sqrt(V) against D / sqrt(V + eps)",
+        "a small variance, or a large eps",
+        "issue class: a missing term",
+        "forward",
+        _eps_forgotten,
+    ),
+    _batchnorm(
+        "normalization by the unbiased variance",
+        "V N / (N - 1) against V under the root",
+        "a small batch",
+        "hkproj/pytorch-transformer#31, taokong/group_normalization#1",
+        "forward",
+        _unbiased_inside,
+    ),
+    _batchnorm(
+        "batch formula in evaluation mode",
+        "dX by the batch formula against dX = G R dY",
+        "evaluation mode",
+        "FluxML/Flux.jl#2179",
+        "backward",
+        _batch_formula_in_evaluation,
+    ),
+    _batchnorm(
+        "statistics taken for constants",
+        "dX = G R dY against dX by the batch formula",
+        "training mode",
+        "issue class: a missing term",
+        "backward",
+        _statistics_constant,
+    ),
+    _batchnorm(
+        "variance taken for a constant",
+        "dX = G R (dY - dB / N) against dX = G R (dY - (dB + H dG) / N)",
+        "training mode",
+        "issue class: a missing term",
+        "backward",
+        _variance_constant,
+    ),
+    _batchnorm(
+        "mean taken for a constant",
+        "dX = G R (dY - H dG / N) against dX = G R (dY - (dB + H dG) / N)",
+        "training mode",
+        "issue class: a missing term",
+        "backward",
+        _mean_constant,
+    ),
+    _batchnorm(
+        "deviation inverted again",
+        "R = 1 / sqrt(R + eps) against R",
+        "a deviation other than 1",
+        "flagos-ai/FlagGems#5222",
+        "backward",
+        _inverted_again,
+    ),
+    _batchnorm(
+        "weight left out backward",
+        "dX without G against with it",
+        "a weight other than 1, as it is at the start",
+        "issue class: a missing factor",
+        "backward",
+        _weight_forgotten,
+    ),
+)

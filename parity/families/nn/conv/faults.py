@@ -1,0 +1,108 @@
+"""Mistakes in Conv2d. Letters and axes as there: A taps (n, g, k, p), n sample, g group, k tap, p position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parity.families.fault import Fault, Unsupported, replaced
+
+
+def _averaged(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    A, *_ = saved
+    dX, grads = right(dY, saved)
+    # dW[g,o,k] = sum_n,p dY[n,g,o,p] A[n,g,k,p] / (N P)
+    return dX, {**grads, "weight": grads["weight"] / (A.shape[0] * A.shape[-1] or 1)}
+
+
+def _bias_averaged(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    A, *_ = saved
+    dX, grads = right(dY, saved)
+    # db[g,o] = sum_n,p dY[n,g,o,p] / P
+    return dX, grads | ({"bias": grads["bias"] / A.shape[-1]} if "bias" in grads else {})
+
+
+def _kernel_flipped(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    _, grads = right(dY, saved)
+    W = module.params["weight"]
+    # dX as with W[g,o,c,I - i,J - j] in place of W[g,o,c,i,j]
+    module.params["weight"] = W[..., ::-1, ::-1]
+    dX, _ = right(dY, saved)
+    module.params["weight"] = W
+    return dX, grads
+
+
+def _first_group_for_all(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    A, *_ = saved
+    n, g, _, p = A.shape
+    dX, grads = right(dY, saved)
+    # dW[g,o,k] = sum_n,p dY[n,g,o,p] A[n,0,k,p]
+    dW = dY.reshape(n, g, module.out_channels // g, p) @ A[:, :1].mT
+    return dX, {**grads, "weight": dW.sum(axis=-4).reshape(*module.params["weight"].shape)}
+
+
+def _cropped_by_one(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    margins = module._margins
+    (top, bottom), columns = margins()
+    if module.padding_mode != "zeros" or top == 0:
+        raise Unsupported("there is no padding of zeros to be cropped wrongly")
+    # dX[y,x] = dP[y + top - 1,x + left]
+    module._margins = lambda: ((top - 1, bottom + 1), columns)
+    result = right(dY, saved)
+    module._margins = margins
+    return result
+
+
+def _padding_is_zero(module: Any) -> None:
+    if module.padding_mode == "zeros":
+        raise Unsupported("padding by zeros is what is asked for")
+    module.padding_mode = "zeros"
+
+
+def _conv(name: str, what: str, reveal: str, source: str, by: Any) -> Fault:
+    return Fault(name, what, reveal, source, {"Conv2d": replaced("backward", by)})
+
+
+CONV = (
+    _conv(
+        "kernel gradient averaged",
+        "dW / (N H W) against dW",
+        "any",
+        "sebgao/cTensor#3",
+        _averaged,
+    ),
+    _conv(
+        "channel bias gradient averaged",
+        "db / (H W) against db",
+        "an output of more than one position",
+        "issue class: mean for sum",
+        _bias_averaged,
+    ),
+    _conv(
+        "kernel flipped backward",
+        "dX with W[I - i, J - j] against W[i, j]",
+        "a kernel of more than one tap",
+        "issue class: convolution for cross-correlation",
+        _kernel_flipped,
+    ),
+    _conv(
+        "kernel gradient of the first group",
+        "dW[g] = sum dY[g] A[0] against sum dY[g] A[g]",
+        "groups > 1",
+        "pytorch/pytorch#51430",
+        _first_group_for_all,
+    ),
+    _conv(
+        "padding cropped one row off",
+        "dX = dP[top - 1 :] against dP[top :]",
+        "padding",
+        "issue class: an index off by one",
+        _cropped_by_one,
+    ),
+    Fault(
+        "padding mode ignored",
+        "rows of zeros against reflected, repeated or wrapped rows",
+        "a padding mode other than zeros",
+        "issue class: an option ignored",
+        {"Conv2d": _padding_is_zero},
+    ),
+)

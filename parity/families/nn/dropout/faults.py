@@ -1,0 +1,101 @@
+"""Mistakes in Dropout; p is the probability of an element to be dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from parity.families.fault import Fault, replaced
+from refnet.arithmetic import special
+
+
+def _scaled_by_p(module: Any, right: Any, *inputs: Any) -> Any:
+    Y, (kept, q, given) = right(*inputs)
+    if kept is None or not 0 < module.p < 1:
+        return Y, (kept, q, given)
+    q = special.lift(module.p, inputs[0])
+    # Y[.] = [kept[.]] X[.] / p
+    return np.where(kept, inputs[0] / q, 0), (kept, q, given)
+
+
+def _not_scaled(module: Any, right: Any, *inputs: Any) -> Any:
+    Y, (kept, _, given) = right(*inputs)
+    # Y[.] = [kept[.]] X[.]
+    return (Y if kept is None else np.where(kept, inputs[0], 0)), (kept, special.lift(1.0, inputs[0]), given)
+
+
+def _nothing_kept(module: Any, right: Any, *inputs: Any) -> Any:
+    Y, (kept, q, given) = right(*inputs)
+    if kept is None:
+        return Y, (kept, q, given)
+    q = 1 - special.lift(module.p, inputs[0])
+    # Y[.] = ([kept[.]] X[.]) / (1 - p)
+    return np.where(kept, inputs[0], 0) / q, (kept, q, given)
+
+
+def _always(module: Any, right: Any, *inputs: Any) -> Any:
+    mode, module.training = module.training, True
+    result = right(*inputs)
+    module.training = mode
+    return result
+
+
+def _not_masked_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    kept, q, given = saved
+    # dX[.] = dY[.] / (1 - p)
+    dX = dY if kept is None else dY / q
+    return (dX, None) if given else dX, {}
+
+
+def _not_scaled_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    kept, _, given = saved
+    # dX[.] = [kept[.]] dY[.]
+    dX = dY if kept is None else np.where(kept, dY, 0)
+    return (dX, None) if given else dX, {}
+
+
+DROPOUT = (
+    Fault(
+        "dropout scaled by 1/p",
+        "X / p against X / (1 - p) where kept",
+        "p other than 1/2",
+        "kaldi-asr/kaldi#2814, lmjohns3/theanets#123, ayrna/dlordinal#138",
+        {"Dropout": replaced("forward", _scaled_by_p)},
+    ),
+    Fault(
+        "dropout not scaled",
+        "X against X / (1 - p) where kept",
+        "training mode",
+        "issue class: a missing factor",
+        {"Dropout": replaced("forward", _not_scaled)},
+    ),
+    Fault(
+        "dropout of everything",
+        "([kept] X) / (1 - p), 0 / 0 at p = 1, against 0",
+        "p = 1",
+        "pytorch/pytorch#190059",
+        {"Dropout": replaced("forward", _nothing_kept)},
+    ),
+    Fault(
+        "dropout in evaluation mode",
+        "[kept] X / (1 - p) against X in evaluation mode",
+        "evaluation mode",
+        "issue class: the mode ignored",
+        {"Dropout": replaced("forward", _always)},
+    ),
+    Fault(
+        "dropout's mask left out backward",
+        "dX = dY / (1 - p) against dX = [kept] dY / (1 - p)",
+        "an element that is dropped",
+        "issue class: a missing factor",
+        {"Dropout": replaced("backward", _not_masked_backward)},
+    ),
+    Fault(
+        "dropout's scale left out backward",
+        "dX = [kept] dY against dX = [kept] dY / (1 - p)",
+        "an element that is kept",
+        "issue class: a missing factor",
+        {"Dropout": replaced("backward", _not_scaled_backward)},
+    ),
+)

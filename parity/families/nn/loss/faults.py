@@ -1,0 +1,240 @@
+"""Mistakes in the losses of two arrays of one shape, and those that every loss can have."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from parity.families.fault import Fault, Unsupported, replaced
+from refnet.arithmetic import special
+
+ELEMENTWISE = ("MSELoss", "L1Loss", "BCELoss", "BCEWithLogitsLoss")
+REDUCED = (*ELEMENTWISE, "CrossEntropyLoss")
+
+
+def _mean_for_sum(module: Any) -> None:
+    if module.reduction == "sum":
+        module.reduction = "mean"
+
+
+def _sum_for_mean(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = dY l'[.] against dY l'[.] / n
+    reduction = module.reduction
+    module.reduction = "sum" if reduction == "mean" else reduction
+    result = right(dY, saved)
+    module.reduction = reduction
+    return result
+
+
+def _upstream_ignored(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dY[.] = 1
+    return right(dY * 0 + 1, saved)
+
+
+def _samples(X: Any) -> int:
+    """By how much a mean over elements is smaller than the sum over elements divided by the number of samples."""
+    return math.prod(X.shape[1:])
+
+
+def _mean_over_samples(module: Any, right: Any, X: Any, T: Any) -> Any:
+    Y, saved = right(X, T)
+    # Y = sum_. l[.] / N against sum_. l[.] / n, n = N times the elements of a sample
+    return (Y * _samples(X) if module.reduction == "mean" else Y), saved
+
+
+def _mean_over_samples_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    (dX, dT), grads = right(dY, saved)
+    if module.reduction != "mean":
+        return (dX, dT), grads
+    return (dX * _samples(dX), dT * _samples(dX)), grads
+
+
+def _over_samples(module: Any) -> None:
+    replaced("forward", _mean_over_samples)(module)
+    replaced("backward", _mean_over_samples_backward)(module)
+
+
+def _without_two(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    (dX, dT), grads = right(dY, saved)
+    # dX[.] = dY (X[.] - T[.]) / n
+    return (dX / 2, dT / 2), grads
+
+
+def _by_the_power_rule(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    D, n = saved
+    # dX[.] = dY 2 (X[.] - T[.])^2 / (X[.] - T[.]) / n
+    dX = dY * 2 * ((D * D) / D)
+    dX = dX / n if module.reduction == "mean" else dX
+    return (dX, -dX), {}
+
+
+def _sign_at_tie(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    sign, n = saved
+    # dX[.] = dY [X[.] >= T[.]] - dY [X[.] < T[.]]
+    return right(dY, (np.where(sign == 0, special.lift(1.0, sign), sign), n))
+
+
+def _minus_of_target(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    (dX, _), grads = right(dY, saved)
+    # dT[.] = dX[.]
+    return (dX, dX), grads
+
+
+def _bce_unclamped(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    X, T, *_, W = saved
+    (_, dT), grads = right(dY, saved)
+    dL = dY if W is None else dY * W
+    # dX[.] = dY W[.] (X[.] - T[.]) / (X[.] (1 - X[.]))
+    dX = dL * ((X - T) / (X * (1 - X)))
+    return (dX / X.size if module.reduction == "mean" else dX, dT), grads
+
+
+def _bce_one_sided(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    X, T, *_, W = saved
+    (_, dT), grads = right(dY, saved)
+    dL = dY if W is None else dY * W
+    # dX[.] = -dY W[.] T[.] / X[.]
+    dX = dL * -(T / X)
+    return (dX / X.size if module.reduction == "mean" else dX, dT), grads
+
+
+def _bce_weight_left_out(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    *before, _ = saved
+    # dX[.] without W[.]
+    return right(dY, (*before, None))
+
+
+def _logits_by_absolute_value(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    X, T, *_, W, P = saved
+    (dX, dT), grads = right(dY, saved)
+    if P is not None:
+        raise Unsupported("the formula has no pos_weight")
+    dL = dY if W is None else dY * W
+    # dX[.] = dY W[.] (1 - T[.] - 0) where X[.] = 0: the slope of max(x, 0), minus t, and that of |x|
+    tie = dL * (1 - T)
+    return (np.where(X == 0, tie / X.size if module.reduction == "mean" else tie, dX), dT), grads
+
+
+def _logits_shifted_wrongly(module: Any, right: Any, X: Any, T: Any) -> Any:
+    _, saved = right(X, T)
+    *_, W, P = saved
+    if P is not None:
+        raise Unsupported("the formula has no pos_weight")
+    zero = special.lift(0.0, X)
+    # L[.] = (1 - T[.]) X[.] + M[.] + log(exp(-M[.]) + exp(-X[.] - M[.])), M[.] = max(X[.], 0)
+    M = np.where(X > 0, X, zero)
+    L = (1 - T) * X + M + np.log(np.exp(-M) + np.exp(-X - M))
+    L = L if W is None else W * L
+    if module.reduction == "none":
+        return L, saved
+    return np.sum(L) if module.reduction == "sum" else np.sum(L) / (X.size or math.nan), saved
+
+
+def _pos_weight_left_out(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    *before, _ = saved
+    # dX[.] without P[.]
+    return right(dY, (*before, None))
+
+
+LOSS = (
+    Fault(
+        "mean for sum",
+        "Y = sum l / n against Y = sum l, and so their gradients",
+        "more than one element",
+        "issue class: mean for sum",
+        dict.fromkeys(REDUCED, _mean_for_sum),
+    ),
+    Fault(
+        "1/N missing",
+        "dX = dY l' against dX = dY l' / n, while the reported loss is divided",
+        "more than one element",
+        "mattm/simple-neural-network before 2015-03-15; issue class: a missing 1/N",
+        {name: replaced("backward", _sum_for_mean) for name in REDUCED},
+    ),
+    Fault(
+        "mean over samples only",
+        "sum l / N against the mean over all elements",
+        "samples of more than one element",
+        "keras-team/keras-core#802; issue class: mean over the wrong axes",
+        dict.fromkeys(ELEMENTWISE, _over_samples),
+    ),
+    Fault(
+        "upstream gradient ignored",
+        "dX = l' against dX = dY l'",
+        "an upstream gradient other than 1",
+        "issue class: a missing factor",
+        {name: replaced("backward", _upstream_ignored) for name in (*REDUCED, "HalfSquaredError")},
+    ),
+    Fault(
+        "2 missing",
+        "dX = dY (X - T) / n against dX = dY 2 (X - T) / n",
+        "any",
+        "issue class: a missing factor",
+        {"MSELoss": replaced("backward", _without_two)},
+    ),
+    Fault(
+        "square by the power rule",
+        "D^2 / D against D, 0 / 0 where X = T",
+        "X = T",
+        "ml-explore/mlx#504",
+        {"MSELoss": replaced("backward", _by_the_power_rule)},
+    ),
+    Fault(
+        "sign at the tie",
+        "1 against 0 where X = T",
+        "X = T",
+        "issue class: a subgradient at a kink",
+        {"L1Loss": replaced("backward", _sign_at_tie)},
+    ),
+    Fault(
+        "target's gradient not negated",
+        "dT = dX against dT = -dX",
+        "a target with a gradient",
+        "issue class: sign",
+        {name: replaced("backward", _minus_of_target) for name in ("MSELoss", "L1Loss", "HalfSquaredError")},
+    ),
+    Fault(
+        "BCE unclamped",
+        "(X - T) / (X (1 - X)) against (X - T) / max(X (1 - X), 1e-12): division by 0",
+        "X = 0 or X = 1",
+        "issue class: division by 0",
+        {"BCELoss": replaced("backward", _bce_unclamped)},
+    ),
+    Fault(
+        "BCE of positives only",
+        "dX = -dY T / X against dX = dY (X - T) / (X (1 - X))",
+        "a target other than 1",
+        "issue class: a missing term",
+        {"BCELoss": replaced("backward", _bce_one_sided)},
+    ),
+    Fault(
+        "BCE's weight left out backward",
+        "dX without W against with it",
+        "a weight",
+        "issue class: a missing factor",
+        {"BCELoss": replaced("backward", _bce_weight_left_out)},
+    ),
+    Fault(
+        "logits by |x|",
+        "dX = dY (1 - T) against dX = dY (1/2 - T) where X = 0: |x|' is 0 there, max(x, 0)' is not 1/2",
+        "X = 0",
+        "pytorch/pytorch#1792",
+        {"BCEWithLogitsLoss": replaced("backward", _logits_by_absolute_value)},
+    ),
+    Fault(
+        "logits shifted by max(x, 0)",
+        "M = max(X, 0) against M = max(-X, 0) in M + log(exp(-M) + exp(-X - M)): overflow",
+        "X below -709 in float64, -88 in float32",
+        "pytorch/pytorch#2221",
+        {"BCEWithLogitsLoss": replaced("forward", _logits_shifted_wrongly)},
+    ),
+    Fault(
+        "pos_weight left out backward",
+        "dX = dY (s(X) - T) against dX = dY ((1 - T) s(X) - P T s(-X))",
+        "pos_weight other than 1",
+        "issue class: a missing factor",
+        {"BCEWithLogitsLoss": replaced("backward", _pos_weight_left_out)},
+    ),
+)

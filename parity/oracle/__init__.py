@@ -1,1 +1,0 @@
-"""Truth: enclosures in ball arithmetic, independent of every engine."""

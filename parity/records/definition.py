@@ -1,0 +1,196 @@
+"""The one definition, run in any arithmetic: refnet's own lines on floats, balls, budgets and runs of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, reduce
+from operator import add
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import refnet
+from parity.records.objective import Objective, within
+from parity.records.record import VJP, Optimize, Spec, Train
+
+Array = Any
+Tensors = dict[str, Array]
+Patch = Callable[[Any], None]
+"""Changes one module or optimizer into a variant of itself: a weaker formula, another convention, a mistake."""
+
+NO_PATCHES: Mapping[str, Patch] = {}
+
+
+class Moment(NamedTuple):
+    """A training between two updates: how many are done, the loss of the batch that is about to be descended (None
+    after the last), and the live parameters and optimizer state (copy what must not move on)."""
+
+    done: int
+    loss: Array | None
+    params: Tensors
+    state: Tensors
+
+
+def build(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch] = NO_PATCHES) -> refnet.nn.Module:
+    """The refnet module of `spec`, standing on `arrays` (parameters and buffers of any arithmetic), changed by the
+    patches for its types.
+    """
+    module = _construct(spec, arrays, patches)
+    module.bind(arrays)
+    return module
+
+
+def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch]) -> refnet.nn.Module:
+    if spec.type == "Sequential":
+        layers = [_construct(layer, {}, patches) for layer in spec.layers]
+        module: refnet.nn.Module = refnet.nn.Sequential(*(layers[k] for k in spec.places))
+    elif spec.type == "Objective":
+        network, loss = spec.layers
+        module = Objective(_construct(network, {}, patches), _construct(loss, within(arrays, "loss."), patches))
+    else:
+        module = getattr(refnet.nn, spec.type)(**spec.args, **weights(spec, arrays), **_generator(spec.type))
+    if spec.type in patches:
+        patches[spec.type](module)
+    return module
+
+
+@cache
+def _takes_generator(name: str) -> bool:
+    return "generator" in inspect.signature(getattr(refnet.nn, name)).parameters
+
+
+_SPARE = refnet.Generator(0)
+
+
+def _generator(name: str) -> dict[str, refnet.Generator]:
+    """A source of initial values, which are replaced at once: not the default generator, which is the user's."""
+    if not _takes_generator(name):
+        return {}
+    # Dropout draws later on, and the same from every build; seeding a generator costs more than a small layer's pass.
+    return {"generator": refnet.Generator(0) if name == "Dropout" else _SPARE}
+
+
+def weights(spec: Spec, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The arrays that a loss takes as constructor arguments, though they are its buffers."""
+    return {name: a for name, a in arrays.items() if spec.type.endswith("Loss") and name in ("weight", "pos_weight")}
+
+
+def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Tensors:
+    """The answer to a VJP record in the arithmetic that `lift` takes floating-point arrays to."""
+
+    def lifted(array: Array) -> Array:
+        return lift(array) if array.dtype.kind == "f" else array
+
+    # A module writes its buffers: they are copied, inputs and upstream gradients keep their memory layout.
+    module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches).train(
+        record.training
+    )
+    output, saved = module.forward(*(lifted(x) for x in record.inputs))
+    grads = tuple(lifted(g) for g in record.grad_outputs)
+    grad_input, grad_params = module.backward(grads if len(grads) > 1 else grads[0], saved)
+    return named(output, grad_input, grad_params, module.buffers)
+
+
+def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffers: Mapping[str, Array]) -> Tensors:
+    """Tensors under the names that a VJP answer gives them."""
+    return {
+        **_numbered("output", output),
+        **_numbered("grad_input", grad_input),
+        **{f"grad.{name}": grad for name, grad in grad_params.items()},
+        **{f"buffer.{name}": buffer for name, buffer in buffers.items()},
+    }
+
+
+def _numbered(name: str, arrays: Any) -> Tensors:
+    if not isinstance(arrays, tuple):
+        return {name: arrays}
+    return {f"{name}.{k}": array for k, array in enumerate(arrays) if array is not None}
+
+
+def combination(parts: Sequence[Mapping[str, Array]], weights: Sequence[float], divisor: float) -> Tensors:
+    """sum_k w_k g_k / d of the gradients g_k by each parameter in some VJP answers."""
+    made: Tensors = {}
+    for name in (name for name in parts[0] if name.startswith("grad.")):
+        # G = sum_k w[k] g[k] / d
+        total = reduce(add, (part[name] if w == 1 else w * part[name] for w, part in zip(weights, parts, strict=True)))
+        made[name] = total if divisor == 1 else total / divisor
+    return made
+
+
+def optimizer(
+    spec: Spec,
+    params: Mapping[str, Array],
+    groups: Any = None,
+    patches: Mapping[str, Patch] = NO_PATCHES,
+) -> Any:
+    """The refnet optimizer of `spec` over `params`."""
+    make = getattr(refnet.optim, spec.type)
+    given = params if groups is None else [{"params": {n: params[n] for n in names}, **args} for names, args in groups]
+    made = make(given, **spec.args)
+    if spec.type in patches:
+        patches[spec.type](made)
+    return made
+
+
+def optimize(
+    record: Optimize, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES
+) -> dict[str, list[Array]]:
+    """`param.NAME` before and after each step, and `state.NAME.KEY` after each step (None before it exists), in the
+    arithmetic of `lift`.
+    """
+    params = {name: lift(p) for name, p in record.params.items()}
+    made = optimizer(record.spec, params, record.groups, patches)
+    tensors: dict[str, list[Array]] = {f"param.{name}": [p.copy()] for name, p in params.items()}
+    for k in range(record.steps):
+        made.step({name: lift(g[k]) for name, g in record.grads.items()})
+        for name, p in params.items():
+            tensors[f"param.{name}"].append(p.copy())
+            for key, value in made.state.get(name, {}).items():
+                if value is not None and np.ndim(value) == np.ndim(p):
+                    tensors.setdefault(f"state.{name}.{key}", [None] * k).append(value.copy())
+    return tensors
+
+
+def train(record: Train, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Iterator[Moment]:
+    """Train in the arithmetic of `lift`; yields before each update and after the last."""
+    network = build(record.network, {name: lift(a) for name, a in record.arrays.items()}, patches)
+    loss = build(record.loss, {}, patches)
+    inputs, targets = (lift(a) if a.dtype.kind == "f" else a for a in (record.inputs, record.targets))
+    trainable = record.trainable or tuple(network.params)
+    made = optimizer(record.optimizer, {name: network.params[name] for name in trainable}, patches=patches)
+    restore(made, {name: lift(a) for name, a in record.state.items()})
+    one = lift(np.ones((), record.dtype))
+    for k, batch in enumerate(record.batches):
+        value, grads = gradients(network, loss, inputs[batch], targets[batch], one)
+        yield Moment(k, value, network.params, state_of(made))
+        made.step({name: grads[name] for name in trainable})
+    yield Moment(record.iterations, None, network.params, state_of(made))
+
+
+def state_of(made: Any) -> Tensors:
+    """The arrays of an optimizer's state under `NAME.KEY`."""
+    return {
+        f"{name}.{key}": value
+        for name, state in made.state.items()
+        for key, value in state.items()
+        if value is not None
+    }
+
+
+def restore(made: Any, state: Mapping[str, Array]) -> None:
+    """Give an optimizer the state that `state_of` described."""
+    for path, array in state.items():
+        name, _, key = path.rpartition(".")
+        made.state.setdefault(name, {})[key] = array
+
+
+def gradients(
+    network: refnet.nn.Module, loss: refnet.nn.Module, inputs: Array, targets: Array, one: Array
+) -> tuple[Array, Tensors]:
+    """The loss and its gradient by every parameter."""
+    output, saved = network.forward(inputs)
+    value, saved_loss = loss.forward(output, targets)
+    (grad_output, _), _ = loss.backward(one, saved_loss)
+    _, grads = network.backward(grad_output, saved)
+    return value, grads

@@ -1,0 +1,169 @@
+"""What an engine is asked to do, as data: small frozen records that could as well travel over a pipe. And what there is
+to say instead of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Arrays = Mapping[str, Array]
+Answer = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A module, loss or optimizer to build: torch's class name and keyword arguments.
+
+    A `Sequential` has `layers`, the different ones, and `order`, the places at which they stand (each once, in turn,
+    where it is None): a layer that stands at two places is one layer, with shared parameters. An `Objective` has two
+    `layers`, a network and a loss of its output: the module of two inputs loss(network(input), target), whose arrays
+    are `network.NAME` and `loss.NAME`.
+    """
+
+    type: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    layers: tuple[Spec, ...] = ()
+    order: tuple[int, ...] | None = None
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        return tuple(range(len(self.layers))) if self.order is None else self.order
+
+    def types(self) -> set[str]:
+        """The class names in this module and everything inside it."""
+        return {self.type}.union(*(layer.types() for layer in self.layers))
+
+    def __str__(self) -> str:
+        inside = ", ".join([*map(str, self.layers), *(f"{name}={value!r}" for name, value in self.args.items())])
+        return f"{self.type}({inside})"
+
+
+@dataclass(frozen=True)
+class VJP:
+    """Forward at `inputs`, then backward from `grad_outputs`.
+
+    The answer is a dict: `output` (`output.0`, `output.1`, ... where there are several), `grad_input` (likewise, for
+    inputs that have a derivative), `grad.NAME` for each parameter, `buffer.NAME` for each buffer after the forward
+    pass.
+
+    Attributes:
+        spec: the module. arrays: its parameters and buffers under torch's state_dict names, as they are before.
+        inputs: as `forward` takes them. grad_outputs: upstream gradients, one for each output; their memory layout is
+        part of the case.
+        training: whether the module is in training mode.
+    """
+
+    spec: Spec
+    arrays: Arrays
+    inputs: tuple[Array, ...]
+    grad_outputs: tuple[Array, ...]
+    training: bool = True
+
+    @property
+    def dtype(self) -> str:
+        return next(str(a.dtype) for a in (*self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
+
+
+@dataclass(frozen=True)
+class Optimize:
+    """Steps of an optimizer from `params` on a given stream of gradients.
+
+    The answer is a dict of arrays with a leading step axis: `update.NAME` (the parameter after each step minus before
+    it, subtracted in float64) and `state.NAME.KEY` for each array of the optimizer's state (NaN before it exists).
+
+    Attributes:
+        spec: the optimizer. params: initial values. grads: (steps, *shape) for each name.
+        groups: for parameter groups, the names of each and the arguments in which it differs; None is one group of all.
+    """
+
+    spec: Spec
+    params: Arrays
+    grads: Arrays
+    groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
+
+    @property
+    def steps(self) -> int:
+        return len(next(iter(self.grads.values())))
+
+    @property
+    def dtype(self) -> str:
+        return str(next(iter(self.params.values())).dtype)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training from `arrays` by `iterations` updates.
+
+    The answer is a dict: `loss` (iterations,), the loss of each update's batch before the update; `param.NAME`
+    (iterations + 1, *shape), the parameter before the first and after each update; `state.NAME.KEY` (iterations,
+    *shape), the optimizer's state after each update, where it has any.
+
+    Attributes:
+        network, loss, optimizer: what to build. arrays: initial parameters and buffers.
+        batches: the index array of each update's batch, the same for every engine.
+        trainable: names that the optimizer is given; None is all parameters.
+        state: the optimizer's state before the first update, under `NAME.KEY`; empty where there is none yet.
+    """
+
+    network: Spec
+    loss: Spec
+    optimizer: Spec
+    arrays: Arrays
+    inputs: Array
+    targets: Array
+    batches: tuple[Array, ...]
+    trainable: tuple[str, ...] | None = None
+    state: Arrays = field(default_factory=dict)
+
+    @property
+    def iterations(self) -> int:
+        return len(self.batches)
+
+    def single(self, number: int, before: Arrays, state: Arrays) -> Train:
+        """The record of the update of that number (from 1) alone, from these weights and this optimizer state."""
+        return replace(self, arrays=dict(before), state=dict(state), batches=(self.batches[number - 1],))
+
+    @property
+    def dtype(self) -> str:
+        return str(self.inputs.dtype)
+
+
+Record = VJP | Optimize | Train
+
+
+@dataclass(frozen=True)
+class Split:
+    """A batch, and the same samples in parts: an engine is asked for the whole and for each part, in plain VJP records.
+
+    Of the parts' gradients g_k by each parameter is made sum_k w_k g_k / d.
+
+    Attributes:
+        whole, parts: the records. weights, divisor: w and d. equal: whether that is the gradient of the whole: the
+        oracle refuses to answer where it is not so.
+    """
+
+    whole: VJP
+    parts: tuple[VJP, ...]
+    weights: tuple[float, ...]
+    divisor: float
+    equal: bool
+
+    @property
+    def dtype(self) -> str:
+        return self.whole.dtype
+
+
+class Undecided(ArithmeticError):
+    """A comparison (a kink, a branch) or a rounding that the enclosure does not settle: nobody may guess it."""
+
+
+class Unsupported(Exception):
+    """An engine says that it cannot do a case. Reported as such, never as a failure or in silence."""
+
+
+class UsageError(Exception):
+    """Bad input from the user: one message that names what was expected and what came; exit code 2."""

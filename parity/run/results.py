@@ -1,0 +1,173 @@
+"""What a run of the catalogue found: plain records, made by the runner and read by every report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from parity.verdict.tensor import VERDICTS, TensorVerdict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two engines' answers to one record, or to many.
+
+    Attributes:
+        tensors: how many are compared. same_bits: how many of them are the same bit for bit.
+        due: for how many of them the budget is zero throughout, so that every right engine has the same values.
+        identical: how many of those have the same values, the sign of a zero apart.
+    """
+
+    tensors: int = 0
+    same_bits: int = 0
+    due: int = 0
+    identical: int = 0
+
+    def __add__(self, other: Comparison) -> Comparison:
+        return Comparison(
+            self.tensors + other.tensors,
+            self.same_bits + other.same_bits,
+            self.due + other.due,
+            self.identical + other.identical,
+        )
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One engine on one case, in one family and dtype.
+
+    Attributes:
+        case, family, dtype, engine: which.
+        verdicts: of each tensor.
+        unsupported: why the engine did not answer; empty where it did.
+        comparison: with the first engine's answer; None for that engine itself.
+        diagnosis: for a failure, the known mistakes that it is consistent with.
+        notes: what else is to be said, e.g. from which update on a free run is uncertified.
+        seconds: the engine's time for its answer.
+    """
+
+    case: str
+    family: str
+    dtype: str
+    engine: str
+    verdicts: tuple[TensorVerdict, ...] = ()
+    unsupported: str = ""
+    comparison: Comparison | None = None
+    diagnosis: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def group(self) -> str:
+        return self.case.split("/")[0]
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict among the tensors."""
+        return "unsupported" if self.unsupported else worst(v.verdict for v in self.verdicts)
+
+    @property
+    def conforms(self) -> bool:
+        """No tensor fails."""
+        return self.verdict != "FAIL"
+
+    @property
+    def worst_tensor(self) -> TensorVerdict | None:
+        """The tensor with the worst verdict; among those, the one that used most of its budget."""
+        return max(self.verdicts, key=lambda v: (VERDICTS.index(v.verdict), v.share), default=None)
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The worst of some verdicts; `exact` for none."""
+    return max(verdicts, key=VERDICTS.index, default="exact")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One engine over all cases.
+
+    Attributes:
+        cases, records, tensors: how many were judged; a record is a case in one family and dtype.
+        failed, unsupported: how many records. reasons: why they are unsupported, and how many for each reason.
+        verdicts: how many tensors have each verdict. formulas: of them, how many are by each weaker formula or other
+            convention.
+        largest_share, largest_share_at: the largest part of a budget that a right result used, and where. Right is a
+            record in which every tensor is exact or rounding, in a group of cases where the engine never shows a
+            weaker formula: the budget is that of the formula it uses.
+        weaker_share, weaker_share_at: likewise in the other groups, where what kept to the budget did so with a weaker
+            formula.
+        comparison: with the first engine; None for that engine itself.
+    """
+
+    engine: str
+    cases: int
+    records: int
+    tensors: int
+    failed: int
+    unsupported: int
+    reasons: dict[str, int]
+    verdicts: dict[str, int]
+    formulas: dict[str, int]
+    largest_share: float
+    largest_share_at: str
+    weaker_share: float
+    weaker_share_at: str
+    comparison: Comparison | None
+
+    @property
+    def conforms(self) -> bool:
+        return self.failed == 0
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a run found, in the order of the catalogue."""
+
+    engines: tuple[str, ...]
+    cases: tuple[CaseResult, ...]
+    seconds: float
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def conforms(self) -> bool:
+        return all(case.conforms for case in self.cases)
+
+    def of(self, engine: str) -> list[CaseResult]:
+        return [case for case in self.cases if case.engine == engine]
+
+    def summary(self, engine: str) -> Summary:
+        """One engine's results, counted."""
+        own = self.of(engine)
+        tensors = [(case, v) for case in own for v in case.verdicts]
+        counts = Counter(v.verdict for _, v in tensors)
+        shares = [
+            (v.share, f"{c.case}, {c.family} {c.dtype}, {v.name}", c.group)
+            for c, v in tensors
+            if c.verdict in ("exact", "rounding")
+        ]
+        weaker = {case.group for case in own if any(v.verdict == "unstable" for v in case.verdicts)}
+        share, place, _ = max((s for s in shares if s[2] not in weaker), default=(0.0, "", ""))
+        weaker_share, weaker_place, _ = max((s for s in shares if s[2] in weaker), default=(0.0, "", ""))
+        return Summary(
+            engine,
+            cases=len({case.case for case in own}),
+            records=len(own),
+            tensors=len(tensors),
+            failed=sum(not case.conforms for case in own),
+            unsupported=sum(bool(case.unsupported) for case in own),
+            reasons=dict(Counter(case.unsupported for case in own if case.unsupported)),
+            verdicts={name: counts[name] for name in VERDICTS if name != "unsupported"},
+            formulas=dict(Counter(v.formula for _, v in tensors if v.formula)),
+            largest_share=share,
+            largest_share_at=place,
+            weaker_share=weaker_share,
+            weaker_share_at=weaker_place,
+            comparison=total(own),
+        )
+
+
+def total(cases: Iterable[CaseResult]) -> Comparison | None:
+    """The comparisons of some cases, added up; None where there are none."""
+    compared = [case.comparison for case in cases if case.comparison is not None]
+    return sum(compared, Comparison()) if compared else None

@@ -1,0 +1,226 @@
+"""Certified answers to records.
+
+A VJP is answered by refnet's forward on balls and the tape over scalars; refnet's hand-written backward runs on the
+same balls and has to overlap the tape in every element. An optimizer's or a training's answer is refnet's own lines on
+balls, forward and backward: the training step that the tape has vouched for, repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from parity.families import variants
+from parity.records import definition
+from parity.records.record import VJP, Optimize, Record, Split, Train, Undecided
+from parity.truth import ball, tape
+from parity.truth.value import Truth
+
+NODES = 20_000
+"""The most tape nodes of a case: about half a second."""
+
+RADIUS = 2.0**-150
+"""The largest radius that the hand-written backward's balls may have, relative to the tensor's largest element."""
+
+
+class Disagreement(AssertionError):
+    """Two ways to one figure contradict each other, the hand-written backward and the tape, or a whole and its parts:
+    one of the two is wrong, and no truth is given."""
+
+
+@dataclass
+class _Pending:
+    """A tensor whose elements are being certified at rising precision."""
+
+    hi: np.ndarray[Any, Any]
+    lo: np.ndarray[Any, Any]
+    open: np.ndarray[Any, Any]
+
+
+def certified(record: Record | Split, updates: Iterable[int] = ()) -> dict[str, Truth]:
+    """The true answer to `record`: precision rises until each element is settled; what is open at the end is
+    `undecided`.
+
+    For a `Train` record, with a leading axis over `updates` (numbers from 1, the first update being 1): `param.NAME`
+    and `state.NAME.KEY` after, `update.NAME` by, and `loss` of the batch of each of these updates.
+
+    For a `Split`: `whole.NAME`, `parts.K.NAME`, and `combined.grad.NAME`, what the parts make up. As the split has it,
+    its balls overlap those of the whole's gradient in every element and have a radius below RADIUS, or some lie apart.
+
+    Raises:
+        Undecided: a comparison stays undecided at the highest precision; or no element tells what a split's parts make
+            up from the whole.
+        Disagreement: see there.
+        ValueError: the case has more than NODES tape nodes.
+    """
+    match record:
+        case VJP():
+            return settle(lambda: _vjp(record))
+        case Optimize():
+            return settle(lambda: _optimize(record))
+        case Train():
+            return settle(lambda: _train(record, sorted(updates)))
+        case Split():
+            return settle(lambda: _split(record))
+
+
+def settle(answer: Callable[[], Mapping[str, Any]]) -> dict[str, Truth]:
+    """The balls of `answer`, asked again with more bits until each element is settled; what is open at the end is
+    `undecided`.
+
+    Raises:
+        Undecided: a comparison stays undecided at the highest precision.
+    """
+    pending: dict[str, _Pending] = {}
+    for bits in ball.PRECISIONS:
+        with ball.precision(bits):
+            try:
+                balls = answer()
+            except Undecided:
+                if bits == ball.PRECISIONS[-1]:
+                    raise
+                continue
+            for name, tensor in balls.items():
+                if name not in pending:
+                    shape = tensor.shape
+                    pending[name] = _Pending(np.zeros(shape), np.zeros(shape), np.ones(shape, bool))
+                _certify(tensor, pending[name])
+            if bits == ball.PRECISIONS[-1]:
+                for name, tensor in balls.items():
+                    _undefined(tensor, pending[name])
+        if not any(p.open.any() for p in pending.values()):
+            break
+    return {name: Truth(p.hi, p.lo, p.open) for name, p in pending.items()}
+
+
+def _certify(tensor: Any, into: _Pending) -> None:
+    for index in zip(*np.nonzero(into.open), strict=True) if into.open.ndim else ([()] if into.open[()] else []):
+        try:
+            into.hi[index], into.lo[index] = ball.certify(tensor[index])
+            into.open[index] = False
+        except Undecided:
+            continue
+
+
+def _undefined(tensor: Any, into: _Pending) -> None:
+    """What is still no number at the highest precision is none: 0 / 0."""
+    for index, x in np.ndenumerate(tensor):
+        if into.open[index] and x.is_nan():
+            into.hi[index], into.open[index] = np.nan, False
+
+
+def _vjp(record: VJP) -> dict[str, Any]:
+    arrays = {name: ball.lift(a.copy()) for name, a in record.arrays.items()}
+    inputs = [ball.lift(x) for x in record.inputs]
+    module = definition.build(record.spec, arrays, variants.DERIVATIVES).train(record.training)
+    params = dict(module.params)
+    output, saved = module.forward(*inputs)
+    outputs = output if isinstance(output, tuple) else (output,)
+
+    seeds = [ball.lift(g) for g in record.grad_outputs]
+    flat = [node for y in outputs for node in np.asarray(y, dtype=object).flat]
+    nodes = tape.differentiate(flat, [s.value for seed in seeds for s in seed.flat])
+    if nodes > NODES:
+        raise ValueError(f"certified: expected a case of at most {NODES} tape nodes, got {nodes}")
+    found = {
+        **{name: ball.values(y) for name, y in definition._numbered("output", output).items()},
+        **_gradients_of_inputs(record, inputs),
+        **{f"grad.{name}": ball.gradients(p) for name, p in params.items()},
+        **{f"buffer.{name}": ball.values(b) for name, b in module.buffers.items()},
+    }
+    with tape.untaped():
+        grad_input, grad_params = module.backward(tuple(seeds) if len(seeds) > 1 else seeds[0], saved)
+    by_hand = definition.named(output, grad_input, grad_params, module.buffers)
+    for name in found:
+        if name.startswith("grad"):
+            _agree(record, name, found[name], ball.values(by_hand[name]))
+    return found
+
+
+def _gradients_of_inputs(record: VJP, inputs: list[Any]) -> dict[str, Any]:
+    grads = [
+        ball.gradients(x) if given.dtype.kind == "f" else None for x, given in zip(inputs, record.inputs, strict=True)
+    ]
+    if len(grads) == 1:
+        return {} if grads[0] is None else {"grad_input": grads[0]}
+    return definition._numbered("grad_input", tuple(grads))
+
+
+def _agree(
+    record: VJP,
+    name: str,
+    first: Any,
+    second: Any,
+    ways: tuple[str, str] = ("the tape", "the hand-written backward"),
+) -> None:
+    """Two ways to a tensor have the same values, as far as the second one's balls can say, which are narrow."""
+    one, other = ways
+    if first.shape != second.shape:
+        raise Disagreement(f"{record.spec}: {name}: {one} has shape {first.shape}, {other} {second.shape}")
+    largest = max((abs(float(x.mid())) for x in first.flat if not x.is_nan()), default=0.0) or 1.0
+    for index, x in np.ndenumerate(first):
+        y = second[index]
+        if not x.overlaps(y):
+            raise Disagreement(f"{record.spec}: {name}{list(index)}: {one} has {x}, {other} {y}")
+        # What is no number by the first way has nothing to be narrow about.
+        if not x.is_nan() and not float(y.rad()) <= RADIUS * largest:
+            raise Undecided(f"{record.spec}: {name}{list(index)}: {other} has {y}: too wide")
+
+
+def _apart(first: Any, second: Any) -> bool:
+    """Whether two tensors certainly differ in some element."""
+    return not all(x.overlaps(y) for x, y in zip(first.flat, second.flat, strict=True))
+
+
+def _split(record: Split) -> dict[str, Any]:
+    whole, parts = _vjp(record.whole), [_vjp(part) for part in record.parts]
+    combined = definition.combination(parts, record.weights, record.divisor)
+    if record.equal:
+        for name, made in combined.items():
+            _agree(record.whole, name, whole[name], made, ("the whole", "what its parts make up"))
+    elif not any(_apart(whole[name], made) for name, made in combined.items()):
+        raise Undecided(f"{record.whole.spec}: no element tells what the parts make up from the gradient of the whole")
+    return {
+        **{f"whole.{name}": balls for name, balls in whole.items()},
+        **{f"parts.{k}.{name}": balls for k, part in enumerate(parts) for name, balls in part.items()},
+        **{f"combined.{name}": balls for name, balls in combined.items()},
+    }
+
+
+def _optimize(record: Optimize) -> dict[str, Any]:
+    with tape.untaped():
+        tensors = definition.optimize(record, ball.lift)
+    found = {}
+    for name, series in tensors.items():
+        if name.startswith("param."):
+            series = [after - before for before, after in pairwise(series)]
+            name = name.replace("param.", "update.")
+        else:
+            series = [s for s in series if s is not None]
+        found[name] = np.stack([ball.values(s) for s in series])
+    return found
+
+
+def _train(record: Train, updates: list[int]) -> dict[str, Any]:
+    kept: dict[str, list[Any]] = {}
+    before: dict[str, Any] = {}
+    descended: Any = None
+    with tape.untaped():
+        for k, loss, params, state in definition.train(record, ball.lift):
+            if k in updates:
+                for name, p in params.items():
+                    kept.setdefault(f"param.{name}", []).append(ball.values(p))
+                    kept.setdefault(f"update.{name}", []).append(ball.values(p - before[name]))
+                for name, s in state.items():
+                    kept.setdefault(f"state.{name}", []).append(ball.values(s))
+                kept.setdefault("loss", []).append(ball.values(descended))
+            if k >= updates[-1]:
+                break
+            descended = loss
+            if k + 1 in updates:
+                before = {name: p.copy() for name, p in params.items()}
+    return {name: np.stack(series) for name, series in kept.items()}

@@ -1,0 +1,76 @@
+"""Judging a case whose samples come in parts too: what the parts' gradients make up, and whether it is the whole's.
+
+An engine's own gradients of the parts are put together here, in the record's dtype, and what comes out is judged like
+any tensor: the budget of each part's gradient goes through the same lines. Whether the truth of it is the gradient of
+the whole does not depend on the engine: that is certified (`parity.truth.certify`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from parity.budget.array import Budget, Profile
+from parity.records import definition
+from parity.records.record import Answer, Split
+from parity.truth.value import Truth
+from parity.verdict.answer import other_formulas
+from parity.verdict.tensor import Enclosure, TensorVerdict, judge
+
+Array = np.ndarray[Any, Any]
+
+
+def judge_combined(
+    split: Split, truths: Mapping[str, Truth], answers: Sequence[Answer], profile: Profile
+) -> list[TensorVerdict]:
+    """The verdict on `combined grad.NAME`, made of an engine's own answers to the parts, for every parameter.
+
+    Args:
+        truths: the certified values, under `grad.NAME`.
+
+    Raises:
+        Undecided: a comparison in a budget is undecided.
+    """
+
+    def enclosures(patches: Mapping[str, definition.Patch]) -> dict[str, Enclosure]:
+        return {f"combined {name}": Enclosure(truths[name], e) for name, e in _bounds(split, profile, patches).items()}
+
+    others = other_formulas(split.whole.spec.types(), enclosures, lambda patches: {})
+    got = _made(split, truths, answers)
+    return [
+        judge(name, got.get(name.removeprefix("combined ")), e, split.dtype, others)
+        for name, e in enclosures(definition.NO_PATCHES).items()
+    ]
+
+
+def _bounds(split: Split, profile: Profile, patches: Mapping[str, definition.Patch]) -> dict[str, Array]:
+    parts = [definition.vjp(part, lambda a: Budget.exact(a, profile), patches) for part in split.parts]
+    return {name: b.e for name, b in definition.combination(parts, split.weights, split.divisor).items()}
+
+
+def _made(split: Split, truths: Mapping[str, Truth], answers: Sequence[Answer]) -> Answer:
+    """What an engine's answers make up, for those parameters whose gradients are there, in their shape, in each."""
+    there = [name for name, t in truths.items() if all(name in own and own[name].shape == t.shape for own in answers)]
+    with np.errstate(all="ignore"):
+        return definition.combination(
+            [{name: own[name] for name in there} for own in answers], split.weights, split.divisor
+        )
+
+
+def finding(split: Split, whole: Mapping[str, Truth], combined: Mapping[str, Truth]) -> str:
+    """What is certified of a case: whether the parts' gradients make up the whole's, and if not, what is missing."""
+    terms = " + ".join(f"g{k}" if w == 1 else f"{w:g} g{k}" for k, w in enumerate(split.weights))
+    formula = terms if split.divisor == 1 else f"({terms}) / {split.divisor:g}"
+    if split.equal:
+        return f"certified: {formula} is the gradient of the whole"
+    share, name = max((_apart(whole[name], truth), name) for name, truth in combined.items())
+    apart = f"up to {share:.3g} of its largest element apart, in {name}"
+    return f"certified: {formula} is not the gradient of the whole: {apart}"
+
+
+def _apart(whole: Truth, combined: Truth) -> float:
+    """The largest difference of two tensors over the first one's largest element."""
+    gap = abs((combined.hi - whole.hi) + (combined.lo - whole.lo)).max()
+    return float(gap / abs(whole.hi).max()) if gap else 0.0

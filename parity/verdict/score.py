@@ -1,0 +1,212 @@
+"""What the yardstick makes of each mistake over the catalogue: caught or not, and by how many budgets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from parity.budget.array import Profile
+from parity.engines.faulty import FaultyEngine
+from parity.engines.refnet import RefnetEngine
+from parity.families.case import Case
+from parity.families.fault import Fault
+from parity.records.record import VJP, Answer, Optimize, Record, Train, Undecided, Unsupported
+from parity.truth.value import Truth
+from parity.verdict.answer import Judge, expected_dtype
+from parity.verdict.tensor import Enclosure, TensorVerdict
+
+Truths = Callable[[Case, str, str], Mapping[str, Truth]]
+Steps = Callable[[Train, Answer, Profile], Sequence[TensorVerdict]]
+
+UPDATES = 4
+"""So many updates of a training show whether a mistake is seen."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One mistake in one dtype, over all cases and families in which it can be made.
+
+    Attributes:
+        tried, caught: in how many records the mistake changed any bit, and in how many of these a changed tensor fails.
+        share: by how many budgets, of the formula that suits it best, in the most revealing case, tensor and element;
+            of a rewriting the largest part of a budget that it used.
+        case, family, tensor: which that is.
+        exact: in how many records something is wrong that no share can say: an exact result missed, another shape, NaN.
+    """
+
+    fault: Fault
+    dtype: str
+    tried: int = 0
+    caught: int = 0
+    share: float = 0.0
+    case: str = ""
+    family: str = ""
+    tensor: str = ""
+    exact: int = 0
+
+
+def score(
+    faults: Sequence[Fault],
+    cases: Iterable[Case],
+    truths: Truths,
+    dtypes: Sequence[str] = ("float64",),
+    steps: Steps | None = None,
+) -> list[Score]:
+    """Make every mistake in every case that it touches, and judge the answers.
+
+    Args:
+        faults: mistakes or rewritings. cases: the catalogue.
+        truths: the certified answer to a case in a family and dtype.
+        steps: judges a training update by update; without it trainings are left out.
+    """
+    engines = {fault.name: FaultyEngine(fault) for fault in faults}
+    scores = {(fault.name, dtype): Score(fault, dtype) for dtype in dtypes for fault in faults}
+    for case in cases:
+        for family in case.families:
+            for dtype in dtypes:
+                record = _shortened(case.record(family, dtype))
+                touching = [fault for fault in faults if fault.touches(record)]
+                if not touching or not (court := _court(record, partial(truths, case, family, dtype), steps)):
+                    continue
+                for fault in touching:
+                    if found := court.finds(engines[fault.name]):
+                        key = fault.name, dtype
+                        own = Score(
+                            fault, dtype, 1, found.caught, found.share, case.name, family, found.tensor, found.exact
+                        )
+                        scores[key] = _joined(scores[key], own)
+    return list(scores.values())
+
+
+def merged(tables: Iterable[Sequence[Score]]) -> list[Score]:
+    """One table of several, each over other cases: what several processes found together."""
+    scores: dict[tuple[str, str], Score] = {}
+    for score in (score for table in tables for score in table):
+        key = score.fault.name, score.dtype
+        scores[key] = _joined(scores[key], score) if key in scores else score
+    return list(scores.values())
+
+
+def _court(record: Record, truths: Callable[[], Mapping[str, Truth]], steps: Steps | None) -> _Court | _Training | None:
+    if isinstance(record, Train):
+        return _Training(record, steps) if steps else None
+    try:
+        return _Court(record, truths())
+    except Undecided:
+        return None
+
+
+def _shortened(record: Record) -> Record:
+    return replace(record, batches=record.batches[:UPDATES]) if isinstance(record, Train) else record
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What was found of one answer: whether a tensor fails, and the largest finite share with its tensor."""
+
+    caught: bool
+    share: float
+    tensor: str
+    exact: bool
+
+
+def _joined(a: Score, b: Score) -> Score:
+    """Two scores of one mistake; a share among failures counts for more than any without."""
+    better = max(a, b, key=lambda score: (score.caught > 0, score.share))
+    return replace(better, tried=a.tried + b.tried, caught=a.caught + b.caught, exact=a.exact + b.exact)
+
+
+class _Court:
+    """A record with all that does not depend on who answers: judging one more answer costs little."""
+
+    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth]) -> None:
+        self.record = record
+        judge = Judge(record, truths, Profile.of(record.dtype))
+        self.enclosures, self.others = judge.enclosures, judge.others
+        self.dtypes = {name: expected_dtype(name, e, record.dtype) for name, e in self.enclosures.items()}
+        self.right = RefnetEngine().optimize(record) if isinstance(record, Optimize) else RefnetEngine().vjp(record)
+
+    def finds(self, engine: FaultyEngine) -> _Finding | None:
+        try:
+            answer = self._answer(engine)
+        except Unsupported:
+            return None
+        except (ValueError, IndexError, TypeError, ZeroDivisionError):
+            # An engine that raises has failed its case, with nothing to be measured.
+            return _Finding(True, 0.0, "", True)
+        unasked = answer.keys() - self.right.keys()
+        changed = [name for name in self.enclosures if not _same(answer.get(name), self.right[name])]
+        findings = [self._tensor(name, answer.get(name)) for name in changed]
+        if not findings and not unasked:
+            return None
+        worst = max(findings, key=lambda f: (f.caught, f.share), default=_Finding(True, 0.0, "", True))
+        return replace(
+            worst, caught=worst.caught or bool(unasked), exact=bool(unasked) or any(f.exact for f in findings)
+        )
+
+    def _answer(self, engine: FaultyEngine) -> Answer:
+        fault = engine.fault
+        if isinstance(self.record, Optimize):
+            return engine.optimize(self.record)
+        if not fault.reply or fault.patches or fault.rules or fault.computes or fault.ask:
+            return engine.vjp(self.record)
+        # What is only said wrongly is computed rightly, and once.
+        return fault.reply(self.right)
+
+    def _tensor(self, name: str, got: Any) -> _Finding:
+        """As `parity.verdict.tensor.judge`, of which only the failing and the share matter here."""
+        enclosure = self.enclosures[name]
+        truth = enclosure.truth
+        if got is None or got.shape != truth.shape or str(got.dtype) != self.dtypes[name]:
+            return _Finding(True, 0.0, name, True)
+        if not got.size:
+            return _Finding(False, 0.0, name, False)
+        shares = _shares(got, enclosure)
+        if (shares <= 1).all():
+            return _Finding(False, float(shares.max()), name, False)
+        # Under another formula an element may keep to either budget. What counts is the formula that suits best.
+        others = [known[name] for other in self.others if name in (known := other.enclosures())]
+        found = [_largest(shares), *(_largest(np.minimum(shares, _shares(got, other))) for other in others)]
+        worst, share = min(found)
+        return _Finding(worst > 1, share, name, math.isinf(worst))
+
+
+def _largest(shares: Any) -> tuple[float, float]:
+    """The largest share, and the largest finite one."""
+    return float(shares.max()), float(shares.max(initial=0.0, where=np.isfinite(shares)))
+
+
+def _shares(got: Any, enclosure: Enclosure) -> Any:
+    """The part of its budget that each element uses; infinite where an exact result is missed or it is no number."""
+    with np.errstate(all="ignore"):
+        error = np.where(enclosure.truth.undecided, 0.0, enclosure.truth.error(got))
+        shares = np.where(error == 0, 0.0, error / enclosure.bound)
+    return np.where(np.isnan(shares) | ~np.isfinite(got) & ~enclosure.truth.undecided, np.inf, shares)
+
+
+class _Training:
+    """Likewise for a training, judged update by update."""
+
+    def __init__(self, record: Train, steps: Steps) -> None:
+        self.record, self.steps = record, steps
+        self.right = RefnetEngine().train(record)
+
+    def finds(self, engine: FaultyEngine) -> _Finding | None:
+        answer = engine.train(self.record)
+        if all(_same(answer[name], right) for name, right in self.right.items()):
+            return None
+        verdicts = self.steps(self.record, answer, Profile.of(self.record.dtype))
+        failing = [v for v in verdicts if v.verdict == "FAIL"]
+        worst = max(failing or verdicts, key=lambda v: v.share if math.isfinite(v.share) else 0.0)
+        exact = any(not math.isfinite(v.share) for v in failing)
+        return _Finding(bool(failing), worst.share if math.isfinite(worst.share) else 0.0, worst.name, exact)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two tensors have the same bits."""
+    return a is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()

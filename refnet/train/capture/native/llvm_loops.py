@@ -1,0 +1,278 @@
+"""Operations that IEEE 754 prescribes bit by bit, as loops in LLVM's intermediate representation.
+
+A sum, difference, product, quotient or square root of two numbers is the exact one rounded, whoever computes it: a loop
+of such operations has NumPy's bits, in whatever order it goes through the elements, and several of them can be one
+loop. What is not prescribed, such as exp and the order of a long sum, stays NumPy's own code.
+
+In which order the library adds up the terms of a small matrix product is nowhere written; `summation` finds out by
+experiment.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from refnet.arithmetic.fma import fma
+
+TYPES = {"f8": "double", "f4": "float", "b1": "i8"}
+"""By NumPy's name of a dtype, LLVM's."""
+
+DECLARATIONS = "\n".join(
+    f"declare {t} @llvm.{name}.{f}({', '.join([t] * arguments)})"
+    for t, f in (("double", "f64"), ("float", "f32"))
+    for name, arguments in (("sqrt", 1), ("fabs", 1), ("fma", 3))
+)
+
+_EXTREME = (
+    # NaN if either is; of equals the second, which shows in the sign of zero.
+    "{y}.nan = fcmp uno {t} {a}, {a}\n  {y}.first = fcmp %s {t} {a}, {b}\n  {y}.a = or i1 {y}.nan, {y}.first\n  "
+    "{y} = select i1 {y}.a, {t} {a}, {t} {b}"
+)
+
+OF_FLOATS: dict[np.ufunc, str] = {
+    np.add: "{y} = fadd {t} {a}, {b}",
+    np.subtract: "{y} = fsub {t} {a}, {b}",
+    np.multiply: "{y} = fmul {t} {a}, {b}",
+    np.divide: "{y} = fdiv {t} {a}, {b}",
+    np.negative: "{y} = fneg {t} {a}",
+    np.absolute: "{y} = call {t} @llvm.fabs.{f}({t} {a})",
+    np.sqrt: "{y} = call {t} @llvm.sqrt.{f}({t} {a})",
+    np.minimum: _EXTREME % "olt",
+    np.maximum: _EXTREME % "ogt",
+}
+"""Results of the operands' dtype."""
+
+COMPARISONS: dict[np.ufunc, str] = {
+    np.equal: "eq",
+    np.not_equal: "ne",
+    np.less: "lt",
+    np.less_equal: "le",
+    np.greater: "gt",
+    np.greater_equal: "ge",
+}
+
+OF_BOOLEANS: dict[np.ufunc, str] = {
+    np.logical_and: "{y} = and i8 {a}, {b}",
+    np.bitwise_and: "{y} = and i8 {a}, {b}",
+    np.logical_or: "{y} = or i8 {a}, {b}",
+    np.bitwise_or: "{y} = or i8 {a}, {b}",
+    np.logical_not: "{y} = xor i8 {a}, 1",
+    np.invert: "{y} = xor i8 {a}, 1",
+}
+
+SELECT = "{y}.on = icmp ne i8 {a}, 0\n  {y} = select i1 {y}.on, {t} {b}, {t} {c}"
+COPY = "{y} = bitcast {t} {a} to {t}"
+ZERO = "{y} = bitcast {t} zeroinitializer to {t}"
+
+
+def formula(ufunc: np.ufunc, operands: Sequence[np.dtype[Any]], out: np.dtype[Any]) -> str | None:
+    """What an elementwise operation does, if IEEE 754 says so: `y` of operands `a`, `b` of type `t`."""
+    first, name = operands[0], COMPARISONS.get(ufunc)
+    if name and all(dtype.kind in "iu" and dtype != np.uint64 and dtype.isnative for dtype in operands):
+        return _of_integers(name, operands)
+    if any(dtype != first for dtype in operands) or first.str[1:] not in TYPES or not first.isnative:
+        return None
+    if first.kind == "f" and out == first:
+        return OF_FLOATS.get(ufunc)
+    if first.kind == "f" and name:
+        compare = f"{{y}}.bit = fcmp {'u' if name == 'ne' else 'o'}{name} {{t}} {{a}}, {{b}}"
+        return f"{compare}\n  {{y}} = zext i1 {{y}}.bit to i8"
+    return OF_BOOLEANS.get(ufunc) if first.kind == "b" and out == np.bool_ else None
+
+
+def _of_integers(name: str, operands: Sequence[np.dtype[Any]]) -> str:
+    """A comparison, in 64 bits."""
+    lines, wide = [], []
+    for letter, dtype in zip("ab", operands, strict=True):
+        if dtype.itemsize < 8:
+            extend = "sext" if dtype.kind == "i" else "zext"
+            lines.append(f"{{y}}.{letter} = {extend} {type_of(dtype)} {{{letter}}} to i64")
+        wide.append(f"{{y}}.{letter}" if dtype.itemsize < 8 else f"{{{letter}}}")
+    lines.append(f"{{y}}.bit = icmp {name if name in ('eq', 'ne') else 's' + name} i64 {wide[0]}, {wide[1]}")
+    return "\n  ".join([*lines, "{y} = zext i1 {y}.bit to i8"])
+
+
+def type_of(dtype: np.dtype[Any]) -> str:
+    """LLVM's type; of dtypes that are only moved, an integer of that size."""
+    return TYPES.get(dtype.str[1:], f"i{8 * dtype.itemsize}")
+
+
+class Operand(NamedTuple):
+    """One number at each place of a loop: bytes from the program's base to the first, bytes to the next along each
+    axis, and LLVM's type."""
+
+    first: int
+    steps: tuple[int, ...]
+    type: str
+
+
+@dataclass(frozen=True)
+class Statement:
+    """At each place of a loop, `out` from `operands`: `lines(y, names)` are the instructions for it."""
+
+    operands: tuple[Operand, ...]
+    out: Operand
+    lines: Callable[[str, Sequence[str]], list[str]]
+
+
+def elementwise(form: str, operands: Sequence[Operand], out: Operand) -> Statement:
+    """A statement by a formula."""
+    t = operands[-1].type if operands else out.type
+
+    def lines(y: str, names: Sequence[str]) -> list[str]:
+        return [form.format(y=y, t=t, f="f64" if t == "double" else "f32", **dict(zip("abc", names, strict=False)))]
+
+    return Statement(tuple(operands), out, lines)
+
+
+def short_sum(total: Operand, first: Operand, terms: int, step: int) -> Statement:
+    """`total` plus the sum of so many numbers, from the first to the last."""
+
+    def lines(y: str, names: Sequence[str]) -> list[str]:
+        before, sum_, *others = names
+        made = []
+        for number, x in enumerate(others):
+            made.append(f"{y}.{number} = fadd {total.type} {sum_}, {x}")
+            sum_ = f"{y}.{number}"
+        return [*made, f"{y} = fadd {total.type} {before}, {sum_}"]
+
+    numbers = [first._replace(first=first.first + i * step) for i in range(terms)]
+    return Statement((total, *numbers), total, lines)
+
+
+class Summation(NamedTuple):
+    """How a matrix product adds up a[0] b[0], a[1] b[1], ...: each rounded before it is added or not (`fused`), from
+    the last or from the first, to a zero or to the first of them."""
+
+    fused: bool
+    backwards: bool
+    from_zero: bool
+
+
+def product_term(how: Summation, total: Operand, a: Operand, b: Operand) -> Statement:
+    """`total` plus one term of a matrix product."""
+    t, f = (total.type, "f64" if total.type == "double" else "f32")
+
+    def lines(y: str, names: Sequence[str]) -> list[str]:
+        before, x, w = names
+        if how.fused:
+            return [f"{y} = call {t} @llvm.fma.{f}({t} {x}, {t} {w}, {t} {before})"]
+        return [f"{y}.p = fmul {t} {x}, {w}", f"{y} = fadd {t} {before}, {y}.p"]
+
+    return Statement((total, a, b), total, lines)
+
+
+FEW = 64
+"""Places up to which a loop is unrolled where it is called, so that numbers stay in registers from one operation to the
+next. Beyond, it is a function by itself: the translator takes more than twice as long for one that is twice as long."""
+
+
+def nest(name: str, sizes: Sequence[int], statements: Iterable[Statement], *, part: bool = False) -> str:
+    """A function of the base that carries out all statements at every place, the last axis innermost; with `part`
+    also of the first place on the first axis, and of the one behind the last.
+    """
+    inline = "alwaysinline" if math.prod(sizes) <= FEW else "noinline"
+    depth = len(sizes)
+    first, end = ("%from", "%to") if part else ("0", str(sizes[0]))
+    parameters = "ptr %base, i64 %from, i64 %to" if part else "ptr %base"
+    lines = [f"define internal void @{name}({parameters}) {inline} {{", "entry:", "  br label %axis0"]
+    for axis in range(depth):
+        before, start = ("entry", first) if axis == 0 else (f"axis{axis - 1}", "0")
+        lines += [f"axis{axis}:", f"  %i{axis} = phi i64 [{start}, %{before}], [%n{axis}, %next{axis}]"]
+        if axis < depth - 1:
+            lines.append(f"  br label %axis{axis + 1}")
+    lines += [f"  {line}" for number, statement in enumerate(statements) for line in _body(number, statement)]
+    lines.append(f"  br label %next{depth - 1}")
+    for axis in reversed(range(depth)):
+        after = f"next{axis - 1}" if axis else "done"
+        lines += [
+            f"next{axis}:",
+            f"  %n{axis} = add nuw nsw i64 %i{axis}, 1",
+            f"  %c{axis} = icmp ult i64 %n{axis}, {end if axis == 0 else sizes[axis]}",
+            f"  br i1 %c{axis}, label %axis{axis}, label %{after}",
+        ]
+    return "\n".join([*lines, "done:", "  ret void", "}"])
+
+
+def _body(number: int, statement: Statement) -> list[str]:
+    lines, names = [], []
+    for k, operand in enumerate(statement.operands):
+        at, name = f"%s{number}.{k}", f"%x{number}.{k}"
+        lines += _pointer(at, operand)
+        lines.append(f"{name} = load {operand.type}, ptr {at}, align 1")
+        names.append(name)
+    y, at = f"%y{number}", f"%s{number}.y"
+    lines += statement.lines(y, names)
+    lines += _pointer(at, statement.out)
+    lines.append(f"store {statement.out.type} {y}, ptr {at}, align 1")
+    return lines
+
+
+def _pointer(at: str, operand: Operand) -> list[str]:
+    lines, place = [], str(operand.first)
+    for axis, step in enumerate(operand.steps):
+        if step:
+            lines += [f"{at}.m{axis} = mul i64 %i{axis}, {step}", f"{at}.o{axis} = add i64 {place}, {at}.m{axis}"]
+            place = f"{at}.o{axis}"
+    return [*lines, f"{at} = getelementptr i8, ptr %base, i64 {place}"]
+
+
+ELEMENTS = 2_000
+"""So many elements of products, at least, must have NumPy's bits in the order that is taken for its own. Any two orders
+of three terms or more differ in about every third."""
+
+WAYS = tuple(
+    Summation(fused, backwards, zero)
+    for fused in (True, False)
+    for backwards in (False, True)
+    for zero in (True, False)
+)
+
+
+@functools.cache
+def summation(
+    shape: tuple[int, int, int], a_steps: tuple[int, int], b_steps: tuple[int, int], dtype: str, *, fused: bool
+) -> Summation | None:
+    """How np.matmul adds up products of this make, (m, k) by (k, n) with these strides in bytes; None if in none of the
+    ways that `Summation` knows. `fused`: whether the processor has an instruction for a b + c, rounded once.
+    """
+    m, k, n = shape
+    draws, samples = np.random.default_rng(0), 2 + ELEMENTS // (m * n)
+
+    def drawn(rows: int, columns: int, steps: tuple[int, int], last: float) -> NDArray[Any]:
+        size = np.dtype(dtype).itemsize
+        extent = (rows - 1) * steps[0] + (columns - 1) * steps[1] + size
+        space = samples, -(-extent // size)
+        memory = draws.standard_normal(space) * 2.0 ** draws.integers(-3, 4, space)
+        memory[draws.random(space) < 0.1] *= 0  # zeros of both signs
+        memory[-1] = last
+        memory = memory.astype(dtype)
+        return as_strided(memory, (samples, rows, columns), (memory.strides[0], *steps))
+
+    # In the last product all terms are -0, and so is their sum if it does not begin with 0.
+    A, B = drawn(m, k, a_steps, -0.0), drawn(k, n, b_steps, 1.0)
+    expected = np.matmul(A, B)
+    for how in WAYS:
+        if (fused or not how.fused) and _summed(how, A, B).tobytes() == expected.tobytes():
+            return how
+    return None
+
+
+def _summed(how: Summation, A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
+    terms = range(A.shape[-1])
+    pairs = [(A[..., k, None], B[..., k, None, :]) for k in (reversed(terms) if how.backwards else terms)]
+    total: NDArray[Any] = np.zeros((), A.dtype)
+    if not how.from_zero:
+        (x, w), *pairs = pairs
+        total = x * w
+    for x, w in pairs:
+        total = fma(*np.broadcast_arrays(x, w, total)) if how.fused else total + x * w
+    return total

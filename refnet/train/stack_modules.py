@@ -1,0 +1,139 @@
+"""Many networks and optimizers as one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refnet.arithmetic.runs import Runs
+from refnet.generator import Generator
+from refnet.nn.module import Module, Params
+from refnet.train.configuration import make
+
+
+class Stack:
+    """R networks of one make, and their optimizers, as one network and one optimizer on `Runs`.
+
+    What the stack holds are copies: `unstack` writes them back.
+
+    Attributes:
+        net: a network on the stacked parameters and buffers. Integer buffers, which count batches, stay plain.
+        opt: an optimizer on `net.params` with the stacked state; a learning rate for each run, or one if all agree.
+
+    Raises:
+        ValueError: there is no network, or not as many optimizers; networks or optimizers are not alike, an optimizer
+            holds arrays that are not its network's, or two networks share memory; a value is NaN or infinite.
+        TypeError: a module draws random numbers.
+    """
+
+    def __init__(self, nets: Sequence[Module], opts: Sequence[Any]) -> None:
+        if not nets or len(nets) != len(opts):
+            raise ValueError(
+                "ensemble: expected at least one network and as many optimizers, "
+                f"got {len(nets)} networks and {len(opts)} optimizers"
+            )
+        self.nets, self.opts = nets, opts
+        arrays = _stacked("a parameter or buffer", [{**net.params, **net.buffers} for net in nets])
+        first, *others = (_make(net, opt) for net, opt in zip(nets, opts, strict=True))
+        if any(other != first for other in others):
+            raise ValueError(
+                "ensemble: expected networks and optimizers alike but for values and lr, got different ones"
+            )
+        _check_apart([{**net.params, **net.buffers} for net in nets])
+        for module in nets[0].modules():
+            if module.training and any(isinstance(value, Generator) for value in vars(module).values()):
+                raise TypeError(
+                    f"ensemble: expected layers that draw nothing, got {type(module).__name__} in training mode, "
+                    "with a generator that runs cannot share"
+                )
+        self.net = copy.deepcopy(nets[0])
+        self.net.bind(arrays)
+        self.opt = copy.copy(opts[0])
+        self.opt.param_groups = [
+            {**group, "params": {name: arrays[name] for name in group["params"]}, "lr": self._rate(place)}
+            for place, group in enumerate(opts[0].param_groups)
+        ]
+        self.opt.state = {
+            name: _stacked(f"state of {name}", [opt.state.get(name, {}) for opt in opts])
+            for name in dict.fromkeys(name for opt in opts for name in opt.state)
+        }
+
+    def _rate(self, place: int) -> Any:
+        rates = [opt.param_groups[place]["lr"] for opt in self.opts]
+        return rates[0] if len(set(rates)) == 1 else Runs(np.array(rates))
+
+    def unstack(self) -> None:
+        """Let every network and optimizer have its own part."""
+        for run, (net, opt) in enumerate(zip(self.nets, self.opts, strict=True)):
+            for name, array in {**net.params, **net.buffers}.items():
+                array[...] = _part(self.net.params.get(name, self.net.buffers.get(name)), run)
+            for name, kept in self.opt.state.items():
+                own = opt.state.setdefault(name, {})
+                for key, array in kept.items():
+                    if key in own:
+                        own[key][...] = _part(array, run)
+                    else:
+                        own[key] = np.array(_part(array, run))
+
+
+def _part(array: Any, run: int) -> NDArray[Any]:
+    part: NDArray[Any] = array.a[run] if isinstance(array, Runs) else array
+    return part
+
+
+def _stacked(what: str, each: Sequence[Mapping[str, NDArray[Any]]]) -> Params:
+    """The arrays of all runs, under their names."""
+    names = list(dict.fromkeys(name for own in each for name in own))
+    for own in each:
+        if len(own) != len(names):
+            raise ValueError(f"ensemble: expected {what} alike in every run: {names}; got {list(own)}")
+        for name in names:
+            one, other = each[0][name], own[name]
+            if (one.shape, one.dtype) != (other.shape, other.dtype):
+                raise ValueError(
+                    f"ensemble: expected {name} alike in every run, "
+                    f"got {one.dtype} {one.shape} and {other.dtype} {other.shape}"
+                )
+            if other.dtype.kind == "f" and not np.isfinite(other).all():
+                raise ValueError(f"ensemble: expected finite values in {name}, got NaN or infinity")
+            if other.dtype.kind != "f" and (one != other).any():
+                raise ValueError(f"ensemble: expected {name}, of integers, alike in every run")
+    return {
+        name: Runs(np.stack([own[name] for own in each])) if each[0][name].dtype.kind == "f" else each[0][name].copy()
+        for name in names
+    }
+
+
+def _make(net: Module, opt: Any) -> Any:
+    """What networks and optimizers must have in common."""
+    for group in opt.param_groups:
+        for name, P in group["params"].items():
+            if net.params.get(name) is not P:
+                raise ValueError(
+                    f"ensemble: expected an optimizer on its network's params, got one that holds another array {name}"
+                )
+    groups = [{**group, "params": list(group["params"]), "lr": None} for group in opt.param_groups]
+    return make(net), type(opt), make(groups)
+
+
+def _check_apart(each: Sequence[Params]) -> None:
+    """Raise ValueError if arrays of two networks share memory."""
+    extents = sorted(
+        (
+            (*np.lib.array_utils.byte_bounds(array), run, array)
+            for run, own in enumerate(each)
+            for array in own.values()
+        ),
+        key=lambda extent: extent[:3],
+    )
+    open_: list[tuple[int, int, Any]] = []
+    for low, high, run, array in extents:
+        open_ = [extent for extent in open_ if extent[0] > low]
+        for _, other, there in open_:
+            if other != run and np.shares_memory(array, there):
+                raise ValueError("ensemble: expected networks with arrays of their own, got one array in two of them")
+        open_.append((high, run, array))

@@ -1,0 +1,257 @@
+"""Training: one network, or many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refnet.arithmetic.runs import Runs
+from refnet.generator import Generator
+from refnet.nn.module import Array, Module, Params
+from refnet.train import sampler
+from refnet.train.loop import descend
+from refnet.train.stack_modules import Stack
+from refnet.train.step import Update
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What a training went through.
+
+    Attributes:
+        loss: (updates,); `loss[k]` is the loss of the batch of update k + 1 before that update: the one it descends.
+        updates_per_epoch: so many updates see the data once; update k + 1 belongs to epoch `k // updates_per_epoch`.
+        recorded: (r,); after how many updates the weights were recorded, ascending.
+        weights: `weights[name][j]` is the parameter after `recorded[j]` updates; (r, *shape), under the names and in
+            the order of `net.params`; empty if nothing was recorded.
+        why_plain: empty if updates were captured; otherwise why none could be.
+        why_not_native: empty if captured updates ran as machine code; otherwise why they did not.
+    """
+
+    loss: NDArray[Any]
+    updates_per_epoch: int
+    recorded: NDArray[np.int64]
+    weights: dict[str, NDArray[Any]]
+    why_plain: str
+    why_not_native: str
+
+
+def fit(
+    net: Module,
+    loss: Module,
+    opt: Any,
+    inputs: Array,
+    targets: Array,
+    *,
+    batch_size: int | None = 32,
+    shuffle: bool = True,
+    replacement: bool = False,
+    drop_last: bool = False,
+    iterations: int = 10_000,
+    generator: Generator | None = None,
+    lr_lambda: Callable[[int], float] | None = None,
+    callback: Callable[[int, Any], object] | None = None,
+    record: bool | Iterable[int] = False,
+    capture: bool = True,
+) -> History:
+    """Train `net` for `iterations` updates: forward, loss, backward from an upstream gradient of 1, step.
+
+    The data come in the order of torch's DataLoader with these arguments, one epoch after the other. A further call
+    begins a new epoch; after whole epochs, with the same generator, it goes on as if there had been one call. Modules
+    stay in the mode that they are in, and parameters of `net` that `opt` does not hold stay as they are.
+
+    An interrupt (Ctrl-C) waits for the update under way, so that it leaves the parameters at the end of a whole update;
+    a second one does not wait.
+
+    Args:
+        net: the network; `opt` holds its arrays.
+        loss: a loss whose output is one number.
+        opt: an optimizer on `net.params`, or on some of them.
+        inputs, targets: (n, ...) and (n, ...), one row a sample.
+        batch_size: samples an update; None is the whole set in its own order (batch gradient descent), 1 is stochastic
+            gradient descent.
+        shuffle: whether each epoch goes through the samples in a new random order (no effect with None).
+        replacement: with `shuffle`, whether every sample is drawn from the whole set, as by torch's
+            RandomSampler(replacement=True); an epoch is n draws then.
+        drop_last: whether an epoch ends before a last batch that is not full (no effect with None). A short batch that
+            is kept weighs as much as a full one, so each of its samples weighs more.
+        iterations: the number of updates.
+        generator: the source of the order; None is the default generator.
+        lr_lambda: as torch's LambdaLR with a step an update: update k = 0, 1, ... has in every group the learning rate
+            `lr * lr_lambda(k)`. Afterwards `opt` has its own `lr` again.
+        callback: called as `callback(k, loss)` after update k = 1, 2, ... with the loss that it descended; what it
+            returns is not used.
+        record: which weights `History.weights` holds: True all, from update 0 (the start) to the last; or the numbers
+            of updates after which to record, such as `range(0, iterations + 1, 100)`.
+        capture: whether an update may be recorded and replayed (`refnet.train.capture`). The bits are those of plain
+            updates. What cannot be captured runs plainly, and `History.why_plain` says so. Modules must be what
+            `Module` says, functions of arrays: one that draws random numbers in a way of its own, or counts its calls,
+            is not. A replay ignores overflow where a module does so anywhere, as Sigmoid does; machine code never warns of
+            it.
+
+    Raises:
+        ValueError: there are no samples, or not as many inputs as targets; `drop_last` leaves no batch; `replacement`
+            without `shuffle`; `iterations` is no integer or negative; `record` has a number outside 0 to `iterations`;
+            a parameter, buffer, input or target is NaN or infinite; `opt` holds arrays that are not `net`'s; the loss
+            is not one number.
+        TypeError: inputs or targets are not of the dtype that layers and loss expect.
+    """
+    inputs, targets = np.asarray(inputs), np.asarray(targets)
+    _check_data("fit", inputs, targets, iterations)
+    _check_network("fit", net, opt)
+    rows = _rows("fit", record, iterations)
+    order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
+    batches = order.batches(generator)
+    losses, weights = _room(net.params, iterations, len(rows))
+    update = Update(net, loss, opt, inputs, targets)
+    reasons = descend(update, order, batches, losses, rows, weights, lr_lambda, callback, capture)
+    order.finish(generator, iterations)
+    return History(losses, order.updates_per_epoch, np.array(list(rows), np.int64), weights, *reasons)
+
+
+def ensemble(
+    nets: Sequence[Module],
+    loss: Module,
+    opts: Sequence[Any],
+    inputs: Array,
+    targets: Array,
+    *,
+    batch_size: int | None = 32,
+    shuffle: bool = True,
+    replacement: bool = False,
+    drop_last: bool = False,
+    iterations: int = 10_000,
+    generators: Sequence[Generator] | None = None,
+    lr_lambda: Callable[[int], float] | None = None,
+    record: bool | Iterable[int] = False,
+    capture: bool = True,
+) -> list[History]:
+    """Train many networks of one make at once, on the same samples, each from its own weights, at its own learning
+    rate and in its own order.
+
+    Run r ends with the bits that `fit(nets[r], loss, opts[r], ..., generator=generators[r])` gives, weights, buffers,
+    optimizer's state, generator and history alike: the definitions run on `refnet.arithmetic.runs.Runs`, where each
+    run is computed as it is alone. An update of R small networks costs little more than one of a single network.
+
+    Args:
+        nets: R networks, alike but for the values of their parameters and buffers. No array belongs to two of them.
+        loss: one for all.
+        opts: R optimizers, alike but for `lr` and the values of their state; `opts[r]` holds arrays of `nets[r]`.
+        inputs, targets: the samples, the same for all runs.
+        generators: R sources of an order, all different; None with `batch_size=None` alone, where nothing is drawn.
+        batch_size, shuffle, replacement, drop_last, iterations, lr_lambda, record, capture: as in `fit`.
+
+    Returns:
+        For each run its history. Arrays of different runs share memory.
+
+    Raises:
+        ValueError: as `fit`; or there is no network, or not as many optimizers or generators; networks or optimizers
+            differ in more than values; two share an array or a generator.
+        TypeError: as `fit`; or a module draws random numbers (Dropout in training mode).
+    """
+    inputs, targets = np.asarray(inputs), np.asarray(targets)
+    _check_data("ensemble", inputs, targets, iterations)
+    rows = _rows("ensemble", record, iterations)
+    order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
+    many = Stack(nets, opts)
+    courses = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
+    batches = _Together(courses, alike=not shuffle) if order.drawn else courses[0]
+    losses, weights = _room(many.net.params, iterations, len(rows))
+    update = Update(many.net, loss, many.opt, inputs, targets)
+    try:
+        reasons = descend(update, order, batches, losses, rows, weights, lr_lambda, None, capture)
+    finally:
+        many.unstack()
+    for generator in generators or ():
+        order.finish(generator, iterations)
+    recorded = np.array(list(rows), np.int64)
+    return [
+        History(
+            losses[:, run],
+            order.updates_per_epoch,
+            recorded,
+            {name: there[:, run] for name, there in weights.items()},
+            *reasons,
+        )
+        for run in range(len(nets))
+    ]
+
+
+def _check_data(operation: str, inputs: Array, targets: Array, iterations: int) -> None:
+    for what, array in (("inputs", inputs), ("targets", targets)):
+        if array.ndim == 0 or len(array) == 0:
+            raise ValueError(
+                f"{operation}: expected {what} of at least one sample along the first axis, got shape {array.shape}"
+            )
+        _check_finite(operation, what, array)
+    if len(inputs) != len(targets):
+        raise ValueError(f"{operation}: expected as many inputs as targets, got {len(inputs)} and {len(targets)}")
+    if not hasattr(iterations, "__index__") or iterations < 0:
+        raise ValueError(f"{operation}: expected iterations to be an integer of at least 0, got {iterations!r}")
+
+
+def _check_network(operation: str, net: Module, opt: Any) -> None:
+    for name, array in net.state_dict().items():
+        _check_finite(operation, name, array)
+    for group in opt.param_groups:
+        for name, P in group["params"].items():
+            if net.params.get(name) is not P:
+                raise ValueError(
+                    f"{operation}: expected an optimizer on net.params, "
+                    f"got one that holds an array {name} which is not net's"
+                )
+
+
+def _check_finite(operation: str, what: str, array: Array) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{operation}: expected finite values in {what}, got NaN or infinity")
+
+
+def _rows(operation: str, record: bool | Iterable[int], iterations: int) -> dict[int, int]:
+    """For each number of updates after which the weights are recorded, its row in `History.weights`."""
+    if isinstance(record, bool):
+        record = range(iterations + 1) if record else ()
+    updates = sorted(set(record))
+    if updates and not 0 <= updates[0] <= updates[-1] <= iterations:
+        raise ValueError(f"{operation}: expected record within 0 to {iterations}, got {updates[0]} to {updates[-1]}")
+    return {update: row for row, update in enumerate(updates)}
+
+
+def _room(params: Params, iterations: int, rows: int) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """Arrays for a history: of losses (updates,) and of weights (rows, *shape), with an axis for the runs behind the
+    first.
+    """
+    first = next(iter(params.values()))
+    runs = first.a.shape[:1] if isinstance(first, Runs) else ()
+    weights = {name: np.empty((rows, *runs, *P.shape), P.dtype) for name, P in params.items()} if rows else {}
+    return np.empty((iterations, *runs), first.dtype), weights
+
+
+def _sources(generators: Sequence[Generator] | None, runs: int, *, drawn: bool) -> list[Generator | None]:
+    """The source of each run's order."""
+    if generators is None:
+        if drawn:
+            raise ValueError("ensemble: expected a generator for each run, got None and an order that is drawn")
+        return [None] * runs
+    if len(generators) != runs or len({id(generator) for generator in generators}) != runs:
+        raise ValueError(f"ensemble: expected {runs} different generators, one a network, got {len(generators)}")
+    return list(generators)
+
+
+class _Together(sampler.Course):
+    """The runs' batches: indices (R, b), or what all see if their orders are alike."""
+
+    def __init__(self, courses: Sequence[sampler.Course], *, alike: bool) -> None:
+        self._courses, self._alike = courses, alike
+
+    def __next__(self) -> sampler.Batch:
+        batches = list(map(next, self._courses))
+        return batches[0] if self._alike else np.array(batches)
+
+    def take(self, updates: int) -> NDArray[np.int64] | None:
+        taken = [course.take(updates) for course in self._courses]
+        return taken[0] if self._alike else np.stack([indices for indices in taken if indices is not None], axis=1)

@@ -1,0 +1,440 @@
+"""The catalogue: what it covers, and that its data are what they are said to be."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+import refnet
+from parity.budget.array import Budget, Profile
+from parity.engines.torch import TorchEngine
+from parity.families import catalogue as cases
+from parity.families.catalogue import Case, Draw, OptimizeCase, TrainCase, VJPCase, catalogue, group, records, select
+from parity.records import definition
+from parity.records.record import VJP, Optimize, Record, Spec, Train, UsageError
+
+CATALOGUE = catalogue()
+LAYERS = [name for name in refnet.nn.__all__ if name not in ("Module", "Sequential", "init")]
+LOSSES = [name for name in LAYERS if name in vars(refnet.nn.loss)]
+VJPS = [case for case in CATALOGUE if isinstance(case, VJPCase)]
+OPTIMIZATIONS = [case for case in CATALOGUE if isinstance(case, OptimizeCase)]
+TRAININGS = [case for case in CATALOGUE if isinstance(case, TrainCase)]
+
+
+def of(name: str) -> list[VJPCase]:
+    """The cases of one class alone."""
+    return [case for case in VJPS if case.spec.type == name]
+
+
+def specs(case: Case) -> Iterator[Spec]:
+    """Every module, loss and optimizer of a case, those inside others too."""
+    inside = [case.network, case.loss, case.optimizer] if isinstance(case, TrainCase) else [case.spec]
+    while inside:
+        yield inside[0]
+        inside += inside.pop(0).layers
+
+
+def arrays(record: Record) -> Iterator[np.ndarray[Any, Any]]:
+    match record:
+        case VJP():
+            yield from (*record.arrays.values(), *record.inputs, *record.grad_outputs)
+        case Optimize():
+            yield from (*record.params.values(), *record.grads.values())
+        case Train():
+            yield from (*record.arrays.values(), record.inputs, record.targets)
+
+
+# ---- names
+
+
+def test_names_are_unique() -> None:
+    names = [case.name.lower() for case in CATALOGUE]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_names_begin_with_what_the_case_is_about() -> None:
+    for case in CATALOGUE:
+        assert re.fullmatch(r"[A-Za-z0-9]+/[A-Za-z0-9][A-Za-z0-9 ,._-]*", case.name), case.name
+        if isinstance(case, TrainCase):
+            assert group(case) == "Training"
+        else:
+            assert group(case) == {"Sequential": "Network", "Objective": "PerSample"}.get(
+                case.spec.type, case.spec.type
+            )
+
+
+# ---- coverage
+
+
+def test_every_exported_class_has_cases() -> None:
+    used = {spec.type for case in CATALOGUE for spec in specs(case)}
+    assert used == {*refnet.nn.__all__, *refnet.optim.__all__, "Objective"} - {"Module", "init"}
+
+
+def options(make: Any) -> dict[str, Any]:
+    """The arguments of a class that change what it computes, with their defaults."""
+    made_of = inspect.signature(make).parameters.values()
+    return {p.name: p.default for p in made_of if p.name not in ("dtype", "generator", "params", "layers")}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_argument_of_a_layer_is_given_in_some_case(name: str) -> None:
+    for option, default in options(getattr(refnet.nn, name)).items():
+        given = [case.spec.args[option] for case in of(name) if option in case.spec.args]
+        # Weights of losses are arguments that travel among the arrays.
+        given += [case.arrays[option] for case in of(name) if name in LOSSES and option in case.arrays]
+        assert any(value != default for value in given), f"{name}({option}=...)"
+        if default is inspect.Parameter.empty:
+            assert len(set(given)) > 1, f"{name}({option}=...)"
+        elif option == "reduction":
+            assert {*given, default} == set(refnet.nn.loss.REDUCTIONS), name
+
+
+def test_padding_has_every_mode_and_every_name() -> None:
+    assert {case.spec.args.get("padding_mode", "zeros") for case in of("Conv2d")} == set(refnet.nn.conv.PADDING_MODES)
+    assert {"same", "valid"} <= {case.spec.args.get("padding") for case in of("Conv2d")}
+    assert any(case.spec.args.get("stride", 1) != case.spec.args.get("dilation", 1) != 1 for case in of("Conv2d"))
+
+
+@pytest.mark.parametrize("family", cases.FAMILIES)
+def test_sgd_has_every_legal_combination_of_options(family: str) -> None:
+    names = ("momentum", "dampening", "nesterov", "weight_decay", "maximize")
+
+    def legal(on: dict[str, bool]) -> bool:
+        args = {name: 1 if name == "momentum" else 0.5 for name in names if on[name] and name not in names[2::2]}
+        try:
+            refnet.optim.SGD({"w": np.zeros(1)}, nesterov=on["nesterov"], maximize=on["maximize"], **args)
+        except ValueError:
+            return False
+        return True
+
+    there = {
+        tuple(bool(case.spec.args.get(name)) for name in names)
+        for case in OPTIMIZATIONS
+        if family in case.families and case.groups is None
+    }
+    combinations = list(product((False, True), repeat=5))
+    assert {on for on in combinations if legal(dict(zip(names, on, strict=True)))} == there
+    assert len(there) == 20
+
+
+def test_sgd_has_parameter_groups_and_twenty_steps() -> None:
+    assert any(case.groups for case in OPTIMIZATIONS)
+    for case in OPTIMIZATIONS:
+        record = case.record(case.families[0], "float64")
+        assert record.steps == 20
+        assert {p.ndim for p in record.params.values()} == {0, 2}
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "Sequential"])
+def test_batches_and_upstream_gradients(name: str) -> None:
+    sizes = {case.inputs[0].shape[0] for case in of(name) if case.inputs[0].shape}
+    kinds = {grad.kind for case in of(name) for grad in case.grads}
+    layouts = {grad.layout for case in of(name) for grad in case.grads}
+    assert {0, 1, 3} <= sizes
+    if name != "Sequential":
+        assert 7 in sizes
+    if name == "HalfSquaredError":
+        return  # its upstream gradient is a scalar
+    assert {"real", "onehot"} <= kinds
+    assert "expanded" in layouts
+    if name != "Sequential":
+        assert layouts & {"transposed", "sliced"}
+
+
+@pytest.mark.parametrize("name", ["Linear", "Sigmoid", "Tanh", "ReLU", "Dropout", *LOSSES])
+def test_some_inputs_have_more_leading_axes(name: str) -> None:
+    assert any(len(case.inputs[0].shape) > 2 for case in of(name))
+
+
+@pytest.mark.parametrize(
+    "name", ["Sigmoid", "Tanh", "ReLU", "Softmax", "LogSoftmax", "BCEWithLogitsLoss", "CrossEntropyLoss"]
+)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_inputs_go_past_the_overflow_of_exp(name: str, dtype: str) -> None:
+    values = np.concatenate([case.record("full", dtype).inputs[0].ravel() for case in of(name)])
+    largest = np.log(np.finfo(dtype).max)
+    assert values.max() >= 1000 > largest > -largest > -1000 >= values.min()
+    # and close to it from both sides
+    assert ((values > largest) & (values < largest + 1)).any()
+    assert ((values < largest) & (values > largest - 3)).any()
+
+
+def test_kinks_are_met_exactly() -> None:
+    for family in cases.FAMILIES:
+        (relu,) = select("ReLU/at the kink")
+        zeros = relu.record(family, "float32").inputs[0]
+        assert {False, True} <= set(np.signbit(zeros[zeros == 0]).tolist())
+        for case in select("L1Loss/ties"):
+            X, T = case.record(family, "float32").inputs
+            assert 0 < (X == T).sum() < X.size
+
+
+def test_samples_are_ignored_in_part_and_altogether() -> None:
+    shares = {
+        float((case.record("full", "float64").inputs[1] == case.spec.args.get("ignore_index", -100)).mean())
+        for case in of("CrossEntropyLoss")
+        if case.inputs[1].kind == "index" and case.inputs[0].shape[0]
+    }
+    assert {0.0, 1.0} < shares
+
+
+def test_a_layer_stands_at_several_places_and_containers_are_nested() -> None:
+    networks = [spec for case in of("Sequential") for spec in specs(case) if spec.type == "Sequential"]
+    assert any(len(spec.places) > len(set(spec.places)) for spec in networks)
+    assert any(layer.type == "Sequential" for spec in networks for layer in spec.layers)
+
+
+def test_training_goes_through_every_regime() -> None:
+    sizes = {}
+    for case in TRAININGS:
+        record = case.record("full", "float64")
+        n = len(record.inputs)
+        epoch = record.batches[: -(-n // (case.batch_size or n))]
+        sizes[case.name] = (n, [len(batch) for batch in epoch], len(record.batches))
+        assert set(record.trainable or record.arrays) <= set(record.arrays)
+        assert case.certified == tuple(sorted(case.certified))
+        assert 1 <= case.certified[0] <= case.certified[-1] <= record.iterations
+    assert sizes == {
+        "Training/worked example, biases frozen": (1, [1], 10_000),
+        "Training/batch": (10, [10], 10_000),
+        "Training/mini-batch, the last one short": (10, [4, 4, 2], 10_000),
+        "Training/mini-batch, the last one dropped": (10, [4, 4, 4], 2_000),
+        "Training/stochastic": (10, [1] * 10, 10_000),
+    }
+
+
+def test_the_classes_to_learn_are_the_parity_of_positive_inputs() -> None:
+    (case,) = select("Training/batch")
+    record = case.record("full", "float32")
+    assert ((record.inputs > 0).sum(axis=1) % 2).tolist() == record.targets.tolist()
+
+
+# ---- draws
+
+
+def test_draws_are_the_same_everywhere() -> None:
+    assert Draw((5,), "index", below=1000).make("k", "full", "float64").tolist() == [
+        int.from_bytes(hashlib.shake_256(b"k").digest(80)[16 * i : 16 * i + 8], "little") % 1000 for i in range(5)
+    ]
+    drawn = [
+        Draw((3, 4), kind, below=9, scale=0.5, offset=2.0).make("pinned", family, dtype).tobytes()
+        for kind in ("real", "positive", "unit", "index", "mask", "onehot")
+        for family in cases.FAMILIES
+        for dtype in cases.DTYPES
+    ]
+    assert (
+        hashlib.sha256(b"".join(drawn)).hexdigest()
+        == "a8ec8b6bb621a8222db0958edaef3eb606ac03cdafea25fc794f91c708276f89"
+    )
+
+
+def test_names_change_draws() -> None:
+    assert (Draw((9,)).make("a", "full", "float64") != Draw((9,)).make("b", "full", "float64")).all()
+
+
+def bits_needed(values: np.ndarray[Any, Any]) -> int:
+    """Significand bits of the value that has most of them."""
+    mantissa = abs(np.frexp(values[np.isfinite(values) & (values != 0)].astype(np.float64))[0])
+    integers = (mantissa * 2.0**53).astype(np.int64)
+    return max((53 - ((int(i) & -int(i)).bit_length() - 1) for i in integers), default=0)
+
+
+def test_grid_values_are_held_by_every_format() -> None:
+    for case in CATALOGUE:
+        if "grid" in case.families and not isinstance(case, TrainCase):
+            wide, narrow = (list(arrays(case.record("grid", dtype))) for dtype in cases.DTYPES)
+            for a, b in zip(wide, narrow, strict=True):
+                assert np.array_equal(a, b), case.name
+                if a.dtype.kind == "f":
+                    assert np.array_equal(a.astype(np.float16), a), case.name
+                    assert bits_needed(a) <= 8, f"{case.name}: bfloat16 does not hold {a}"
+
+
+@pytest.mark.parametrize("kind", ["real", "positive", "unit"])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_full_values_use_every_bit(kind: str, dtype: str) -> None:
+    values = Draw((500,), kind).make("bits", "full", dtype)
+    digits = np.finfo(dtype).nmant
+    significands = (abs(np.frexp(values.astype(np.float64))[0]) * 2.0 ** (digits + 1)).astype(np.int64).tolist()
+    always, ever = significands[0], 0
+    for s in significands:
+        always, ever = always & s, ever | s
+    # Of 500 draws, every bit but the leading one is 1 in some and 0 in others.
+    assert ever == 2 ** (digits + 1) - 1
+    assert always == 2**digits
+    assert len(set(np.frexp(values)[1].tolist())) == (3 if kind == "unit" else 5)
+    assert bool((values < 0).any()) is (kind == "real")
+    assert kind != "unit" or (values < 1).all()
+
+
+def test_grid_values_are_small_multiples() -> None:
+    real, positive, unit = (Draw((2000,), kind).make("k", "grid", "float32") for kind in ("real", "positive", "unit"))
+    assert set((real * 64).tolist()) == {float(k) for k in range(-128, 129)}
+    assert set((positive * 64).tolist()) == {float(k) for k in range(1, 129)}
+    assert set((unit * 64).tolist()) == {float(k) for k in range(1, 64)}
+
+
+def test_kinds_that_are_no_numbers() -> None:
+    mask, onehot = (Draw((4, 5), kind).make("k", "full", "float32") for kind in ("mask", "onehot"))
+    assert mask.dtype == np.bool_
+    assert 0 < mask.sum() < mask.size
+    assert (onehot.sum(), (onehot == 1).sum(), onehot.dtype) == (1, 1, "float32")
+    assert Draw((0, 3), "onehot").make("k", "full", "float32").shape == (0, 3)
+    assert cases.case.given((2, 3), 0.1, -0.0).make("k", "full", "float32").tolist() == [
+        [float(np.float32(0.1)), -0.0, float(np.float32(0.1))],
+        [-0.0, float(np.float32(0.1)), -0.0],
+    ]
+    assert cases.case.indices((3,), -100, 2).make("k", "grid", "float32").tolist() == [-100, 2, -100]
+
+
+def test_layouts_are_what_they_say() -> None:
+    plain = Draw((3, 4)).make("k", "full", "float64")
+    made = {layout: Draw((3, 4), layout=layout).make("k", "full", "float64") for layout in ("transposed", "sliced")}
+    expanded = Draw((3, 4), layout="expanded").make("k", "full", "float64")
+    for array in made.values():
+        assert np.array_equal(array, plain)
+        assert not array.flags.c_contiguous
+    assert plain.strides == (32, 8)
+    assert made["transposed"].strides == (8, 24)
+    assert made["sliced"].strides == (64, 16)
+    assert expanded.strides == (0, 8)
+    assert (expanded == plain[0]).all()
+
+
+def test_no_upstream_gradient_is_zero_throughout() -> None:
+    for case in VJPS:
+        for family in case.families:
+            grads = case.record(family, "float32").grad_outputs
+            assert grads[0].size == 0 or any(g.any() for g in grads), f"{case.name}, {family}"
+
+
+# ---- records
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_every_record_builds_in_both_engines_alike(dtype: str) -> None:
+    torch = TorchEngine()
+    for case in CATALOGUE:
+        if isinstance(case, OptimizeCase):
+            continue
+        record = case.record(case.families[-1], dtype)
+        spec = record.spec if isinstance(record, VJP) else record.network
+        ours = definition.build(spec, record.arrays).state_dict()
+        theirs = torch._build(spec, record.arrays, dtype).state_dict()
+        assert [*ours] == [*theirs], case.name
+        for name, array in ours.items():
+            assert array.shape == tuple(theirs[name].shape), f"{case.name}: {name}"
+            assert str(array.dtype) == str(theirs[name].dtype).removeprefix("torch."), f"{case.name}: {name}"
+        # Each array of the record is one of the module's, and the first name of it.
+        assert set(record.arrays) <= set(ours), case.name
+        assert {id(a) for a in ours.values()} == {id(a) for a in record.arrays.values()}, case.name
+
+
+def test_upstream_gradients_have_the_shape_of_outputs() -> None:
+    for case in VJPS:
+        record = case.record(case.families[-1], "float64")
+        module = definition.build(record.spec, {name: a.copy() for name, a in record.arrays.items()})
+        with np.errstate(all="ignore"):
+            output, _ = module.train(record.training).forward(*record.inputs)
+        outputs = output if isinstance(output, tuple) else (output,)
+        assert [np.shape(y) for y in outputs] == [g.shape for g in record.grad_outputs], case.name
+
+
+def test_records_are_named_by_family_and_dtype() -> None:
+    (worked,) = select("worked example")
+    assert [*records(worked)] == ["full/float64", "full/float32"]
+    made = records(select("Linear/batch 3")[0])
+    assert [*made] == ["grid/float64", "grid/float32", "full/float64", "full/float32"]
+    assert [record.dtype for record in made.values()] == ["float64", "float32"] * 2
+
+
+# ---- power
+
+
+def budgets(case: VJPCase | OptimizeCase, family: str, dtype: str) -> dict[str, Budget]:
+    """The budget of every answer that is a tensor of floats and not empty."""
+
+    def lift(array: Any) -> Budget:
+        return Budget.exact(array, Profile.of(dtype))
+
+    record = case.record(family, dtype)
+    with np.errstate(all="ignore"):
+        if isinstance(record, VJP):
+            found: dict[str, Any] = definition.vjp(record, lift)
+        else:
+            found = {}
+            for name, series in definition.optimize(record, lift).items():
+                found[name] = series[-1] - series[0] if name.startswith("param.") else series[-1]
+    return {name: b for name, b in found.items() if isinstance(b, Budget) and b.size}
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *refnet.optim.__all__])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_every_tensor_is_seen_sharply_in_some_case(name: str, dtype: str) -> None:
+    blind: set[str] = set()
+    sighted: set[str] = set()
+    for case in CATALOGUE:
+        if isinstance(case, TrainCase) or case.spec.type != name or "full" not in case.families:
+            continue
+        for tensor, b in budgets(case, "full", dtype).items():
+            (sighted if (b.e < abs(b.x)).all() else blind).add(tensor)
+    assert sighted
+    assert blind <= sighted
+
+
+EXACT = ("Linear", "Identity", "Flatten", "ReLU", "MSELoss", "HalfSquaredError", "L1Loss", "Dropout", "Conv2d", "SGD")
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_what_is_exact_on_the_grid_has_a_case_that_is(name: str, dtype: str) -> None:
+    exact = [
+        case.name
+        for case in CATALOGUE
+        if not isinstance(case, TrainCase) and case.spec.type == name and "grid" in case.families
+        if (found := budgets(case, "grid", dtype)) and all((b.e == 0).all() and b.x.any() for b in found.values())
+    ]
+    assert exact
+
+
+# ---- selection
+
+
+def names(pattern: str) -> list[str]:
+    return [case.name for case in select(pattern)]
+
+
+def test_select_by_part_of_a_name() -> None:
+    assert names("linear/BATCH") == [f"Linear/batch {n}" for n in (0, 1, 3, 7)]
+    assert len(select("")) == len(CATALOGUE)
+
+
+def test_select_by_form() -> None:
+    assert names("l?near/batch [13]") == ["Linear/batch 1", "Linear/batch 3"]
+    assert names("Linear/*") == [case.name for case in CATALOGUE if group(case) == "Linear"]
+
+
+def test_select_by_several_patterns() -> None:
+    both = set(names("softmax")) & set(names("batch 3"))
+    assert set(names("softmax and batch 3")) == both
+    assert set(names("not softmax")) == {case.name for case in CATALOGUE} - set(names("softmax"))
+    assert set(names("lstmcell/batch or softmax and batch 3")) == both | set(names("lstmcell/batch"))
+
+
+def test_a_pattern_that_is_part_of_a_name_is_taken_so() -> None:
+    assert set(names("not affine")) == {"BatchNorm1d/not affine", "BatchNorm1d/not affine, evaluation"}
+
+
+def test_select_nothing_names_near_matches() -> None:
+    with pytest.raises(UsageError, match=r"expected a pattern .* got 'Lineer'; near it: Linear"):
+        select("Lineer")
+    with pytest.raises(UsageError, match=r"got 'softmax and conv2d'"):
+        select("softmax and conv2d")

@@ -1,0 +1,140 @@
+"""Every mistake of the dictionary turns the yardstick red, by a thousand budgets or where no budget is granted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parity.budget.array import Budget, Profile
+from parity.engines.base import Engine
+from parity.engines.faulty import FaultyEngine
+from parity.engines.refnet import RefnetEngine
+from parity.families.catalogue import catalogue
+from parity.families.dictionary import FAULTS, REWRITINGS, Fault
+from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
+from parity.truth.certify import certified
+from parity.truth.value import Truth
+from parity.verdict.answer import judge_answer
+from parity.verdict.lockstep import judge_steps
+
+AIM = 1_000
+"""Budgets by which a mistake has to be caught in its most revealing case."""
+
+CASES = {case.name: case for case in catalogue()}
+
+
+@cache
+def truth(case: str, family: str) -> dict[str, Truth]:
+    record = CASES[case].record(family, "float64")
+    assert not isinstance(record, Train)
+    return certified(record)
+
+
+def answered(engine: Engine, record: Record) -> Answer:
+    if isinstance(record, Train):
+        return engine.train(record)
+    return engine.optimize(record) if isinstance(record, Optimize) else engine.vjp(record)
+
+
+@cache
+def rightly(case: str, family: str) -> tuple[Record, Answer]:
+    """A record, of a training the first updates, with the right answer to it."""
+    record = CASES[case].record(family, "float64")
+    if isinstance(record, Train):
+        record = replace(record, batches=record.batches[:6])
+    return record, answered(RefnetEngine(), record)
+
+
+def made(fault: Fault) -> Iterator[tuple[str, str, Record, Answer]]:
+    """The cases in which the mistake makes a difference, with the wrong answer."""
+    for name, case in CASES.items():
+        for family in case.families:
+            record, right = rightly(name, family)
+            if fault.touches(record):
+                with suppress(Unsupported):
+                    answer = answered(FaultyEngine(fault), record)
+                    if any(t not in answer or answer[t].tobytes() != a.tobytes() for t, a in right.items()):
+                        yield name, family, record, answer
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_caught(fault: Fault) -> None:
+    profile = Profile.of("float64")
+    for name, family, record, answer in made(fault):
+        if isinstance(record, Train):
+            verdicts = judge_steps(record, answer, profile)
+        else:
+            verdicts = judge_answer(record, truth(name, family), answer, profile)
+        # An infinite share is an exact result that was missed, no number, or another shape.
+        if any(v.verdict == "FAIL" and v.share > AIM for v in verdicts):
+            return
+    pytest.fail("no case of the catalogue reveals it")
+
+
+def test_names_are_unique() -> None:
+    assert not [name for name, n in Counter(f.name for f in (*FAULTS, *REWRITINGS)).items() if n > 1]
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *REWRITINGS], ids=lambda fault: fault.name)
+def test_says_what_it_is(fault: Fault) -> None:
+    assert fault.what
+    assert fault.reveal
+    assert fault.source
+    makings = (fault.patches, fault.rules, fault.computes, fault.ask, fault.reply, fault.train)
+    assert sum(map(bool, makings)) == 1
+
+
+def test_as_many_as_were_asked_for() -> None:
+    assert len(FAULTS) >= 30
+    assert len(REWRITINGS) >= 8
+
+
+def series(tensors: Any) -> Iterator[tuple[str, Any]]:
+    for name, tensor in tensors.items():
+        yield from ((name, t) for t in (tensor if isinstance(tensor, list) else [tensor]) if t is not None)
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f.patches or f.rules], ids=lambda fault: fault.name)
+def test_runs_in_budgets(fault: Fault) -> None:
+    """Floats that make the mistake lie within the mistake's own budget, which says something."""
+    for _, _, record, _ in made(fault):
+        assert not isinstance(record, Train)
+        with np.errstate(all="ignore"):
+            budgets = list(series(FaultyEngine(fault).budget(record, Profile.of("float64"))))
+            floats = list(series(FaultyEngine(fault).tensors(record, np.copy)))
+        assert [name for name, _ in budgets] == [name for name, _ in floats]
+        bounded = [(b, f) for (_, b), (_, f) in zip(budgets, floats, strict=True) if isinstance(b, Budget)]
+        with np.errstate(invalid="ignore"):
+            within = [(abs(f - b.x) <= 2 * b.e) | ~np.isfinite(b.e) for b, f in bounded]
+        assert all(w.all() for w in within)
+        if any(np.isfinite(b.e).any() for b, _ in bounded):
+            return
+    pytest.fail("it is made in no case where it has a budget")
+
+
+def test_computed_in_float32_answers_in_float64() -> None:
+    (fault,) = (fault for fault in FAULTS if fault.computes)
+    record = CASES["Linear/batch 3"].record("full", "float64")
+    assert isinstance(record, VJP)
+    answer = FaultyEngine(fault).vjp(record)
+    assert {str(t.dtype) for t in answer.values()} == {"float64"}
+    assert all((t == t.astype(np.float32)).all() for t in answer.values())
+    assert not fault.touches(CASES["Linear/batch 3"].record("full", "float32"))
+
+
+def test_reading_as_stored_touches_only_what_is_not_contiguous() -> None:
+    (fault,) = (fault for fault in FAULTS if fault.name == "upstream gradient read as stored")
+    assert not fault.touches(CASES["Linear/batch 3"].record("full", "float64"))
+    transposed = CASES["Linear/gradient transposed"].record("full", "float64")
+    assert isinstance(transposed, VJP)
+    assert fault.touches(transposed)
+    assert fault.ask is not None
+    (given,), (read,) = transposed.grad_outputs, fault.ask(transposed).grad_outputs
+    np.testing.assert_array_equal(read.ravel(), given.T.ravel())

@@ -1,0 +1,75 @@
+"""Records of a run: the worst of many, and totals."""
+
+import math
+
+import pytest
+
+from parity.run.results import CaseResult, Comparison, Results, total, worst
+from parity.verdict.tensor import VERDICTS, TensorVerdict
+
+
+def result(engine, verdicts=(), case="Linear/a", unsupported="", comparison=None):
+    return CaseResult(case, "full", "float64", engine, tuple(verdicts), unsupported, comparison)
+
+
+def tensor(verdict, share=0.0, name="t", formula=""):
+    return TensorVerdict(name, verdict, formula, share=share)
+
+
+@pytest.mark.parametrize("k", range(len(VERDICTS)))
+def test_the_worst_verdict(k):
+    assert worst(VERDICTS[: k + 1]) == worst(reversed(VERDICTS[: k + 1])) == VERDICTS[k]
+    assert worst([]) == "exact"
+
+
+def test_a_case():
+    case = result("mine", [tensor("exact"), tensor("rounding", 0.5), tensor("rounding", 0.75, "u")])
+    assert (case.group, case.verdict, case.conforms, case.worst_tensor.name) == ("Linear", "rounding", True, "u")
+    case = result("mine", [tensor("FAIL", 2.0), tensor("unstable", 99.0)])
+    assert (case.verdict, case.conforms, case.worst_tensor.verdict) == ("FAIL", False, "FAIL")
+    case = result("mine", unsupported="no vjp")
+    assert (case.verdict, case.conforms, case.worst_tensor) == ("unsupported", True, None)
+    assert [result("mine", [tensor(v)]).conforms for v in VERDICTS] == [True] * (len(VERDICTS) - 1) + [False]
+
+
+def test_comparisons_add_up():
+    a, b = Comparison(4, 3, 2, 1), Comparison(1, 1, 1, 1)
+    assert a + b == Comparison(5, 4, 3, 2)
+    assert total([result("x", comparison=a), result("x"), result("x", comparison=b)]) == a + b
+    assert total([result("x")]) is None
+
+
+def test_a_summary():
+    results = Results(
+        ("first", "mine"),
+        (
+            result("first", [tensor("exact")]),
+            result("mine", [tensor("rounding", 0.25), tensor("exact")], "Linear/a", comparison=Comparison(2, 1, 1, 1)),
+            result("mine", [tensor("unstable", 7.0, "v", "weaker"), tensor("rounding", 0.9)], "Tanh/b"),
+            result("mine", [tensor("rounding", 0.5)], "Tanh/c"),
+            result("mine", [tensor("convention", 8.0, "w", "elsewhere"), tensor("undecided")], "Linear/c"),
+            result("mine", [tensor("FAIL", math.inf), tensor("rounding", 0.95)], "Linear/d"),
+            result("mine", unsupported="no vjp", case="Linear/e"),
+            result("mine", unsupported="no vjp", case="Linear/e"),
+        ),
+        1.0,
+    )
+    s = results.summary("mine")
+    assert (s.engine, s.cases, s.records, s.tensors, s.failed, s.unsupported) == ("mine", 6, 7, 9, 1, 2)
+    assert s.verdicts == {"exact": 1, "rounding": 4, "unstable": 1, "convention": 1, "undecided": 1, "FAIL": 1}
+    assert s.formulas == {"weaker": 1, "elsewhere": 1}
+    assert s.reasons == {"no vjp": 2}
+    # What comes beside a weaker formula, or a failure, is no right result's share.
+    assert (s.largest_share, s.largest_share_at) == (0.25, "Linear/a, full float64, t")
+    # Elsewhere in that group the engine's formula is the weaker one too, and its share is told apart.
+    assert (s.weaker_share, s.weaker_share_at) == (0.5, "Tanh/c, full float64, t")
+    assert s.comparison == Comparison(2, 1, 1, 1)
+    assert not s.conforms
+    assert not results.conforms
+    assert results.summary("first").conforms
+    assert results.summary("first").comparison is None
+
+
+def test_a_summary_of_nothing():
+    s = Results(("mine",), (), 0.0).summary("mine")
+    assert (s.records, s.largest_share, s.largest_share_at, s.comparison, s.conforms) == (0, 0.0, "", None, True)

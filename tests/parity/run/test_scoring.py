@@ -1,0 +1,36 @@
+"""The score in worker processes is the score."""
+
+import pytest
+
+from parity.families.catalogue import catalogue
+from parity.families.dictionary import FAULTS, REWRITINGS
+from parity.run import scoring
+from parity.run.scoring import Scores
+from parity.vectors import catalogue_answers
+from parity.verdict.lockstep import judge_steps
+from parity.verdict.score import score
+
+CASES = [case for case in catalogue() if case.name in ("Linear/batch 3", "SGD/lr 0.1, momentum 0.9")]
+
+
+def test_several_processes_find_what_one_finds(monkeypatch):
+    monkeypatch.setattr(scoring, "CHUNK", 1)
+    started, done = [], []
+    found = scoring.run(CASES, "float64", 2, started.append, lambda: done.append(1))
+    assert (started, len(done)) == ([2], 2)
+    here = [
+        s for s in score((*FAULTS, *REWRITINGS), CASES, catalogue_answers.truths, ("float64",), judge_steps) if s.tried
+    ]
+    assert [*found.faults, *found.rewritings] == here
+    assert len(found.faults) + found.unmade == sum("float64" in f.dtypes for f in FAULTS)
+    assert found.caught > 20
+    assert found.flagged == 0
+
+
+@pytest.mark.parametrize(("caught", "flagged", "sound"), [(3, 0, True), (0, 0, False), (3, 1, False)])
+def test_sound_is_all_caught_and_none_flagged(caught, flagged, sound):
+    from parity.verdict.score import Score
+
+    fault, harmless = Score(FAULTS[0], "float64", 3, caught), Score(REWRITINGS[0], "float64", 3, flagged)
+    scores = Scores("float64", (fault,), (harmless,), 0)
+    assert (scores.caught, scores.flagged, scores.sound) == (int(caught > 0), flagged, sound)

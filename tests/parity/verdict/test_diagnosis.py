@@ -1,0 +1,270 @@
+"""A failing answer is named for what it is, and only for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parity.budget.array import Profile
+from parity.engines.base import Engine
+from parity.engines.faulty import FaultyEngine
+from parity.engines.refnet import RefnetEngine
+from parity.families.catalogue import TrainCase, catalogue
+from parity.families.dictionary import FAULTS, Fault
+from parity.families.variants import WEAKER, together
+from parity.records.record import VJP, Answer, Optimize, Record, Spec, Train, Unsupported
+from parity.truth.certify import certified
+from parity.truth.value import Truth
+from parity.verdict.answer import judge_answer
+from parity.verdict.diagnosis import Diagnosis, diagnose
+from parity.verdict.lockstep import judge_steps
+
+FLOAT64 = Profile.of("float64")
+BY_NAME = {fault.name: fault for fault in FAULTS}
+CASES = {case.name: case for case in catalogue()}
+LAYER = "Linear/batch 3"
+
+
+def answered(engine: Engine, record: Record) -> Answer:
+    if isinstance(record, Train):
+        return engine.train(record)
+    return engine.optimize(record) if isinstance(record, Optimize) else engine.vjp(record)
+
+
+@cache
+def given(name: str, family: str = "full") -> tuple[Any, Answer]:
+    """A record with the right answer to it."""
+    record = CASES[name].record(family, "float64")
+    return record, answered(RefnetEngine(), record)
+
+
+@cache
+def truth(name: str, family: str = "full") -> dict[str, Truth]:
+    return certified(CASES[name].record(family, "float64"))
+
+
+def judged(name: str, answer: Answer, family: str = "full") -> list[Diagnosis]:
+    """What is said of the tensors of an answer that fail."""
+    record, truths = given(name, family)[0], truth(name, family)
+    failing = [v.name for v in judge_answer(record, truths, answer, FLOAT64) if v.verdict == "FAIL"]
+    assert failing
+    return diagnose(record, answer, truths, FLOAT64, failing)
+
+
+def made(fault: Fault) -> Iterator[tuple[str, str, Answer]]:
+    """The cases in which the mistake makes a difference, with the wrong answer."""
+    for name, case in CASES.items():
+        for family in case.families:
+            if isinstance(case, TrainCase):
+                continue
+            record, right = given(name, family)
+            if fault.touches(record):
+                with suppress(Unsupported):
+                    answer = answered(FaultyEngine(fault), record)
+                    if any(t not in answer or answer[t].tobytes() != a.tobytes() for t, a in right.items()):
+                        yield name, family, answer
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if not f.reply and not f.train], ids=lambda fault: fault.name)
+def test_a_mistake_is_diagnosed_as_itself(fault: Fault) -> None:
+    for name, family, answer in made(fault):
+        record, truths = given(name, family)[0], truth(name, family)
+        failing = [v.name for v in judge_answer(record, truths, answer, FLOAT64) if v.verdict == "FAIL"]
+        found = diagnose(record, answer, truths, FLOAT64, failing)
+        if fault.name in [d.name for d in found]:
+            (own,) = (d for d in found if d.name == fault.name)
+            assert own.tensors == tuple(failing)
+            return
+    pytest.fail("it is recognized in no case")
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f.train], ids=lambda fault: fault.name)
+def test_a_mistake_of_training_is_diagnosed_as_itself(fault: Fault) -> None:
+    for name in ("Training/mini-batch, the last one short", "Training/worked example, biases frozen"):
+        record = CASES[name].record("full", "float64")
+        assert isinstance(record, Train)
+        record = replace(record, batches=record.batches[:4])
+        answer = FaultyEngine(fault).train(record)
+        failing = [v.name for v in judge_steps(record, answer, FLOAT64) if v.verdict == "FAIL"]
+        if fault.name in [d.name for d in diagnose(record, answer, {}, FLOAT64, failing)]:
+            return
+    pytest.fail("it is recognized in neither case")
+
+
+def test_a_mistake_of_a_layer_is_recognized_in_training() -> None:
+    record = CASES["Training/mini-batch, the last one short"].record("full", "float64")
+    assert isinstance(record, Train)
+    record = replace(record, batches=record.batches[:3])
+    answer = RefnetEngine(BY_NAME["bias gradient averaged"].patches).train(record)
+    assert [d.name for d in diagnose(record, answer, {}, FLOAT64, ["update.0.bias"])] == ["bias gradient averaged"]
+
+
+def test_a_right_training_matches_nothing() -> None:
+    record = CASES["Training/stochastic"].record("full", "float64")
+    assert isinstance(record, Train)
+    record = replace(record, batches=record.batches[:3])
+    assert diagnose(record, RefnetEngine().train(record), {}, FLOAT64, ["loss"]) == []
+
+
+RIGHT = [LAYER, "BatchNorm1d/batch 3", "LSTMCell/states of a hundred", "Network/2-2-2, batch 1", "Sigmoid/extreme"]
+
+
+@pytest.mark.parametrize("name", [*RIGHT, "SGD/gradients of very different sizes"])
+def test_a_right_answer_matches_no_mistake(name: str) -> None:
+    record, answer = given(name)
+    # Though it is said of every tensor that it fails.
+    found = diagnose(record, answer, truth(name), FLOAT64, list(truth(name)))
+    assert not {d.name for d in found} & {f.name for f in FAULTS if f.dtypes != ("float64",)}
+
+
+def test_nothing_is_said_where_nothing_fails() -> None:
+    record, answer = given(LAYER)
+    assert diagnose(record, {**answer, "output": -answer["output"]}, truth(LAYER), FLOAT64, []) == []
+
+
+def test_two_mistakes_that_coincide_are_both_listed() -> None:
+    # Without ignored rows the number of samples is the number of those that count.
+    name = "CrossEntropyLoss/weight, mean"
+    names = {
+        d.name for d in judged(name, FaultyEngine(BY_NAME["ignored rows counted in the mean"]).vjp(given(name)[0]))
+    }
+    assert {"ignored rows counted in the mean", "weighted mean by the number of samples"} <= names
+
+
+def test_almost_is_not_a_match() -> None:
+    answer = FaultyEngine(BY_NAME["bias gradient averaged"]).vjp(given(LAYER)[0])
+    assert judged(LAYER, answer)[0].name == "bias gradient averaged"
+    answer["grad.bias"] = answer["grad.bias"] * (1 + 1e-12)
+    assert [d.what for d in judged(LAYER, answer)] == ["0.333333 times the truth in grad.bias"]
+
+
+def test_what_else_is_wrong_is_not_passed_over() -> None:
+    answer = FaultyEngine(BY_NAME["bias gradient averaged"]).vjp(given(LAYER)[0])
+    answer["grad.weight"] = answer["grad.weight"] + 1e-6
+    assert "bias gradient averaged" not in {d.name for d in judged(LAYER, answer)}
+
+
+def test_a_missing_tensor_is_no_mistake_of_the_dictionary() -> None:
+    answer = {name: a for name, a in given(LAYER)[1].items() if name != "grad.bias"}
+    assert judged(LAYER, answer) == []
+
+
+def test_a_mistake_beside_a_weaker_formula() -> None:
+    """An engine with a mistake in a layer and 1 - y^2 in another one, far out, where that has lost its digits."""
+    record = VJP(
+        Spec("Sequential", layers=(Spec("Linear", {"in_features": 1, "out_features": 2}), Spec("Tanh"))),
+        {"0.weight": np.array([[3.0], [0.7]]), "0.bias": np.array([0.1, 0.2])},
+        (np.array([[2.9], [0.3], [-2.7]]),),
+        (np.array([[1.1, -0.4], [0.3, 0.9], [-1.3, 0.6]]),),
+    )
+    truths, fault = certified(record), BY_NAME["bias gradient of the last sample"]
+    weaker = together([v for v in WEAKER if "torch" in v.users])
+    right = [v.verdict for v in judge_answer(record, truths, RefnetEngine(weaker.patches).vjp(record), FLOAT64)]
+    assert "unstable" in right
+    assert "FAIL" not in right
+    answer = FaultyEngine(replace(fault, patches={**weaker.patches, **fault.patches})).vjp(record)
+    failing = [v.name for v in judge_answer(record, truths, answer, FLOAT64) if v.verdict == "FAIL"]
+    assert failing == ["grad.0.bias"]
+    assert [d.name for d in diagnose(record, answer, truths, FLOAT64, failing)] == [fault.name]
+
+
+def changed(**tensors: Any) -> Answer:
+    answer = given(LAYER)[1]
+    return {**answer, **{name: change(answer[name]) for name, change in tensors.items()}}
+
+
+def only(array: np.ndarray, index: Any, value: float) -> np.ndarray:
+    array = array.copy()
+    array[index] += value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "what"),
+    [
+        (np.zeros_like, "zero", "0 in every element in grad_input"),
+        (np.negative, "a constant factor", "-1 times the truth in grad_input"),
+        (lambda g: g * 2, "a constant factor", "2 times the truth in grad_input"),
+        (lambda g: g / 3, "a constant factor", "1/3, the number of samples times the truth in grad_input"),
+        (lambda g: g * -3, "a constant factor", "-(3, the number of samples) times the truth in grad_input"),
+        (lambda g: g * 1.5, "a constant factor", "3/2, of the number of samples times the truth in grad_input"),
+        (lambda g: g * 1.2345, "a constant factor", "1.2345 times the truth in grad_input"),
+        (lambda g: np.roll(g, 1, axis=0), "rows", "rows shifted by 1 in grad_input"),
+        (lambda g: g[[0, 2, 1]], "rows", "rows in the order [0, 2, 1] in grad_input"),
+        (lambda g: g[::-1], "rows", "rows from the end in grad_input"),
+        (lambda g: np.roll(g, 2, axis=1), "columns", "columns shifted by 2 in grad_input"),
+        (lambda g: only(g, (1, 2), 1e-9), "one element", "only [1, 2] is wrong in grad_input"),
+        (lambda g: only(g, 2, 1.0), "one row", "only row 2 of 3 is wrong in grad_input"),
+        (lambda g: np.vstack([g[:2], 0 * g[2:]]), "one row", "only row 2 of 3 is wrong, and 0 there in grad_input"),
+        (lambda g: only(g, (0, 0), np.nan), "not finite", "1 of 15 elements are NaN or infinite in grad_input"),
+        (lambda g: g.T, "transposed", "the truth's last two axes exchanged in grad_input"),
+    ],
+)
+def test_relations(change: Any, name: str, what: str) -> None:
+    found = judged(LAYER, changed(grad_input=change))
+    assert (name, what) in [(d.name, d.what) for d in found]
+
+
+@pytest.mark.parametrize("change", [lambda g: g + 1, lambda g: g * g, lambda g: g[::-1] + 1e-6, lambda g: g[:2]])
+def test_what_bears_no_relation_has_none(change: Any) -> None:
+    assert judged(LAYER, changed(grad_input=change)) == []
+
+
+def test_a_relation_of_several_tensors_is_said_once() -> None:
+    found = judged(LAYER, changed(**{"grad.weight": np.negative, "grad.bias": np.negative}))
+    assert [str(d) for d in found] == ["a constant factor: -1 times the truth in grad.weight, grad.bias"]
+    assert found[0].tensors == ("grad.weight", "grad.bias")
+
+
+def test_one_tensor_in_another_s_place() -> None:
+    name = "MSELoss/batch 3, mean"
+    answer = given(name)[1]
+    swapped = {**answer, "grad_input.0": answer["grad_input.1"], "grad_input.1": answer["grad_input.0"]}
+    kinds = [(d.name, d.what) for d in judged(name, swapped)]
+    assert ("another tensor", "what grad_input.1 should be in grad_input.0") in kinds
+    assert ("another tensor", "what grad_input.0 should be in grad_input.1") in kinds
+
+
+def test_an_input_handed_on() -> None:
+    record, answer = given(LAYER)
+    found = judged(LAYER, {**answer, "grad_input": record.inputs[0].copy()})
+    assert [str(d) for d in found] == ["handed on: input 0, unchanged in grad_input"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ("computed in float32", "computed in float32"),
+        ("sums in float32", "sums in float32"),
+        ("products of 11 bits", "products of 11 bits"),
+        ("products of 8 bits", "products of 8 bits"),
+    ],
+)
+def test_the_format_that_was_used(fault: str, named: str) -> None:
+    record, _ = given("Linear/64 to 10")
+    found = judged("Linear/64 to 10", answered(FaultyEngine(BY_NAME[fault]), record))
+    assert found[0].name == named
+    formats = {"computed in float32", "sums in float32", "products of 11 bits", "products of 8 bits"}
+    assert {d.name for d in found} & formats == {named}
+
+
+def test_reads_as_a_sentence() -> None:
+    answer = FaultyEngine(BY_NAME["bias gradient averaged"]).vjp(given(LAYER)[0])
+    what = "db = sum_n dY / N against db = sum_n dY: the loss was averaged already"
+    assert str(judged(LAYER, answer)[0]) == f"bias gradient averaged: {what} (kvfrans/notes#5)"
+
+
+def test_a_record_that_is_no_float64() -> None:
+    record = CASES[LAYER].record("full", "float32")
+    assert isinstance(record, VJP)
+    answer, truths = FaultyEngine(BY_NAME["products of 11 bits"]).vjp(record), certified(record)
+    profile = Profile.of("float32")
+    failing = [v.name for v in judge_answer(record, truths, answer, profile) if v.verdict == "FAIL"]
+    assert failing
+    assert diagnose(record, answer, truths, profile, failing)[0].name == "products of 11 bits"
