@@ -90,8 +90,8 @@ def fit(
         capture: whether an update may be recorded and replayed (`refnet.train.capture`). The bits are those of plain
             updates. What cannot be captured runs plainly, and `History.why_plain` says so. Modules must be what
             `Module` says, functions of arrays: one that draws random numbers in a way of its own, or counts its calls,
-            is not. A replay ignores overflow where a module does so anywhere, as Sigmoid does; machine code never warns of
-            it.
+            is not. A replay ignores overflow where a module does so anywhere, as Sigmoid does; machine code never
+            warns of it.
 
     Raises:
         ValueError: there are no samples, or not as many inputs as targets; `drop_last` leaves no batch; `replacement`
