@@ -20,9 +20,10 @@ import numpy as np
 from parity.budget.array import Budget, NoRule, Profile
 from parity.records.record import UsageError
 from parity.truth import tape
+from parity.truth.taped import Taped
 from parity.truth.value import Truth
 from parity.verdict.tensor import Enclosure, TensorVerdict, judge
-from refnet.arithmetic import functions, special
+from refnet.arithmetic import functions
 
 Array = np.ndarray[Any, Any]
 
@@ -233,7 +234,7 @@ def _seed(grad_output: Any, value: Budget, arrays: Sequence[Array]) -> Array | N
 
 
 def _gradients(f: Callable[..., Any], lifted: Sequence[Any], seed: Budget) -> dict[str, Budget]:
-    leaves = {k: tape.Taped(x) for k, x in enumerate(lifted) if isinstance(x, Budget)}
+    leaves = {k: Taped(x) for k, x in enumerate(lifted) if isinstance(x, Budget)}
     try:
         result = f(*(leaves.get(k, x) for k, x in enumerate(lifted)))
     except (TypeError, AttributeError) as error:
@@ -242,7 +243,7 @@ def _gradients(f: Callable[..., Any], lifted: Sequence[Any], seed: Budget) -> di
     return {f"gradients[{k}]": _gradient(leaf) for k, leaf in leaves.items()}
 
 
-def _gradient(leaf: tape.Taped) -> Budget:
+def _gradient(leaf: Taped) -> Budget:
     if isinstance(leaf.grad, Budget):
         return leaf.grad
     # The expression does not depend on this array.
@@ -253,6 +254,7 @@ def _truths(f: Callable[..., Any], arrays: Sequence[Array], seed: Array | None, 
     try:
         from parity.truth import ball
         from parity.truth.certify import settle
+        from parity.truth.scalars import Scalars
     except ImportError:
         package = "python-flint"
         raise UsageError(f"enclose: expected the package {package}, got none; pip install {package}") from None
@@ -293,68 +295,3 @@ def _agree(name: str, budget: Budget, truth: Truth) -> None:
         k = tuple(np.argwhere(outside)[0].tolist())
         found, bound = float(budget.x[k]), float(budget.e[k])
         raise AssertionError(f"{name}{list(k)}: budgets have {found!r} within {bound}, balls {truth.decimal(20, k)}")
-
-
-class Scalars(np.lib.mixins.NDArrayOperatorsMixin):
-    """An object array of nodes behind NumPy's protocols: 0-d arrays stay arrays, and numbers that come in become nodes.
-
-    Attributes:
-        nodes: the object array. dtype: of the arrays that it stands for.
-    """
-
-    def __init__(self, nodes: Any, dtype: np.dtype[Any]) -> None:
-        self.nodes = _nodes(nodes)
-        self.dtype = dtype
-
-    shape = property(lambda self: self.nodes.shape)
-    ndim = property(lambda self: self.nodes.ndim)
-    size = property(lambda self: self.nodes.size)
-    mT = property(lambda self: Scalars(self.nodes.mT, self.dtype))  # noqa: N815  NumPy's name
-
-    def __len__(self) -> int:
-        return len(self.nodes)
-
-    def __getitem__(self, index: Any) -> Scalars:
-        return Scalars(self.nodes[index], self.dtype)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.nodes[index] = _nodes(_inner(value))
-
-    def copy(self) -> Scalars:
-        return Scalars(self.nodes.copy(), self.dtype)
-
-    def reshape(self, *shape: Any) -> Scalars:
-        return Scalars(self.nodes.reshape(*shape), self.dtype)
-
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Scalars:
-        return Scalars(self.nodes.sum(axis=axis, keepdims=keepdims), self.dtype)
-
-    def __special__(self, name: str, *args: Any) -> Scalars:
-        return Scalars(args[0] if name == "lift" else getattr(special, name)(self.nodes, *args), self.dtype)
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return self._wrapped(ufunc(*(_nodes(_inner(i)) for i in inputs)))
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return self._wrapped(function(*map(_inner, args), **kwargs))
-
-    def _wrapped(self, result: Any) -> Any:
-        of_nodes = isinstance(result, tape.Node) or (isinstance(result, np.ndarray) and result.dtype == object)
-        return Scalars(result, self.dtype) if of_nodes else result
-
-
-def _nodes(values: Any) -> np.ndarray[Any, Any]:
-    """An object array with a node for every number."""
-    from parity.truth import ball
-
-    array = np.asarray(values, dtype=object)
-    if all(type(x) is tape.Node for x in array.flat):
-        return array
-    to_node = np.frompyfunc(lambda x: x if type(x) is tape.Node else tape.Node(ball.ball(x)), 1, 1)
-    return np.asarray(to_node(array), dtype=object)
-
-
-def _inner(argument: Any) -> Any:
-    if isinstance(argument, (list, tuple)):
-        return type(argument)(map(_inner, argument))
-    return argument.nodes if isinstance(argument, Scalars) else argument

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from parity.budget.array import Budget, Format, Profile, grid
-from refnet.arithmetic import special
+from refnet.arithmetic import functions, special
+from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named
 
-Rules = Mapping[str, Callable[..., Any]]
+Rules = Mapping[str, Rule]
 """By the name of a listed NumPy function or special function: what is done in its place, on the inner arrays."""
 
 
-class Altered(np.lib.mixins.NDArrayOperatorsMixin):
+class Altered(ArrayLike, inner="a"):
     """An array of another arithmetic (floats or budgets) in which some operations follow other rules."""
 
     __slots__ = ("a", "rules")
@@ -22,30 +23,16 @@ class Altered(np.lib.mixins.NDArrayOperatorsMixin):
     def __init__(self, a: Any, rules: Rules) -> None:
         self.a, self.rules = (np.asarray(a) if isinstance(a, np.generic) else a), rules
 
-    shape = property(lambda self: self.a.shape)
-    ndim = property(lambda self: self.a.ndim)
-    size = property(lambda self: self.a.size)
-    dtype = property(lambda self: self.a.dtype)
     __follows__ = property(lambda self: "sigmoid" not in self.rules)
-    mT = property(lambda self: self._wrapped(self.a.mT))  # noqa: N815  NumPy's name
 
     def __repr__(self) -> str:
         return f"Altered({self.a!r}, {', '.join(self.rules)})"
 
-    def __len__(self) -> int:
-        return len(self.a)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._wrapped(self.a[index])
+    def _moved(self, f: Rule) -> Any:
+        return self._wrapped(f(self.a))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.a[index] = bare(value)
-
-    def reshape(self, *shape: Any) -> Any:
-        return self._wrapped(self.a.reshape(*shape))
-
-    def copy(self) -> Any:
-        return self._wrapped(self.a.copy())
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
         return self._wrapped(self.rules.get("sum", np.sum)(self.a, axis=axis, keepdims=keepdims))
@@ -54,21 +41,8 @@ class Altered(np.lib.mixins.NDArrayOperatorsMixin):
         """Truth values and integers are the same in every arithmetic."""
         return Altered(result, self.rules) if result.dtype.kind == "f" else result
 
-    def __special__(self, name: str, *args: Any) -> Any:
-        result = self.rules.get(name, getattr(special, name))(*((self.a, *args) if name != "lift" else (*args, self.a)))
-        if name == "sigmoids":
-            return tuple(map(self._wrapped, result))
-        return result if name == "lift" else self._wrapped(result)
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if (method, kwargs) != ("__call__", {}):
-            return NotImplemented
+    def _each(self, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
         return self._wrapped(self.rules.get(ufunc.__name__, ufunc)(*bare(inputs)))
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        if function is np.ndim or function is np.shape:
-            return function(self.a)
-        return self._wrapped(self.rules.get(function.__name__, function)(*bare(args), **kwargs))
 
 
 def bare(value: Any) -> Any:
@@ -76,6 +50,31 @@ def bare(value: Any) -> Any:
     if isinstance(value, Altered):
         return value.a
     return type(value)(bare(v) for v in value) if isinstance(value, tuple | list) else value
+
+
+def _altered(function: Any) -> Rule:
+    def rule(*args: Any, **kwargs: Any) -> Any:
+        arrays = args[0] if isinstance(args[0], tuple | list) else args
+        like = next(a for a in arrays if isinstance(a, Altered))
+        return like._wrapped(like.rules.get(function.__name__, function)(*bare(args), **kwargs))
+
+    return rule
+
+
+def _primitive(name: str) -> Rule:
+    return lambda X, *args: X.rules.get(name, getattr(special, name))(X.a, *args)
+
+
+# Any ufunc may follow another rule: see `_each`.
+Altered.FUNCTIONS = {**MEMBERS, **{f: _altered(f) for f in named(functions.FUNCTIONS)}}
+
+Altered.SPECIALS = {
+    "lift": lambda like, value: special.lift(value, like.a),
+    "shift": lambda X, axis: X._wrapped(_primitive("shift")(X, axis)),
+    "sigmoid": lambda X: X._wrapped(_primitive("sigmoid")(X)),
+    "sigmoids": lambda X: tuple(map(X._wrapped, _primitive("sigmoids")(X))),
+    "log_sigmoid": lambda X: X._wrapped(_primitive("log_sigmoid")(X)),
+}
 
 
 def significand(a: Any, bits: int) -> Any:

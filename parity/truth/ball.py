@@ -16,7 +16,7 @@ import numpy as np
 from flint import arb, ctx
 
 from parity.records.record import Undecided
-from parity.truth.tape import Node
+from parity.truth.node import Node
 
 Objects = np.ndarray[Any, Any]
 

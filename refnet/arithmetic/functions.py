@@ -1,6 +1,7 @@
 """The NumPy functions that layers, losses and optimizers may be written with.
 
-Each has a rule in every arithmetic: floats, balls, budgets and runs. A test reads the code and holds it to this list.
+Each has a rule in every arithmetic (see `array_like`). One test reads the code and holds it to this list, another asks
+every arithmetic for it.
 Left out because they broke or misled in one of the arithmetics: `var`, `logaddexp`, `maximum` (its gradient at a tie),
 `abs` (likewise), `isnan`, `isfinite`, `max` (see `special.shift`), integer-array indexing.
 """
@@ -36,6 +37,9 @@ FUNCTIONS = (
     "einsum",
     "lib.stride_tricks.sliding_window_view",
 )
+
+# Primitives of `special` that every arithmetic answers in its own way.
+SPECIALS = ("lift", "shift", "sigmoid", "log_sigmoid")
 
 # On plain integer and boolean arrays (class indices, masks) and for constants only; these never see another arithmetic.
 PLAIN = (

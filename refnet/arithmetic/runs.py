@@ -17,9 +17,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from refnet import _check
 from refnet.arithmetic import special
+from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule
 
 
-class Runs(np.lib.mixins.NDArrayOperatorsMixin):
+class Runs(ArrayLike, inner="a"):
     """Arrays of R runs: `a` has shape (R, *shape).
 
     Raises:
@@ -37,14 +38,15 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
     shape = property(lambda self: self.a.shape[1:])
     ndim = property(lambda self: self.a.ndim - 1)
     size = property(lambda self: math.prod(self.a.shape[1:]))
-    dtype = property(lambda self: self.a.dtype)
-    mT = property(lambda self: Runs(self.a.mT))  # noqa: N815  NumPy's name
 
     def __repr__(self) -> str:
         return f"Runs({self.a!r})"
 
     def __bool__(self) -> bool:
         raise TypeError("Runs: expected one decision for all runs, got a condition that may differ between them")
+
+    def _moved(self, f: Rule) -> Runs:
+        return Runs(f(self.a))
 
     def __getitem__(self, index: Any) -> Runs:
         return Runs(self.a[(slice(None), *(index if isinstance(index, tuple) else (index,)))])
@@ -64,25 +66,8 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
         axes = tuple(range(-self.ndim, 0)) if axis is None else _inner_axes(axis)
         return Runs(self.a.sum(axis=axes, keepdims=keepdims))
 
-    def copy(self) -> Runs:
-        return Runs(self.a.copy())
-
     def astype(self, dtype: Any) -> Runs:
         return Runs(self.a.astype(dtype))
-
-    def __special__(self, name: str, *args: Any) -> Any:
-        if name == "lift":
-            (value,) = args
-            if not isinstance(value, Runs):
-                return special.lift(value, self.a)
-            # One value a run is aligned when it is used.
-            plain = isinstance(value.a, np.ndarray) and value.a.dtype != object
-            return Runs(special.lift(value.a, self.a)) if plain else value
-        if name == "shift":
-            return Runs(special.shift(self.a, _inner(*args)))
-        if name == "sigmoids":
-            return tuple(map(Runs, special.sigmoids(self.a)))
-        return Runs(getattr(special, name)(self.a))
 
     def __draws__(self, generator: Any) -> Any:
         raise TypeError("Runs: expected a layer that draws nothing, got one with a generator, which runs cannot share")
@@ -90,17 +75,9 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
     def __on_values__(self, check: Callable[[Any], None]) -> None:
         _check.on_values(self.a, check)
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__" or kwargs:
-            return NotImplemented
-        if ufunc is np.matmul:
-            return _matmul(*inputs)
-        ndim = max(np.ndim(i) for i in inputs)
+    def _each(self, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Runs:
+        ndim = max(map(_ndim, inputs))
         return Runs(ufunc(*(_aligned(i, ndim) for i in inputs)))
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        rule = FUNCTIONS.get(function)
-        return NotImplemented if rule is None else rule(*args, **kwargs)
 
 
 def plain(array: Any) -> Any:
@@ -126,17 +103,22 @@ def _aligned(value: Any, ndim: int) -> Any:
     return value.a if missing == 0 else value.a.reshape(value.a.shape[0], *(1,) * missing, *value.shape)
 
 
+def _ndim(value: Any) -> int:
+    """np.ndim, without the way through NumPy's protocol."""
+    return value.a.ndim - 1 if isinstance(value, Runs) else np.ndim(value)
+
+
 def _matmul(a: Any, b: Any) -> Runs:
-    if np.ndim(b) == 1:
+    if _ndim(b) == 1:
         return _matmul(a, np.expand_dims(b, -1))[..., 0]
-    if np.ndim(a) == 1:
+    if _ndim(a) == 1:
         return _matmul(np.expand_dims(a, -2), b)[..., 0, :]
-    ndim = max(np.ndim(a), np.ndim(b))
+    ndim = max(_ndim(a), _ndim(b))
     return Runs(np.matmul(_aligned(a, ndim), _aligned(b, ndim)))
 
 
 def _where(condition: Any, a: Any, b: Any) -> Runs:
-    ndim = max(np.ndim(v) for v in (condition, a, b))
+    ndim = max(map(_ndim, (condition, a, b)))
     return Runs(np.where(_aligned(condition, ndim), _aligned(a, ndim), _aligned(b, ndim)))
 
 
@@ -167,17 +149,35 @@ def _windows(a: Runs, window: Any, axis: Any) -> Runs:
     return Runs(sliding_window_view(a.a, window, _inner_axes(axis)))
 
 
-FUNCTIONS: dict[Any, Callable[..., Any]] = {
+def _broadcast_to(a: Runs, shape: tuple[int, ...]) -> Runs:
+    return Runs(np.broadcast_to(_aligned(a, len(shape)), (len(a.a), *shape)))
+
+
+def _lift(like: Runs, value: Any) -> Any:
+    if not isinstance(value, Runs):
+        return special.lift(value, like.a)
+    # One value a run is aligned when it is used.
+    plain = isinstance(value.a, np.ndarray) and value.a.dtype != object
+    return Runs(special.lift(value.a, like.a)) if plain else value
+
+
+Runs.UFUNCS = {np.matmul: _matmul}
+
+Runs.FUNCTIONS = {
+    **MEMBERS,
     np.where: _where,
-    np.sum: Runs.sum,
     np.expand_dims: _expand_dims,
-    np.reshape: lambda a, shape: a.reshape(shape),
-    np.broadcast_to: lambda a, shape: Runs(np.broadcast_to(_aligned(a, len(shape)), (len(a.a), *shape))),
+    np.broadcast_to: _broadcast_to,
     np.concatenate: _concatenate,
     np.pad: _pad,
     np.einsum: _einsum,
-    np.ndim: lambda a: a.ndim,
-    np.shape: lambda a: a.shape,
-    np.copy: lambda a: a.copy(),
     sliding_window_view: _windows,
+}
+
+Runs.SPECIALS = {
+    "lift": _lift,
+    "shift": lambda X, axis: Runs(special.shift(X.a, _inner(axis))),
+    "sigmoid": lambda X: Runs(special.sigmoid(X.a)),
+    "sigmoids": lambda X: tuple(map(Runs, special.sigmoids(X.a))),
+    "log_sigmoid": lambda X: Runs(special.log_sigmoid(X.a)),
 }

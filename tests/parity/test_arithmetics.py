@@ -1,4 +1,5 @@
-"""One definition, several arithmetics: every layer on floats, balls, budgets, and runs of each of them."""
+"""One definition, several arithmetics: every listed function in each of them, and every layer on floats, balls, budgets
+and runs of each of them."""
 
 from __future__ import annotations
 
@@ -11,15 +12,124 @@ import pytest
 from flint import arb
 
 from parity.budget.array import Budget, Profile
+from parity.families.altered import Altered
 from parity.records.definition import named
 from parity.truth import ball, tape
+from parity.truth.scalars import Scalars
+from parity.truth.taped import Taped
 from refnet import nn
+from refnet.arithmetic import functions, special
+from refnet.arithmetic.array_like import ArrayLike
+from refnet.arithmetic.array_like import named as functions_named
 from refnet.arithmetic.runs import Runs
 from refnet.nn import Module
+from refnet.train.capture.recorder import Recorder, Traced
 
 R = 3
 F64 = Profile.of("float64")
 Tensors = dict[str, Any]
+
+X, Y = np.random.default_rng(1).uniform(0.1, 0.9, (2, 3, 4))
+WINDOWS = "lib.stride_tricks.sliding_window_view"
+LISTED: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda x, y: x + y,
+    "subtract": lambda x, y: 1.5 - x,
+    "multiply": lambda x, y: x * y,
+    "divide": lambda x, y: x / y,
+    "negative": lambda x, y: -x,
+    "matmul": lambda x, y: x @ y.mT,
+    "exp": lambda x, y: np.exp(x),
+    "log": lambda x, y: np.log(x),
+    "log1p": lambda x, y: np.log1p(x),
+    "sqrt": lambda x, y: np.sqrt(x),
+    "tanh": lambda x, y: np.tanh(x),
+    "greater": lambda x, y: x > y,
+    "greater_equal": lambda x, y: x >= y,
+    "less": lambda x, y: x < 0.5,
+    "less_equal": lambda x, y: x <= y,
+    "equal": lambda x, y: x == y,
+    "not_equal": lambda x, y: x != y,
+    "where": lambda x, y: np.where(X > Y, x, y),
+    "sum": lambda x, y: np.sum(x, axis=-1),
+    "expand_dims": lambda x, y: np.expand_dims(x, -2),
+    "reshape": lambda x, y: np.reshape(x, (2, 6)),
+    "broadcast_to": lambda x, y: np.broadcast_to(x, (2, 3, 4)),
+    "concatenate": lambda x, y: np.concatenate([x, y], axis=-1),
+    "pad": lambda x, y: np.pad(x, ((1, 0), (0, 2))),
+    "einsum": lambda x, y: np.einsum("ij,kj->ik", x, y),
+    WINDOWS: lambda x, y: np.lib.stride_tricks.sliding_window_view(x, (2, 3), axis=(-2, -1)),
+    "lift": lambda x, y: x * special.lift(0.3, x),
+    "shift": lambda x, y: x - special.shift(x, -1),
+    "sigmoid": lambda x, y: special.sigmoid(x),
+    "log_sigmoid": lambda x, y: special.log_sigmoid(x),
+    "mT": lambda x, y: x.mT,
+    "copy": lambda x, y: x.copy(),
+}
+"""An example of each listed function."""
+
+ARITHMETICS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "runs": (lambda a: Runs(np.stack([a] * R)), lambda y: y.a[R - 1]),
+    "recorded": (lambda a: Traced(a, Recorder()), lambda y: y.a),
+    "budgets": (lambda a: Budget.exact(a, F64), lambda y: y.x),
+    "arrays on a tape": (lambda a: Taped(Budget.exact(a, F64)), lambda y: y.value.x),
+    "scalars": (lambda a: Scalars(ball.lift(a), a.dtype), lambda y: ball.values(y.nodes)),
+    "balls": (ball.lift, ball.values),
+    "altered": (lambda a: Altered(a, {}), lambda y: y.a),
+}
+"""How to take an array into each arithmetic, and values out of it."""
+CLASSES = (Runs, Traced, Budget, Taped, Scalars, Altered)
+
+
+def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
+    """The functions that are listed and have no entry in the arithmetic's tables, and those that have one unlisted."""
+    tables = {*arithmetic.FUNCTIONS} - {np.ndim, np.shape, np.copy}
+    different = tables ^ {*functions_named(functions.FUNCTIONS)}
+    ufuncs = {*functions_named(functions.UFUNCS)}
+    one_rule_for_all = (
+        arithmetic._each is not ArrayLike._each or arithmetic.__array_ufunc__ is not ArrayLike.__array_ufunc__
+    )
+    different |= {*arithmetic.UFUNCS} - ufuncs if one_rule_for_all else {*arithmetic.UFUNCS} ^ ufuncs
+    specials = {*functions.SPECIALS, *(["sigmoids"] if hasattr(arithmetic, "__follows__") else [])}
+    members = {name for name in functions.METHODS if not hasattr(arithmetic, name)}
+    return {f.__name__ for f in different} | ({*arithmetic.SPECIALS} ^ specials) | members
+
+
+@pytest.mark.parametrize("arithmetic", CLASSES, ids=lambda c: c.__name__)
+def test_every_arithmetic_has_exactly_the_listed_functions(arithmetic: type[ArrayLike]) -> None:
+    assert unlike_the_list(arithmetic) == set()
+
+
+@pytest.mark.parametrize("arithmetic", CLASSES, ids=lambda c: c.__name__)
+def test_missing_and_superfluous_entries_are_seen(arithmetic: type[ArrayLike], monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {name: dict(getattr(arithmetic, name)) for name in ("FUNCTIONS", "UFUNCS", "SPECIALS")}
+    del tables["FUNCTIONS"][np.pad], tables["SPECIALS"]["shift"]
+    tables["FUNCTIONS"][np.cumsum] = tables["UFUNCS"][np.sin] = tables["SPECIALS"]["erf"] = lambda x: x
+    for name, table in tables.items():
+        monkeypatch.setattr(arithmetic, name, table)
+    assert unlike_the_list(arithmetic) == {"pad", "shift", "cumsum", "sin", "erf"}
+
+
+def test_every_listed_function_has_an_example() -> None:
+    methods = {*functions.METHODS} - {"shape", "ndim", "size", "dtype"}
+    assert {*LISTED} == {*functions.UFUNCS, *functions.FUNCTIONS, *functions.SPECIALS, *methods}
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("name", LISTED)
+def test_a_listed_function_gives_in_every_arithmetic_what_it_gives_on_floats(name: str, arithmetic: str) -> None:
+    lift, values = ARITHMETICS[arithmetic]
+    expected = LISTED[name](X, Y)
+    with ball.precision(100):
+        result = LISTED[name](lift(X), lift(Y))
+        # What decides is plain, but for runs and recorded arrays, which decide for every run and every replay.
+        plain = expected.dtype == bool and arithmetic not in ("runs", "recorded")
+        got = result if plain else values(result)
+        assert type(got) is np.ndarray
+        assert got.shape == result.shape == expected.shape
+        assert result.ndim == expected.ndim
+        assert result.size == expected.size
+        assert len(result) == len(expected)
+        np.testing.assert_allclose(got.astype(expected.dtype), expected, rtol=1e-14, atol=0)
 
 
 @dataclass(frozen=True)

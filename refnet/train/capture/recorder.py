@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from refnet.arithmetic import special
+from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule
 from refnet.generator import Generator
 
 
@@ -55,7 +55,7 @@ class Recorder:
         return Traced(out, self)
 
 
-class Traced(np.lib.mixins.NDArrayOperatorsMixin):
+class Traced(ArrayLike, inner="a"):
     """An array `a` whose operations are carried out and noted down by `recorder`.
 
     What depends on its values and is no array, such as the truth of a comparison, is refused with `Uncapturable`: a
@@ -68,17 +68,11 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     def __init__(self, a: NDArray[Any], recorder: Recorder) -> None:
         self.a, self.recorder = a, recorder
 
-    shape = property(lambda self: self.a.shape)
-    ndim = property(lambda self: self.a.ndim)
-    size = property(lambda self: self.a.size)
-    dtype = property(lambda self: self.a.dtype)
-    mT = property(lambda self: Traced(self.a.mT, self.recorder))  # noqa: N815  NumPy's name
-
     def __repr__(self) -> str:
         return f"Traced({self.a!r})"
 
-    def __len__(self) -> int:
-        return len(self.a)
+    def _moved(self, f: Rule) -> Traced:
+        return Traced(f(self.a), self.recorder)
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise Uncapturable("a decision or a Python number is made from the values of an array")
@@ -133,17 +127,6 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
 
     __copy__ = copy
 
-    def __special__(self, name: str, *args: Any) -> Any:
-        if name == "lift":
-            (value,) = args
-            if isinstance(value, Traced):
-                return value if value.dtype == self.dtype else value.astype(self.dtype)
-            return special.lift(value, self.a)
-        if name == "shift":
-            (axis,) = args
-            return self.max(axis, keepdims=True) if self.shape[axis] else special.shift(self.a, axis)
-        return special.FORMULAS[name](self)
-
     def __draws__(self, generator: Generator) -> Traced:
         if all(generator is not known for known, _ in self.recorder.generators):
             self.recorder.generators.append((generator, generator.get_state()))
@@ -173,17 +156,15 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         args = tuple(_number(value, arrays) if type(value) in (bool, int, float) else value for value in raw)
         return self.recorder.note(ufunc, args, result)
 
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        if not all(issubclass(t, _KNOWN) for t in types):
-            return NotImplemented
-        rule = FUNCTIONS.get(function)
-        if rule is None:
-            raise Uncapturable(f"np.{function.__name__} has no rule for recorded arrays")
-        return rule(*args, **kwargs)
+    def _refused(self, function: Any, how: str = "") -> Any:
+        raise Uncapturable(f"np.{function.__name__}{how} has no rule for recorded arrays")
 
 
 # What stands in an operation with others, such as `Runs`, is theirs to answer: they bring it back here.
 _KNOWN = (Traced, np.ndarray, np.generic, bool, int, float)
+
+
+Traced.BESIDE = _KNOWN
 
 
 def _raw(value: Any) -> Any:
@@ -230,21 +211,24 @@ def _pad(a: Traced, width: Any) -> Traced:
     return Traced(out, a.recorder)
 
 
-def _view_of(function: Any) -> Callable[..., Traced]:
-    return lambda a, *args, **kwargs: Traced(function(a.a, *args, **kwargs), a.recorder)
+def _lift(like: Traced, value: Any) -> Any:
+    if not isinstance(value, Traced):
+        return special.lift(value, like.a)
+    return value if value.dtype == like.dtype else value.astype(like.dtype)
 
 
-FUNCTIONS: dict[Any, Callable[..., Any]] = {
+def _shift(X: Traced, axis: int) -> Any:
+    return X.max(axis, keepdims=True) if X.shape[axis] else special.shift(X.a, axis)
+
+
+# Every ufunc is carried out and noted down alike, listed or not: see `__array_ufunc__`.
+Traced.FUNCTIONS = {
+    **MEMBERS,
+    **MOVES,
     np.where: _where,
-    np.sum: Traced.sum,
-    np.reshape: lambda a, shape: a.reshape(shape),
     np.concatenate: _concatenate,
     np.pad: _pad,
     np.einsum: _einsum,
-    np.expand_dims: _view_of(np.expand_dims),
-    np.broadcast_to: _view_of(np.broadcast_to),
-    sliding_window_view: _view_of(sliding_window_view),
-    np.ndim: lambda a: a.ndim,
-    np.shape: lambda a: a.shape,
-    np.copy: lambda a: a.copy(),
 }
+
+Traced.SPECIALS = {"lift": _lift, "shift": _shift, **special.FORMULAS}

@@ -14,7 +14,7 @@ from flint import arb, ctx
 from parity.records.record import Undecided
 from parity.truth import ball
 from parity.truth.certify import settle
-from parity.truth.tape import Node
+from parity.truth.node import Node
 
 SMALLEST = Fraction(2) ** -1074
 LARGEST = Fraction(np.finfo(float).max)

@@ -1,0 +1,116 @@
+"""The bounds of elementwise operations: each rule says what the exact result is, how far the operands' errors may move
+it, what grid it is on, and how many roundings it takes.
+
+a is the exact argument, x the computed one within e of it, and a' the engine's, within e of a too. NumPy's warnings are
+silenced by the caller: infinities and NaNs are values here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from parity.budget.bounds import SMALLEST, Exact, Operand, grid_product, times, up
+from parity.budget.formats import ULPS, Floats, Profile
+
+
+def multiply(a: Operand, b: Operand) -> Exact:
+    """|a'b' - ab| <= |a| e_b + |b'| e_a."""
+    error = times(abs(a.x) + a.e, b.e) + times(abs(b.x) + 2 * b.e, a.e)
+    x = a.x * b.x
+    return Exact(x, error, grid_product(a.q, b.q), units=_scaling(x, error, _power(a) | _power(b), a.profile))
+
+
+def divide(a: Operand, b: Operand) -> Exact:
+    """|a'/b' - a/b| <= (e_a + |a/b| e_b) / |b'|: unbounded where the divisor may be zero."""
+    x = a.x / b.x
+    low = abs(b.x) - 2 * b.e
+    size = abs(a.x) + a.e
+    top = a.e + times(np.where(size == 0, 0.0, size / (abs(b.x) - b.e) + SMALLEST), b.e)
+    error = np.where(low > 0, np.where(top == 0, 0.0, top / low + SMALLEST), np.inf)
+    power = _power(b)
+    q = np.where(np.isinf(a.q), np.inf, np.where(power, a.q / abs(np.where(power, b.x, 1)), 0.0))
+    return Exact(x, error, q, units=_scaling(x, error, power, a.profile))
+
+
+def _power(a: Operand) -> Floats:
+    """Where the element is exactly a power of two."""
+    return (a.e == 0) & (abs(np.frexp(a.x)[0]) == 0.5)
+
+
+def _scaling(x: Floats, error: Floats, power: Floats, profile: Profile) -> Floats:
+    """Units of rounding of a product or quotient: none where one factor is a power of two and nothing can underflow."""
+    return np.where(power & (abs(x) - 2 * error >= profile.storage.tiny), 0.0, 1.0)
+
+
+def exp(a: Operand) -> Exact:
+    """|exp(a') - exp(a)| <= exp(x + e) (exp(e) - 1)."""
+    top = np.exp(np.nextafter(a.x + a.e, np.inf)) + 4 * SMALLEST
+    return Exact(np.exp(a.x), times(top, np.expm1(a.e)), units=ULPS["exp"])
+
+
+def log(a: Operand) -> Exact:
+    """|log a' - log a| <= -log(1 - e / (x - e)): unbounded where an argument may not be positive."""
+    return Exact(np.log(a.x), _log_error(a, a.x), units=ULPS["log"])
+
+
+def log1p(a: Operand) -> Exact:
+    """As log, at 1 + x."""
+    error = _log_error(a, np.nextafter(1 + a.x, -np.inf))
+    return Exact(np.log1p(a.x), error, units=ULPS["log1p"])
+
+
+def _log_error(a: Operand, argument: Floats) -> Floats:
+    ratio = up(a.e / np.maximum(argument - a.e, SMALLEST))
+    return np.where(a.e == 0, 0.0, np.where(ratio < 1, -np.log1p(-np.minimum(ratio, 1)), np.inf))
+
+
+def sqrt(a: Operand) -> Exact:
+    """|sqrt a' - sqrt a| <= e / (sqrt(x - e) + sqrt(x - 2e)): unbounded where an argument may be negative."""
+    low = a.x - 2 * a.e
+    error = times(a.e, 1 / (np.sqrt(a.x - a.e) + np.sqrt(low)))
+    return Exact(np.sqrt(a.x), np.where((low >= 0) | (a.e == 0), error, np.inf))
+
+
+def tanh(a: Operand) -> Exact:
+    """|tanh a' - tanh a| <= e / cosh(z)^2 = 4 e s(2z) s(-2z), z = max(|x| - 2e, 0)."""
+    error = times(a.e, 4 * _slope(2 * _nearest_to_zero(a)))
+    return Exact(np.tanh(a.x), error, units=ULPS["tanh"])
+
+
+def sigmoid(a: Operand) -> Exact:
+    """y = 1 / (1 + E), E = exp(-x): E's error counts 1 - y of itself, sum and quotient one rounding each.
+
+    |s(a') - s(a)| <= e s(z) s(-z), z = max(|x| - 2e, 0).
+    """
+    error = times(a.e, _slope(_nearest_to_zero(a)))
+    return Exact(_sigmoid(a.x), error, units=ULPS["exp"] * _sigmoid(2 * a.e - a.x) + 2)
+
+
+def log_sigmoid(a: Operand) -> Exact:
+    """y = min(x, 0) - L, L = log1p(E), E = exp(-|x|): E's relative error is at most the same in L; one addition.
+
+    |log s(a') - log s(a)| <= e s(2e - x).
+    """
+    storage = a.profile.storage
+    d = (ULPS["exp"] + ULPS["log1p"]) * (2 * storage.u)
+    L = np.log1p(np.exp(-_nearest_to_zero(a)) + 4 * SMALLEST)
+    error = times(a.e, _sigmoid(np.nextafter(2 * a.e - a.x, np.inf)) + 4 * SMALLEST)
+    x = np.minimum(a.x, 0) - np.log1p(np.exp(-abs(a.x)))
+    return Exact(x, error + d / (1 - d) * L + 2 * storage.tiny)
+
+
+def _nearest_to_zero(a: Operand) -> Floats:
+    """The least size of an argument: max(|x| - 2e, 0), or less."""
+    return np.maximum(np.nextafter(abs(a.x) - 2 * a.e, -np.inf), 0)
+
+
+def _sigmoid(z: Floats) -> Floats:
+    """1 / (1 + exp(-z)) without overflow."""
+    E = np.exp(-abs(z))
+    return np.where(z < 0, E, 1) / (1 + E)
+
+
+def _slope(z: Floats) -> Floats:
+    """s(z) s(-z) or more, for z >= 0."""
+    E = np.exp(-z)
+    return (E + 4 * SMALLEST) / ((1 + E) * (1 + E))

@@ -1,0 +1,111 @@
+"""Number formats and how an engine uses them: the constants of the rounding model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+Floats = Any  # float64 ndarray or scalar
+
+ULPS = {"exp": 3, "log": 4, "log1p": 3, "tanh": 7}
+"""Largest error of each elementary function, in units in the last place: the least integer not below these figures.
+
+- NumPy's release notes 1.17.0 state 2.52 for its float32 exp and 3.83 for log; its test data for 2.4
+  (numpy/_core/tests/data/umath-validation-set-*.csv) allow log1p and tanh 2 from the correctly rounded value: 2.5.
+- JAX's page "Numerical accuracy" (docs/accuracy.md, reviewed 2026-09-18) has for CPU and NVIDIA GPU, by exhaustive
+  tests in float32 and samples in float64, at most 2.0 for exp, 1.5 for log, 3.0 for log1p and 7.0 for tanh. On TPUs,
+  where its float32 figures go into the thousands, those are other formulas.
+- SLEEF's reference states 1.0 for its functions named `_u10`.
+"""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A binary floating-point format.
+
+    Attributes:
+        precision: bits of its significand. min_exponent, max_exponent: of its smallest normal and its largest numbers.
+    """
+
+    name: str
+    precision: int
+    min_exponent: int
+    max_exponent: int
+
+    @property
+    def u(self) -> float:
+        """Unit roundoff, 2^-precision."""
+        return 2.0**-self.precision
+
+    @property
+    def tiny(self) -> float:
+        """The smallest positive normal number."""
+        return 2.0**self.min_exponent
+
+    @property
+    def max(self) -> float:
+        """The largest finite number."""
+        return math.ldexp(2.0 - 2.0 ** (1 - self.precision), self.max_exponent)
+
+    def growth(self, k: int) -> float:
+        """(1 + 2u)^k - 1: the largest relative error of k roundings on top of each other."""
+        exponent = k * math.log1p(2 * self.u)
+        return math.expm1(exponent) if exponent < 700 else math.inf
+
+    def holds(self, x: Floats, q: Floats) -> Floats:
+        """Whether x, an odd multiple of its grid q, is a number of the format."""
+        smallest = self.tiny * 2.0 ** (1 - self.precision)
+        with np.errstate(over="ignore"):
+            return (abs(x) < q * 2.0**self.precision) & (q >= smallest) & (abs(x) <= self.max)
+
+    def fits(self, magnitude: Floats, q: Floats) -> Floats:
+        """Whether the multiples of q up to `magnitude` are all numbers of the format, none of them subnormal.
+
+        The first comparison is strict because a magnitude that was computed may have been rounded down to the boundary.
+        """
+        with np.errstate(over="ignore"):
+            return (magnitude < q * 2.0**self.precision) & (q >= self.tiny) & (magnitude <= self.max)
+
+    def rounding(self, x: Floats) -> Floats:
+        """How far a number of size up to |x| may move when it is rounded to the format."""
+        return 2 * self.u * abs(x) + self.tiny
+
+
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("float64", 53, -1022, 1023),
+        Format("float32", 24, -126, 127),
+        Format("tf32", 11, -126, 127),
+        Format("bfloat16", 8, -126, 127),
+        Format("float16", 11, -14, 15),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How an engine computes.
+
+    Attributes:
+        storage: the format of results. accumulator: of sums under way. product: what factors of a contraction are
+            rounded to.
+    """
+
+    storage: Format
+    accumulator: Format
+    product: Format
+
+    @classmethod
+    def of(cls, dtype: str, accumulator: str | None = None, product: str | None = None) -> Self:
+        """The plain profile of a dtype, everything in it, but for what is named."""
+        return cls(FORMATS[dtype], FORMATS[accumulator or dtype], FORMATS[product or dtype])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype that holds stored values: float32 for formats that NumPy lacks."""
+        lacking = self.storage.name in ("bfloat16", "tf32")
+        return np.dtype("float32" if lacking else self.storage.name)

@@ -1,0 +1,131 @@
+"""The bounds of sums and of sums of products, in any order.
+
+A sum stays open: what is added to it next to it is another of its terms, wherever an engine puts it. How many terms an
+open sum has, and how large they and their errors are, travels with the array in an `OpenSum`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from parity.budget.bounds import Operand, bounded, up
+from parity.budget.formats import Floats, Profile
+
+
+@dataclass(frozen=True)
+class OpenSum:
+    """A sum that more may be added to.
+
+    Attributes:
+        terms: how many. products: whether products are among them.
+        magnitude: sum|t|. error: the sum of the errors that the terms came with, and the parts by being stored.
+        parts: how many stored results make it up. stored: the sum of their sizes.
+    """
+
+    terms: int
+    products: bool
+    magnitude: Floats
+    error: Floats
+    parts: int
+    stored: Floats
+
+
+class Summand(Operand, Protocol):
+    """An operand that may be an open sum."""
+
+    open_sum: OpenSum | None
+
+
+class Total(NamedTuple):
+    """The result of a sum: value, bound, grid, and the sum itself, still open."""
+
+    x: Floats
+    e: Floats
+    q: Floats
+    profile: Profile
+    open_sum: OpenSum
+
+
+def opened(a: Summand) -> OpenSum:
+    """The sum that `a` is; of one term, if it is none."""
+    size = abs(a.x) + 2 * a.e
+    return a.open_sum or OpenSum(1, False, size, a.e, 1, size)
+
+
+def add(a: Summand, b: Summand, x: Floats, q: Floats) -> Total:
+    """x = a + b or a - b, where one of the two is open: one larger sum."""
+    s, t = opened(a), opened(b)
+    both = (s.magnitude + t.magnitude, s.error + t.error, s.parts + t.parts, s.stored + t.stored)
+    return contract(x, OpenSum(s.terms + t.terms, s.products or t.products, *both), q, a.profile)
+
+
+def total(a: Summand, sum_up: Callable[[Floats], Floats], terms: int, q: Floats) -> Total:
+    """The sum of `terms` elements each. An open sum inside another is one larger sum."""
+    s = opened(a)
+    magnitude = sum_up(s.magnitude)
+    whole = OpenSum(s.terms * terms, s.products, magnitude, sum_up(s.error), 1, magnitude)
+    return contract(sum_up(a.x), whole, q, a.profile)
+
+
+@np.errstate(all="ignore")
+def contract(x: Floats, s: OpenSum, q: Floats, profile: Profile) -> Total:
+    """The sum s, whose value is x, carried out in the accumulator's format and stored.
+
+    An exact sum grows by nothing. Else |computed - exact| <= growth(k) sum|t|, k = n - 1, and one more for products.
+    """
+    accumulator, storage = profile.accumulator, profile.storage
+    k = max(s.terms - 1, 0) + s.products
+    exact = (accumulator.fits(s.magnitude, q) & storage.fits(s.magnitude, q)) | (k == 0)
+    growth = accumulator.growth(k)
+    # Each term and each addition may underflow, and what that loses grows in the additions above.
+    rounding = np.where(exact, 0.0, growth * s.magnitude + 2 * s.terms * accumulator.tiny * (1 + growth))
+    e = s.error + rounding
+    safe = s.magnitude + rounding <= accumulator.max
+    if accumulator != storage:
+        e, s = stored(x, e, s, exact, profile)
+    e = np.where(safe, up(e, s.terms + 32), np.inf)
+    return Total(x, bounded(x, e, storage), np.where(exact & (s.error == 0), q, 0.0), profile, s)
+
+
+def stored(x: Floats, e: Floats, s: OpenSum, exact: Floats, profile: Profile) -> tuple[Floats, OpenSum]:
+    """The bound and the open sum after storage; e is the bound before it."""
+    storage = profile.storage
+    if s.parts > 1:
+        growth = storage.growth(s.parts - 1)
+        return e + np.where(exact, 0.0, growth * (s.stored + e) + s.parts * storage.tiny * (1 + growth)), s
+    rounding = np.where(exact, 0.0, storage.rounding(abs(x) + 2 * e))
+    return e + rounding, OpenSum(s.terms, s.products, s.magnitude, s.error + rounding, 1, abs(x) + 2 * (e + rounding))
+
+
+def factors(a: Operand) -> Floats:
+    """The error of the factors of a contraction, with what rounding them to the engine's product format adds."""
+    f = a.profile.product
+    if f == a.profile.storage:
+        return a.e
+    return bounded(a.x, a.e + np.where(f.fits(abs(a.x), a.q), 0.0, f.rounding(abs(a.x) + 2 * a.e)), f)
+
+
+def contraction(a: Operand, b: Operand, product: Callable[[Floats, Floats], Floats], terms: int, q: Floats) -> Total:
+    """A sum of products: |a'b' - ab| <= |a| e_b + |b'| e_a in each."""
+    ea, eb = factors(a), factors(b)
+    finite_a, finite_b = np.isfinite(ea), np.isfinite(eb)
+    if finite_a.all() and finite_b.all():
+        unbounded: Floats = False
+    else:
+        # An exact zero stays one whatever the other factor's bound; in a product of arrays 0 * inf would be NaN.
+        (nonzero_a, lost_a), (nonzero_b, lost_b) = (
+            (np.where(np.isinf(f.q), 0.0, 1.0), np.where(finite, 0.0, 1.0))
+            for f, finite in ((a, finite_a), (b, finite_b))
+        )
+        unbounded = (product(lost_a, nonzero_b) + product(nonzero_a, lost_b)) > 0
+        ea, eb = np.where(finite_a, ea, 0.0), np.where(finite_b, eb, 0.0)
+    x = product(a.x, b.x)
+    size_a, size_b = abs(a.x), abs(b.x)
+    error = product(size_a + ea, eb) + product(ea, size_b + 2 * eb)
+    magnitude = product(size_a + 2 * ea, size_b + 2 * eb)
+    error, magnitude = np.where(unbounded, np.inf, error), np.where(unbounded, np.inf, magnitude)
+    return contract(x, OpenSum(terms, True, magnitude, error, 1, magnitude), q, a.profile)

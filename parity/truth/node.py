@@ -1,0 +1,125 @@
+"""Scalars that remember how they were made."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from fractions import Fraction
+from operator import methodcaller
+from typing import Any
+
+import numpy as np
+
+from parity.records.record import Undecided
+from parity.truth.pullbacks import PULLBACKS, Value, sigmoid
+from parity.truth.tape import Made, remembers
+
+
+def _made(operation: str, y: Value, *operands: Node) -> Node:
+    if not remembers():
+        return Node(y)
+    values = [operand.value for operand in operands]
+    return Node(y, operands, lambda g: [pull(g, y, *values) for pull in PULLBACKS[operation]])
+
+
+def _operators(operation: str, f: Callable[[Value, Value], Value]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The operator with the node on its left, and with the node on its right."""
+
+    def left(self: Node, other: Any) -> Any:
+        if (b := _node(other, self)) is NotImplemented:
+            return NotImplemented
+        return _made(operation, f(self.value, b.value), self, b)
+
+    def right(self: Node, other: Any) -> Any:
+        if (a := _node(other, self)) is NotImplemented:
+            return NotImplemented
+        return _made(operation, f(a.value, self.value), a, self)
+
+    return left, right
+
+
+def _function(operation: str, f: Callable[[Value], Value]) -> Callable[[Node], Node]:
+    return lambda self: _made(operation, f(self.value), self)
+
+
+def _comparison(f: Callable[[int, int], bool]) -> Callable[..., bool]:
+    return lambda self, other: f(self._sign(other), 0)
+
+
+class Node(Made):
+    """One scalar."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    shape = ()
+    ndim = 0
+    dtype = np.dtype(object)
+
+    def lift(self, number: float | int | Fraction) -> Node:
+        """An exact number as a node of this arithmetic."""
+        return Node(_convert(number, self.value))
+
+    def __special__(self, name: str, *args: Any) -> Any:
+        return getattr(self, name)(*args)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __repr__(self) -> str:
+        return f"Node({self.value})"
+
+    __add__ = __radd__ = _operators("add", operator.add)[0]
+    __sub__, __rsub__ = _operators("subtract", operator.sub)
+    __mul__ = __rmul__ = _operators("multiply", operator.mul)[0]
+    __truediv__, __rtruediv__ = _operators("divide", operator.truediv)
+    __neg__ = _function("negative", operator.neg)
+
+    # NumPy calls these for an object array: np.exp asks each element for `exp()`.
+    exp = _function("exp", methodcaller("exp"))
+    log = _function("log", methodcaller("log"))
+    log1p = _function("log1p", methodcaller("log1p"))
+    sqrt = _function("sqrt", methodcaller("sqrt"))
+    tanh = _function("tanh", methodcaller("tanh"))
+    sigmoid = _function("sigmoid", sigmoid)
+    log_sigmoid = _function("log_sigmoid", lambda x: -(-x).exp().log1p())
+
+    def _sign(self, other: Any) -> int:
+        """The sign of self - other, certain or Undecided.
+
+        Arb answers False to every comparison of overlapping balls, so a single answer of it decides nothing.
+        """
+        a, b = self.value, _node(other, self).value
+        if a > b:
+            return 1
+        if a < b:
+            return -1
+        if a == b:
+            return 0
+        raise Undecided(f"{a} against {b}")
+
+    __gt__ = _comparison(operator.gt)
+    __ge__ = _comparison(operator.ge)
+    __lt__ = _comparison(operator.lt)
+    __le__ = _comparison(operator.le)
+    __eq__ = _comparison(operator.eq)
+    __ne__ = _comparison(operator.ne)
+
+
+def _convert(number: float | int | Fraction, like: Value) -> Value:
+    if isinstance(number, Fraction):
+        return type(like)(number.numerator) / number.denominator
+    return type(like)(number)
+
+
+def _node(other: Any, like: Node) -> Any:
+    """`other` as a node. Arrays are left to NumPy's protocols; NumPy's float scalars are refused, float32 and all."""
+    if type(other) is Node:
+        return other
+    if isinstance(other, (np.integer, bool)):
+        other = int(other)
+    if not isinstance(other, np.generic):
+        if isinstance(other, (int, float)):
+            return Node(_convert(other, like.value))
+        if hasattr(other, "__array_ufunc__"):
+            return NotImplemented
+    raise TypeError(f"Node: expected a Node, a Python int or float, got {type(other).__name__}")
