@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from parity.families.case import Case
-from parity.families.dictionary import FAULTS, REWRITINGS, Fault
+from parity.families.table import FAULTS, REWRITINGS, Fault
 from parity.run.judging import one_thread
 from parity.vectors import catalogue_answers
 from parity.verdict.lockstep import judge_steps

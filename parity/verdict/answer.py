@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from parity.budget.array import Budget, Profile
-from parity.families import variants
+from parity.families.table import Variant, conventions
+from parity.families.table import weaker as weaker_formulas
 from parity.records import definition
 from parity.records.record import VJP, Answer, Optimize, Undecided
 from parity.truth.value import Truth
@@ -105,7 +106,7 @@ def other_formulas(
     those of another choice, around its own values. Both are asked when they are first needed.
     """
 
-    def other(kind: str, variant: variants.Variant) -> Other:
+    def other(kind: str, variant: Variant) -> Other:
         @cache
         def enclosures() -> Mapping[str, Enclosure]:
             try:
@@ -115,10 +116,9 @@ def other_formulas(
 
         return Other(kind, variant.name, enclosures)
 
-    conventions = [v for v in variants.CONVENTIONS if v.patches.keys() & types]
     return (
-        *(other("unstable", v) for v in variants.bearing_on(types)),
-        *(other("convention", v) for v in conventions),
+        *(other("unstable", v) for v in weaker_formulas(types)),
+        *(other("convention", v) for v in conventions(types)),
     )
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from parity.budget.array import FORMATS, Budget, Profile
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
-from parity.families import variants
-from parity.families.dictionary import FAULTS, Fault
+from parity.families.table import FAULTS, Fault
+from parity.families.table import weaker as weaker_formulas
 from parity.records import definition
 from parity.records.record import VJP, Answer, Optimize, Record, Train, Undecided, Unsupported
 from parity.truth.value import Truth
@@ -157,7 +157,7 @@ def _sayings(fault: Fault, record: VJP | Optimize, own: Answer, profile: Profile
     """What the faulty formula says; then with the rest of the network by each of the weaker formulas."""
     yield _said(fault, record, own, profile)
     if isinstance(record, VJP):
-        for variant in variants.bearing_on(record.spec.types() - fault.patches.keys()):
+        for variant in weaker_formulas(record.spec.types() - fault.patches.keys()):
             yield _said(replace(fault, patches={**variant.patches, **fault.patches}), record, own, profile)
 
 

@@ -11,9 +11,8 @@ import pytest
 from parity.budget.array import Profile
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
-from parity.families.case import Case, OptimizeCase
-from parity.families.catalogue import TrainCase, catalogue
-from parity.families.dictionary import REWRITINGS, Fault
+from parity.families.case import Case, OptimizeCase, TrainCase
+from parity.families.table import REWRITINGS, Fault, catalogue
 from parity.families.whole.arithmetic.rewritings import fma
 from parity.records.record import Answer, Optimize, Train
 from parity.truth.certify import certified

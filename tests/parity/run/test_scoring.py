@@ -2,8 +2,7 @@
 
 import pytest
 
-from parity.families.catalogue import catalogue
-from parity.families.dictionary import FAULTS, REWRITINGS
+from parity.families.table import FAULTS, REWRITINGS, catalogue
 from parity.run import scoring
 from parity.run.scoring import Scores
 from parity.vectors import catalogue_answers

@@ -14,7 +14,8 @@ import pytest
 from parity.budget.array import Profile
 from parity.engines.base import Engine
 from parity.engines.refnet import RefnetEngine
-from parity.families.catalogue import DTYPES, VJPCase, catalogue, select
+from parity.families.case import DTYPES, VJPCase
+from parity.families.table import catalogue, select
 from parity.records import definition
 from parity.records.record import VJP, Answer, Split, Undecided, Unsupported, UsageError
 from parity.run.results import CaseResult

@@ -15,9 +15,9 @@ from parity.budget.array import Profile
 from parity.engines.base import Engine
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
-from parity.families.catalogue import TrainCase, catalogue
-from parity.families.dictionary import FAULTS, Fault
-from parity.families.variants import WEAKER, together
+from parity.families.case import TrainCase
+from parity.families.formula import together
+from parity.families.table import FAULTS, WEAKER, Fault, catalogue
 from parity.records.record import VJP, Answer, Optimize, Record, Spec, Train, Unsupported
 from parity.truth.certify import certified
 from parity.truth.value import Truth

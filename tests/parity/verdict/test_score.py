@@ -10,8 +10,7 @@ import pytest
 from parity.budget.array import Profile
 from parity.engines.faulty import FaultyEngine
 from parity.families.case import Case
-from parity.families.catalogue import select
-from parity.families.dictionary import FAULTS, Fault
+from parity.families.table import FAULTS, Fault, select
 from parity.records.record import Optimize, Train, Undecided
 from parity.truth.certify import certified
 from parity.truth.value import Truth

@@ -76,7 +76,7 @@ def _same(stored: tuple[Array, ...], given: tuple[Array, ...]) -> bool:
     return all(a is b for a, b in zip(stored, given, strict=True))
 
 
-NUMERICS = (
+FAULTS = (
     Fault(
         "products of 11 bits",
         "factors of a matrix product rounded to 11 significant bits (TF32, float16)",

@@ -16,8 +16,7 @@ from parity.budget.array import Budget, Profile
 from parity.engines.base import Engine
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
-from parity.families.catalogue import catalogue
-from parity.families.dictionary import FAULTS, REWRITINGS, Fault
+from parity.families.table import FAULTS, REWRITINGS, Fault, catalogue
 from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
 from parity.truth.certify import certified
 from parity.truth.value import Truth

@@ -10,9 +10,8 @@ import pytest
 
 from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
-from parity.families import variants
-from parity.families.catalogue import select
-from parity.families.variants import WEAKER, Variant
+from parity.families.formula import together
+from parity.families.table import WEAKER, Variant, select, weaker
 from parity.records import definition
 from parity.records.record import VJP, Spec
 from parity.truth import ball, tape
@@ -175,7 +174,7 @@ def test_many_runs_at_once(name: str) -> None:
 
 
 def test_bearing_on_takes_together_what_one_engine_uses() -> None:
-    names = [variant.name for variant in variants.bearing_on({"Sigmoid", "Tanh", "Linear"})]
+    names = [variant.name for variant in weaker({"Sigmoid", "Tanh", "Linear"})]
     assert names == [
         "y(1 - y)",
         "1 - y^2",
@@ -186,11 +185,11 @@ def test_bearing_on_takes_together_what_one_engine_uses() -> None:
 
 
 def test_bearing_on_nothing() -> None:
-    assert variants.bearing_on({"Linear", "SGD"}) == []
+    assert weaker({"Linear", "SGD"}) == []
 
 
 def test_together_makes_all_changes_to_one_type() -> None:
-    both = variants.together([BY_NAME["y(1 - y)"], BY_NAME["(1 + tanh(x/2)) / 2"]])
+    both = together([BY_NAME["y(1 - y)"], BY_NAME["(1 + tanh(x/2)) / 2"]])
     answer = RefnetEngine(both.patches).vjp(FAR)
     assert answer["output"][0] == 0
     assert answer["grad_input"][-1] == 0
