@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parity.families.case import DTYPES
-from parity.families.table import FAULTS, REWRITINGS, catalogue
+from parity.families.listing import FAULTS, REWRITINGS, catalogue
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

@@ -38,10 +38,10 @@ __all__ = [
     "Spec",
     "TrainCase",
     "VJPCase",
+    "all_records",
     "given",
     "group",
     "indices",
-    "records",
     "selected",
 ]
 
@@ -270,7 +270,7 @@ def group(case: Case) -> str:
     return case.name.split("/")[0]
 
 
-def records(case: Case) -> dict[str, Record]:
+def all_records(case: Case) -> dict[str, Record]:
     """Every record of a case, under `family/dtype`."""
     return {f"{family}/{dtype}": case.record(family, dtype) for family in case.families for dtype in DTYPES}
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from mpmath import mp, mpf
 
-from parity.families.scalars import Array, Index, Module, array
-from parity.families.table import transcriptions
-from parity.records.record import VJP, Optimize, Spec, Unsupported
+from parity.families.case import Spec
+from parity.families.fault import VJP, Optimize, Unsupported
+from parity.families.listing import transcriptions
+from parity.families.scalars import Array, Index, Module, array_of
 
 DIGITS = 500
 """1 - sigmoid(1000), as documented, loses the first 434 of them; more than 32 are wanted of the rest."""
@@ -111,7 +112,7 @@ def _lifted(given: Any) -> Array:
     values: Array = np.asarray(given)
     if values.dtype.kind != "f":
         return values
-    return array(values.shape, lambda *i: mpf(float(values[i])))
+    return array_of(values.shape, lambda *i: mpf(float(values[i])))
 
 
 def _forward(spec: Spec, module: Module, *inputs: Array) -> tuple[Array, ...]:

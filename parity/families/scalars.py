@@ -33,7 +33,7 @@ class Module:
     training: bool
 
 
-def array(shape: Index, element: Callable[..., Any]) -> Array:
+def array_of(shape: Index, element: Callable[..., Any]) -> Array:
     made = np.empty(shape, dtype=object)
     for i in np.ndindex(*shape):
         made[i] = element(*i)
@@ -57,4 +57,4 @@ def reduced(losses: Array, reduction: str) -> Array:
     if reduction == "none":
         return losses
     total = mp.fsum(losses.flat)
-    return array((), lambda: {"sum": total, "mean": ratio(total, losses.size)}[reduction])
+    return array_of((), lambda: {"sum": total, "mean": ratio(total, losses.size)}[reduction])

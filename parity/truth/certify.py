@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.table import DERIVATIVES
+from parity.families.listing import DERIVATIVES
 from parity.records import definition
 from parity.records.record import VJP, Optimize, Record, Split, Train, Undecided
 from parity.truth import ball, tape

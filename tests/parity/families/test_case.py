@@ -16,8 +16,8 @@ import refnet
 from parity.budget.array import Budget, Profile
 from parity.engines.torch import TorchEngine
 from parity.families import case as cases
-from parity.families.case import Case, Draw, OptimizeCase, TrainCase, VJPCase, group, records
-from parity.families.table import catalogue, select
+from parity.families.case import Case, Draw, OptimizeCase, TrainCase, VJPCase, all_records, group
+from parity.families.listing import catalogue, select
 from parity.records import definition
 from parity.records.record import VJP, Optimize, Record, Spec, Train, UsageError
 
@@ -351,8 +351,8 @@ def test_upstream_gradients_have_the_shape_of_outputs() -> None:
 
 def test_records_are_named_by_family_and_dtype() -> None:
     (worked,) = select("worked example")
-    assert [*records(worked)] == ["full/float64", "full/float32"]
-    made = records(select("Linear/batch 3")[0])
+    assert [*all_records(worked)] == ["full/float64", "full/float32"]
+    made = all_records(select("Linear/batch 3")[0])
     assert [*made] == ["grid/float64", "grid/float32", "full/float64", "full/float32"]
     assert [record.dtype for record in made.values()] == ["float64", "float32"] * 2
 

@@ -14,7 +14,7 @@ from mpmath import mp, mpf
 from parity.engines.faulty import FaultyEngine
 from parity.families.case import Case, TrainCase, VJPCase
 from parity.families.documented import DIGITS, LAYERS, OPTIMIZERS, differences, transcribed
-from parity.families.table import FAULTS, Fault, catalogue
+from parity.families.listing import FAULTS, Fault, catalogue
 from parity.records.record import VJP, Optimize, Spec, Unsupported, UsageError
 from parity.truth import ball, tape
 from parity.truth.certify import certified, settle

@@ -11,12 +11,12 @@ import pytest
 from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
 from parity.families.formula import together
-from parity.families.table import WEAKER, Variant, select, weaker
+from parity.families.listing import WEAKER, Variant, select, weaker
 from parity.records import definition
 from parity.records.record import VJP, Spec
 from parity.truth import ball, tape
-from parity.truth.certify import certified
 from parity.truth.value import Truth
+from parity.vectors import catalogue_answers
 from parity.verdict.answer import enclose, judge_answer
 from parity.verdict.tensor import judge
 from refnet import nn
@@ -51,7 +51,8 @@ def case_record(name: str, dtype: str = "float64") -> VJP:
 
 @cache
 def truth(name: str, dtype: str) -> dict[str, Truth]:
-    return certified(case_record(name, dtype))
+    (case,) = (case for case in select(name) if case.name == name)
+    return catalogue_answers.truths(case, "full", dtype)
 
 
 @pytest.mark.parametrize("name", ["BCELoss/batch 3, mean", "BCELoss/weight, none"])

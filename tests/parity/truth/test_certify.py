@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flint import arb, ctx
 
-from parity.families.table import catalogue
+from parity.families.listing import catalogue
 from parity.records.record import VJP, Spec, Undecided
 from parity.truth import ball, certify
 from refnet import nn

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from mpmath import mp, mpf
 
-from parity.families.scalars import Array, Module, array, ratio
+from parity.families.scalars import Array, Module, array_of, ratio
 
 
 def batch_norm_1d(
@@ -36,26 +36,28 @@ def batch_norm_1d(
 
     C, count = num_features, x.size // num_features
     if m.training or not track_running_stats:
-        mean = array((C,), lambda c: ratio(mp.fsum(of(c)), count))
-        var = array((C,), lambda c: ratio(squares(c), count))
+        mean = array_of((C,), lambda c: ratio(mp.fsum(of(c)), count))
+        var = array_of((C,), lambda c: ratio(squares(c), count))
     else:
         mean, var = m.arrays["running_mean"], m.arrays["running_var"]
     if m.training and track_running_stats:
         t = m.arrays["num_batches_tracked"] + 1
         f = mpf(1) / int(t) if momentum is None else mpf(momentum)
         old_mean, old_var = m.arrays["running_mean"], m.arrays["running_var"]
-        m.arrays["running_mean"] = array((C,), lambda c: (1 - f) * old_mean[c] + f * mean[c])
-        m.arrays["running_var"] = array((C,), lambda c: (1 - f) * old_var[c] + f * ratio(squares(c), max(count - 1, 0)))
+        m.arrays["running_mean"] = array_of((C,), lambda c: (1 - f) * old_mean[c] + f * mean[c])
+        m.arrays["running_var"] = array_of(
+            (C,), lambda c: (1 - f) * old_var[c] + f * ratio(squares(c), max(count - 1, 0))
+        )
         m.arrays["num_batches_tracked"] = np.asarray(t)
 
-    gamma = m.arrays["weight"] if affine else array((C,), lambda c: mpf(1))
-    beta = m.arrays["bias"] if affine and bias else array((C,), lambda c: mpf(0))
+    gamma = m.arrays["weight"] if affine else array_of((C,), lambda c: mpf(1))
+    beta = m.arrays["bias"] if affine and bias else array_of((C,), lambda c: mpf(0))
 
     def y(*i: int) -> Any:
         c = i[1]
         return (x[i] - mean[c]) / mp.sqrt(var[c] + mpf(eps)) * gamma[c] + beta[c]
 
-    return array(x.shape, y)
+    return array_of(x.shape, y)
 
 
 LAYERS: Mapping[str, Callable[..., Any]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.scalars import Array, Module, array
+from parity.families.scalars import Array, Module, array_of
 
 
 def identity(m: Module, x: Array) -> Array:
@@ -21,7 +21,7 @@ def flatten(m: Module, x: Array, start_dim: int = 1, end_dim: int = -1) -> Array
     start, end = start_dim % x.ndim, end_dim % x.ndim
     size = math.prod(x.shape[start : end + 1])
     elements = iter([x[i] for i in np.ndindex(*x.shape)])
-    return array((*x.shape[:start], size, *x.shape[end + 1 :]), lambda *i: next(elements))
+    return array_of((*x.shape[:start], size, *x.shape[end + 1 :]), lambda *i: next(elements))
 
 
 LAYERS: Mapping[str, Callable[..., Any]] = {

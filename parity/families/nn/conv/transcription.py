@@ -7,7 +7,7 @@ from typing import Any
 
 from mpmath import mp, mpf
 
-from parity.families.scalars import Array, Index, Module, array
+from parity.families.scalars import Array, Index, Module, array_of
 
 Pair = int | tuple[int, int]
 
@@ -43,7 +43,7 @@ def conv_2d(
     H, W = x.shape[-2:]
     height = (H + totals[0] - spans[0] - 1) // s + 1
     width = (W + totals[1] - spans[1] - 1) // r + 1
-    A, b = m.arrays["weight"], m.arrays["bias"] if bias else array((out_channels,), lambda o: mpf(0))
+    A, b = m.arrays["weight"], m.arrays["bias"] if bias else array_of((out_channels,), lambda o: mpf(0))
     ins, outs = in_channels // groups, out_channels // groups
 
     def pixel(n: Index, c: int, h: int, w: int) -> Any:
@@ -60,7 +60,7 @@ def conv_2d(
             for v in range(L)
         )
 
-    return array((*x.shape[:-3], out_channels, height, width), y)
+    return array_of((*x.shape[:-3], out_channels, height, width), y)
 
 
 def _pair(value: Pair) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from mpmath import mp, mpf
 
 from parity.families.nn.activation.transcription import log_softmax
-from parity.families.scalars import Array, Index, Module, array, ratio, reduced
+from parity.families.scalars import Array, Index, Module, array_of, ratio, reduced
 
 
 def cross_entropy_loss(
@@ -27,7 +27,7 @@ def cross_entropy_loss(
     """
     dim = 0 if x.ndim == 1 else 1
     C, samples = x.shape[dim], (*x.shape[:dim], *x.shape[dim + 1 :])
-    w = m.arrays.get("weight", array((C,), lambda c: mpf(1)))
+    w = m.arrays.get("weight", array_of((C,), lambda c: mpf(1)))
     log_p = log_softmax(m, x, dim)
     by_index = target.dtype.kind in "iu"
 
@@ -41,10 +41,10 @@ def cross_entropy_loss(
     def loss(*n: int) -> Any:
         return -mp.fsum(w[c] * log_p[*n[:dim], c, *n[dim:]] * y(n, c) for c in range(C)) if counts(n) else mpf(0)
 
-    losses = array(samples, loss)
+    losses = array_of(samples, loss)
     if by_index and reduction == "mean":
         weights = mp.fsum(w[target[n]] for n in np.ndindex(*samples) if counts(n))
-        return array((), lambda: ratio(mp.fsum(losses.flat), weights))
+        return array_of((), lambda: ratio(mp.fsum(losses.flat), weights))
     return reduced(losses, reduction)
 
 

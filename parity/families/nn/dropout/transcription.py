@@ -7,7 +7,7 @@ from typing import Any
 
 from mpmath import mpf
 
-from parity.families.scalars import Array, Module, array
+from parity.families.scalars import Array, Module, array_of
 
 
 def _dropout(m: Module, x: Array, mask: Array | None = None, p: float = 0.5) -> Array:
@@ -18,7 +18,7 @@ def _dropout(m: Module, x: Array, mask: Array | None = None, p: float = 0.5) -> 
     if not m.training:
         return x
     assert mask is not None, "dropout: expected a mask in training, got none"
-    return array(x.shape, lambda *i: x[i] / (1 - mpf(p)) if mask[i] and p < 1 else mpf(0))
+    return array_of(x.shape, lambda *i: x[i] / (1 - mpf(p)) if mask[i] and p < 1 else mpf(0))
 
 
 LAYERS: Mapping[str, Callable[..., Any]] = {

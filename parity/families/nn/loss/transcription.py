@@ -7,7 +7,7 @@ from typing import Any
 
 from mpmath import mp, mpf
 
-from parity.families.scalars import Array, Index, Module, array, reduced, sigmoid_of
+from parity.families.scalars import Array, Index, Module, array_of, reduced, sigmoid_of
 
 
 def _weight(m: Module, name: str, n: Index) -> Any:
@@ -21,17 +21,17 @@ def _weight(m: Module, name: str, n: Index) -> Any:
 
 def mse_loss(m: Module, x: Array, y: Array, reduction: str = "mean") -> Array:
     """torch.nn.MSELoss: l_n = (x_n - y_n)²."""
-    return reduced(array(x.shape, lambda *n: (x[n] - y[n]) ** 2), reduction)
+    return reduced(array_of(x.shape, lambda *n: (x[n] - y[n]) ** 2), reduction)
 
 
 def l1_loss(m: Module, x: Array, y: Array, reduction: str = "mean") -> Array:
     """torch.nn.L1Loss: l_n = |x_n - y_n|."""
-    return reduced(array(x.shape, lambda *n: abs(x[n] - y[n])), reduction)
+    return reduced(array_of(x.shape, lambda *n: abs(x[n] - y[n])), reduction)
 
 
 def half_squared_error(m: Module, output: Array, target: Array, reduction: str = "sum") -> Array:
     """Not torch's but the article's: E = sum over outputs of 1/2 (target - output)²."""
-    return reduced(array(output.shape, lambda *n: (target[n] - output[n]) ** 2 / 2), reduction)
+    return reduced(array_of(output.shape, lambda *n: (target[n] - output[n]) ** 2 / 2), reduction)
 
 
 def bce_loss(m: Module, x: Array, y: Array, reduction: str = "mean") -> Array:
@@ -41,7 +41,7 @@ def bce_loss(m: Module, x: Array, y: Array, reduction: str = "mean") -> Array:
         return max(mp.log(p), mpf(-100)) if p > 0 else mpf(-100)
 
     return reduced(
-        array(x.shape, lambda *n: -_weight(m, "weight", n) * (y[n] * log(x[n]) + (1 - y[n]) * log(1 - x[n]))),
+        array_of(x.shape, lambda *n: -_weight(m, "weight", n) * (y[n] * log(x[n]) + (1 - y[n]) * log(1 - x[n]))),
         reduction,
     )
 
@@ -53,7 +53,7 @@ def bce_with_logits_loss(m: Module, x: Array, y: Array, reduction: str = "mean")
         s, p = sigmoid_of(x[n]), _weight(m, "pos_weight", n)
         return -_weight(m, "weight", n) * (p * y[n] * mp.log(s) + (1 - y[n]) * mp.log(1 - s))
 
-    return reduced(array(x.shape, loss), reduction)
+    return reduced(array_of(x.shape, loss), reduction)
 
 
 LAYERS: Mapping[str, Callable[..., Any]] = {

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from mpmath import mpf
 
-from parity.families.scalars import Array, array
-from parity.records.record import Optimize
+from parity.families.fault import Optimize
+from parity.families.scalars import Array, array_of
 
 
-def sgd(record: Optimize) -> dict[str, Array]:
+def _sgd(record: Optimize) -> dict[str, Array]:
     """torch.optim.SGD: the page's algorithm, for each parameter with the arguments of its group."""
     answer: dict[str, Array] = {}
     for names, own in record.groups or ((tuple(record.params), {}),):
@@ -21,9 +21,9 @@ def sgd(record: Optimize) -> dict[str, Array]:
         for name in names:
             theta, grads = record.params[name], record.grads[name]
             paths = {i: _descent(theta[i], grads[:, *i], **args) for i in np.ndindex(*theta.shape)}
-            answer[f"update.{name}"] = array(grads.shape, lambda t, *i, p=paths: p[i][0][t])
+            answer[f"update.{name}"] = array_of(grads.shape, lambda t, *i, p=paths: p[i][0][t])
             if args.get("momentum", 0) != 0:
-                answer[f"state.{name}.momentum_buffer"] = array(grads.shape, lambda t, *i, p=paths: p[i][1][t])
+                answer[f"state.{name}.momentum_buffer"] = array_of(grads.shape, lambda t, *i, p=paths: p[i][1][t])
     return answer
 
 
@@ -52,4 +52,4 @@ def _descent(
     return [after - before for before, after in pairwise(thetas)], buffers[1:]
 
 
-OPTIMIZERS: Mapping[str, Callable[..., Any]] = {"SGD": sgd}
+OPTIMIZERS: Mapping[str, Callable[..., Any]] = {"SGD": _sgd}

@@ -11,7 +11,8 @@ import numpy as np
 from parity.budget.array import FORMATS
 from parity.families.altered import accumulated_in, significand
 from parity.families.fault import VJP, Answer, Fault
-from parity.records.record import Array
+
+Array = np.ndarray[Any, Any]
 
 CONTRACTIONS = ("Linear", "Conv2d", "LSTMCell")
 
