@@ -100,7 +100,7 @@ def run(
 ) -> None:
     """Judge engines on the catalogue, or on a part of it."""
     from parity.engines import loading
-    from parity.families.catalogue import select
+    from parity.families.listing import select
 
     cases = select(pattern)
     if listing:
@@ -144,7 +144,7 @@ def faults(pattern: str, dtype: str, jobs: int | None) -> None:
 
     Every one is made in refnet, in every case that it touches, and judged like any engine.
     """
-    from parity.families.catalogue import select
+    from parity.families.listing import select
     from parity.report import scores as report
 
     scores = _score(select(pattern), dtype, jobs)
@@ -214,7 +214,7 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     With a pattern, only those of the catalogue's cases; without, of the worked example too. Needs python-flint. An
     interrupted run goes on where it stopped.
     """
-    from parity.families.catalogue import select
+    from parity.families.listing import select
 
     workers = jobs or os.cpu_count() or 1
     with _progress("proving" if check else "certifying") as (start, done):

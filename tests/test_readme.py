@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from parity.families.case import DTYPES
-from parity.families.catalogue import catalogue
-from parity.families.dictionary import FAULTS, REWRITINGS
+from parity.families.listing import FAULTS, REWRITINGS, catalogue
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

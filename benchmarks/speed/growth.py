@@ -157,7 +157,7 @@ def peak(network: Network, capture: bool, updates: int) -> int:
 
 
 def _cases(values: Sequence[int], rounds: int) -> list[Point]:
-    from parity.families.catalogue import catalogue
+    from parity.families.listing import catalogue
     from parity.run import judging
 
     cases = catalogue()

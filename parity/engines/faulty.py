@@ -17,6 +17,8 @@ from parity.families.fault import Fault, Lift, Steps
 from parity.records import definition
 from parity.records.record import VJP, Answer, Optimize, Train
 
+NO_FAULT = Fault("no mistake", "refnet as it is", "", "")
+
 
 class FaultyEngine(Engine):
     """refnet with a mistake built in.
@@ -25,9 +27,13 @@ class FaultyEngine(Engine):
         fault: the mistake.
     """
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault = NO_FAULT) -> None:
         self.fault = fault
         self.name = f"refnet with: {fault.name}"
+
+    def answer(self, record: VJP | Optimize) -> Answer:
+        """The answer to a record of either kind."""
+        return self.vjp(record) if isinstance(record, VJP) else self.optimize(record)
 
     def vjp(self, record: VJP) -> Answer:
         with np.errstate(all="ignore"):
@@ -72,8 +78,13 @@ class FaultyEngine(Engine):
 
     def steps(self, record: Train, lift: Lift) -> Steps:
         """As `definition.train`, with the mistake made."""
-        assert self.fault.train is not None
+        if self.fault.train is None:
+            return definition.train(record, lift, self.fault.patches)
         return self.fault.train(record, lift)
+
+    def budget_of_steps(self, record: Train, profile: Profile) -> Steps:
+        """The same in the arithmetic of budgets, for an engine of this profile."""
+        return self.steps(record, lambda a: Budget.exact(a, profile))
 
     def _lifted(self, lift: Lift, array: Any) -> Any:
         return Altered(lift(array), self.fault.rules) if self.fault.rules else lift(array)

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
-from parity.records.record import VJP, Array, Optimize, Record, Spec, Split, Train
+from parity.records.record import VJP, Array, Optimize, Record, Spec, Split, Train, UsageError
 from refnet.generator import Generator
 from refnet.train import sampler
 
@@ -35,10 +38,11 @@ __all__ = [
     "Spec",
     "TrainCase",
     "VJPCase",
+    "all_records",
     "given",
     "group",
     "indices",
-    "records",
+    "selected",
 ]
 
 FAMILIES = ("grid", "full")
@@ -266,6 +270,41 @@ def group(case: Case) -> str:
     return case.name.split("/")[0]
 
 
-def records(case: Case) -> dict[str, Record]:
+def all_records(case: Case) -> dict[str, Record]:
     """Every record of a case, under `family/dtype`."""
     return {f"{family}/{dtype}": case.record(family, dtype) for family in case.families for dtype in DTYPES}
+
+
+def selected(cases: Sequence[Case], pattern: str) -> tuple[Case, ...]:
+    """The cases whose name has `pattern` in it, or, with `*`, `?` or `[`, is of that form, in upper or lower case.
+
+    Where no name does, `and`, `or` and `not` join several patterns, `not` binding most and `or` least.
+
+    Raises:
+        UsageError: no case is meant.
+    """
+    wanted = pattern.strip().lower()
+    found = tuple(case for case in cases if _meant(wanted, case.name))
+    found = found or tuple(case for case in cases if _joined(wanted, case.name))
+    if not found:
+        names = sorted({name.lower(): name for case in cases for name in (case.name, group(case))}.items())
+        near = [dict(names)[name] for name in get_close_matches(wanted, dict(names), n=3, cutoff=0.5)]
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise UsageError(f"expected a pattern that is part of a case's name (parity run --list), got {pattern!r}{hint}")
+    return found
+
+
+def _meant(pattern: str, name: str) -> bool:
+    name = name.lower()
+    return fnmatchcase(name, pattern) if re.search(r"[*?[]", pattern) else pattern in name
+
+
+def _joined(pattern: str, name: str) -> bool:
+    return any(
+        all(_unless(term, name) for term in re.split(r"\s+and\s+", part)) for part in re.split(r"\s+or\s+", pattern)
+    )
+
+
+def _unless(term: str, name: str) -> bool:
+    inner = re.sub(r"^not\s+", "", term)
+    return not _unless(inner, name) if inner != term else _meant(term, name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from parity.families.case import DTYPES, Case
-from parity.families.catalogue import catalogue
+from parity.families.listing import catalogue
 from parity.records.record import UsageError
 from parity.run.computing import certify
 from parity.vectors import catalogue_answers, store

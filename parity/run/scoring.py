@@ -9,11 +9,11 @@ from multiprocessing import get_context
 from typing import Any
 
 from parity.families.case import Case
-from parity.families.dictionary import FAULTS, REWRITINGS, Fault
+from parity.families.listing import FAULTS, REWRITINGS, Fault
 from parity.run.judging import one_thread
 from parity.vectors import catalogue_answers
 from parity.verdict.lockstep import judge_steps
-from parity.verdict.score import Score, merged, score
+from parity.verdict.score import Score, merged, score_faults
 
 LISTED = {fault.name: fault for fault in (*FAULTS, *REWRITINGS)}
 
@@ -84,5 +84,5 @@ def run(
 
 def _chunk(cases: Sequence[Case], dtype: str) -> list[tuple[Any, ...]]:
     """A worker's part. A mistake holds functions, which stay where they are: its name travels."""
-    scores = score(tuple(LISTED.values()), cases, catalogue_answers.truths, (dtype,), judge_steps)
+    scores = score_faults(tuple(LISTED.values()), cases, catalogue_answers.truths, (dtype,), judge_steps)
     return [(s.fault.name, *(getattr(s, f.name) for f in fields(s)[1:])) for s in scores if s.tried]

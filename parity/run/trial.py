@@ -168,11 +168,12 @@ class _Trial:
     def found(self, answer: Answer, profile: Profile) -> _Finding:
         """What is found of an answer."""
         try:
-            verdicts = self.judge(profile)(answer)
+            judge_of = self.judge(profile)
+            verdicts = judge_of(answer)
         except Undecided as reason:
             return _Finding([replace(v, reason=v.reason or str(reason)) for v in self._without_budgets(answer)])
         failing = _failing(verdicts)
-        found = diagnose(self.record, answer, self.truths, profile, failing) if failing else []
+        found = diagnose(self.record, answer, judge_of.enclosures, profile, failing) if failing else []
         return _Finding(verdicts, [str(d) for d in found])
 
     def _without_budgets(self, answer: Answer) -> list[TensorVerdict]:

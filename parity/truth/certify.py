@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.families import variants
+from parity.families.listing import DERIVATIVES
 from parity.records import definition
 from parity.records.record import VJP, Optimize, Record, Split, Train, Undecided
 from parity.truth import ball, tape
@@ -116,7 +116,7 @@ def _undefined(tensor: Any, into: _Pending) -> None:
 def _vjp(record: VJP) -> dict[str, Any]:
     arrays = {name: ball.lift(a.copy()) for name, a in record.arrays.items()}
     inputs = [ball.lift(x) for x in record.inputs]
-    module = definition.build(record.spec, arrays, variants.DERIVATIVES).train(record.training)
+    module = definition.build(record.spec, arrays, DERIVATIVES).train(record.training)
     params = dict(module.params)
     output, saved = module.forward(*inputs)
     outputs = output if isinstance(output, tuple) else (output,)

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
 from functools import cache
-from itertools import pairwise
-from typing import Any
 
-import numpy as np
-
-from parity.budget.array import Budget, Profile
-from parity.families import variants
-from parity.records import definition
+from parity.families.listing import Variant, conventions
+from parity.families.listing import weaker as weaker_formulas
 from parity.records.record import VJP, Answer, Optimize, Undecided
-from parity.truth.value import Truth
-from parity.verdict.tensor import Enclosure, Other, TensorVerdict, failed, judge
-
-Array = np.ndarray[Any, Any]
+from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, around_itself, bounds
+from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
 
 
 class Judge:
@@ -67,37 +60,18 @@ def enclose(
     record: VJP | Optimize,
     truths: Mapping[str, Truth],
     profile: Profile,
-    patches: Mapping[str, definition.Patch] = definition.NO_PATCHES,
+    patches: Patches = NO_PATCHES,
 ) -> dict[str, Enclosure]:
     """The budget of refnet's formula, or of a variant of it, around the truth."""
-    bounds = _bounds(record, profile, patches)
+    found = bounds(record, profile, patches)
     # In the order of the computation, whatever that of the file.
-    return {name: Enclosure(truths[name], bounds[name]) for name in sorted(truths, key=list(bounds).index)}
-
-
-def _bounds(record: VJP | Optimize, profile: Profile, patches: Mapping[str, definition.Patch]) -> dict[str, Array]:
-    def lift(array: Array) -> Budget:
-        return Budget.exact(array, profile)
-
-    if isinstance(record, VJP):
-        tensors = definition.vjp(record, lift, patches)
-        return {name: t.e if isinstance(t, Budget) else np.zeros(np.shape(t)) for name, t in tensors.items()}
-    bounds = {}
-    for name, series in definition.optimize(record, lift, patches).items():
-        if name.startswith("param."):
-            # An update is the difference of two parameters, taken in float64.
-            wide = [Budget(p.x, p.e, p.q, Profile.of("float64")) for p in series]
-            bounds[name.replace("param.", "update.")] = np.stack([(a - b).e for b, a in pairwise(wide)])
-        else:
-            missing = np.full(next(s for s in series if s is not None).shape, np.inf)
-            bounds[name] = np.stack([missing if s is None else s.e for s in series])
-    return bounds
+    return {name: Enclosure(truths[name], found[name]) for name in sorted(truths, key=list(found).index)}
 
 
 def other_formulas(
     types: Set[str],
-    weaker: Callable[[Mapping[str, definition.Patch]], Mapping[str, Enclosure]],
-    conventional: Callable[[Mapping[str, definition.Patch]], Mapping[str, Enclosure]],
+    weaker: Callable[[Patches], Mapping[str, Enclosure]],
+    conventional: Callable[[Patches], Mapping[str, Enclosure]],
 ) -> tuple[Other, ...]:
     """The listed other formulas that bear on modules of these types.
 
@@ -105,7 +79,7 @@ def other_formulas(
     those of another choice, around its own values. Both are asked when they are first needed.
     """
 
-    def other(kind: str, variant: variants.Variant) -> Other:
+    def other(kind: str, variant: Variant) -> Other:
         @cache
         def enclosures() -> Mapping[str, Enclosure]:
             try:
@@ -115,15 +89,13 @@ def other_formulas(
 
         return Other(kind, variant.name, enclosures)
 
-    conventions = [v for v in variants.CONVENTIONS if v.patches.keys() & types]
     return (
-        *(other("unstable", v) for v in variants.bearing_on(types)),
-        *(other("convention", v) for v in conventions),
+        *(other("unstable", v) for v in weaker_formulas(types)),
+        *(other("convention", v) for v in conventions(types)),
     )
 
 
-def enclose_itself(record: VJP, profile: Profile, patches: Mapping[str, definition.Patch]) -> dict[str, Enclosure]:
-    """A convention's own values, in binary64, as the truth: an engine may differ by their bound and its own."""
-    wide = definition.vjp(record, lambda a: Budget.exact(a, Profile.of("float64")), patches)
-    own = definition.vjp(record, lambda a: Budget.exact(a, profile), patches)
-    return {name: Enclosure(Truth.of(t.x), t.e + own[name].e) for name, t in wide.items() if isinstance(t, Budget)}
+def enclose_itself(record: VJP, profile: Profile, patches: Patches) -> dict[str, Enclosure]:
+    """The enclosures of a convention, whose own values in binary64 are the truth."""
+    own = around_itself(record, profile, patches)
+    return {name: Enclosure(Truth.of(values.x), values.e) for name, values in own.items()}

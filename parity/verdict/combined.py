@@ -8,18 +8,11 @@ the whole does not depend on the engine: that is certified (`parity.truth.certif
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
-
-from parity.budget.array import Budget, Profile
-from parity.records import definition
 from parity.records.record import Answer, Split
-from parity.truth.value import Truth
 from parity.verdict.answer import other_formulas
-from parity.verdict.tensor import Enclosure, TensorVerdict, judge
-
-Array = np.ndarray[Any, Any]
+from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, combined_answer, combined_bounds
+from parity.verdict.tensor import Enclosure, TensorVerdict, Truth, judge
 
 
 def judge_combined(
@@ -34,29 +27,22 @@ def judge_combined(
         Undecided: a comparison in a budget is undecided.
     """
 
-    def enclosures(patches: Mapping[str, definition.Patch]) -> dict[str, Enclosure]:
-        return {f"combined {name}": Enclosure(truths[name], e) for name, e in _bounds(split, profile, patches).items()}
+    def enclosures(patches: Patches) -> dict[str, Enclosure]:
+        bounds = combined_bounds(split, profile, patches)
+        return {f"combined {name}": Enclosure(truths[name], e) for name, e in bounds.items()}
 
     others = other_formulas(split.whole.spec.types(), enclosures, lambda patches: {})
     got = _made(split, truths, answers)
     return [
         judge(name, got.get(name.removeprefix("combined ")), e, split.dtype, others)
-        for name, e in enclosures(definition.NO_PATCHES).items()
+        for name, e in enclosures(NO_PATCHES).items()
     ]
-
-
-def _bounds(split: Split, profile: Profile, patches: Mapping[str, definition.Patch]) -> dict[str, Array]:
-    parts = [definition.vjp(part, lambda a: Budget.exact(a, profile), patches) for part in split.parts]
-    return {name: b.e for name, b in definition.combination(parts, split.weights, split.divisor).items()}
 
 
 def _made(split: Split, truths: Mapping[str, Truth], answers: Sequence[Answer]) -> Answer:
     """What an engine's answers make up, for those parameters whose gradients are there, in their shape, in each."""
     there = [name for name, t in truths.items() if all(name in own and own[name].shape == t.shape for own in answers)]
-    with np.errstate(all="ignore"):
-        return definition.combination(
-            [{name: own[name] for name in there} for own in answers], split.weights, split.divisor
-        )
+    return combined_answer(split, answers, there)
 
 
 def finding(split: Split, whole: Mapping[str, Truth], combined: Mapping[str, Truth]) -> str:

@@ -1,4 +1,4 @@
-"""Judging a free run: the weights that an engine reaches on its own, as long as the budget of so many updates lasts."""
+"""Judging a free run: the weights that an engine reaches on its own, as long as the budget of the run lasts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, Profile
-from parity.records import definition
 from parity.records.record import Answer, Train
-from parity.truth.value import Truth
-from parity.verdict.tensor import Enclosure, TensorVerdict, judge
-
-Array = np.ndarray[Any, Any]
+from parity.verdict.evaluation import Profile, moments
+from parity.verdict.tensor import Array, Enclosure, TensorVerdict, Truth, judge
 
 
 def judge_run(
@@ -56,7 +52,7 @@ def bounds(record: Train, updates: Iterable[int]) -> dict[str, Array]:
     row: dict[str, Array] = {}
     before: Any = None
     with np.errstate(all="ignore"):
-        for k, loss, params, _ in definition.train(record, lambda a: Budget.exact(a, profile)):
+        for k, loss, params, _ in moments(record, profile):
             if k:
                 # Parameters are written in place.
                 row = {"loss": before.e, **{f"param.{name}": p.e.copy() for name, p in params.items()}}

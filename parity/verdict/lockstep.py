@@ -9,20 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, Profile
-from parity.records import definition
 from parity.records.record import Answer, Train, Undecided
-from parity.truth.value import Truth
 from parity.verdict.answer import other_formulas
-from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
-from refnet.arithmetic.runs import Runs
-
-Array = np.ndarray[Any, Any]
-Patches = Mapping[str, definition.Patch]
+from parity.verdict.evaluation import NO_PATCHES, Evaluation, Patches, Profile, leading, shapes, updates
+from parity.verdict.tensor import Array, Enclosure, TensorVerdict, Truth, failed, judge
 
 CHUNK = 2_000
 """Updates judged in one call: enough to be fast, few enough for the memory of a small machine."""
@@ -34,8 +27,7 @@ def judge_steps(record: Train, answer: Answer, profile: Profile) -> list[TensorV
     The update that a verdict's `where` names, from 0, comes first in its index. An answer that is no such run fails
     in one verdict, on `run`.
     """
-    shapes = _shapes(record)
-    if reason := _misfit(record, answer, shapes):
+    if reason := _misfit(record, answer, shapes(record)):
         return [failed("run", reason)]
     tensors = _updates(answer)
     return _judge(
@@ -55,7 +47,7 @@ def judge_single_updates(
         singles: records of one update each, by its number, and their certified answers. answers: an engine's.
     """
     for number, (single, _) in singles.items():
-        if reason := _misfit(single, answers[number], _shapes(single)):
+        if reason := _misfit(single, answers[number], shapes(single)):
             return [failed(f"certified update {number}", reason)]
     numbers, given = list(singles), [_updates(answers[number]) for number in singles]
     record = singles[numbers[0]][0]
@@ -64,7 +56,7 @@ def judge_single_updates(
         steps = [_first(single, profile, patches) for single, _ in singles.values()]
         truths = [truths for _, truths in singles.values()]
         return {
-            name: Enclosure(Truth.concatenate([t[name] for t in truths]), np.concatenate([s[name][1] for s in steps]))
+            name: Enclosure(Truth.concatenate([t[name] for t in truths]), np.concatenate([s[name].e for s in steps]))
             for name in steps[0]
         }
 
@@ -86,7 +78,7 @@ def _judge(
     others = other_formulas(record.network.types() | {record.loss.type}, enclosed, enclosed)
     return [
         judge(name, tensors[name], e, "float64" if name.startswith("update.") else record.dtype, others, step)
-        for name, e in enclosed(definition.NO_PATCHES).items()
+        for name, e in enclosed(NO_PATCHES).items()
     ]
 
 
@@ -98,32 +90,16 @@ def _updates(answer: Answer) -> Answer:
     }
 
 
-@np.errstate(all="ignore")
-def _shapes(record: Train) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a right answer."""
-    n = record.iterations
-    *_, after = definition.train(replace(record, batches=record.batches[:1]), np.copy)
-    return {
-        "loss": (n,),
-        **{f"param.{name}": (n + 1, *p.shape) for name, p in after.params.items()},
-        **{f"state.{name}": (n, *s.shape) for name, s in after.state.items()},
-    }
-
-
-def _first(record: Train, profile: Profile, patches: Patches = definition.NO_PATCHES) -> dict[str, tuple[Array, Array]]:
+def _first(record: Train, profile: Profile, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
     """The first update as the only run."""
-    return _step(record, _leading(record.arrays), _leading(record.state), record.batches[0][None], profile, patches)
+    return updates(record, leading(record.arrays), leading(record.state), record.batches[0][None], profile, patches)
 
 
-def _leading(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: a[None] for name, a in arrays.items()}
-
-
-def _misfit(record: Train, answer: Answer, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _misfit(record: Train, answer: Answer, due: Mapping[str, tuple[int, ...]]) -> str:
     """Why an answer can't be judged, in words; nothing if it can."""
-    if answer.keys() != shapes.keys():
-        return f"expected {', '.join(shapes)}, got {', '.join(answer) or 'nothing'}"
-    for name, shape in shapes.items():
+    if answer.keys() != due.keys():
+        return f"expected {', '.join(due)}, got {', '.join(answer) or 'nothing'}"
+    for name, shape in due.items():
         got = answer[name]
         if got.shape != shape or str(got.dtype) != record.dtype:
             return f"expected {name} of shape {shape} and dtype {record.dtype}, got {got.shape} and {got.dtype}"
@@ -151,18 +127,18 @@ def _enclose(
         params = {n: answer[f"param.{n}"][steps] for n in record.arrays}
         state = {n.removeprefix("state."): a[steps - 1] for n, a in answer.items() if n.startswith("state.")}
         # Only the first update does not find the state that the one before it left.
-        state = state if steps[0] else _leading(record.state)
+        state = state if steps[0] else leading(record.state)
         batches = np.stack([record.batches[k] for k in steps])
         try:
-            reference = _step(record, params, state, batches, wide, patches)
-            own = reference if profile == wide else _step(record, params, state, batches, profile, patches)
+            reference = updates(record, params, state, batches, wide, patches)
+            own = reference if profile == wide else updates(record, params, state, batches, profile, patches)
         except Undecided:
             # One step near a kink leaves the others decided.
             undecided[steps] = len(steps) == 1
             chunks += [part for part in np.array_split(steps, 2) if len(steps) > 1]
             continue
-        for name, (values, bounds) in reference.items():
-            x[name][steps], e[name][steps] = values, bounds + own[name][1]
+        for name, values in reference.items():
+            x[name][steps], e[name][steps] = values.x, values.e + own[name].e
     return {name: Enclosure(_truth(values, undecided), e[name]) for name, values in x.items()}
 
 
@@ -181,46 +157,3 @@ def _alike(record: Train) -> Iterator[Array]:
         numbers = 1 + np.flatnonzero(lengths[1:] == length)
         for start in range(0, len(numbers), CHUNK):
             yield numbers[start : start + CHUNK]
-
-
-@np.errstate(all="ignore")
-def _step(
-    record: Train,
-    params: Mapping[str, Array],
-    state: Mapping[str, Array],
-    batches: Array,
-    profile: Profile,
-    patches: Patches = definition.NO_PATCHES,
-) -> dict[str, tuple[Array, Array]]:
-    """Values and bounds of one update of each run: `loss`, `update.NAME` and `state.NAME.KEY`."""
-
-    def lift(array: Array) -> Runs:
-        return Runs(Budget.exact(array, profile))
-
-    network = definition.build(record.network, {name: lift(p) for name, p in params.items()}, patches)
-    loss = definition.build(record.loss, {}, patches)
-    targets = record.targets[batches]
-    value, grads = definition.gradients(
-        network,
-        loss,
-        lift(record.inputs[batches]),
-        lift(targets) if targets.dtype.kind == "f" else Runs(targets),
-        lift(np.ones(len(batches), record.dtype)),
-    )
-    trainable = record.trainable or tuple(network.params)
-    optimizer = definition.optimizer(
-        record.optimizer, {name: network.params[name] for name in trainable}, patches=patches
-    )
-    definition.restore(optimizer, {name: lift(a) for name, a in state.items()})
-    optimizer.step({name: grads[name] for name in trainable})
-    return {
-        "loss": (value.a.x, value.a.e),
-        **{f"update.{name}": _update(p.a, params[name]) for name, p in network.params.items()},
-        **{f"state.{name}": (s.a.x, s.a.e) for name, s in definition.state_of(optimizer).items()},
-    }
-
-
-def _update(after: Budget, before: Array) -> tuple[Array, Array]:
-    """An update from a parameter after and before it, subtracted in binary64, which may round once."""
-    x = after.x - before
-    return x, after.e + 2.0**-53 * (abs(x) + 2 * after.e)

@@ -10,21 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Profile
 from parity.engines.faulty import FaultyEngine
-from parity.engines.refnet import RefnetEngine
-from parity.families.case import Case
-from parity.families.fault import Fault
+from parity.families.listing import Case, Fault
 from parity.records.record import VJP, Answer, Optimize, Record, Train, Undecided, Unsupported
-from parity.truth.value import Truth
 from parity.verdict.answer import Judge, expected_dtype
-from parity.verdict.tensor import Enclosure, TensorVerdict
+from parity.verdict.evaluation import Profile
+from parity.verdict.tensor import Enclosure, TensorVerdict, Truth
 
 Truths = Callable[[Case, str, str], Mapping[str, Truth]]
 Steps = Callable[[Train, Answer, Profile], Sequence[TensorVerdict]]
 
 UPDATES = 4
-"""So many updates of a training show whether a mistake is seen."""
+"""How many updates of a training show whether a mistake is seen."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Score:
     exact: int = 0
 
 
-def score(
+def score_faults(
     faults: Sequence[Fault],
     cases: Iterable[Case],
     truths: Truths,
@@ -71,15 +68,15 @@ def score(
             for dtype in dtypes:
                 record = _shortened(case.record(family, dtype))
                 touching = [fault for fault in faults if fault.touches(record)]
-                if not touching or not (court := _court(record, partial(truths, case, family, dtype), steps)):
+                if not touching or not (own := _measure(record, partial(truths, case, family, dtype), steps)):
                     continue
                 for fault in touching:
-                    if found := court.finds(engines[fault.name]):
+                    if found := own.measured(engines[fault.name]):
                         key = fault.name, dtype
-                        own = Score(
+                        more = Score(
                             fault, dtype, 1, found.caught, found.share, case.name, family, found.tensor, found.exact
                         )
-                        scores[key] = _joined(scores[key], own)
+                        scores[key] = _joined(scores[key], more)
     return list(scores.values())
 
 
@@ -92,11 +89,14 @@ def merged(tables: Iterable[Sequence[Score]]) -> list[Score]:
     return list(scores.values())
 
 
-def _court(record: Record, truths: Callable[[], Mapping[str, Truth]], steps: Steps | None) -> _Court | _Training | None:
+def _measure(
+    record: Record, truths: Callable[[], Mapping[str, Truth]], steps: Steps | None
+) -> _AnswerMeasure | _TrainingMeasure | None:
+    """What measures answers to this record; none where it is undecided or trainings are left out."""
     if isinstance(record, Train):
-        return _Training(record, steps) if steps else None
+        return _TrainingMeasure(record, steps) if steps else None
     try:
-        return _Court(record, truths())
+        return _AnswerMeasure(record, truths())
     except Undecided:
         return None
 
@@ -106,7 +106,7 @@ def _shortened(record: Record) -> Record:
 
 
 @dataclass(frozen=True)
-class _Finding:
+class _Measured:
     """What was found of one answer: whether a tensor fails, and the largest finite share with its tensor."""
 
     caught: bool
@@ -121,59 +121,58 @@ def _joined(a: Score, b: Score) -> Score:
     return replace(better, tried=a.tried + b.tried, caught=a.caught + b.caught, exact=a.exact + b.exact)
 
 
-class _Court:
-    """A record with all that does not depend on who answers: judging one more answer costs little."""
+class _AnswerMeasure:
+    """A record with all that does not depend on who answers it: measuring one more answer costs little."""
 
     def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth]) -> None:
         self.record = record
         judge = Judge(record, truths, Profile.of(record.dtype))
         self.enclosures, self.others = judge.enclosures, judge.others
         self.dtypes = {name: expected_dtype(name, e, record.dtype) for name, e in self.enclosures.items()}
-        self.right = RefnetEngine().optimize(record) if isinstance(record, Optimize) else RefnetEngine().vjp(record)
+        self.right = FaultyEngine().answer(record)
 
-    def finds(self, engine: FaultyEngine) -> _Finding | None:
+    def measured(self, engine: FaultyEngine) -> _Measured | None:
         try:
             answer = self._answer(engine)
         except Unsupported:
             return None
         except (ValueError, IndexError, TypeError, ZeroDivisionError):
             # An engine that raises has failed its case, with nothing to be measured.
-            return _Finding(True, 0.0, "", True)
+            return _Measured(True, 0.0, "", True)
         unasked = answer.keys() - self.right.keys()
         changed = [name for name in self.enclosures if not _same(answer.get(name), self.right[name])]
         findings = [self._tensor(name, answer.get(name)) for name in changed]
         if not findings and not unasked:
             return None
-        worst = max(findings, key=lambda f: (f.caught, f.share), default=_Finding(True, 0.0, "", True))
+        worst = max(findings, key=lambda f: (f.caught, f.share), default=_Measured(True, 0.0, "", True))
         return replace(
             worst, caught=worst.caught or bool(unasked), exact=bool(unasked) or any(f.exact for f in findings)
         )
 
     def _answer(self, engine: FaultyEngine) -> Answer:
         fault = engine.fault
-        if isinstance(self.record, Optimize):
-            return engine.optimize(self.record)
-        if not fault.reply or fault.patches or fault.rules or fault.computes or fault.ask:
-            return engine.vjp(self.record)
+        computes_wrongly = fault.patches or fault.rules or fault.computes or fault.ask
+        if isinstance(self.record, Optimize) or not fault.reply or computes_wrongly:
+            return engine.answer(self.record)
         # What is only said wrongly is computed rightly, and once.
         return fault.reply(self.right)
 
-    def _tensor(self, name: str, got: Any) -> _Finding:
+    def _tensor(self, name: str, got: Any) -> _Measured:
         """As `parity.verdict.tensor.judge`, of which only the failing and the share matter here."""
         enclosure = self.enclosures[name]
         truth = enclosure.truth
         if got is None or got.shape != truth.shape or str(got.dtype) != self.dtypes[name]:
-            return _Finding(True, 0.0, name, True)
+            return _Measured(True, 0.0, name, True)
         if not got.size:
-            return _Finding(False, 0.0, name, False)
+            return _Measured(False, 0.0, name, False)
         shares = _shares(got, enclosure)
         if (shares <= 1).all():
-            return _Finding(False, float(shares.max()), name, False)
+            return _Measured(False, float(shares.max()), name, False)
         # Under another formula an element may keep to either budget. What counts is the formula that suits best.
         others = [known[name] for other in self.others if name in (known := other.enclosures())]
         found = [_largest(shares), *(_largest(np.minimum(shares, _shares(got, other))) for other in others)]
         worst, share = min(found)
-        return _Finding(worst > 1, share, name, math.isinf(worst))
+        return _Measured(worst > 1, share, name, math.isinf(worst))
 
 
 def _largest(shares: Any) -> tuple[float, float]:
@@ -189,14 +188,14 @@ def _shares(got: Any, enclosure: Enclosure) -> Any:
     return np.where(np.isnan(shares) | ~np.isfinite(got) & ~enclosure.truth.undecided, np.inf, shares)
 
 
-class _Training:
+class _TrainingMeasure:
     """Likewise for a training, judged update by update."""
 
     def __init__(self, record: Train, steps: Steps) -> None:
         self.record, self.steps = record, steps
-        self.right = RefnetEngine().train(record)
+        self.right = FaultyEngine().train(record)
 
-    def finds(self, engine: FaultyEngine) -> _Finding | None:
+    def measured(self, engine: FaultyEngine) -> _Measured | None:
         answer = engine.train(self.record)
         if all(_same(answer[name], right) for name, right in self.right.items()):
             return None
@@ -204,7 +203,7 @@ class _Training:
         failing = [v for v in verdicts if v.verdict == "FAIL"]
         worst = max(failing or verdicts, key=lambda v: v.share if math.isfinite(v.share) else 0.0)
         exact = any(not math.isfinite(v.share) for v in failing)
-        return _Finding(bool(failing), worst.share if math.isfinite(worst.share) else 0.0, worst.name, exact)
+        return _Measured(bool(failing), worst.share if math.isfinite(worst.share) else 0.0, worst.name, exact)
 
 
 def _same(a: Any, b: Any) -> bool:

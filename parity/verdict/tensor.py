@@ -12,6 +12,19 @@ import numpy as np
 
 from parity.truth.value import Truth
 
+__all__ = [
+    "UNDEFINED",
+    "VERDICTS",
+    "Array",
+    "Enclosure",
+    "Other",
+    "TensorVerdict",
+    "Truth",
+    "failed",
+    "inside",
+    "judge",
+]
+
 Array = np.ndarray[Any, Any]
 
 VERDICTS = ("exact", "rounding", "unstable", "convention", "undecided", "unsupported", "FAIL")
@@ -60,7 +73,7 @@ class Enclosure:
 
 @dataclass(frozen=True)
 class TensorVerdict:
-    """The judgement of one tensor.
+    """What is said of one tensor.
 
     Attributes:
         name, verdict: the tensor's name, and one of VERDICTS.
@@ -145,6 +158,11 @@ def judge(
         if alternative is not None and not (outside & _outside_of(alternative, got, dtype)).any():
             return TensorVerdict(name, other.kind, other.name, **measured)
     return TensorVerdict(name, "FAIL", reason=_failure(got, enclosure, outside, step), **measured)
+
+
+def inside(got: Array, enclosure: Enclosure) -> bool:
+    """Whether every element is within its budget, or its truth is not settled."""
+    return bool(((enclosure.truth.error(got) <= enclosure.bound) | enclosure.truth.undecided).all())
 
 
 def _misfit(got: Array, truth: Truth, dtype: str) -> str:

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from parity import cli
-from parity.families.catalogue import catalogue
-from parity.families.dictionary import FAULTS, REWRITINGS
+from parity.families.listing import FAULTS, REWRITINGS, catalogue
 from parity.run import certifying, judging, scoring
 from parity.run.results import CaseResult
 from parity.vectors import store

@@ -13,7 +13,7 @@ from parity.budget.array import Profile
 from parity.engines import loading
 from parity.engines.base import Engine, one_line
 from parity.engines.refnet import RefnetEngine
-from parity.families.catalogue import catalogue
+from parity.families.listing import catalogue
 from parity.records.record import VJP, Optimize, Spec, Unsupported, UsageError
 
 BY_NAME = {case.name: case for case in catalogue()}

@@ -9,7 +9,7 @@ import pytest
 
 from parity.budget.array import FORMATS, Budget, Profile
 from parity.families.altered import Altered, accumulated_in, bare, significand
-from parity.families.catalogue import select
+from parity.families.listing import select
 from parity.records import definition
 from parity.records.record import VJP
 

@@ -15,8 +15,9 @@ import pytest
 import refnet
 from parity.budget.array import Budget, Profile
 from parity.engines.torch import TorchEngine
-from parity.families import catalogue as cases
-from parity.families.catalogue import Case, Draw, OptimizeCase, TrainCase, VJPCase, catalogue, group, records, select
+from parity.families import case as cases
+from parity.families.case import Case, Draw, OptimizeCase, TrainCase, VJPCase, all_records, group
+from parity.families.listing import catalogue, select
 from parity.records import definition
 from parity.records.record import VJP, Optimize, Record, Spec, Train, UsageError
 
@@ -288,11 +289,11 @@ def test_kinds_that_are_no_numbers() -> None:
     assert 0 < mask.sum() < mask.size
     assert (onehot.sum(), (onehot == 1).sum(), onehot.dtype) == (1, 1, "float32")
     assert Draw((0, 3), "onehot").make("k", "full", "float32").shape == (0, 3)
-    assert cases.case.given((2, 3), 0.1, -0.0).make("k", "full", "float32").tolist() == [
+    assert cases.given((2, 3), 0.1, -0.0).make("k", "full", "float32").tolist() == [
         [float(np.float32(0.1)), -0.0, float(np.float32(0.1))],
         [-0.0, float(np.float32(0.1)), -0.0],
     ]
-    assert cases.case.indices((3,), -100, 2).make("k", "grid", "float32").tolist() == [-100, 2, -100]
+    assert cases.indices((3,), -100, 2).make("k", "grid", "float32").tolist() == [-100, 2, -100]
 
 
 def test_layouts_are_what_they_say() -> None:
@@ -350,8 +351,8 @@ def test_upstream_gradients_have_the_shape_of_outputs() -> None:
 
 def test_records_are_named_by_family_and_dtype() -> None:
     (worked,) = select("worked example")
-    assert [*records(worked)] == ["full/float64", "full/float32"]
-    made = records(select("Linear/batch 3")[0])
+    assert [*all_records(worked)] == ["full/float64", "full/float32"]
+    made = all_records(select("Linear/batch 3")[0])
     assert [*made] == ["grid/float64", "grid/float32", "full/float64", "full/float32"]
     assert [record.dtype for record in made.values()] == ["float64", "float32"] * 2
 

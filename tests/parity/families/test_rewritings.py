@@ -11,13 +11,12 @@ import pytest
 from parity.budget.array import Profile
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
-from parity.families.case import Case, OptimizeCase
-from parity.families.catalogue import TrainCase, catalogue
-from parity.families.dictionary import REWRITINGS, Fault
+from parity.families.case import Case, OptimizeCase, TrainCase
+from parity.families.listing import REWRITINGS, Fault, catalogue
 from parity.families.whole.arithmetic.rewritings import fma
 from parity.records.record import Answer, Optimize, Train
-from parity.truth.certify import certified
 from parity.truth.value import Truth
+from parity.vectors import catalogue_answers
 from parity.verdict.answer import judge_answer
 
 CASES = {case.name: case for case in catalogue() if not isinstance(case, TrainCase)}
@@ -25,7 +24,7 @@ CASES = {case.name: case for case in catalogue() if not isinstance(case, TrainCa
 
 @cache
 def truth(case: str, family: str, dtype: str) -> dict[str, Truth]:
-    return certified(CASES[case].record(family, dtype))
+    return catalogue_answers.truths(CASES[case], family, dtype)
 
 
 def some_changed(rewriting: Fault, dtype: str) -> list[tuple[Case, str, Answer]]:

@@ -7,7 +7,7 @@ import pytest
 
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
-from parity.families.dictionary import FAULTS
+from parity.families.listing import FAULTS
 from parity.records.record import Spec, Train
 
 BY_NAME = {fault.name: fault for fault in FAULTS if fault.train}

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from parity.families.dictionary import FAULTS, REWRITINGS
+from parity.families.listing import FAULTS, REWRITINGS
 from parity.report import scores as report
 from parity.run.scoring import Scores
 from parity.verdict.score import Score

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from parity.families.catalogue import catalogue
+from parity.families.listing import catalogue
 from parity.records.record import UsageError
 from parity.run import certifying
 from parity.vectors import catalogue_answers, store

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from parity.families.catalogue import catalogue
+from parity.families.listing import catalogue
 from parity.records.record import UsageError
 from parity.run import judging
 from parity.run.trial import judge_case

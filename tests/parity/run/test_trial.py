@@ -11,7 +11,7 @@ from parity.budget.array import Profile
 from parity.engines.base import Engine
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
-from parity.families.catalogue import catalogue
+from parity.families.listing import catalogue
 from parity.records.record import VJP, Spec, Unsupported, UsageError
 from parity.run.results import Comparison
 from parity.run.trial import judge_case
@@ -344,7 +344,7 @@ def test_a_training_of_another_shape_is_one_failure(short_training, short_vector
 
 
 def test_a_training_with_a_known_mistake_is_diagnosed(short_training, short_vectors):
-    from parity.families.dictionary import FAULTS
+    from parity.families.listing import FAULTS
 
     (fault,) = (f for f in FAULTS if f.name == "gradients not cleared")
     (found,) = judge_case(short_training, "full", "float64", [FaultyEngine(fault)], short_vectors)
@@ -402,7 +402,7 @@ def test_judging_needs_neither_flint_nor_mpmath():
     """A normal run reads what is certified; the packages that certify need not be there."""
     code = (
         "import sys; sys.modules['flint'] = sys.modules['mpmath'] = None\n"
-        "from parity.run.trial import judge_case\nfrom parity.families.catalogue import select\n"
+        "from parity.run.trial import judge_case\nfrom parity.families.listing import select\n"
         "from parity.engines.loading import load\n"
         "(case,) = select('Linear/batch 3')\n"
         "print(judge_case(case, 'full', 'float64', [load('refnet')])[0].verdict)"

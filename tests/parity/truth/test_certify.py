@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from flint import arb, ctx
 
-from parity.families import variants
-from parity.families.catalogue import catalogue
+from parity.families.listing import catalogue
 from parity.records.record import VJP, Spec, Undecided
 from parity.truth import ball, certify
 from refnet import nn
@@ -75,7 +74,7 @@ def test_where_nothing_is_clamped_the_convention_is_the_derivative(
 ) -> None:
     """The oracle puts the derivative in the place of refnet's own backward, which it sees nowhere else."""
     record = BY_NAME[name].record(family, "float64")
-    monkeypatch.setattr(variants, "DERIVATIVES", {})
+    monkeypatch.setattr(certify, "DERIVATIVES", {})
     certify.certified(record)
 
 

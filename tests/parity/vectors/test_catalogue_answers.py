@@ -7,7 +7,7 @@ import pytest
 
 from parity.engines.refnet import RefnetEngine
 from parity.families.case import DTYPES, OptimizeCase, TrainCase, VJPCase
-from parity.families.catalogue import catalogue
+from parity.families.listing import catalogue
 from parity.records.record import VJP, Spec, UsageError
 from parity.run import certifying
 from parity.run.computing import certify

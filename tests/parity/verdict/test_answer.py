@@ -8,7 +8,7 @@ import pytest
 
 from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
-from parity.families.catalogue import catalogue
+from parity.families.listing import catalogue
 from parity.records.record import VJP, Optimize, Spec, Undecided
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers

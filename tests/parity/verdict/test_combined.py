@@ -14,7 +14,8 @@ import pytest
 from parity.budget.array import Profile
 from parity.engines.base import Engine
 from parity.engines.refnet import RefnetEngine
-from parity.families.catalogue import DTYPES, VJPCase, catalogue, select
+from parity.families.case import DTYPES, VJPCase
+from parity.families.listing import catalogue, select
 from parity.records import definition
 from parity.records.record import VJP, Answer, Split, Undecided, Unsupported, UsageError
 from parity.run.results import CaseResult
@@ -23,6 +24,7 @@ from parity.truth.value import Truth
 from parity.vectors import catalogue_answers, store
 from parity.verdict import combined as parts
 from parity.verdict.answer import enclose
+from parity.verdict.evaluation import combined_bounds
 
 CASES = [case for case in catalogue() if isinstance(case, VJPCase) and case.parts]
 BY_NAME = {case.name.removeprefix("PerSample/"): case for case in CASES}
@@ -99,7 +101,7 @@ def test_a_difference_is_larger_than_any_right_engines_rounding(case: VJPCase, f
         catalogue_answers.truths(case, family, dtype),
         catalogue_answers.in_parts(case, family, dtype).combined,
     )
-    whole, bounds = enclose(split.whole, truths, profile), parts._bounds(split, profile, {})
+    whole, bounds = enclose(split.whole, truths, profile), combined_bounds(split, profile)
     apart = [(whole[name].truth.error(t.hi) > whole[name].bound + bounds[name]).mean() for name, t in combined.items()]
     assert split.equal == (max(apart) == 0)
     assert split.equal or max(apart) > 0.5
@@ -293,7 +295,7 @@ def test_a_budget_that_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
     def undecided(*args: Any) -> Any:
         raise Undecided("too close")
 
-    monkeypatch.setattr(parts, "_bounds", undecided)
+    monkeypatch.setattr(parts, "combined_bounds", undecided)
     found = judged(MEAN, lambda answer, record: answer)
     assert {(v.name, v.verdict, v.reason) for v in found.verdicts[-2:]} == {
         ("combined grad.network.weight", "undecided", "too close"),

@@ -15,13 +15,14 @@ from parity.budget.array import Profile
 from parity.engines.base import Engine
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
-from parity.families.catalogue import TrainCase, catalogue
-from parity.families.dictionary import FAULTS, Fault
-from parity.families.variants import WEAKER, together
+from parity.families.case import TrainCase
+from parity.families.formula import together
+from parity.families.listing import FAULTS, WEAKER, Fault, catalogue
 from parity.records.record import VJP, Answer, Optimize, Record, Spec, Train, Unsupported
 from parity.truth.certify import certified
 from parity.truth.value import Truth
-from parity.verdict.answer import judge_answer
+from parity.vectors import catalogue_answers
+from parity.verdict.answer import enclose, judge_answer
 from parity.verdict.diagnosis import Diagnosis, diagnose
 from parity.verdict.lockstep import judge_steps
 
@@ -46,7 +47,7 @@ def given(name: str, family: str = "full") -> tuple[Any, Answer]:
 
 @cache
 def truth(name: str, family: str = "full") -> dict[str, Truth]:
-    return certified(CASES[name].record(family, "float64"))
+    return catalogue_answers.truths(CASES[name], family, "float64")
 
 
 def judged(name: str, answer: Answer, family: str = "full") -> list[Diagnosis]:
@@ -54,7 +55,7 @@ def judged(name: str, answer: Answer, family: str = "full") -> list[Diagnosis]:
     record, truths = given(name, family)[0], truth(name, family)
     failing = [v.name for v in judge_answer(record, truths, answer, FLOAT64) if v.verdict == "FAIL"]
     assert failing
-    return diagnose(record, answer, truths, FLOAT64, failing)
+    return diagnose(record, answer, enclose(record, truths, FLOAT64), FLOAT64, failing)
 
 
 def made(fault: Fault) -> Iterator[tuple[str, str, Answer]]:
@@ -76,7 +77,7 @@ def test_a_mistake_is_diagnosed_as_itself(fault: Fault) -> None:
     for name, family, answer in made(fault):
         record, truths = given(name, family)[0], truth(name, family)
         failing = [v.name for v in judge_answer(record, truths, answer, FLOAT64) if v.verdict == "FAIL"]
-        found = diagnose(record, answer, truths, FLOAT64, failing)
+        found = diagnose(record, answer, enclose(record, truths, FLOAT64), FLOAT64, failing)
         if fault.name in [d.name for d in found]:
             (own,) = (d for d in found if d.name == fault.name)
             assert own.tensors == tuple(failing)
@@ -119,13 +120,16 @@ RIGHT = [LAYER, "BatchNorm1d/batch 3", "LSTMCell/states of a hundred", "Network/
 def test_a_right_answer_matches_no_mistake(name: str) -> None:
     record, answer = given(name)
     # Though it is said of every tensor that it fails.
-    found = diagnose(record, answer, truth(name), FLOAT64, list(truth(name)))
+    found = diagnose(record, answer, enclose(record, truth(name), FLOAT64), FLOAT64, list(truth(name)))
     assert not {d.name for d in found} & {f.name for f in FAULTS if f.dtypes != ("float64",)}
 
 
 def test_nothing_is_said_where_nothing_fails() -> None:
     record, answer = given(LAYER)
-    assert diagnose(record, {**answer, "output": -answer["output"]}, truth(LAYER), FLOAT64, []) == []
+    assert (
+        diagnose(record, {**answer, "output": -answer["output"]}, enclose(record, truth(LAYER), FLOAT64), FLOAT64, [])
+        == []
+    )
 
 
 def test_two_mistakes_that_coincide_are_both_listed() -> None:
@@ -171,7 +175,9 @@ def test_a_mistake_beside_a_weaker_formula() -> None:
     answer = FaultyEngine(replace(fault, patches={**weaker.patches, **fault.patches})).vjp(record)
     failing = [v.name for v in judge_answer(record, truths, answer, FLOAT64) if v.verdict == "FAIL"]
     assert failing == ["grad.0.bias"]
-    assert [d.name for d in diagnose(record, answer, truths, FLOAT64, failing)] == [fault.name]
+    assert [d.name for d in diagnose(record, answer, enclose(record, truths, FLOAT64), FLOAT64, failing)] == [
+        fault.name
+    ]
 
 
 def changed(**tensors: Any) -> Answer:
@@ -267,4 +273,4 @@ def test_a_record_that_is_no_float64() -> None:
     profile = Profile.of("float32")
     failing = [v.name for v in judge_answer(record, truths, answer, profile) if v.verdict == "FAIL"]
     assert failing
-    assert diagnose(record, answer, truths, profile, failing)[0].name == "products of 11 bits"
+    assert diagnose(record, answer, enclose(record, truths, profile), profile, failing)[0].name == "products of 11 bits"

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import pytest
 
 from parity.budget.array import Profile
 from parity.engines.faulty import FaultyEngine
 from parity.families.case import Case
-from parity.families.catalogue import select
-from parity.families.dictionary import FAULTS, Fault
-from parity.records.record import Optimize, Train, Undecided
-from parity.truth.certify import certified
+from parity.families.listing import FAULTS, Fault, select
+from parity.records.record import Optimize, Undecided
 from parity.truth.value import Truth
+from parity.vectors.catalogue_answers import truths
 from parity.verdict.answer import judge_answer
 from parity.verdict.lockstep import judge_steps
-from parity.verdict.score import Score, merged, score
+from parity.verdict.score import Score, merged, score_faults
 
 NAMES = (
     "Linear/batch 3",
@@ -33,24 +31,13 @@ def the(name: str) -> Case:
     return case
 
 
-@cache
-def _certified(name: str, family: str, dtype: str) -> dict[str, Truth]:
-    record = the(name).record(family, dtype)
-    assert not isinstance(record, Train)
-    return certified(record)
-
-
-def truths(case: Case, family: str, dtype: str) -> dict[str, Truth]:
-    return _certified(case.name, family, dtype)
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_the_quick_court_agrees_with_the_slow_one(name: str) -> None:
+def test_the_quick_score_agrees_with_the_whole_verdict(name: str) -> None:
     case = the(name)
     for family in case.families:
         record = case.record(family, "float64")
         touching = [fault for fault in FAULTS if fault.touches(record)]
-        for found in score(touching, [case], truths):
+        for found in score_faults(touching, [case], truths):
             engine = FaultyEngine(found.fault)
             if not found.tried or found.family != family:
                 continue
@@ -62,7 +49,7 @@ def test_the_quick_court_agrees_with_the_slow_one(name: str) -> None:
 def test_a_share_is_a_number_of_budgets() -> None:
     (fault,) = (fault for fault in FAULTS if fault.name == "gradients doubled")
     case = the("Sigmoid/moderate")
-    (found,) = score([fault], [case], truths)
+    (found,) = score_faults([fault], [case], truths)
     record = case.record(found.family, "float64")
     verdicts = judge_answer(
         record, truths(case, found.family, "float64"), FaultyEngine(fault).vjp(record), Profile.of("float64")
@@ -74,7 +61,7 @@ def test_a_share_is_a_number_of_budgets() -> None:
 
 def test_what_changes_no_bit_is_not_tried() -> None:
     nothing = Fault("nothing", "", "", "", patches={"Linear": lambda module: None})
-    (found,) = score([nothing], [the("Linear/batch 3")], truths)
+    (found,) = score_faults([nothing], [the("Linear/batch 3")], truths)
     assert (found.tried, found.caught, found.share) == (0, 0, 0.0)
 
 
@@ -82,7 +69,7 @@ def test_an_engine_that_raises_is_caught() -> None:
     def broken(module: object) -> None:
         raise ValueError("broken")
 
-    (found,) = score([Fault("broken", "", "", "", patches={"Linear": broken})], [the("Linear/batch 3")], truths)
+    (found,) = score_faults([Fault("broken", "", "", "", patches={"Linear": broken})], [the("Linear/batch 3")], truths)
     assert found.tried == found.caught == found.exact == 2
 
 
@@ -90,21 +77,21 @@ def test_a_case_without_truth_is_left_out() -> None:
     def none(case: Case, family: str, dtype: str) -> dict[str, Truth]:
         raise Undecided("open")
 
-    assert all(found.tried == 0 for found in score(FAULTS[:3], [the("Linear/batch 3")], none))
+    assert all(found.tried == 0 for found in score_faults(FAULTS[:3], [the("Linear/batch 3")], none))
 
 
 def test_trainings_are_judged_if_somebody_does() -> None:
     case = the("Training/stochastic")
     faults = [fault for fault in FAULTS if fault.train]
-    assert all(found.tried == 0 for found in score(faults, [case], truths))
-    found = score(faults, [case], truths, steps=judge_steps)
+    assert all(found.tried == 0 for found in score_faults(faults, [case], truths))
+    found = score_faults(faults, [case], truths, steps=judge_steps)
     assert sum(f.caught for f in found) >= 6
 
 
 def test_merged_is_as_of_all_cases() -> None:
     cases, faults = [the(name) for name in NAMES[:2]], FAULTS[:12]
-    together = score(faults, cases, truths)
-    apart = merged([score(faults, [case], truths) for case in cases])
+    together = score_faults(faults, cases, truths)
+    apart = merged([score_faults(faults, [case], truths) for case in cases])
     assert apart == together
 
 

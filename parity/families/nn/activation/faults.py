@@ -108,7 +108,7 @@ def _log_softmax_as_softmax(module: Any, right: Any, dY: Any, saved: Any) -> Any
     return P * (dY - (dY * P).sum(axis=c, keepdims=True)), {}
 
 
-ACTIVATION = (
+FAULTS = (
     Fault(
         "sigmoid' at the output",
         "dX = dY s'(Y) against dX = dY s'(X)",

@@ -126,7 +126,7 @@ def _batchnorm(name: str, what: str, reveal: str, source: str, method: str, by: 
     return Fault(name, what, reveal, source, {"BatchNorm1d": replaced(method, by)})
 
 
-NORMALIZATION = (
+FAULTS = (
     _batchnorm(
         "running variance biased",
         "running var moves to S / N against S / (N - 1)",

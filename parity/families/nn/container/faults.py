@@ -36,7 +36,7 @@ def _saved_in_the_layer(module: Any, right: Any, grad_output: Any, saved: Any) -
     return right(grad_output, [last[id(layer)] for layer in module.layers])
 
 
-CONTAINER = (
+FAULTS = (
     Fault(
         "shared gradient assigned",
         "dP = g against dP += g: of several uses of a parameter, the one reached last remains",

@@ -62,7 +62,7 @@ def _conv(name: str, what: str, reveal: str, source: str, by: Any) -> Fault:
     return Fault(name, what, reveal, source, {"Conv2d": replaced("backward", by)})
 
 
-CONV = (
+FAULTS = (
     _conv(
         "kernel gradient averaged",
         "dW / (N H W) against dW",

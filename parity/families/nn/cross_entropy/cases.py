@@ -6,7 +6,7 @@ from typing import Any
 
 from parity.families.case import FULL, Draw, VJPCase, given, indices
 from parity.families.nn.activation.cases import FAR_APART
-from parity.families.nn.loss.cases import SCALAR, loss
+from parity.families.nn.loss.cases import SCALAR, loss_case
 
 REDUCTIONS = ("none", "mean", "sum")
 C = 4
@@ -27,7 +27,7 @@ def _indices(
     """Logits X of this shape and class indices T."""
     samples, classes = (shape[:1] + shape[2:], shape[1]) if len(shape) > 1 else ((), shape[0])
     dY = dY or (Draw(samples) if more.get("reduction") == "none" else SCALAR)
-    return loss("CrossEntropyLoss", what, X or Draw(shape), T or Draw(samples, "index", below=classes), dY, **more)
+    return loss_case("CrossEntropyLoss", what, X or Draw(shape), T or Draw(samples, "index", below=classes), dY, **more)
 
 
 def _probabilities(what: str, shape: tuple[int, ...], T: Draw | None = None, **more: Any) -> VJPCase:

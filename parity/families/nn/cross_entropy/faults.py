@@ -214,7 +214,7 @@ def _fault(name: str, what: str, reveal: str, source: str, patch: Patch) -> Faul
     return Fault(name, what, reveal, source, {"CrossEntropyLoss": patch})
 
 
-ENTROPY = (
+FAULTS = (
     _fault(
         "ignored rows counted in the mean",
         "sum L / N against sum L / sum_n W[t[n]] of the rows that are not ignored",

@@ -55,7 +55,7 @@ def _not_scaled_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return (dX, None) if given else dX, {}
 
 
-DROPOUT = (
+FAULTS = (
     Fault(
         "dropout scaled by 1/p",
         "X / p against X / (1 - p) where kept",

@@ -71,7 +71,7 @@ def _input_of_previous_sample(module: Any, right: Any, dY: Any, saved: Any) -> A
     return dX, {**grads, "weight": _rows(dY).mT @ np.concatenate([X[-1:], X[:-1]], axis=-2)}
 
 
-LINEAR = (
+FAULTS = (
     Fault(
         "weight not transposed",
         "dX = dY W^T against dX = dY W, for a weight of (out, in)",

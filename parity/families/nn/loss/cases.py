@@ -11,7 +11,7 @@ from parity.families.nn.activation.cases import EXTREME
 SCALAR = Draw(())
 
 
-def loss(
+def loss_case(
     name: str,
     what: str,
     X: Draw,
@@ -37,7 +37,7 @@ def _common(name: str, X: Draw, T: Draw) -> tuple[VJPCase, ...]:
         x, t = (Draw(shape, draw.kind, layout=layout) for draw in (X, T))
         # The mean is the default: it is left to the engines.
         args: dict[str, Any] = {} if reduction == "mean" else {"reduction": reduction}
-        return loss(name, f"{what}, {reduction}", x, t, dY, **args)
+        return loss_case(name, f"{what}, {reduction}", x, t, dY, **args)
 
     return (
         *(at(f"batch {n}", (n, 4), r, dY) for n in (1, 3, 7) for r, dY in reductions(n, 4)),
@@ -68,17 +68,19 @@ def _regression() -> tuple[VJPCase, ...]:
         *_common("MSELoss", Draw(()), Draw(())),
         *_common("L1Loss", Draw(()), Draw(())),
         *(
-            loss(name, f"thousands, {r}", THOUSANDS, THEIR_TARGETS, dY, reduction=r)
+            loss_case(name, f"thousands, {r}", THOUSANDS, THEIR_TARGETS, dY, reduction=r)
             for name in ("MSELoss", "L1Loss")
             for r, dY in reductions(2, 4)
         ),
-        *(loss("L1Loss", f"ties, {r}", TIED, TO_THESE, dY, reduction=r) for r, dY in reductions(2, 4)),
-        loss("MSELoss", "differences cancel", Draw(shape, offset=64.0), Draw(shape, offset=64.0), families=FULL),
-        *(loss(half, f"batch {n}", Draw((n, 4)), Draw((n, 4))) for n in (0, 1, 3, 7)),
-        loss(half, "no axes", Draw(()), Draw(())),
-        loss(half, "two leading axes", Draw((2, 3, 4)), Draw((2, 3, 4))),
-        loss(half, "input sliced, target transposed", Draw(shape, layout="sliced"), Draw(shape, layout="transposed")),
-        loss(half, "thousands", THOUSANDS, THEIR_TARGETS),
+        *(loss_case("L1Loss", f"ties, {r}", TIED, TO_THESE, dY, reduction=r) for r, dY in reductions(2, 4)),
+        loss_case("MSELoss", "differences cancel", Draw(shape, offset=64.0), Draw(shape, offset=64.0), families=FULL),
+        *(loss_case(half, f"batch {n}", Draw((n, 4)), Draw((n, 4))) for n in (0, 1, 3, 7)),
+        loss_case(half, "no axes", Draw(()), Draw(())),
+        loss_case(half, "two leading axes", Draw((2, 3, 4)), Draw((2, 3, 4))),
+        loss_case(
+            half, "input sliced, target transposed", Draw(shape, layout="sliced"), Draw(shape, layout="transposed")
+        ),
+        loss_case(half, "thousands", THOUSANDS, THEIR_TARGETS),
     )
 
 
@@ -93,7 +95,7 @@ def _probabilities() -> tuple[VJPCase, ...]:
     each = reductions(3, 4)
 
     def at(what: str, X: Draw, T: Draw, dY: Draw = SCALAR, **more: Any) -> VJPCase:
-        return loss("BCELoss", what, X, T, dY, **more)
+        return loss_case("BCELoss", what, X, T, dY, **more)
 
     def weighted(what: str, weight: Draw, dY: Draw = SCALAR, **more: Any) -> VJPCase:
         return at(what, X, T, dY, arrays={"weight": weight}, **more)
@@ -127,7 +129,7 @@ def _logits() -> tuple[VJPCase, ...]:
     extreme, signs = given((34,), *EXTREME, 0.0, -0.0), given((8, 4), *EXTREME)
 
     def at(what: str, X: Draw, T: Draw, dY: Draw = SCALAR, **more: Any) -> VJPCase:
-        return loss("BCEWithLogitsLoss", what, X, T, dY, **more)
+        return loss_case("BCEWithLogitsLoss", what, X, T, dY, **more)
 
     return (
         *_common("BCEWithLogitsLoss", X, T),

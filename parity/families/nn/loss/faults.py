@@ -138,7 +138,7 @@ def _pos_weight_left_out(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return right(dY, (*before, None))
 
 
-LOSS = (
+FAULTS = (
     Fault(
         "mean for sum",
         "Y = sum l / n against Y = sum l, and so their gradients",

@@ -70,7 +70,7 @@ def _lstm(name: str, what: str, reveal: str, source: str, method: str, by: Any) 
     return Fault(name, what, reveal, source, {"LSTMCell": replaced(method, by)})
 
 
-RNN = (
+FAULTS = (
     Fault(
         "gates in another order",
         "blocks i, f, o, g against i, f, g, o",

@@ -128,7 +128,7 @@ def _sgd(name: str, what: str, reveal: str, source: str, by: Any, **more: Any) -
     return Fault(name, what, reveal, source, {"SGD": replaced("_update", by)}, **more)
 
 
-OPTIM = (
+FAULTS = (
     _sgd(
         "dampening at the first step",
         "b_1 = (1 - tau) g against b_1 = g",

@@ -11,7 +11,8 @@ import numpy as np
 from parity.budget.array import FORMATS
 from parity.families.altered import accumulated_in, significand
 from parity.families.fault import VJP, Answer, Fault
-from parity.records.record import Array
+
+Array = np.ndarray[Any, Any]
 
 CONTRACTIONS = ("Linear", "Conv2d", "LSTMCell")
 
@@ -76,7 +77,7 @@ def _same(stored: tuple[Array, ...], given: tuple[Array, ...]) -> bool:
     return all(a is b for a, b in zip(stored, given, strict=True))
 
 
-NUMERICS = (
+FAULTS = (
     Fault(
         "products of 11 bits",
         "factors of a matrix product rounded to 11 significant bits (TF32, float16)",

@@ -150,7 +150,7 @@ def _first_batch_always(loop: _Loop, record: Train, k: int) -> Any:
     return value
 
 
-TRAINING = (
+FAULTS = (
     Fault(
         "sequential update",
         "dX = dY W with the W of after the update, against the W of before",

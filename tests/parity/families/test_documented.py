@@ -12,12 +12,12 @@ import pytest
 from mpmath import mp, mpf
 
 from parity.engines.faulty import FaultyEngine
-from parity.families.catalogue import Case, TrainCase, VJPCase, catalogue
-from parity.families.dictionary import FAULTS, Fault
+from parity.families.case import Case, TrainCase, VJPCase
+from parity.families.documented import DIGITS, LAYERS, OPTIMIZERS, differences, transcribed
+from parity.families.listing import FAULTS, Fault, catalogue
 from parity.records.record import VJP, Optimize, Spec, Unsupported, UsageError
 from parity.truth import ball, tape
 from parity.truth.certify import certified, settle
-from parity.truth.transcription import DIGITS, LAYERS, OPTIMIZERS, differences, transcribed
 from parity.truth.value import Truth
 from parity.vectors.catalogue_answers import truths
 

@@ -10,14 +10,13 @@ import pytest
 
 from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
-from parity.families import variants
-from parity.families.catalogue import select
-from parity.families.variants import WEAKER, Variant
+from parity.families.formula import together
+from parity.families.listing import WEAKER, Variant, select, weaker
 from parity.records import definition
 from parity.records.record import VJP, Spec
 from parity.truth import ball, tape
-from parity.truth.certify import certified
 from parity.truth.value import Truth
+from parity.vectors import catalogue_answers
 from parity.verdict.answer import enclose, judge_answer
 from parity.verdict.tensor import judge
 from refnet import nn
@@ -52,7 +51,8 @@ def case_record(name: str, dtype: str = "float64") -> VJP:
 
 @cache
 def truth(name: str, dtype: str) -> dict[str, Truth]:
-    return certified(case_record(name, dtype))
+    (case,) = (case for case in select(name) if case.name == name)
+    return catalogue_answers.truths(case, "full", dtype)
 
 
 @pytest.mark.parametrize("name", ["BCELoss/batch 3, mean", "BCELoss/weight, none"])
@@ -175,7 +175,7 @@ def test_many_runs_at_once(name: str) -> None:
 
 
 def test_bearing_on_takes_together_what_one_engine_uses() -> None:
-    names = [variant.name for variant in variants.bearing_on({"Sigmoid", "Tanh", "Linear"})]
+    names = [variant.name for variant in weaker({"Sigmoid", "Tanh", "Linear"})]
     assert names == [
         "y(1 - y)",
         "1 - y^2",
@@ -186,11 +186,11 @@ def test_bearing_on_takes_together_what_one_engine_uses() -> None:
 
 
 def test_bearing_on_nothing() -> None:
-    assert variants.bearing_on({"Linear", "SGD"}) == []
+    assert weaker({"Linear", "SGD"}) == []
 
 
 def test_together_makes_all_changes_to_one_type() -> None:
-    both = variants.together([BY_NAME["y(1 - y)"], BY_NAME["(1 + tanh(x/2)) / 2"]])
+    both = together([BY_NAME["y(1 - y)"], BY_NAME["(1 + tanh(x/2)) / 2"]])
     answer = RefnetEngine(both.patches).vjp(FAR)
     assert answer["output"][0] == 0
     assert answer["grad_input"][-1] == 0

@@ -1,0 +1,110 @@
+"""The table of families, and what they list: cases, mistakes, rewritings, other formulas, transcriptions.
+
+A family is a folder with some of four files: `cases.py` lists CASES; `faults.py` lists FAULTS; `formulas.py` lists
+WEAKER, CONVENTIONS and DERIVATIVES; `transcription.py` lists LAYERS or OPTIMIZERS. A new family is one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Set
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from parity.families.case import Case, selected
+from parity.families.fault import Fault
+from parity.families.formula import Patch, Variant, bearing_on
+from parity.families.whole.arithmetic.rewritings import REWRITINGS
+
+__all__ = [
+    "CONVENTIONS",
+    "DERIVATIVES",
+    "FAULTS",
+    "FILES",
+    "REWRITINGS",
+    "TABLE",
+    "WEAKER",
+    "Case",
+    "Fault",
+    "Variant",
+    "catalogue",
+    "conventions",
+    "select",
+    "transcriptions",
+    "weaker",
+]
+
+TABLE = (
+    "nn.linear",
+    "nn.container",
+    "nn.activation",
+    "nn.loss",
+    "nn.cross_entropy",
+    "nn.batchnorm",
+    "nn.dropout",
+    "nn.conv",
+    "nn.rnn",
+    "whole.network",
+    "whole.per_sample",
+    "optim.sgd",
+    "whole.arithmetic",
+    "whole.training",
+)
+"""Every family, in the order in which results show them."""
+
+FILES = ("cases", "faults", "formulas", "transcription")
+
+
+@cache
+def _file(family: str, file: str) -> ModuleType | None:
+    name = f"parity.families.{family}.{file}"
+    return import_module(name) if find_spec(name) else None
+
+
+def _listed(file: str, name: str, empty: Any = ()) -> Iterator[Any]:
+    """What each family's file lists under that name, in the table's order."""
+    return (getattr(_file(family, file), name, empty) for family in TABLE)
+
+
+CASES: tuple[Case, ...] = tuple(case for cases in _listed("cases", "CASES") for case in cases)
+
+FAULTS: tuple[Fault, ...] = tuple(fault for faults in _listed("faults", "FAULTS") for fault in faults)
+"""The dictionary of known mistakes."""
+
+WEAKER: tuple[Variant, ...] = tuple(variant for listed in _listed("formulas", "WEAKER") for variant in listed)
+"""Formulas that are equal in exact arithmetic and lose digits somewhere."""
+
+CONVENTIONS: tuple[Variant, ...] = tuple(variant for listed in _listed("formulas", "CONVENTIONS") for variant in listed)
+"""Documented other choices, where a formula has no derivative or another is used on purpose."""
+
+DERIVATIVES: Mapping[str, Patch] = {
+    kind: patch for listed in _listed("formulas", "DERIVATIVES", {}) for kind, patch in listed.items()
+}
+"""Where refnet follows a convention that is not its formula's derivative: the derivative, as the tape finds it."""
+
+
+def catalogue() -> tuple[Case, ...]:
+    """Every case."""
+    return CASES
+
+
+def select(pattern: str) -> tuple[Case, ...]:
+    """The cases whose name has `pattern` in it; see `parity.families.case.selected`."""
+    return selected(CASES, pattern)
+
+
+def weaker(types: Set[str]) -> list[Variant]:
+    """The weaker formulas for modules of these types: each alone, then those that one engine uses, all at once."""
+    return bearing_on(types, WEAKER)
+
+
+def conventions(types: Set[str]) -> list[Variant]:
+    """The documented other choices for modules of these types."""
+    return [v for v in CONVENTIONS if v.patches.keys() & types]
+
+
+def transcriptions(name: str) -> dict[str, Callable[..., Any]]:
+    """Every family's transcriptions of LAYERS or of OPTIMIZERS, by class; mpmath is first needed here."""
+    return {kind: written for listed in _listed("transcription", name, {}) for kind, written in listed.items()}

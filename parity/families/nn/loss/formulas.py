@@ -1,0 +1,123 @@
+"""Other formulas of the losses: a weaker one of BCEWithLogitsLoss, and BCELoss where its logarithms are clamped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from parity.families.formula import Patch, Variant
+from refnet.arithmetic import special
+
+FLOOR = float(np.float32(1e-12))
+"""What torch keeps x(1 - x) above, in float64 too."""
+
+
+def _logits_by_difference(module: Any) -> None:
+    right_forward, right_backward = module.forward, module.backward
+
+    def forward(X: Any, T: Any) -> Any:
+        _, saved = right_forward(X, T)
+        *_, A, _, W, P = saved
+        # L[.] = W[.] ((1 - T[.]) X[.] - (1 + (P[.] - 1) T[.]) log s(X[.]))
+        L = (1 - T) * X - (A if P is None else (1 + (P - 1) * T) * A)
+        L = L if W is None else W * L
+        if module.reduction == "none":
+            return L, saved
+        return np.sum(L) if module.reduction == "sum" else np.sum(L) / (X.size or math.nan), saved
+
+    def backward(dY: Any, saved: Any) -> Any:
+        X, T, *_, W, P = saved
+        (_, dT), grads = right_backward(dY, saved)
+        S = special.sigmoid(X)
+        # dX[.] = dY[.] W[.] ((1 + P[.] T[.] - T[.]) s(X[.]) - P[.] T[.]), for a mean / n
+        dX = dY * (S - T if P is None else (P * T + 1 - T) * S - P * T)
+        dX = dX if W is None else dX * W
+        return (dX / X.size if module.reduction == "mean" else dX, dT), grads
+
+    module.forward, module.backward = forward, backward
+
+
+def _derivative_of_clamps(module: Any) -> None:
+    def backward(dY: Any, saved: Any) -> Any:
+        X, T, A, B, W = saved
+        dL = dY if W is None else dY * W
+        # dX[.] = -dY[.] W[.] (T[.] [A[.] > -100] / X[.] - (1 - T[.]) [B[.] > -100] / (1 - X[.])), for a mean / n
+        one, some, other = special.lift(1.0, X), A > -100, B > -100
+        dX = -(
+            dL
+            * (
+                np.where(some, T / np.where(some, X, one), 0)
+                - np.where(other, (1 - T) / np.where(other, 1 - X, one), 0)
+            )
+        )
+        dT = dL * (B - A)
+        if module.reduction == "mean":
+            dX, dT = dX / X.size, dT / X.size
+        return (dX, dT), {}
+
+    module.backward = backward
+
+
+def _floored_variance(module: Any) -> None:
+    # Written out once more: whatever refnet's own lines give would be right by definition, their mistakes too.
+    def backward(dY: Any, saved: Any) -> Any:
+        X, T, A, B, W = saved
+        variance, floor = X * (1 - X), special.lift(FLOOR, X)
+        dL = dY if W is None else dY * W
+        # dX[.] = dY[.] W[.] (X[.] - T[.]) / max(X[.] (1 - X[.]), FLOOR)     dT[.] = dY[.] W[.] (B[.] - A[.]), / n
+        dX = dL * ((X - T) / np.where(variance > floor, variance, floor))
+        dT = dL * (B - A)
+        if module.reduction == "mean":
+            dX, dT = dX / X.size, dT / X.size
+        return (dX, dT), {}
+
+    module.backward = backward
+
+
+def _torch_binary_cross_entropy(module: Any) -> None:
+    def backward(dY: Any, saved: Any) -> Any:
+        X, T, _, _, W = saved
+        variance, floor = X * (1 - X), special.lift(FLOOR, X)
+        dL = dY if W is None else dY * W
+        # dX[.] = dY[.] W[.] (X[.] - T[.]) / max(X[.] (1 - X[.]), 1e-12), multiplied first; for a mean / n
+        dX = dL * (X - T) / np.where(variance > floor, variance, floor)
+        # dT[.] = dY[.] W[.] (log(1 - X[.]) - log X[.]), for a mean / n
+        dT = dL * (np.log1p(-X) - np.log(X))
+        if module.reduction == "mean":
+            dX, dT = dX / X.size, dT / X.size
+        return (dX, dT), {}
+
+    module.backward = backward
+
+
+WEAKER = (
+    Variant(
+        "(1 - t) x - log s(x)",
+        "The loss of logits, and its gradient s(x) - t, as differences: no digits are left far on the target's side.",
+        "torch: aten/src/ATen/native/Loss.cpp and torch/csrc/autograd/FunctionsManual.cpp, "
+        "binary_cross_entropy_with_logits and its backward",
+        {"BCEWithLogitsLoss": _logits_by_difference},
+        ("torch",),
+    ),
+)
+
+DERIVATIVES: Mapping[str, Patch] = {"BCELoss": _derivative_of_clamps}
+"""Where refnet follows a convention that is not its formula's derivative: the derivative, as the tape finds it."""
+
+CONVENTIONS = (
+    Variant(
+        "(x - t) / max(x(1 - x), 1e-12)",
+        "The gradient of binary cross-entropy where its logarithms are clamped and its derivative is therefore 0.",
+        "torch: documentation of torch.nn.BCELoss; aten/src/ATen/native/Loss.cpp, binary_cross_entropy_backward",
+        {"BCELoss": _floored_variance},
+    ),
+    Variant(
+        "(x - t) / max(x(1 - x), 1e-12), target without clamps",
+        "The same, with the target's gradient log(1 - x) - log x: infinite at 0 and 1.",
+        "torch: tools/autograd/derivatives.yaml, binary_cross_entropy",
+        {"BCELoss": _torch_binary_cross_entropy},
+    ),
+)

@@ -1,0 +1,196 @@
+"""What a formula gives for a record in budgets: values, and how far any right evaluation of it may be from the truth.
+
+All that a verdict needs of the one definition is computed here: of a VJP or an optimizer, of a batch in parts, of one
+update of a training for many runs at once, and of a training from its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from parity.budget.array import Budget, Profile
+from parity.records import definition
+from parity.records.record import VJP, Answer, Optimize, Split, Train
+from refnet.arithmetic.runs import Runs
+
+__all__ = [
+    "NO_PATCHES",
+    "Array",
+    "Evaluation",
+    "Moment",
+    "Patches",
+    "Profile",
+    "around_itself",
+    "bounds",
+    "bounds_of_narrower",
+    "combined_answer",
+    "combined_bounds",
+    "in_answer",
+    "leading",
+    "moments",
+    "shapes",
+    "updates",
+]
+
+Array = np.ndarray[Any, Any]
+Patches = Mapping[str, definition.Patch]
+Moment = definition.Moment
+NO_PATCHES = definition.NO_PATCHES
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a formula makes of a tensor: x in binary64, and e, which both x and any engine's evaluation keep to."""
+
+    x: Array
+    e: Array
+
+    @classmethod
+    def of(cls, tensor: Any) -> Evaluation:
+        """Of a budget; what is no budget is exact."""
+        if isinstance(tensor, Budget):
+            return cls(tensor.x, np.where(np.isnan(tensor.e), np.inf, tensor.e))
+        return cls(np.asarray(tensor), np.zeros(np.shape(tensor)))
+
+
+def bounds(record: VJP | Optimize, profile: Profile, patches: Patches = NO_PATCHES) -> dict[str, Array]:
+    """How far an engine of this profile may be from the truth, by the tensor's name in an answer."""
+    tensors = _in_budgets(record, lambda a: Budget.exact(a, profile), patches)
+    if isinstance(record, VJP):
+        return {name: t.e if isinstance(t, Budget) else np.zeros(np.shape(t)) for name, t in tensors.items()}
+    found = {}
+    for name, series in tensors.items():
+        if name.startswith("param."):
+            # An update is the difference of two parameters, taken in float64.
+            wide = [Budget(p.x, p.e, p.q, Profile.of("float64")) for p in series]
+            found[name.replace("param.", "update.")] = np.stack([(a - b).e for b, a in pairwise(wide)])
+        else:
+            missing = np.full(next(s for s in series if s is not None).shape, np.inf)
+            found[name] = np.stack([missing if s is None else s.e for s in series])
+    return found
+
+
+def around_itself(record: VJP, profile: Profile, patches: Patches) -> dict[str, Evaluation]:
+    """A formula's own values in binary64: an engine may differ from them by their bound and its own."""
+    wide = definition.vjp(record, lambda a: Budget.exact(a, Profile.of("float64")), patches)
+    own = definition.vjp(record, lambda a: Budget.exact(a, profile), patches)
+    return {name: Evaluation(t.x, t.e + own[name].e) for name, t in wide.items() if isinstance(t, Budget)}
+
+
+def bounds_of_narrower(record: VJP | Optimize, profile: Profile) -> dict[str, Array]:
+    """How far an engine of a narrower profile may be off, which rounds its inputs too."""
+
+    def lift(array: Array) -> Budget:
+        with np.errstate(over="ignore"):
+            return Budget.exact(array, profile, abs(array - array.astype(profile.storage.name)))
+
+    return {name: v.e for name, v in in_answer(record, _in_budgets(record, lift, NO_PATCHES)).items()}
+
+
+def _in_budgets(record: VJP | Optimize, lift: Callable[[Array], Any], patches: Patches) -> Mapping[str, Any]:
+    if isinstance(record, VJP):
+        return definition.vjp(record, lift, patches)
+    return definition.optimize(record, lift, patches)
+
+
+def in_answer(record: VJP | Optimize, tensors: Mapping[str, Any]) -> dict[str, Evaluation]:
+    """What `definition` gives in budgets, under the names of an answer."""
+    if isinstance(record, VJP):
+        return {name: Evaluation.of(t) for name, t in tensors.items()}
+    found = {}
+    for name, series in tensors.items():
+        steps = [None if t is None else Evaluation.of(t) for t in series]
+        like = next(s for s in steps if s is not None)
+        missing = Evaluation(np.full_like(like.x, np.nan), np.zeros_like(like.e))
+        known = [missing if s is None else s for s in steps]
+        x, e = np.stack([s.x for s in known]), np.stack([s.e for s in known])
+        if name.startswith("param."):
+            moved = x[1:] - x[:-1]
+            # The subtraction is exact or rounds once.
+            found[name.replace("param.", "update.")] = Evaluation(moved, e[1:] + e[:-1] + 2.0**-53 * abs(moved))
+        else:
+            found[name] = Evaluation(x, e)
+    return found
+
+
+def combined_bounds(split: Split, profile: Profile, patches: Patches = NO_PATCHES) -> dict[str, Array]:
+    """How far what an engine's gradients of the parts make up may be from its truth, under `grad.NAME`."""
+    parts = [definition.vjp(part, lambda a: Budget.exact(a, profile), patches) for part in split.parts]
+    return {name: b.e for name, b in definition.combination(parts, split.weights, split.divisor).items()}
+
+
+def combined_answer(split: Split, answers: Sequence[Answer], names: Sequence[str]) -> Answer:
+    """What an engine's own answers to the parts make up of the gradients of these names."""
+    with np.errstate(all="ignore"):
+        parts = [{name: own[name] for name in names} for own in answers]
+        return definition.combination(parts, split.weights, split.divisor)
+
+
+def moments(record: Train, profile: Profile, patches: Patches = NO_PATCHES) -> Iterator[Moment]:
+    """A training from its start in budgets; see `parity.records.definition.train`."""
+    return definition.train(record, lambda a: Budget.exact(a, profile), patches)
+
+
+@np.errstate(all="ignore")
+def shapes(record: Train) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a right answer to a training."""
+    n = record.iterations
+    *_, after = definition.train(replace(record, batches=record.batches[:1]), np.copy)
+    return {
+        "loss": (n,),
+        **{f"param.{name}": (n + 1, *p.shape) for name, p in after.params.items()},
+        **{f"state.{name}": (n, *s.shape) for name, s in after.state.items()},
+    }
+
+
+def leading(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays of one run, as those of the only run."""
+    return {name: a[None] for name, a in arrays.items()}
+
+
+@np.errstate(all="ignore")
+def updates(
+    record: Train,
+    params: Mapping[str, Array],
+    state: Mapping[str, Array],
+    batches: Array,
+    profile: Profile,
+    patches: Patches = NO_PATCHES,
+) -> dict[str, Evaluation]:
+    """One update of each run, from its own weights and state: `loss`, `update.NAME` and `state.NAME.KEY`."""
+
+    def lift(array: Array) -> Runs:
+        return Runs(Budget.exact(array, profile))
+
+    network = definition.build(record.network, {name: lift(p) for name, p in params.items()}, patches)
+    loss = definition.build(record.loss, {}, patches)
+    targets = record.targets[batches]
+    value, grads = definition.gradients(
+        network,
+        loss,
+        lift(record.inputs[batches]),
+        lift(targets) if targets.dtype.kind == "f" else Runs(targets),
+        lift(np.ones(len(batches), record.dtype)),
+    )
+    trainable = record.trainable or tuple(network.params)
+    optimizer = definition.optimizer(
+        record.optimizer, {name: network.params[name] for name in trainable}, patches=patches
+    )
+    definition.restore(optimizer, {name: lift(a) for name, a in state.items()})
+    optimizer.step({name: grads[name] for name in trainable})
+    return {
+        "loss": Evaluation(value.a.x, value.a.e),
+        **{f"update.{name}": _update(p.a, params[name]) for name, p in network.params.items()},
+        **{f"state.{name}": Evaluation(s.a.x, s.a.e) for name, s in definition.state_of(optimizer).items()},
+    }
+
+
+def _update(after: Budget, before: Array) -> Evaluation:
+    """An update from a parameter after and before it, subtracted in binary64, which may round once."""
+    x = after.x - before
+    return Evaluation(x, after.e + 2.0**-53 * (abs(x) + 2 * after.e))

@@ -1,0 +1,142 @@
+"""The known mistakes that account for an answer.
+
+A mistake is named only when it accounts for the whole answer: every failing tensor lies within the budget of the
+faulty formula, which is derived like any other, and no other tensor contradicts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from parity.records.record import Answer, Undecided, Unsupported
+from parity.verdict.evaluation import Evaluation, Moment
+from parity.verdict.match import Diagnosis
+from parity.verdict.recomputed import Recomputed, RecomputedTraining
+from parity.verdict.tensor import Array, Enclosure, Truth, inside
+
+RAISED = (Unsupported, Undecided, ValueError, IndexError, TypeError, ZeroDivisionError)
+"""What a mistake may raise where it can't be made."""
+
+
+def mistakes_in_answer(
+    again: Recomputed, answer: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[str, ...]
+) -> list[Diagnosis]:
+    """The mistakes of the dictionary that account for the answer, those with the tightest budgets first."""
+    found: list[tuple[float, Diagnosis]] = []
+    # Something that passes outside its budget shows an engine with weaker formulas.
+    passing = [name for name in enclosures if name not in failing]
+    weaker = not all(name in answer and inside(answer[name], enclosures[name]) for name in passing)
+    for fault in again.mistakes():
+        try:
+            own = again.answer(fault)
+            if all(_identical(own.get(name), again.right.get(name)) for name in failing):
+                continue
+            for said in again.evaluations(fault, own):
+                if _accounts_for(said, own, answer, enclosures, failing):
+                    looseness = max((_looseness(said[name]) for name in failing if name in said), default=0.0)
+                    found.append((looseness, Diagnosis(fault.name, fault.what, fault.source, failing)))
+                    break
+                if not weaker and not any(name in said and _holds(said[name], answer.get(name)) for name in failing):
+                    break
+        except RAISED:
+            continue
+    return [diagnosis for _, diagnosis in sorted(found, key=lambda pair: pair[0])]
+
+
+def mistakes_in_training(again: RecomputedTraining, answer: Answer) -> list[Diagnosis]:
+    """The mistakes, of the loop or of what it trains, by which the first updates come out as they are in the answer."""
+    if _match(again.right(), answer):
+        return []
+    found = []
+    for fault, moments in again.mistakes():
+        try:
+            if _match(moments, answer):
+                found.append(Diagnosis(fault.name, fault.what, fault.source, tuple(answer)))
+        except RAISED:
+            continue
+    return found
+
+
+def _match(moments: Iterator[Moment], answer: Answer) -> bool:
+    return all(_holds(said, got) for moment in moments for said, got in _compared(moment, answer))
+
+
+def _compared(moment: Moment, answer: Answer) -> Iterator[tuple[Evaluation, Array | None]]:
+    """What a formula says at one moment of a training, with what the answer has there."""
+    k = moment.done
+    said = {f"param.{name}": (k, p) for name, p in moment.params.items()}
+    if k:
+        said |= {f"state.{name}": (k - 1, s) for name, s in moment.state.items()}
+    if moment.loss is not None:
+        said["loss"] = (k, moment.loss)
+    for name, (row, tensor) in said.items():
+        yield Evaluation.of(tensor), answer[name][row] if name in answer else None
+
+
+def _identical(a: Array | None, b: Array | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
+
+
+def _accounts_for(
+    said: Mapping[str, Evaluation],
+    own: Answer,
+    answer: Answer,
+    enclosures: Mapping[str, Enclosure],
+    failing: tuple[str, ...],
+) -> bool:
+    """Whether what fails is as the faulty formula says, and certainly not as is true, and nothing contradicts."""
+    for name in {**enclosures, **answer}:
+        if name not in said:
+            if name in answer or name in own:
+                return False
+        elif name in failing:
+            if not _holds(said[name], answer.get(name)):
+                return False
+        elif not _agrees(said[name], enclosures[name].truth) and not _holds(said[name], answer.get(name)):
+            return False
+    return any(
+        name in said and (name not in enclosures or _contradicts(said[name], enclosures[name].truth))
+        for name in failing
+    )
+
+
+def _holds(said: Evaluation, got: Array | None) -> bool:
+    """Whether every element of `got` may be an evaluation of the formula."""
+    if got is None or got.shape != said.x.shape:
+        return False
+    with np.errstate(all="ignore"):
+        within = abs(got - said.x) <= _twice(said.e)
+        # Where something overflowed or 0 was divided by 0 there is no bound; it comes to the same value, or to NaN.
+        alike = (got == said.x) | (np.isnan(got) & np.isnan(said.x))
+    return bool(np.where(np.isfinite(said.x) & np.isfinite(said.e), within, alike).all())
+
+
+def _agrees(said: Evaluation, truth: Truth) -> bool:
+    """Whether the formula says of every element what is true."""
+    return truth.shape == said.x.shape and not _differs(said, truth).any()
+
+
+def _contradicts(said: Evaluation, truth: Truth) -> bool:
+    """Whether the formula is certainly wrong in some element."""
+    return truth.shape != said.x.shape or bool(_differs(said, truth).any())
+
+
+def _differs(said: Evaluation, truth: Truth) -> Array:
+    with np.errstate(all="ignore"):
+        apart = ~(truth.error(said.x) <= _twice(said.e)) | ~np.isfinite(said.x)
+    return np.asarray(apart & ~truth.undecided)
+
+
+def _looseness(said: Evaluation) -> float:
+    """The largest bound, of finite ones, over the largest element."""
+    bound, largest = (float(abs(a).max(initial=0.0, where=np.isfinite(a))) for a in (said.e, said.x))
+    return bound / largest if largest else 0.0
+
+
+def _twice(e: Array) -> Array:
+    """2e, and what computing a distance rounds."""
+    return np.asarray(2 * e * (1 + 2.0**-50))

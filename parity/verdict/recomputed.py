@@ -1,0 +1,88 @@
+"""A record computed again to compare an answer with: rightly, with a known mistake, and in narrower formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from parity.engines.faulty import FaultyEngine
+from parity.families.listing import FAULTS, Fault, weaker
+from parity.records.record import VJP, Answer, Optimize, Train
+from parity.verdict.evaluation import Array, Evaluation, Moment, Patches, Profile, bounds_of_narrower, in_answer
+
+UPDATES = 3
+"""How many updates of a training are followed in budgets: enough for the state of one to show in a later one."""
+
+
+class Recomputed:
+    """A record, computed again for an engine of one profile; each thing when it is asked for."""
+
+    def __init__(self, record: VJP | Optimize, profile: Profile) -> None:
+        self.record, self.profile = record, profile
+
+    @cached_property
+    def right(self) -> Answer:
+        """refnet's answer."""
+        return FaultyEngine().answer(self.record)
+
+    def mistakes(self) -> Iterator[Fault]:
+        """The known mistakes that can be made in an answer to this record."""
+        return (fault for fault in FAULTS if not fault.reply and fault.touches(self.record))
+
+    def answer(self, fault: Fault) -> Answer:
+        """refnet's answer with the mistake made.
+
+        Raises:
+            Unsupported: the mistake can't be made here; or whatever a wrong formula raises.
+        """
+        return FaultyEngine(fault).answer(self.record)
+
+    def evaluations(self, fault: Fault, own: Answer) -> Iterator[dict[str, Evaluation]]:
+        """The faulty formula in budgets; then with the rest of the network by each of the weaker formulas.
+
+        Args:
+            own: the answer with the mistake made.
+        """
+        yield self._evaluated(fault, own, fault.patches)
+        if isinstance(self.record, VJP):
+            for variant in weaker(self.record.spec.types() - fault.patches.keys()):
+                yield self._evaluated(fault, own, {**variant.patches, **fault.patches})
+
+    def _evaluated(self, fault: Fault, own: Answer, patches: Patches) -> dict[str, Evaluation]:
+        with np.errstate(all="ignore"):
+            budgets = FaultyEngine(replace(fault, patches=patches)).budget(self.record, self.profile)
+            said = in_answer(self.record, budgets)
+        # Where no bound holds, what the engine with the mistake gives in its own format says how it overflows.
+        return {
+            name: Evaluation(np.where(np.isfinite(v.e), v.x, own[name]), v.e) if name in own else v
+            for name, v in said.items()
+        }
+
+    def narrower(self, profile: Profile) -> dict[str, Array]:
+        """How far an engine of a narrower profile may be off.
+
+        Raises:
+            Undecided: a comparison in a budget is undecided.
+        """
+        return bounds_of_narrower(self.record, profile)
+
+
+class RecomputedTraining:
+    """The first updates of a training, likewise."""
+
+    def __init__(self, record: Train, profile: Profile) -> None:
+        self.record, self.profile = replace(record, batches=record.batches[:UPDATES]), profile
+
+    def right(self) -> Iterator[Moment]:
+        """By refnet's own lines, in budgets."""
+        return FaultyEngine().budget_of_steps(self.record, self.profile)
+
+    def mistakes(self) -> Iterator[tuple[Fault, Iterator[Moment]]]:
+        """The known mistakes of the loop, or of what it trains, and the training by each."""
+        types = self.record.network.types() | {self.record.loss.type, self.record.optimizer.type}
+        for fault in FAULTS:
+            if fault.train or fault.patches.keys() & types:
+                yield fault, FaultyEngine(fault).budget_of_steps(self.record, self.profile)

@@ -1,0 +1,145 @@
+"""What a failing tensor is to the truth: zero, negated, a factor of it, transposed, in another order.
+
+A relation is named only when the tensor's own budget, carried through the relation, holds every element.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from parity.records.record import VJP, Answer, Optimize
+from parity.verdict.match import Diagnosis
+from parity.verdict.tensor import Array, Enclosure, inside
+
+
+def relations_to_truth(
+    record: VJP | Optimize, answer: Answer, enclosures: Mapping[str, Enclosure], failing: Sequence[str]
+) -> list[Diagnosis]:
+    """What the failing tensors are to the truth, one by one: a relation of several is said once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in failing:
+        got = answer.get(name)
+        if name not in enclosures or got is None or not got.size or got.dtype.kind != "f":
+            continue
+        for relation in _related(record, name, got, enclosures):
+            found.setdefault(relation, []).append(name)
+    order = list(dict.fromkeys(kind for kind, _ in found))
+    ranked = sorted(found.items(), key=lambda item: (-len(item[1]), order.index(item[0][0])))
+    return [Diagnosis(kind, f"{what} in {', '.join(names)}", tensors=tuple(names)) for (kind, what), names in ranked]
+
+
+def _related(
+    record: VJP | Optimize, name: str, got: Array, enclosures: Mapping[str, Enclosure]
+) -> Iterator[tuple[str, str]]:
+    own = enclosures[name]
+    if got.shape != own.truth.shape:
+        if got.ndim > 1 and got.mT.shape == own.truth.shape and inside(got.mT, own):
+            yield "transposed", "the truth's last two axes exchanged"
+        return
+    if not np.isfinite(got).all():
+        yield "not finite", f"{int((~np.isfinite(got)).sum())} of {got.size} elements are NaN or infinite"
+        return
+    if not got.any():
+        yield "zero", "0 in every element"
+        return
+    for what, array in _given(record):
+        if array.shape == got.shape and array.any() and np.array_equal(array, got):
+            yield "handed on", f"{what}, unchanged"
+    for other, enclosure in enclosures.items():
+        if other != name and enclosure.truth.shape == got.shape and inside(got, enclosure):
+            yield "another tensor", f"what {other} should be"
+    if got.ndim > 1 and got.shape[-1] == got.shape[-2] and inside(got.mT, own):
+        yield "transposed", "the truth's last two axes exchanged"
+    if factor := _named_factor(record, got, own) or _some_factor(got, own):
+        yield "a constant factor", factor
+    yield from _permuted(got, own)
+    yield from _placed(got, own)
+
+
+def _given(record: VJP | Optimize) -> Iterator[tuple[str, Array]]:
+    if isinstance(record, VJP):
+        yield from ((f"upstream gradient {k}", g) for k, g in enumerate(record.grad_outputs))
+        yield from ((f"input {k}", x) for k, x in enumerate(record.inputs) if x.dtype.kind == "f")
+        yield from ((name, a) for name, a in record.arrays.items() if a.dtype.kind == "f")
+
+
+def _factors(record: VJP | Optimize) -> Iterator[tuple[float, str]]:
+    """Factors that a formula can lack or have too often, with what they are."""
+    yield from ((2.0, "2"), (0.5, "1/2"), (4.0, "4"), (0.25, "1/4"))
+    for what, n in _sizes(record):
+        if n > 1:
+            yield from ((float(n), f"{n}, {what}"), (1 / n, f"1/{n}, {what}"))
+            yield from ((n / (n - 1), f"{n}/{n - 1}, of {what}"), ((n - 1) / n, f"{n - 1}/{n}, of {what}"))
+    for name, value in record.spec.args.items():
+        if type(value) is float and value not in (0.0, 1.0):
+            yield from ((value, name), (1 / value, f"1/{name}"))
+            yield from ((1 - value, f"1 - {name}"), (1 / (1 - value), f"1/(1 - {name})"))
+
+
+def _sizes(record: VJP | Optimize) -> Iterator[tuple[str, int]]:
+    if isinstance(record, VJP):
+        shape = record.inputs[0].shape
+        if shape:
+            yield from (("the number of samples", shape[0]), ("the size of the last axis", shape[-1]))
+            yield from (("the number of elements", math.prod(shape)), ("of a sample's elements", math.prod(shape[1:])))
+        for g in record.grad_outputs[:1]:
+            yield from (("the number of outputs", n) for n in g.shape[-1:])
+            yield from (("the number of output positions", n) for n in (math.prod(g.shape[-2:]),) if g.ndim > 2)
+
+
+def _named_factor(record: VJP | Optimize, got: Array, own: Enclosure) -> str:
+    u = float(np.finfo(record.dtype).eps) / 2
+    for c, what in ((-1.0, "-1"), *_factors(record), *((-c, f"-({what})") for c, what in _factors(record))):
+        if _scaled(got, own, c, 0.0 if abs(math.frexp(c)[0]) == 0.5 else 4 * u, 1):
+            return f"{what} times the truth"
+    return ""
+
+
+def _some_factor(got: Array, own: Enclosure) -> str:
+    """A factor read off the largest element, as certain as that is, and found in at least two others."""
+    index = np.unravel_index(int(abs(own.truth.hi).argmax()), got.shape)
+    true, bound = float(own.truth.hi[index]), float(own.bound[index])
+    if got.size < 3 or bound >= abs(true):
+        return ""
+    c = float(got[index]) / true
+    slack = (abs(c) + 1) * bound / abs(true) / (abs(c) or 1) + 2.0**-50
+    return f"{c:.6g} times the truth" if _scaled(got, own, c, slack, 3) else ""
+
+
+def _scaled(got: Array, own: Enclosure, c: float, relative: float, seen: int) -> bool:
+    """Whether `got` is c times the truth, and at least `seen` elements tell that from the truth itself.
+
+    relative: how far c, and the product by it, may be from what they stand for.
+    """
+    scaled = c * own.truth.hi + c * own.truth.lo
+    allowed = abs(c) * own.bound + (relative + 2.0**-51) * abs(scaled)
+    telling = abs(scaled - own.truth.hi) > allowed + own.bound
+    return bool((abs(got - scaled) <= allowed).all()) and int(telling.sum()) >= min(seen, got.size)
+
+
+def _permuted(got: Array, own: Enclosure) -> Iterator[tuple[str, str]]:
+    for axis, what in ((0, "rows"), (-1, "columns"))[: got.ndim]:
+        n = got.shape[axis]
+        truth, bound = (np.moveaxis(a, axis, 0).reshape(n, -1) for a in (own.truth.hi, own.bound))
+        rows, places = np.moveaxis(got, axis, 0).reshape(n, -1), np.arange(n)
+        # fits[i,j]: row i of the answer is row j of the truth, within its budget.
+        fits: Array = np.all(abs(rows[:, None] - truth) <= bound * (1 + 2.0**-50), axis=-1)
+        orders = {f"shifted by {s}": (places - s) % n for s in range(1, n)} | {"from the end": places[::-1]}
+        first = fits.argmax(axis=1)
+        if np.array_equal(np.sort(first), places):
+            orders[f"in the order {first.tolist()}"] = first
+        if n > 1 and (how := next((how for how, order in orders.items() if np.all(fits[places, order])), "")):
+            yield what, f"{what} {how}"
+
+
+def _placed(got: Array, own: Enclosure) -> Iterator[tuple[str, str]]:
+    outside = ~((own.truth.error(got) <= own.bound) | own.truth.undecided)
+    index = np.argwhere(outside)
+    zero = ", and 0 there" if not got[outside].any() else ""
+    if got.size > 1 and len(index) == 1:
+        yield "one element", f"only {index[0].tolist()} is wrong{zero}"
+    elif got.ndim and got.shape[0] > 1 and len({int(k[0]) for k in index}) == 1:
+        yield "one row", f"only row {int(index[0][0])} of {got.shape[0]} is wrong{zero}"
