@@ -5,10 +5,9 @@ import pytest
 from parity.families.catalogue import catalogue
 from parity.families.dictionary import FAULTS, REWRITINGS
 from parity.run import scoring
-from parity.run.scoring import Scores
 from parity.vectors import catalogue_answers
 from parity.verdict.lockstep import judge_steps
-from parity.verdict.score import score
+from parity.verdict.score import Scores, score
 
 CASES = [case for case in catalogue() if case.name in ("Linear/batch 3", "SGD/lr 0.1, momentum 0.9")]
 
