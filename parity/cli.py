@@ -84,30 +84,30 @@ def run(
     """Judge engines on the catalogue, or on a part of it."""
     from parity.families.catalogue import select
     from parity.records.record import UsageError
-    from parity.report import machine, terminal
+    from parity.report import console, export
     from parity.run import judging
 
     cases = select(pattern)
     if listing:
-        terminal.console().out("\n".join(case.name for case in cases))
+        console.standard_output().out("\n".join(case.name for case in cases))
         return
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype: expected {' or '.join(DTYPES)}, got {dtype}")
     engines = judging.choose(names)
     for file in (json_file, junit_file):
-        machine.check_place(file)
+        export.check_place(file)
     if json_file and json_file == junit_file:
         raise UsageError(f"--json and --junit: expected two files, got {json_file} for both")
-    with terminal.progress("judging", len(cases)) as (_, done):
+    with console.progress("judging", len(cases)) as (_, done):
         results = judging.judge(cases, engines, tuple(dict.fromkeys(dtypes)) or DTYPES, _workers(jobs), timeout, done)
     try:
         if json_file:
-            machine.save(json_file, machine.to_json(results))
+            export.save(json_file, export.to_json(results))
         if junit_file:
-            machine.save(junit_file, machine.to_junit(results))
+            export.save(junit_file, export.to_junit(results))
     finally:
-        terminal.show(results, verbose)
+        console.show(results, verbose)
     scored = with_faults or (with_faults is None and not pattern)
     sound = not scored or _score(pattern, "float64", jobs, each=False)
     if not (results.conforms and sound):
@@ -133,10 +133,10 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
     A part of the catalogue need not reveal every mistake.
     """
     from parity.families.catalogue import select
-    from parity.report import scores, terminal
+    from parity.report import console, scores
     from parity.run import scoring
 
-    with terminal.progress("seeding faults") as (start, done):
+    with console.progress("seeding faults") as (start, done):
         found = scoring.run(select(pattern), dtype, _workers(jobs), start, done)
     scores.show(found, each)
     return found.sound if not pattern else not found.flagged
@@ -153,16 +153,16 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     interrupted run goes on where it stopped.
     """
     from parity.families.catalogue import select
-    from parity.report import terminal
+    from parity.report import console
 
-    with terminal.progress("proving" if check else "certifying") as (start, done):
+    with console.progress("proving" if check else "certifying") as (start, done):
         from parity.run import certifying
 
         report = certifying.run(select(pattern), check, _workers(jobs), start, done)
     if not pattern:
         from parity import example as worked
 
-        with terminal.progress("the worked example", worked.tasks()) as (_, done):
+        with console.progress("the worked example", worked.tasks()) as (_, done):
             if check:
                 differing = worked.check(_workers(jobs), done)
                 report.differing += [f"the worked example: {name}" for name in differing]
@@ -172,7 +172,7 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
             else:
                 worked.certify(_workers(jobs), done)
                 report.computed += 1
-    terminal.console().out(str(report))
+    console.standard_output().out(str(report))
     if report.differing:
         raise SystemExit(1)
 
@@ -194,17 +194,17 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
 def example(as_json: bool, html_file: Path | None) -> None:
     """The worked example, figure by figure: published, certified, refnet's, torch's, and what recipes yield each."""
     from parity import example as worked
-    from parity.report import machine, terminal
+    from parity.report import console, export
 
     if html_file:
-        machine.check_place(html_file)
-        machine.save(html_file, worked.page())
+        export.check_place(html_file)
+        export.save(html_file, worked.page())
     if as_json:
         import json
 
-        terminal.console().out(json.dumps(worked.as_json(), separators=(",", ":")))
+        console.standard_output().out(json.dumps(worked.as_json(), separators=(",", ":")))
     elif not html_file:
-        worked.report(terminal.console())
+        worked.report(console.standard_output())
 
 
 def _workers(jobs: int | None) -> int:

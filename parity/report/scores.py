@@ -8,13 +8,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from parity.report.terminal import console, share
+from parity.report.console import share, standard_output
 from parity.verdict.score import Score, Scores
 
 
 def show(scores: Scores, each: bool) -> None:
     """Print the totals, and before them, if asked for, a line for each."""
-    out = console()
+    out = standard_output()
     if each:
         out.print(table(scores))
     out.print(summary(scores), soft_wrap=True)

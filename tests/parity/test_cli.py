@@ -16,7 +16,7 @@ import pytest
 from parity import cli
 from parity.families.catalogue import catalogue
 from parity.families.dictionary import FAULTS, REWRITINGS
-from parity.report import terminal
+from parity.report import console
 from parity.run import certifying, judging, scoring
 from parity.run.results import CaseResult
 from parity.vectors import store
@@ -245,7 +245,7 @@ def test_a_failure_is_told_and_ends_in_1(parity, judged):
 def test_many_failures_are_cut_unless_all_are_asked_for(parity, judged):
     judged["failing"] = True
     few = parity("run", "-k", "Linear/")[1]
-    assert few.count("FAIL refnet:") + few.count("FAIL torch:") == terminal.FAILURES
+    assert few.count("FAIL refnet:") + few.count("FAIL torch:") == console.FAILURES
     assert " more: all of them with --verbose or --json FILE" in few
     every = parity("run", "-k", "Linear/", "-v")[1]
     assert every.count("expected 1, got 2") == len(judged["cases"]) * 8

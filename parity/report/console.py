@@ -48,7 +48,7 @@ WIDE = 100
 """From this width on, a case and its tensor stand beside their figures; else above them."""
 
 
-def console() -> Console:
+def standard_output() -> Console:
     """Standard output."""
 
     class Pipe(Console):
@@ -79,7 +79,7 @@ def progress(what: str, total: int | None = None) -> Iterator[tuple[Callable[[in
 
 def show(results: Results, verbose: bool) -> None:
     """Print what a run found."""
-    out = console()
+    out = standard_output()
     out.print(table(results, verbose, out.width))
     out.print()
     out.print(LEGEND, style="dim")
