@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from parity.records.record import UsageError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from parity.families.case import Case
-    from parity.run.certifying import Report
-    from parity.run.results import Results
-    from parity.run.scoring import Scores
-
-ENGINES = ("refnet", "torch")
 DTYPES = ("float64", "float32")
-
-FAILURES = 40
-"""So many failures are told in words; the table and the files have them all."""
 
 _pattern = click.option(
     "-k",
@@ -99,38 +82,34 @@ def run(
     timeout: float = 120.0,
 ) -> None:
     """Judge engines on the catalogue, or on a part of it."""
-    from parity.engines import loading
     from parity.families.listing import select
+    from parity.records.record import UsageError
+    from parity.report import console, export
+    from parity.run import judging
 
     cases = select(pattern)
     if listing:
-        _console().out("\n".join(case.name for case in cases))
+        console.standard_output().out("\n".join(case.name for case in cases))
         return
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype: expected {' or '.join(DTYPES)}, got {dtype}")
-    chosen = tuple(dict.fromkeys(names)) or ENGINES
-    if any(name.partition(":")[0] not in loading.BUILT_IN for name in chosen):
-        # Anyone's own engine is looked for in the current folder first, by the workers too.
-        sys.path.insert(0, os.getcwd())
-    for name in chosen:
-        loading.check(name)
+    engines = judging.choose(names)
     for file in (json_file, junit_file):
-        _writable(file)
+        export.check_place(file)
     if json_file and json_file == junit_file:
         raise UsageError(f"--json and --junit: expected two files, got {json_file} for both")
-    results = _run(cases, chosen, tuple(dict.fromkeys(dtypes)) or DTYPES, jobs, timeout)
+    with console.progress("judging", len(cases)) as (_, done):
+        results = judging.judge(cases, engines, tuple(dict.fromkeys(dtypes)) or DTYPES, _workers(jobs), timeout, done)
     try:
-        _write(results, json_file, junit_file)
+        if json_file:
+            export.save(json_file, export.to_json(results))
+        if junit_file:
+            export.save(junit_file, export.to_junit(results))
     finally:
-        _print(results, verbose)
-    sound = True
-    if with_faults or (with_faults is None and not pattern):
-        from parity.report import scores as report
-
-        scores = _score(cases, "float64", jobs)
-        _console().print(report.summary(scores), soft_wrap=True)
-        sound = _sound(scores, pattern)
+        console.show(results, verbose)
+    scored = with_faults or (with_faults is None and not pattern)
+    sound = not scored or _score(pattern, "float64", jobs, each=False)
     if not (results.conforms and sound):
         raise SystemExit(1)
 
@@ -144,64 +123,23 @@ def faults(pattern: str, dtype: str, jobs: int | None) -> None:
 
     Every one is made in refnet, in every case that it touches, and judged like any engine.
     """
-    from parity.families.listing import select
-    from parity.report import scores as report
-
-    scores = _score(select(pattern), dtype, jobs)
-    console = _console()
-    console.print(report.table(scores))
-    console.print(report.summary(scores), soft_wrap=True)
-    if not _sound(scores, pattern):
+    if not _score(pattern, dtype, jobs, each=True):
         raise SystemExit(1)
 
 
-def _sound(scores: Scores, pattern: str) -> bool:
-    """Whether nothing is to be said against the yardstick: a part of the catalogue need not reveal every mistake."""
-    return scores.sound if not pattern else not scores.flagged
+def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
+    """Score the yardstick and tell it; whether nothing is to be said against it.
 
-
-def _score(cases: Sequence[Case], dtype: str, jobs: int | None) -> Scores:
+    A part of the catalogue need not reveal every mistake.
+    """
+    from parity.families.listing import select
+    from parity.report import console, scores
     from parity.run import scoring
 
-    with _progress("seeding faults") as (start, done):
-        return scoring.run(cases, dtype, jobs or os.cpu_count() or 1, start, done)
-
-
-def _run(
-    cases: Sequence[Case], names: Sequence[str], dtypes: Sequence[str], jobs: int | None, timeout: float
-) -> Results:
-    from parity.run import judging
-    from parity.run.results import Results
-
-    start = time.perf_counter()
-    with _progress("judging", len(cases)) as (_, done):
-        found = judging.run(cases, names, dtypes, jobs or os.cpu_count() or 1, timeout, done)
-    return Results(tuple(names), tuple(found), time.perf_counter() - start, environment())
-
-
-def _write(results: Results, json_file: Path | None, junit_file: Path | None) -> None:
-    from parity.report import machine
-    from parity.vectors import store
-
-    if json_file:
-        store.replace(json_file, machine.to_json(results).encode())
-    if junit_file:
-        store.replace(junit_file, machine.to_junit(results).encode())
-
-
-def _print(results: Results, verbose: bool) -> None:
-    from parity.report import terminal
-
-    console = _console()
-    console.print(terminal.table(results, verbose, console.width))
-    console.print()
-    console.print(terminal.LEGEND, style="dim")
-    console.print()
-    if not results.conforms:
-        console.print(terminal.failures(results, None if verbose else FAILURES), soft_wrap=True)
-        console.print()
-    console.print(terminal.notes(results), soft_wrap=True)
-    console.print(terminal.summary(results), soft_wrap=True)
+    with console.progress("seeding faults") as (start, done):
+        found = scoring.run(select(pattern), dtype, _workers(jobs), start, done)
+    scores.show(found, each)
+    return found.sound if not pattern else not found.flagged
 
 
 @cli.command()
@@ -215,35 +153,28 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     interrupted run goes on where it stopped.
     """
     from parity.families.listing import select
+    from parity.report import console
 
-    workers = jobs or os.cpu_count() or 1
-    with _progress("proving" if check else "certifying") as (start, done):
+    with console.progress("proving" if check else "certifying") as (start, done):
         from parity.run import certifying
 
-        report = certifying.run(select(pattern), check, workers, start, done)
+        report = certifying.run(select(pattern), check, _workers(jobs), start, done)
     if not pattern:
-        _certify_example(report, check, workers)
-    _console().out(str(report))
+        from parity import example as worked
+
+        with console.progress("the worked example", worked.tasks()) as (_, done):
+            if check:
+                differing = worked.check(_workers(jobs), done)
+                report.differing += [f"the worked example: {name}" for name in differing]
+                report.equal += not differing
+            elif worked.present():
+                report.present += 1
+            else:
+                worked.certify(_workers(jobs), done)
+                report.computed += 1
+    console.standard_output().out(str(report))
     if report.differing:
         raise SystemExit(1)
-
-
-def _certify_example(report: Report, check: bool, workers: int) -> None:
-    from parity import example as worked
-    from parity.example import kept, proving
-
-    with _progress("the worked example", proving.TASKS) as (_, done):
-        if check:
-            differing = worked.check(workers, done)
-            report.differing += [f"the worked example: {name}" for name in differing]
-            report.equal += not differing
-            return
-        try:
-            kept.load()
-            report.present += 1
-        except UsageError:
-            worked.certify(workers, done)
-            report.computed += 1
 
 
 @cli.command()
@@ -263,85 +194,37 @@ def _certify_example(report: Report, check: bool, workers: int) -> None:
 def example(as_json: bool, html_file: Path | None) -> None:
     """The worked example, figure by figure: published, certified, refnet's, torch's, and what recipes yield each."""
     from parity import example as worked
+    from parity.report import console, export
 
     if html_file:
-        _writable(html_file)
-        from parity.example.page import build
-        from parity.vectors import store
-
-        store.replace(html_file, build().encode())
-        if not as_json:
-            return
+        export.check_place(html_file)
+        export.save(html_file, worked.page())
     if as_json:
         import json
 
-        _console().out(json.dumps(worked.as_json(), separators=(",", ":")))
-    else:
-        worked.report(_console())
+        console.standard_output().out(json.dumps(worked.as_json(), separators=(",", ":")))
+    elif not html_file:
+        worked.report(console.standard_output())
 
 
-def environment() -> dict[str, str]:
-    """Where results were made: versions and processor."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
-    for package in ("refnet", "numpy", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    class Pipe(Console):
-        def on_broken_pipe(self) -> None:
-            # The reader of a pipe has gone: nothing more to flush. The shell's code for that, as 1 means a failure.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(141)
-
-    # A pipe has no width of its own.
-    return Pipe(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
-
-
-@contextmanager
-def _progress(what: str, total: int | None = None) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """A bar on standard error. Gives what is told how many steps there are, and what is called after each."""
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda n: bar.update(task, total=n), lambda: bar.advance(task)
-
-
-def _writable(file: Path | None) -> None:
-    """Refuse a place that can't be written to before an hour is spent on what should go there."""
-    if file is not None and (file.is_dir() or not os.access(file.resolve().parent, os.W_OK)):
-        raise UsageError(f"{file}: expected a file in a folder that exists and is writable")
+def _workers(jobs: int | None) -> int:
+    return jobs or os.cpu_count() or 1
 
 
 def main() -> None:
     """The program `parity`, and `python -m parity`."""
     try:
         cli.main(prog_name="parity", standalone_mode=False)
-    except UsageError as error:
-        click.echo(f"parity: {error}", err=True)
-        sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("parity: interrupted", err=True)
         sys.exit(130)
+    except Exception as error:
+        from parity.records.record import UsageError
+
+        if not isinstance(error, UsageError):
+            raise
+        click.echo(f"parity: {error}", err=True)
+        sys.exit(2)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from parity.records.record import UsageError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -38,8 +40,33 @@ def as_json(dtype: str = "float64") -> dict[str, Any]:
     return document(gather(dtype))
 
 
+def page() -> str:
+    """All of it as a page to walk through: one HTML file. Raises as `report`."""
+    from parity.example.page import build
+
+    return build()
+
+
+def present() -> bool:
+    """Whether what is kept is there, and of this version."""
+    from parity.example import kept
+
+    try:
+        kept.load()
+    except UsageError:
+        return False
+    return True
+
+
+def tasks() -> int:
+    """In how many parts it is certified."""
+    from parity.example import proving
+
+    return proving.TASKS
+
+
 def certify(jobs: int = 1, done: Callable[[], object] = lambda: None) -> None:
-    """Compute what is kept, in so many processes, and keep it. `done` is called after each of `certifying.TASKS` parts.
+    """Compute what is kept, in `jobs` processes, and keep it. `done` is called after each of `tasks()` parts.
 
     Needs python-flint.
     """

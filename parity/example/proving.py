@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from parity.example.figures import FIGURES, PUBLISHED, Published
 from parity.example.kept import DTYPES, FILE, GIVEN, MOVE, POSITIONS, SERIES, Arrays, found_name
 from parity.example.network import CORRECT, PARAMS, RECIPES, UPDATES, WEIGHTS, Example, Recipe, budgets
 from parity.records.record import Undecided
+from parity.run import pool
 from parity.truth import ball, tape
 from parity.truth.certify import RADIUS, Disagreement
 from parity.vectors import store
@@ -50,12 +49,17 @@ def compute(jobs: int = 1, done: Callable[[], object] = lambda: None) -> Arrays:
         Undecided: a value, or the rounding of a published figure, is not settled at BITS bits.
         Disagreement: a hand-written derivative contradicts the tape.
     """
-    kinds = (None, *DTYPES)
-    parts: list[Arrays] = []
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        for part in pool.map(_part, RECIPES * len(kinds), [kind for kind in kinds for _ in RECIPES]):
-            parts.append(part)
-            done()
+    tasks = [(recipe, kind) for kind in (None, *DTYPES) for recipe in RECIPES]
+    found: dict[tuple[Recipe, str | None], Arrays] = {}
+
+    def ended(task: tuple[Recipe, str | None], part: Arrays | pool.Lost) -> None:
+        if isinstance(part, pool.Lost):
+            raise RuntimeError(f"certifying the worked example: expected what is kept of {task}, got: {part.reason}")
+        found[task] = part
+        done()
+
+    pool.run(_part, tasks, jobs, ended)
+    parts = [found[task] for task in tasks]
     arrays = {"position": np.array(POSITIONS, np.int32), **moved()}
     for start in range(0, len(parts), len(RECIPES)):
         alike = parts[start : start + len(RECIPES)]
@@ -65,7 +69,8 @@ def compute(jobs: int = 1, done: Callable[[], object] = lambda: None) -> Arrays:
     return arrays
 
 
-def _part(recipe: Recipe, dtype: str | None) -> Arrays:
+def _part(task: tuple[Recipe, str | None]) -> Arrays:
+    recipe, dtype = task
     return trajectory(recipe) if dtype is None else bounds(recipe, dtype)
 
 

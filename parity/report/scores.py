@@ -8,9 +8,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from parity.report.terminal import share
-from parity.run.scoring import Scores
-from parity.verdict.score import Score
+from parity.report.console import share, standard_output
+from parity.verdict.score import Score, Scores
+
+
+def show(scores: Scores, each: bool) -> None:
+    """Print the totals, and before them, if asked for, a line for each."""
+    out = standard_output()
+    if each:
+        out.print(table(scores))
+    out.print(summary(scores), soft_wrap=True)
 
 
 def table(scores: Scores) -> Table:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from parity.families.case import DTYPES, Case
+import numpy as np
+
+from parity.engines.refnet import RefnetEngine
+from parity.families.case import DTYPES, Case, TrainCase
 from parity.families.listing import catalogue
-from parity.records.record import UsageError
-from parity.run.computing import certify
-from parity.vectors import catalogue_answers, store
+from parity.records.record import Answer, Array, Train, UsageError
+from parity.run import pool
+from parity.vectors import catalogue_answers
+from parity.verdict import free_run
 
-Answer = store.Arrays
-
-ABOUT = "certified answers of the catalogue; names are record digests, see parity.vectors.catalogue_answers"
+STEPS = 12
+"""The number of single updates of a training that are certified, evenly spread in the logarithm of their number."""
 
 
 @dataclass
@@ -43,6 +44,8 @@ class _Wanted(NamedTuple):
     case: Case
     family: str
     dtype: str
+    key: str
+    kept: Mapping[str, Array] | None
 
     def __str__(self) -> str:
         return f"{self.case.name} ({self.family}, {self.dtype})"
@@ -54,7 +57,7 @@ def run(
     jobs: int,
     start: Callable[[int], object] = lambda total: None,
     done: Callable[[], object] = lambda: None,
-    folder: Path = store.FOLDER,
+    folder: Path | None = None,
 ) -> Report:
     """Certify what is missing of the cases and keep it; or, with `check`, certify all again and compare it with what is
     kept.
@@ -63,13 +66,12 @@ def run(
     refused, being corrupt, is made anew; `check` refuses it.
 
     Args:
-        start: is told how many records there are to certify. done: is called as each of them is.
+        start: is told how many records there are to certify. done: is called as each of them is. folder: of the kept
+            files, the package's own where none is given.
 
     Raises:
         UsageError: python-flint is missing; a file can't be written; checking, a file is refused.
     """
-    from pebble import ProcessPool
-
     try:
         import flint  # noqa: F401
     except ImportError:
@@ -77,59 +79,65 @@ def run(
             "certify: expected the package python-flint, got none; install it with: pip install 'refnet[certify]'"
         ) from None
     kept = {name: _kept(name, check, folder) for name in sorted({catalogue_answers.file_name(case) for case in cases})}
-    asked = {
-        catalogue_answers.key(catalogue_answers.asked(case, family, dtype)): _Wanted(case, family, dtype)
-        for case in cases
-        for family in case.families
-        for dtype in DTYPES
-    }
-    wanted = {
-        key: what for key, what in asked.items() if check or key not in kept[catalogue_answers.file_name(what.case)]
-    }
+    asked = {what.key: what for what in _asked(cases, kept)}
+    wanted = [what for what in asked.values() if check or what.kept is None]
     report = Report(present=len(asked) - len(wanted))
     start(len(wanted))
-    with ProcessPool(jobs, context=get_context("spawn")) as pool:
-        futures = {
-            pool.schedule(certify, (*what, kept[catalogue_answers.file_name(what.case)].get(key))): key
-            for key, what in wanted.items()
-        }
-        try:
-            for future in as_completed(futures):
-                key = futures[future]
-                file = catalogue_answers.file_name(wanted[key].case)
-                try:
-                    found = future.result()
-                except Exception as error:
-                    error.add_note(f"while certifying {wanted[key]}")
-                    raise
-                if not check:
-                    kept[file][key] = found
-                    report.computed += 1
-                    write(file, kept[file], folder)
-                elif same(kept[file].get(key), found):
-                    report.equal += 1
-                else:
-                    report.differing.append(str(wanted[key]))
-                done()
-        except BaseException:
-            pool.stop()
-            raise
+
+    def ended(what: _Wanted, found: dict[str, Array] | pool.Lost) -> None:
+        if isinstance(found, pool.Lost):
+            raise RuntimeError(f"certify: expected an answer to {what}, got none: {found.reason}")
+        file = catalogue_answers.file_name(what.case)
+        if not check:
+            kept[file][what.key] = found
+            report.computed += 1
+            catalogue_answers.write(file, kept[file], folder)
+        elif same(what.kept, found):
+            report.equal += 1
+        else:
+            report.differing.append(str(what))
+        done()
+
+    pool.run(_certify, wanted, jobs, ended, long=lambda what: isinstance(what.case, TrainCase))
+    # In the order of the catalogue, whatever that of completion.
+    report.differing.sort(key=[str(what) for what in wanted].index)
     if not check:
         _prune(kept, cases, folder)
     return report
 
 
-def same(kept: Answer | None, found: Answer) -> bool:
+def _asked(cases: Sequence[Case], kept: Mapping[str, Mapping[str, Mapping[str, Array]]]) -> list[_Wanted]:
+    """What is asked in the cases, and what is kept of it."""
+    asked = []
+    for case in cases:
+        for family in case.families:
+            for dtype in DTYPES:
+                key = catalogue_answers.key(catalogue_answers.asked(case, family, dtype))
+                known = kept.get(catalogue_answers.file_name(case), {}).get(key)
+                asked.append(_Wanted(case, family, dtype, key, known))
+    return asked
+
+
+def _certify(what: _Wanted) -> dict[str, Array]:
+    """In a worker."""
+    try:
+        return certify(what.case, what.family, what.dtype, what.kept)
+    except Exception as error:
+        error.add_note(f"while certifying {what}")
+        raise
+
+
+def same(kept: Mapping[str, Array] | None, found: Mapping[str, Array]) -> bool:
     """Whether two answers are one, bit for bit."""
     return kept is not None and _bits(kept) == _bits(found)
 
 
-def _bits(answer: Answer) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+def _bits(answer: Mapping[str, Array]) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     return {name: (str(a.dtype), a.shape, a.tobytes()) for name, a in answer.items()}
 
 
-def _kept(name: str, check: bool, folder: Path) -> dict[str, Answer]:
-    if name not in store.names(folder):
+def _kept(name: str, check: bool, folder: Path | None) -> dict[str, dict[str, Array]]:
+    if not catalogue_answers.listed(name, folder):
         return {}
     try:
         return catalogue_answers.by_record(name, folder)
@@ -139,20 +147,52 @@ def _kept(name: str, check: bool, folder: Path) -> dict[str, Answer]:
         return {}
 
 
-def write(name: str, answers: dict[str, Answer], folder: Path) -> None:
-    """Keep answers, by their records' keys, in a file."""
-    arrays = {f"{key}/{rest}": array for key, answer in answers.items() for rest, array in answer.items()}
-    store.write(name, arrays, {"about": ABOUT}, folder)
-
-
-def _prune(kept: dict[str, dict[str, Answer]], cases: Sequence[Case], folder: Path) -> None:
+def _prune(kept: dict[str, dict[str, dict[str, Array]]], cases: Sequence[Case], folder: Path | None) -> None:
     """Drop answers to records that no case asks any more."""
-    current = {
-        catalogue_answers.key(catalogue_answers.asked(c, f, d))
-        for c in (*catalogue(), *cases)
-        for f in c.families
-        for d in DTYPES
-    }
+    current = {what.key for what in _asked((*catalogue(), *cases), {})}
     for name, answers in kept.items():
         if answers.keys() - current:
-            write(name, {key: answer for key, answer in answers.items() if key in current}, folder)
+            catalogue_answers.write(name, {key: answer for key, answer in answers.items() if key in current}, folder)
+
+
+def certify(case: Case, family: str, dtype: str, kept: Mapping[str, Array] | None = None) -> dict[str, Array]:
+    """Compute the answer to a case's record, as the arrays that are kept.
+
+    Args:
+        kept: what is kept already, to be computed again from the same weights: those of a float run are not the same
+            on every machine.
+    """
+    from parity.truth.certify import certified
+
+    record = catalogue_answers.asked(case, family, dtype)
+    if not isinstance(case, TrainCase) or not isinstance(record, Train):
+        return catalogue_answers.pairs(certified(record), "")
+    arrays: dict[str, Array] = {}
+    if case.certified:
+        arrays |= catalogue_answers.pairs(certified(record, case.certified), "")
+        arrays |= {f"bound.{name}": e for name, e in free_run.bounds(record, case.certified).items()}
+    for number, single in (catalogue_answers.singles(record, kept) if kept else _recorded(record)).items():
+        arrays |= {f"step.{number}.before.{name}": a for name, a in single.arrays.items()}
+        arrays |= {f"step.{number}.before.state.{name}": a for name, a in single.state.items()}
+        arrays |= catalogue_answers.pairs(certified(single, (1,)), f"step.{number}.after.")
+    return arrays
+
+
+def _recorded(record: Train) -> dict[int, Train]:
+    """Single updates of a run of refnet's, by their number."""
+    numbers = sorted({int(k) for k in np.geomspace(1, record.iterations, STEPS)})
+    return dict(zip(numbers, _single_updates(record, RefnetEngine().train(record), numbers), strict=True))
+
+
+def _single_updates(record: Train, answer: Answer, numbers: Sequence[int]) -> list[Train]:
+    """Records of one update each: a recorded run's updates of these numbers (from 1), from its weights and optimizer
+    state before them."""
+    states = {n.removeprefix("state."): a for n, a in answer.items() if n.startswith("state.")}
+    return [
+        record.single(
+            k,
+            {n: answer[f"param.{n}"][k - 1] for n in record.arrays},
+            {n: a[k - 2] for n, a in states.items()} if k > 1 else record.state,
+        )
+        for k in numbers
+    ]

@@ -171,3 +171,17 @@ def total(cases: Iterable[CaseResult]) -> Comparison | None:
     """The comparisons of some cases, added up; None where there are none."""
     compared = [case.comparison for case in cases if case.comparison is not None]
     return sum(compared, Comparison()) if compared else None
+
+
+def environment() -> dict[str, str]:
+    """Where results were made: versions and processor."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    for package in ("refnet", "numpy", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

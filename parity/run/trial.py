@@ -17,7 +17,7 @@ from parity.families.case import Case, TrainCase, VJPCase
 from parity.records.record import VJP, Answer, Optimize, Record, Spec, Train, Undecided, Unsupported
 from parity.run.results import CaseResult, Comparison
 from parity.truth.value import Truth
-from parity.vectors import catalogue_answers, store
+from parity.vectors import catalogue_answers
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
 from parity.verdict.answer import Judge, expected_dtype
@@ -26,7 +26,7 @@ from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
 
 
 def judge_case(
-    case: Case, family: str, dtype: str, made: Sequence[Engine], folder: Path = store.FOLDER
+    case: Case, family: str, dtype: str, made: Sequence[Engine], folder: Path | None = None
 ) -> list[CaseResult]:
     """The results of some engines on one case; what the others answer is compared with the first's answer, bit by bit.
 
@@ -140,7 +140,7 @@ class _Finding:
     notes: list[str] = field(default_factory=list)
 
 
-def _trial(case: Case, family: str, dtype: str, folder: Path) -> _Trial | _InParts | _Training:
+def _trial(case: Case, family: str, dtype: str, folder: Path | None) -> _Trial | _InParts | _Training:
     if isinstance(case, TrainCase):
         return _Training(case, family, dtype, folder)
     trial = _Trial(case.record(family, dtype), catalogue_answers.truths(case, family, dtype, folder))
@@ -193,7 +193,7 @@ class _InParts:
 
     further_are = "parts"
 
-    def __init__(self, whole: _Trial, case: VJPCase, family: str, dtype: str, folder: Path) -> None:
+    def __init__(self, whole: _Trial, case: VJPCase, family: str, dtype: str, folder: Path | None) -> None:
         split = case.split(family, dtype)
         assert split
         self.whole, self.split = whole, split
@@ -231,7 +231,7 @@ class _Training:
 
     further_are = "certified updates"
 
-    def __init__(self, case: TrainCase, family: str, dtype: str, folder: Path) -> None:
+    def __init__(self, case: TrainCase, family: str, dtype: str, folder: Path | None) -> None:
         self.record = case.record(family, dtype)
         self.updates = sorted(case.certified)
         self.kept = catalogue_answers.training(case, family, dtype, folder)

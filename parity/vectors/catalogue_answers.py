@@ -31,6 +31,8 @@ from parity.vectors import store
 
 Array = np.ndarray[Any, Any]
 
+ABOUT = "certified answers of the catalogue; names are record digests, see parity.vectors.catalogue_answers"
+
 
 @dataclass(frozen=True)
 class Training:
@@ -90,7 +92,7 @@ def file_name(case: Case) -> str:
     return group(case).lower().replace(" ", "-")
 
 
-def truths(case: Case, family: str, dtype: str, folder: Path = store.FOLDER) -> dict[str, Truth]:
+def truths(case: Case, family: str, dtype: str, folder: Path | None = None) -> dict[str, Truth]:
     """The certified answer to a case's record.
 
     Raises:
@@ -100,7 +102,7 @@ def truths(case: Case, family: str, dtype: str, folder: Path = store.FOLDER) -> 
     return _truths(_arrays(case, family, record, folder), "whole." if isinstance(record, Split) else "")
 
 
-def in_parts(case: VJPCase, family: str, dtype: str, folder: Path = store.FOLDER) -> InParts:
+def in_parts(case: VJPCase, family: str, dtype: str, folder: Path | None = None) -> InParts:
     """What is kept of a case whose samples come in parts, besides the answer to the whole. Raises as `truths`."""
     record = asked(case, family, dtype)
     assert isinstance(record, Split)
@@ -109,7 +111,7 @@ def in_parts(case: VJPCase, family: str, dtype: str, folder: Path = store.FOLDER
     return InParts(parts, _truths(arrays, "combined."))
 
 
-def training(case: TrainCase, family: str, dtype: str, folder: Path = store.FOLDER) -> Training:
+def training(case: TrainCase, family: str, dtype: str, folder: Path | None = None) -> Training:
     """What is kept of a training case. Raises as `truths`."""
     record = case.record(family, dtype)
     arrays = _arrays(case, family, record, folder)
@@ -133,7 +135,12 @@ def _within(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
-def by_record(name: str, folder: Path) -> dict[str, dict[str, Array]]:
+def listed(name: str, folder: Path | None = None) -> bool:
+    """Whether there is a file of that name. Raises as `store.names`."""
+    return name in store.names(folder)
+
+
+def by_record(name: str, folder: Path | None) -> dict[str, dict[str, Array]]:
     """A file's arrays by the record's key, then by the rest of their name.
 
     Raises:
@@ -150,7 +157,7 @@ def by_record(name: str, folder: Path) -> dict[str, dict[str, Array]]:
 _by_record = lru_cache(maxsize=8)(by_record)
 
 
-def _arrays(case: Case, family: str, record: Record | Split, folder: Path) -> dict[str, Array]:
+def _arrays(case: Case, family: str, record: Record | Split, folder: Path | None) -> dict[str, Array]:
     file = file_name(case)
     found = _by_record(file, folder).get(key(record))
     if found is None:
@@ -180,3 +187,19 @@ def _truths(arrays: Mapping[str, Array], prefix: str) -> dict[str, Truth]:
             undecided = arrays.get(f"{prefix}{stem}.undecided", np.zeros(hi.shape, np.uint8)).astype(bool)
             found[stem] = Truth(hi, arrays[f"{prefix}{stem}.lo"], undecided)
     return found
+
+
+def pairs(truths: Mapping[str, Truth], prefix: str) -> dict[str, Array]:
+    """Certified values as the arrays that are kept."""
+    arrays = {}
+    for name, t in truths.items():
+        arrays[f"{prefix}{name}.hi"], arrays[f"{prefix}{name}.lo"] = t.hi, t.lo
+        if t.undecided.any():
+            arrays[f"{prefix}{name}.undecided"] = t.undecided.astype(np.uint8)
+    return arrays
+
+
+def write(name: str, answers: Mapping[str, Mapping[str, Array]], folder: Path | None = None) -> None:
+    """Keep answers, by their records' keys, in a file. Raises as `store.write`."""
+    arrays = {f"{key}/{rest}": array for key, answer in answers.items() for rest, array in answer.items()}
+    store.write(name, arrays, {"about": ABOUT}, folder)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,14 @@ from typing import Any
 import numpy as np
 
 from parity.records.record import UsageError
+from refnet.files import write_bytes
 
 FORMAT = "refnet-vectors"
 VERSION = 1
 
 FOLDER = Path(__file__).parent
+"""The package's own files: what is meant where no folder is given."""
+
 MANIFEST = "MANIFEST.json"
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -31,16 +32,17 @@ _REMEDY = "Reinstall the package"
 _OR_CERTIFY = f"{_REMEDY}, or compute it again with: parity certify"
 
 
-def names(folder: Path = FOLDER) -> list[str]:
+def names(folder: Path | None = None) -> list[str]:
     """The files that the manifest lists, without their suffix; none where there is no manifest.
 
     Raises:
         UsageError: the manifest is corrupt, or of another version.
     """
+    folder = folder or FOLDER
     return sorted(_manifest(folder)) if (folder / MANIFEST).exists() else []
 
 
-def read(name: str, folder: Path = FOLDER) -> tuple[Arrays, dict[str, str]]:
+def read(name: str, folder: Path | None = None) -> tuple[Arrays, dict[str, str]]:
     """The arrays and the metadata of a file.
 
     Raises:
@@ -49,6 +51,7 @@ def read(name: str, folder: Path = FOLDER) -> tuple[Arrays, dict[str, str]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    folder = folder or FOLDER
     listed = _manifest(folder)
     path = folder / f"{name}.safetensors"
     if name not in listed:
@@ -71,7 +74,7 @@ def read(name: str, folder: Path = FOLDER) -> tuple[Arrays, dict[str, str]]:
         raise UsageError(f"{path.name}: expected a safetensors file, got: {error}. {_OR_CERTIFY}") from None
 
 
-def write(name: str, arrays: Arrays, metadata: Mapping[str, str], folder: Path = FOLDER) -> None:
+def write(name: str, arrays: Arrays, metadata: Mapping[str, str], folder: Path | None = None) -> None:
     """Keep arrays under a name. The same arrays and metadata give the same bytes.
 
     Whenever this is interrupted, a reader gets the old arrays or the new ones; or, where the file was renamed to its
@@ -82,6 +85,7 @@ def write(name: str, arrays: Arrays, metadata: Mapping[str, str], folder: Path =
     """
     from safetensors.numpy import save
 
+    folder = folder or FOLDER
     listed = _manifest(folder) if (folder / MANIFEST).exists() else {}
     content = _ordered(save({key: np.asarray(arrays[key], order="C") for key in sorted(arrays)}, dict(metadata)))
     listed[name] = hashlib.sha256(content).hexdigest()
@@ -91,28 +95,13 @@ def write(name: str, arrays: Arrays, metadata: Mapping[str, str], folder: Path =
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside its place, then rename: nobody ever sees half of it.
-
-    A device or a pipe is written to as it is.
+    """Write a file, of which nobody ever sees half; see `refnet.files.write_bytes`.
 
     Raises:
         UsageError: it can't be written.
     """
     try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)
-            return
-        # Through a link, to what it points to.
-        place = path.resolve()
-        temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(place)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(path, content)
     except OSError as error:
         raise UsageError(f"{path}: expected a place to write to, got: {error.strerror}") from None
 

@@ -47,6 +47,33 @@ class Score:
     exact: int = 0
 
 
+@dataclass(frozen=True)
+class Scores:
+    """How the yardstick did on mistakes, of which each should be caught, and on rewritings, of which none should be.
+
+    Attributes:
+        dtype: computed in. faults, rewritings: those that can be made in the cases. unmade: how many mistakes can't.
+    """
+
+    dtype: str
+    faults: tuple[Score, ...]
+    rewritings: tuple[Score, ...]
+    unmade: int
+
+    @property
+    def caught(self) -> int:
+        return sum(s.caught > 0 for s in self.faults)
+
+    @property
+    def flagged(self) -> int:
+        return sum(s.caught > 0 for s in self.rewritings)
+
+    @property
+    def sound(self) -> bool:
+        """Every mistake was caught, and no rewriting flagged."""
+        return self.caught == len(self.faults) and self.flagged == 0
+
+
 def score_faults(
     faults: Sequence[Fault],
     cases: Iterable[Case],

@@ -2,8 +2,7 @@ import pytest
 
 from parity.families.case import Draw, TrainCase, indices
 from parity.records.record import Spec
-from parity.run import certifying
-from parity.run.computing import certify
+from parity.run.certifying import certify
 from parity.vectors import catalogue_answers
 
 NETWORK = Spec(
@@ -42,5 +41,5 @@ def short_vectors(short_training, tmp_path_factory):
     for dtype in ("float64", "float32"):
         record = short_training.record("full", dtype)
         answers[catalogue_answers.key(record)] = certify(short_training, "full", dtype)
-    certifying.write(catalogue_answers.file_name(short_training), answers, folder)
+    catalogue_answers.write(catalogue_answers.file_name(short_training), answers, folder)
     return folder

@@ -15,10 +15,11 @@ import pytest
 
 from parity import cli
 from parity.families.listing import FAULTS, REWRITINGS, catalogue
+from parity.report import console
 from parity.run import certifying, judging, scoring
 from parity.run.results import CaseResult
 from parity.vectors import store
-from parity.verdict.score import Score
+from parity.verdict.score import Score, Scores
 from parity.verdict.tensor import TensorVerdict
 
 NAMES = [case.name for case in catalogue()]
@@ -92,7 +93,7 @@ def scored(monkeypatch):
         asked.update(cases=[case.name for case in cases], dtype=dtype)
         fault = Score(FAULTS[0], dtype, 3, asked["caught"], 2e6, "Linear/batch 3", "full", "output")
         harmless = Score(REWRITINGS[0], dtype, 3, asked["flagged"], 0.5, "Linear/batch 3", "full", "output")
-        return scoring.Scores(dtype, (fault,), (harmless,), 2)
+        return Scores(dtype, (fault,), (harmless,), 2)
 
     monkeypatch.setattr(scoring, "run", run)
     return asked
@@ -129,7 +130,7 @@ def test_help_waits_for_nothing_heavy(args):
     code = (
         "import sys; from parity.cli import main; sys.argv[1:] = " + repr(args) + "\n"
         "main()\n"
-        "print(sorted({'numpy', 'torch', 'rich', 'flint', 'mpmath', 'pebble', 'safetensors'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'torch', 'rich', 'flint', 'mpmath', 'safetensors'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -243,7 +244,7 @@ def test_a_failure_is_told_and_ends_in_1(parity, judged):
 def test_many_failures_are_cut_unless_all_are_asked_for(parity, judged):
     judged["failing"] = True
     few = parity("run", "-k", "Linear/")[1]
-    assert few.count("FAIL refnet:") + few.count("FAIL torch:") == cli.FAILURES
+    assert few.count("FAIL refnet:") + few.count("FAIL torch:") == console.FAILURES
     assert " more: all of them with --verbose or --json FILE" in few
     every = parity("run", "-k", "Linear/", "-v")[1]
     assert every.count("expected 1, got 2") == len(judged["cases"]) * 8
@@ -283,7 +284,7 @@ def test_a_full_disk_costs_the_file_but_not_the_report(parity, judged, tmp_path,
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     code, out, err = parity("run", "-k", "Linear/batch 3", "--json", tmp_path / "results.json")
     assert code == 2
     assert "refnet conforms on all" in out

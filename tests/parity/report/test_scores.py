@@ -7,8 +7,7 @@ from rich.console import Console
 
 from parity.families.listing import FAULTS, REWRITINGS
 from parity.report import scores as report
-from parity.run.scoring import Scores
-from parity.verdict.score import Score
+from parity.verdict.score import Score, Scores
 
 PLACE = ("Linear/batch 3", "full", "grad.weight")
 

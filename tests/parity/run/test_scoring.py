@@ -4,10 +4,9 @@ import pytest
 
 from parity.families.listing import FAULTS, REWRITINGS, catalogue
 from parity.run import scoring
-from parity.run.scoring import Scores
 from parity.vectors import catalogue_answers
 from parity.verdict.lockstep import judge_steps
-from parity.verdict.score import score_faults
+from parity.verdict.score import Scores, score_faults
 
 CASES = [case for case in catalogue() if case.name in ("Linear/batch 3", "SGD/lr 0.1, momentum 0.9")]
 

@@ -10,7 +10,7 @@ from parity.families.case import DTYPES, OptimizeCase, TrainCase, VJPCase
 from parity.families.listing import catalogue
 from parity.records.record import VJP, Spec, UsageError
 from parity.run import certifying
-from parity.run.computing import certify
+from parity.run.certifying import certify
 from parity.vectors import catalogue_answers, store
 from parity.vectors.catalogue_answers import digest, file_name, key, training, truths
 
@@ -130,7 +130,7 @@ def test_a_refused_file_is_refused(tmp_path):
 
 def test_undecided_elements_are_kept(tmp_path):
     arrays = {"output.hi": np.array([1.0, 0.0]), "output.lo": np.zeros(2), "output.undecided": np.uint8([0, 1])}
-    certifying.write("linear", {key(RECORD): arrays}, tmp_path)
+    catalogue_answers.write("linear", {key(RECORD): arrays}, tmp_path)
     (truth,) = truths(LINEAR, "full", "float64", tmp_path).values()
     assert truth.undecided.tolist() == [False, True]
 
@@ -162,7 +162,7 @@ def test_a_training_that_is_certified_nowhere_has_single_updates_only(short_trai
     case = replace(short_training, certified=())
     arrays = certify(case, "full", "float64")
     assert {name.split(".")[0] for name in arrays} == {"step"}
-    certifying.write(file_name(case), {key(case.record("full", "float64")): arrays}, tmp_path)
+    catalogue_answers.write(file_name(case), {key(case.record("full", "float64")): arrays}, tmp_path)
     kept = training(case, "full", "float64", tmp_path)
     assert (dict(kept.free), dict(kept.bounds)) == ({}, {})
     assert kept.steps
@@ -189,4 +189,4 @@ def test_every_group_has_its_file(short_training):
     assert isinstance(short_training, TrainCase)
     assert file_name(short_training) == "short"
     assert {file_name(case) for case in catalogue()} <= set(store.names())
-    assert catalogue_answers.STEPS == 12
+    assert certifying.STEPS == 12

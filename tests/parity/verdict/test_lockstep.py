@@ -10,7 +10,7 @@ from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
 from parity.families.case import Draw, TrainCase, given
 from parity.records.record import Spec
-from parity.run.computing import _single_updates as single_updates
+from parity.run.certifying import _single_updates as single_updates
 from parity.vectors import catalogue_answers
 from parity.verdict import lockstep
 from parity.verdict.lockstep import judge_single_updates, judge_steps

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from parity.report import terminal
+from parity.report import console
 from parity.run.results import CaseResult, Results
 from parity.verdict.tensor import TensorVerdict
 
@@ -25,7 +25,7 @@ def rows(text, engine):
 @pytest.mark.parametrize("verbose", [False, True])
 @pytest.mark.parametrize("width", [80, 99, 100, 120, 200])
 def test_lines_fit_and_are_plain(results, width, verbose):
-    text = printed(terminal.table(results, verbose, width), width)
+    text = printed(console.table(results, verbose, width), width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert text.isascii()
     assert "\x1b" not in text
@@ -33,16 +33,16 @@ def test_lines_fit_and_are_plain(results, width, verbose):
 
 
 def test_colour_where_there_is_some(results):
-    text = printed(terminal.table(results), force_terminal=True, color_system="standard")
+    text = printed(console.table(results), force_terminal=True, color_system="standard")
     assert "\x1b[1;31mFAIL" in text
     assert "\x1b[32mrounding" in text
-    plain = printed(terminal.table(results), force_terminal=True, color_system="standard", no_color=True)
+    plain = printed(console.table(results), force_terminal=True, color_system="standard", no_color=True)
     assert "\x1b[31m" not in plain
 
 
 def test_a_wide_table(results):
-    lines = printed(terminal.table(results, width=120)).splitlines()
-    assert lines[0].split() == ["case", "tensor", *terminal.HEADINGS]
+    lines = printed(console.table(results, width=120)).splitlines()
+    assert lines[0].split() == ["case", "tensor", *console.HEADINGS]
     assert lines[1].strip() == "Linear"
     right, wrong = (" ".join(lines[k].split()) for k in (2, 4))
     assert right == "batch 3, grid output float64 refnet rounding 15.7 1.2 0.38 4e-16"
@@ -50,7 +50,7 @@ def test_a_wide_table(results):
 
 
 def test_a_narrow_table(results):
-    lines = printed(terminal.table(results, width=80), 80).splitlines()
+    lines = printed(console.table(results, width=80), 80).splitlines()
     assert lines[:5] == [
         "    dtype   engine      verdict     digits  ulps  budget  sees bits",
         "Linear",
@@ -65,7 +65,7 @@ def test_a_narrow_table(results):
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_worst_tensor_of_each_group_or_every_tensor(results, width):
-    worst, every = (printed(terminal.table(results, verbose, width), width) for verbose in (False, True))
+    worst, every = (printed(console.table(results, verbose, width), width) for verbose in (False, True))
     assert len(rows(worst, "refnet")) == 3
     assert len(rows(every, "refnet")) == 4
     assert "grad.weight" not in "".join(line for line in worst.splitlines() if " refnet " in line and "Linear" in line)
@@ -76,22 +76,22 @@ def test_the_worst_tensor_of_each_group_or_every_tensor(results, width):
 def test_bits_are_those_of_the_whole_group(results):
     again = tuple(replace(case, case="Linear/batch 7") for case in results.cases if case.group == "Linear")
     more = Results(results.engines, (*results.cases, *again), 0.0)
-    assert rows(printed(terminal.table(more)), "torch")[0][-1] == "2/4"
-    assert [row[-1] for row in rows(printed(terminal.table(more, verbose=True)), "torch")].count("1/2") == 5
+    assert rows(printed(console.table(more)), "torch")[0][-1] == "2/4"
+    assert [row[-1] for row in rows(printed(console.table(more, verbose=True)), "torch")].count("1/2") == 5
 
 
 def test_names_are_not_read_as_markup():
     tensor = TensorVerdict("[red]x[/red]", "rounding")
     case = CaseResult("Group/[bold]a[/bold] :smile:", "full", "float64", "a:b:Engine", (tensor,), notes=("[i]note",))
     for width in (80, 120):
-        text = printed(terminal.table(Results(("a:b:Engine",), (case,), 0.0), width=width), width)
+        text = printed(console.table(Results(("a:b:Engine",), (case,), 0.0), width=width), width)
         for part in ("[red]x[/red]", "[bold]a[/bold] :smile:", "a:b:Engine"):
             assert part in text
-    assert "[i]note" in printed(terminal.notes(Results(("e",), (case,), 0.0)))
+    assert "[i]note" in printed(console.notes(Results(("e",), (case,), 0.0)))
 
 
 def test_failures_in_words(results):
-    text = printed(terminal.failures(results), 400)
+    text = printed(console.failures(results), 400)
     assert text.splitlines() == [
         "FAIL mine:Engine: Linear/batch 3 (grid, float64), grad.weight",
         "     1 of 6 elements outside their budget, first [1, 2]: expected 0.25000000000000000000 within 1e-17, "
@@ -103,21 +103,21 @@ def test_failures_in_words(results):
 
 
 def test_many_failures_are_counted(results):
-    some = printed(terminal.failures(results, 1), 400).splitlines()
+    some = printed(console.failures(results, 1), 400).splitlines()
     assert some[0].endswith("grad.weight")
     assert some[-1] == "... and 1 more: all of them with --verbose or --json FILE"
-    assert "more" not in printed(terminal.failures(results, 2), 400)
+    assert "more" not in printed(console.failures(results, 2), 400)
 
 
 def test_notes_once_for_all(results):
-    assert printed(terminal.notes(results), 200) == (
+    assert printed(console.notes(results), 200) == (
         "BatchNorm1d/mean 1000, in a rather long name, evaluation: free run: uncertified "
         "(refnet float32, torch float32)\n"
     )
 
 
 def test_the_summary(results):
-    assert printed(terminal.summary(results), 200).splitlines() == [
+    assert printed(console.summary(results), 200).splitlines() == [
         "refnet conforms on all 3 records of 3 cases, 4 tensors: 2 exact, 2 rounding",
         "  largest share of a budget that a right result used: 0.38 (Linear/batch 3, grid float64, output)",
         "torch conforms on all 3 records of 3 cases, 4 tensors: 2 exact, 1 rounding, 1 unstable",
@@ -132,7 +132,7 @@ def test_the_summary(results):
 
 def test_an_engine_that_answers_nothing_does_not_conform_in_words():
     case = CaseResult("Linear/a", "full", "float64", "torch:cuda", unsupported="no cuda here")
-    text = printed(terminal.summary(Results(("torch:cuda",), (case, case), 0.0)))
+    text = printed(console.summary(Results(("torch:cuda",), (case, case), 0.0)))
     assert text.splitlines() == ["torch:cuda answers none of 2 records", "  2 records unsupported: no cuda here"]
 
 
@@ -141,15 +141,15 @@ def test_an_engine_that_answers_nothing_does_not_conform_in_words():
     [(0, "0"), (0.004, "4.0e-03"), (0.005, "0.01"), (0.984, "0.98"), (1, "1.00"), (99.99, "99.99"), (math.inf, "inf")],
 )
 def test_shares(value, text):
-    assert terminal.share(value) == text
+    assert console.share(value) == text
 
 
 def test_digits():
     for value, text in ((math.inf, "all"), (-math.inf, "none"), (15.654, "15.7"), (-3.21, "-3.2")):
-        assert terminal.digits(TensorVerdict("t", "rounding", digits=value)) == text
+        assert console.digits(TensorVerdict("t", "rounding", digits=value)) == text
 
 
 def test_the_legend_fits_a_pipe():
-    assert max(map(len, terminal.LEGEND.splitlines())) <= 120
+    assert max(map(len, console.LEGEND.splitlines())) <= 120
     for word in ("exact", "rounding", "unstable", "convention", "digits", "ulps", "budget", "sees", "bits"):
-        assert f"{word}:" in terminal.LEGEND
+        assert f"{word}:" in console.LEGEND

@@ -8,7 +8,7 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
-from parity.report import machine
+from parity.report import export
 from parity.run.results import CaseResult, Results
 from parity.verdict.tensor import VERDICTS, TensorVerdict
 
@@ -80,7 +80,7 @@ def refuse(constant):
 
 
 def parsed(results):
-    return json.loads(machine.to_json(results), parse_constant=refuse)
+    return json.loads(export.to_json(results), parse_constant=refuse)
 
 
 def test_json_is_complete(results):
@@ -114,7 +114,7 @@ def test_json_of_nothing():
 
 
 def test_junit_is_what_a_reader_of_junit_expects(results):
-    suites = ET.fromstring(machine.to_junit(results))
+    suites = ET.fromstring(export.to_junit(results))
     assert (suites.tag, suites.get("name")) == ("testsuites", "parity")
     assert (suites.get("tests"), suites.get("failures"), suites.get("skipped")) == ("9", "2", "1")
     assert [suite.get("name") for suite in suites] == ["refnet", "torch", "mine:Engine"]
@@ -130,7 +130,7 @@ def test_junit_is_what_a_reader_of_junit_expects(results):
     assert skipped.find("skipped").get("message") == "unsupported: no optimize"
 
 
-@pytest.mark.parametrize("write", [machine.to_json, machine.to_junit])
+@pytest.mark.parametrize("write", [export.to_json, export.to_junit])
 def test_the_same_results_give_the_same_text(results, write):
     assert write(results) == write(results)
 
@@ -139,6 +139,6 @@ def test_letters_of_every_kind(results):
     odd = CaseResult("Linear/ä <&> \"'", "grid", "float64", "mine", (TensorVerdict("t", "FAIL", reason="ψ ≠ φ"),))
     document = Results(("mine",), (odd,), 0.0)
     assert parsed(document)["cases"][0]["case"] == odd.case
-    suites = ET.fromstring(machine.to_junit(document).encode())
+    suites = ET.fromstring(export.to_junit(document).encode())
     assert suites[0][0].get("name") == f"{odd.case} (grid, float64)"
     assert suites[0][0][0].get("message") == "t: ψ ≠ φ"

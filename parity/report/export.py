@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from parity.records.record import UsageError
 from parity.run.results import CaseResult, Results
+from refnet.files import write_bytes
 
 FORMAT = "refnet-results"
 VERSION = 1
+
+
+def check_place(file: Path | None) -> None:
+    """Refuse a place that can't be written to before an hour is spent on what should go there."""
+    if file is not None and (file.is_dir() or not os.access(file.resolve().parent, os.W_OK)):
+        raise UsageError(f"{file}: expected a file in a folder that exists and is writable")
+
+
+def save(file: Path, text: str) -> None:
+    """Write a report, of which nobody ever sees half.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    try:
+        write_bytes(file, text.encode())
+    except OSError as error:
+        raise UsageError(f"{file}: expected a place to write to, got: {error.strerror}") from None
 
 
 def to_json(results: Results) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from rich.console import Group, RenderableType
+from rich import progress as bars
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,14 +35,60 @@ bits: tensors of the group with the same bits as the first engine's.
 grid: inputs on which sums and products are exact in any order; full: inputs that use every bit of the dtype."""
 
 
+FAILURES = 40
+"""This many failures are told in words; the table and the files have them all."""
+
 Line = tuple[CaseResult, TensorVerdict | None, Comparison | None]
 
 HEADINGS = ("dtype", "engine", "verdict", "digits", "ulps", "budget", "sees", "bits")
 WORDS = 3
-"""So many of the headings, from the first, are of words: those columns are flush left."""
+"""The number of headings, from the first, that are words: those columns are flush left."""
 
 WIDE = 100
-"""From so many columns on, a case and its tensor stand beside their figures; else above them."""
+"""From this width on, a case and its tensor stand beside their figures; else above them."""
+
+
+def standard_output() -> Console:
+    """Standard output."""
+
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            # The reader of a pipe has gone: nothing more to flush. The shell's code for that, as 1 means a failure.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141)
+
+    # A pipe has no width of its own.
+    return Pipe(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+    """A bar on standard error. Gives what is told how many steps there are, and what is called after each."""
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    errors = Console(stderr=True)
+    with bars.Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.update(task, total=n), lambda: bar.advance(task)
+
+
+def show(results: Results, verbose: bool) -> None:
+    """Print what a run found."""
+    out = standard_output()
+    out.print(table(results, verbose, out.width))
+    out.print()
+    out.print(LEGEND, style="dim")
+    out.print()
+    if not results.conforms:
+        out.print(failures(results, None if verbose else FAILURES), soft_wrap=True)
+        out.print()
+    out.print(notes(results), soft_wrap=True)
+    out.print(summary(results), soft_wrap=True)
 
 
 def table(results: Results, verbose: bool = False, width: int = WIDE) -> Table | Group:
@@ -120,7 +170,7 @@ def _figures(case: CaseResult, verdict: TensorVerdict | None, comparison: Compar
 
 
 def failures(results: Results, limit: int | None = None) -> Group:
-    """Failures in words: each, or so many and the number of the others."""
+    """Failures in words: each of them, or the first `limit` and the number of the others."""
     failing = [(case, v) for case in results.cases for v in case.verdicts if v.verdict == "FAIL"]
     lines: list[RenderableType] = []
     for case, verdict in failing[:limit]:
