@@ -26,9 +26,11 @@ from parity.example.figures import CONSTANTS, FIGURES, SECTIONS, SOURCES
 from parity.example.findings import Finding, findings, words
 from parity.example.kept import GIVEN, POSITIONS, SERIES, Certified, load
 from parity.example.network import RECIPES, UPDATES
+from parity.report.shell import fill, html_page
 
 ASSETS = Path(__file__).with_name("page")
-PARTS = ("style.css", "backprop.js", "drawing.js", "words.js", "page.js")
+TITLE = "Backpropagation, figure by figure"
+SCRIPTS = ("backprop.js", "drawing.js", "words.js", "page.js")
 
 KEPT = tuple(n for k, n in enumerate(POSITIONS) if n <= 58 or k % 3 == 0 or n >= UPDATES - 1)
 """The page's positions: fewer than are certified, so that it stays small."""
@@ -40,15 +42,16 @@ def build() -> str:
     Raises:
         UsageError: the kept file of certified values is missing, corrupt or edited.
     """
-    page = (ASSETS / "template.html").read_text(encoding="utf-8")
-    parts = {name: (ASSETS / name).read_text(encoding="utf-8") for name in PARTS}
+    parts = {name: _asset(name) for name in SCRIPTS}
     # In JSON a "<" occurs in strings only, where it may be escaped: nothing in them can end the script element.
     parts["data.json"] = json.dumps(selection(load()), separators=(",", ":"), ensure_ascii=False).replace(
         "<", r"\u003c"
     )
-    for name, text in parts.items():
-        page = page.replace(f"{{{{{name}}}}}", text.strip())
-    return page
+    return html_page(TITLE, fill(_asset("template.html"), parts), _asset("style.css"), scripts=True)
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8").strip()
 
 
 def selection(certified: Certified) -> dict[str, Any]:
