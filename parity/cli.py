@@ -230,18 +230,15 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
 
 def _certify_example(report: Report, check: bool, workers: int) -> None:
     from parity import example as worked
-    from parity.example import kept, proving
 
-    with _progress("the worked example", proving.TASKS) as (_, done):
+    with _progress("the worked example", worked.parts()) as (_, done):
         if check:
             differing = worked.check(workers, done)
             report.differing += [f"the worked example: {name}" for name in differing]
             report.equal += not differing
-            return
-        try:
-            kept.load()
+        elif worked.is_certified():
             report.present += 1
-        except UsageError:
+        else:
             worked.certify(workers, done)
             report.computed += 1
 
@@ -266,10 +263,9 @@ def example(as_json: bool, html_file: Path | None) -> None:
 
     if html_file:
         _writable(html_file)
-        from parity.example.page import build
         from parity.vectors import store
 
-        store.replace(html_file, build().encode())
+        store.replace(html_file, worked.as_html().encode())
         if not as_json:
             return
     if as_json:

@@ -3,7 +3,7 @@
 It is made of the files in `page/` and of the certified values. `backprop.js` is its arithmetic, which knows nothing of
 the page; `drawing.js` and `words.js` are what it draws and says, `page.js` is its behaviour. The values are JSON:
 
-    updates, constants, recipes, sections, words, sources   as in `parity.example.document`
+    updates, constants, recipes, sections, words, sources   as in `parity.example.json_document`
     positions  numbers of updates, ascending: those of the document up to 58, then every third, and the last two
     figures    [{key, section, template, tensor, index, updates}], as there
     published  [{key, text, source, says, true, by, found, misprints}], as there
@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.example.figures import CONSTANTS, FIGURES, SECTIONS, SOURCES
-from parity.example.findings import Finding, findings, words
-from parity.example.kept import GIVEN, POSITIONS, SERIES, Certified, load
-from parity.example.network import RECIPES, UPDATES
+from parity.example.certified_example import GIVEN, POSITIONS, SERIES, Certified, load
+from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS
+from parity.example.perceptron import RECIPES, UPDATES
+from parity.example.provenance import Finding, findings, words
+from parity.example.published import SOURCES
 from parity.report.shell import fill, html_page
 
 ASSETS = Path(__file__).with_name("page")
