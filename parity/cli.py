@@ -162,12 +162,12 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     if not pattern:
         from parity import example as worked
 
-        with console.progress("the worked example", worked.tasks()) as (_, done):
+        with console.progress("the worked example", worked.parts()) as (_, done):
             if check:
                 differing = worked.check(_workers(jobs), done)
                 report.differing += [f"the worked example: {name}" for name in differing]
                 report.equal += not differing
-            elif worked.present():
+            elif worked.is_certified():
                 report.present += 1
             else:
                 worked.certify(_workers(jobs), done)
@@ -198,7 +198,7 @@ def example(as_json: bool, html_file: Path | None) -> None:
 
     if html_file:
         export.check_place(html_file)
-        export.save(html_file, worked.page())
+        export.save(html_file, worked.as_html())
     if as_json:
         import json
 

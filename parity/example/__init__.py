@@ -1,15 +1,14 @@
 """The worked example: the widely copied 2-2-2 network, figure by figure.
 
-Published figures, certified ones, refnet's and torch's, and every recipe that yields each. Nothing is imported before
-it is needed: a report needs no python-flint, `certify` and `check` no torch.
+Published figures, certified ones, refnet's and torch's, and every recipe that yields each. This file is the door: the
+command line and other rooms use nothing else. Each function imports what it needs when it is called: a report needs no
+python-flint, `certify` and `check` no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-from parity.records.record import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,8 +20,8 @@ def report(console: Console, dtype: str = "float64") -> None:
     Raises:
         UsageError: no such dtype; the kept file is missing, corrupt or edited.
     """
+    from parity.example.console import render
     from parity.example.content import gather
-    from parity.example.terminal import render
 
     with console.status("training refnet and torch"):
         content = gather(dtype)
@@ -30,53 +29,53 @@ def report(console: Console, dtype: str = "float64") -> None:
 
 
 def as_json(dtype: str = "float64") -> dict[str, Any]:
-    """All of it as plain dicts, lists, strings and numbers, in the layout of `parity.example.document`.
+    """All of it as plain dicts, lists, strings and numbers, in the layout of `parity.example.json_document`.
 
     Raises as `report`.
     """
     from parity.example.content import gather
-    from parity.example.document import document
+    from parity.example.json_document import document
 
     return document(gather(dtype))
 
 
-def page() -> str:
-    """All of it as a page to walk through: one HTML file. Raises as `report`."""
-    from parity.example.page import build
+def as_html() -> str:
+    """The page to walk through, as one HTML document.
+
+    Raises:
+        UsageError: the kept file is missing, corrupt or edited.
+    """
+    from parity.example.web_page import build
 
     return build()
 
 
-def present() -> bool:
-    """Whether what is kept is there, and of this version."""
-    from parity.example import kept
+def parts() -> int:
+    """How many parts `certify` and `check` consist of."""
+    from parity.example.certified_example import TASKS
 
-    try:
-        kept.load()
-    except UsageError:
-        return False
-    return True
+    return TASKS
 
 
-def tasks() -> int:
-    """In how many parts it is certified."""
-    from parity.example import proving
+def is_certified() -> bool:
+    """Whether the certified example of this version is there."""
+    from parity.example.certified_example import readable
 
-    return proving.TASKS
+    return readable()
 
 
 def certify(jobs: int = 1, done: Callable[[], object] = lambda: None) -> None:
-    """Compute what is kept, in `jobs` processes, and keep it. `done` is called after each of `tasks()` parts.
+    """Compute what is kept, in `jobs` processes, and keep it. `done` is called after each of `parts()` parts.
 
     Needs python-flint.
     """
-    from parity.example import proving
+    from parity.example import certification
 
-    proving.certify(jobs, done)
+    certification.certify(jobs, done)
 
 
 def check(jobs: int = 1, done: Callable[[], object] = lambda: None) -> list[str]:
     """Compute it all again, likewise: the names of the kept arrays that are not the same, bit for bit. None: proved."""
-    from parity.example import proving
+    from parity.example import certification
 
-    return proving.check(jobs, done)
+    return certification.check(jobs, done)

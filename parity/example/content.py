@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from parity.example.digits import exact
-from parity.example.findings import Finding, findings, words
-from parity.example.kept import DTYPES, Certified, load
-from parity.example.network import BUG, CORRECT, WEIGHTS
-from parity.example.runs import ENGINES, Run, train
-from parity.records.record import Unsupported, UsageError
-from parity.truth.value import Truth
+from parity.example.certified_example import Certified, load
+from parity.example.digits import Truth, exact
+from parity.example.engine_runs import Run, train, train_all
+from parity.example.perceptron import BUG, WEIGHTS
+from parity.example.provenance import Finding, findings, words
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,8 @@ def gather(dtype: str = "float64") -> Content:
     Raises:
         UsageError: no such dtype; the kept file is refused.
     """
-    if dtype not in DTYPES:
-        raise UsageError(f"example: expected a dtype {' or '.join(DTYPES)}, got {dtype}")
     certified = load()
-    runs, missing = {}, {}
-    for engine in ENGINES:
-        try:
-            runs[engine] = train(engine, dtype, CORRECT)
-        except Unsupported as reason:
-            missing[engine] = str(reason)
+    runs, missing = train_all(dtype)
     bug = train("refnet", dtype, BUG)
     return Content(
         certified, dtype, runs, missing, bug, findings(certified), words(certified), rule_of_signs(certified)

@@ -1,10 +1,15 @@
-"""Figures as digits: rounding as printed, and marking the digits that differ."""
+"""Figures as digits: rounding as printed, and marking the digits that differ.
+
+Certified numbers and their decimals come to the worked example through this file.
+"""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from parity.truth.value import Truth
+from parity.truth.value import Truth, decimal
+
+__all__ = ["SHOWN", "Truth", "decimal", "exact", "fixed", "mark", "places"]
 
 SHOWN = {"float64": 17, "float32": 9}
 """Significant digits that tell any two numbers of a dtype apart."""
@@ -21,7 +26,7 @@ def places(text: str) -> int:
 
 
 def fixed(number: Fraction, decimals: int) -> str:
-    """`number` rounded to so many decimals, ties to even."""
+    """`number` rounded to this number of decimals, ties to even."""
     scaled = round(number * 10**decimals)
     digits = f"{abs(scaled):0{decimals + 1}d}"
     whole, fraction = digits[: len(digits) - decimals], digits[len(digits) - decimals :]

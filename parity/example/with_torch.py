@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from parity.example.network import CORRECT, INPUT, PARAMS, RATE, TARGET, Tensors, floats
+from parity.example.perceptron import CORRECT, INPUT, PARAMS, RATE, TARGET, Tensors, floats
 
 
 class TorchExample:
-    """`parity.example.network.Example` for torch, in `float64` or `float32`."""
+    """`parity.example.perceptron.Example` for torch, in `float64` or `float32`."""
 
     def __init__(self, dtype: str) -> None:
         lift = floats(dtype)

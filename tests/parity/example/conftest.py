@@ -1,8 +1,8 @@
 import pytest
 
-from parity.example import content, findings, runs
-from parity.example import kept as certified
-from parity.example.network import BUG
+from parity.example import certified_example as certified
+from parity.example import content, engine_runs, provenance
+from parity.example.perceptron import BUG
 
 
 @pytest.fixture(scope="session")
@@ -12,12 +12,12 @@ def kept():
 
 @pytest.fixture(scope="session")
 def refnet_run():
-    return runs.train("refnet", "float64")
+    return engine_runs.train("refnet", "float64")
 
 
 @pytest.fixture(scope="session")
 def bug_run():
-    return runs.train("refnet", "float64", BUG)
+    return engine_runs.train("refnet", "float64", BUG)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def gathered(kept, refnet_run, bug_run):
         {"refnet": refnet_run},
         {"torch": "torch is not installed"},
         bug_run,
-        findings.findings(kept),
-        findings.words(kept),
+        provenance.findings(kept),
+        provenance.words(kept),
         content.rule_of_signs(kept),
     )

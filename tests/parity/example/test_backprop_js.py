@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from parity.budget.array import Budget, Profile
-from parity.example.figures import CONSTANTS, FIGURES, PUBLISHED
-from parity.example.kept import POSITIONS
-from parity.example.network import PARAMS, RECIPES, UPDATES, Example
-from parity.example.page import ASSETS
-from parity.example.runs import _budgets
+from parity.example.certified_example import POSITIONS
+from parity.example.engine_runs import _budgets
+from parity.example.hand_computation import CONSTANTS, FIGURES
+from parity.example.perceptron import PARAMS, RECIPES, UPDATES, Example
+from parity.example.published import PUBLISHED
+from parity.example.web_page import ASSETS
 from parity.verdict.tensor import Enclosure, judge
 from refnet.arithmetic.runs import Runs
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.example import page
-from parity.example.document import document
-from parity.example.figures import FIGURES, PUBLISHED
-from parity.example.network import RECIPES, UPDATES
+from parity.example import web_page
+from parity.example.hand_computation import FIGURES
+from parity.example.json_document import document
+from parity.example.perceptron import RECIPES, UPDATES
+from parity.example.published import PUBLISHED
 from parity.truth.value import decimal
 
 FLAGS = (
@@ -147,7 +148,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     built = tmp_path_factory.mktemp("page") / "page.html"
-    built.write_text(page.build(), encoding="utf-8")
+    built.write_text(web_page.build(), encoding="utf-8")
     return built.as_uri()
 
 
@@ -244,7 +245,7 @@ def bare(text):
 
 
 def test_one_small_file_that_asks_for_nothing():
-    built = page.build()
+    built = web_page.build()
     assert len(built.encode()) < 1_000_000
     assert not re.search(r"\{\{[a-z.]+\}\}", built)
     assert "default-src 'none'" in built
@@ -256,21 +257,21 @@ def test_one_small_file_that_asks_for_nothing():
 
 def test_the_built_copy_is_of_this_version():
     root = Path(__file__).parents[3]
-    assert (root / "docs" / "worked-example.html").read_text(encoding="utf-8") == page.build(), (
+    assert (root / "docs" / "worked-example.html").read_text(encoding="utf-8") == web_page.build(), (
         "expected docs/worked-example.html as the page is built now: "
         "write it again with parity example --html docs/worked-example.html"
     )
 
 
 def test_the_numbers_are_the_certified_ones_to_the_last_bit(kept):
-    held = page.selection(kept)
-    numbers = np.frombuffer(base64.b64decode(held["numbers"]), "<f8").reshape(-1, 2, len(page.KEPT))
+    held = web_page.selection(kept)
+    numbers = np.frombuffer(base64.b64decode(held["numbers"]), "<f8").reshape(-1, 2, len(web_page.KEPT))
     assert len({n.tobytes() for n in numbers}) == len(numbers)
-    assert {0, 1, 2, 9_999, 10_000} <= set(page.KEPT)
+    assert {0, 1, 2, 9_999, 10_000} <= set(web_page.KEPT)
     for recipe in RECIPES:
         for name, columns in held["columns"][recipe.key].items():
             picked = numbers[np.array(columns, int)]
-            for k, n in enumerate(page.KEPT):
+            for k, n in enumerate(web_page.KEPT):
                 truth = kept.tensor(name, n, recipe)
                 np.testing.assert_array_equal(picked[..., 0, k], truth.hi)
                 np.testing.assert_array_equal(picked[..., 1, k], truth.lo)
@@ -288,7 +289,7 @@ def test_opens_offline_without_a_request_or_an_error(opened):
     assert opened.figures()["E@1"] == "0.291027774"
 
 
-PLACES = [int(k) for k in np.linspace(0, len(page.KEPT) - 1, 20).round()]
+PLACES = [int(k) for k in np.linspace(0, len(web_page.KEPT) - 1, 20).round()]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.key)
@@ -315,7 +316,7 @@ def test_every_figure_is_the_certified_one_to_the_digits_shown(recipe, opened, j
         digits = (9, 4, 17, 32)[k % 4]
         opened.type("#digits", str(digits))
         opened.slide(place)
-        n = page.KEPT[place]
+        n = web_page.KEPT[place]
         shown = opened.figures()
         assert opened.text("#at-words") == f"{n:,}"
         for key, text in shown.items():
@@ -505,7 +506,7 @@ def test_own_numbers(opened):
     assert opened.text("#figures-value") == "Value"
     assert "Your own numbers" in opened.text("#source")
     assert opened.fragment() == "w5=0%2C41&eta=1"
-    opened.slide(len(page.KEPT) - 1)
+    opened.slide(len(web_page.KEPT) - 1)
     assert float(opened.figures()["E"]) < 1e-4
     opened.slide(0)
     opened.step("net_o1")

@@ -2,11 +2,11 @@
 
 import pytest
 
+from parity.example.certified_example import Stretch
 from parity.example.digits import fixed, places
-from parity.example.figures import PUBLISHED, Published
-from parity.example.findings import Finding, Misprint, findings, words
-from parity.example.kept import Stretch
-from parity.example.network import BUG, CORRECT, RECIPES
+from parity.example.perceptron import BUG, CORRECT, RECIPES
+from parity.example.provenance import Finding, Misprint, findings, words
+from parity.example.published import PUBLISHED, Published
 
 EXPECTED = {
     "0.291027924": ("bug", [(BUG, 1, 1)]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity.budget.array import FORMATS
-from parity.example.network import BUG, CORRECT, INPUT, PARAMS, RECIPES, TARGET, WEIGHTS, Example, budgets, floats
+from parity.example.perceptron import BUG, CORRECT, INPUT, PARAMS, RECIPES, TARGET, WEIGHTS, Example, budgets, floats
 from parity.truth import ball, tape
 from refnet.arithmetic.runs import Runs
 from refnet.generator import default_generator

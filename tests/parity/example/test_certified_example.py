@@ -8,11 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from parity.example import kept as certified
+from parity.example import certified_example as certified
+from parity.example.certified_example import FILE, POSITIONS, SERIES
 from parity.example.digits import exact
-from parity.example.figures import FIGURES, PUBLISHED
-from parity.example.kept import FILE, POSITIONS, SERIES
-from parity.example.network import BUG, CORRECT, RECIPES, UPDATES
+from parity.example.hand_computation import FIGURES
+from parity.example.perceptron import BUG, CORRECT, RECIPES, UPDATES
+from parity.example.published import PUBLISHED
 from parity.records.record import UsageError
 from parity.vectors import store
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from parity.example.certified_example import Certified, Stretch
 from parity.example.digits import exact, fixed, places
-from parity.example.figures import FIGURES, PUBLISHED, SOURCES, Published
-from parity.example.kept import Certified, Stretch
-from parity.example.network import BUG, CORRECT, RECIPES, UPDATES, Recipe
+from parity.example.hand_computation import FIGURES
+from parity.example.perceptron import BUG, CORRECT, RECIPES, UPDATES, Recipe
+from parity.example.published import PUBLISHED, SOURCES, Published
 
 SAYS = {
     "right": "right",

@@ -1,6 +1,6 @@
 """Certifying the worked example: all recipes in balls, all updates, and how far a right float run may stray from them.
 
-`parity.example.kept` says what is kept. Needs python-flint.
+`parity.example.certified_example` says what is kept. Needs python-flint.
 """
 
 from __future__ import annotations
@@ -10,30 +10,39 @@ from typing import Any
 
 import numpy as np
 
-from parity.example.figures import FIGURES, PUBLISHED, Published
-from parity.example.kept import DTYPES, FILE, GIVEN, MOVE, POSITIONS, SERIES, Arrays, found_name
-from parity.example.network import CORRECT, PARAMS, RECIPES, UPDATES, WEIGHTS, Example, Recipe, budgets
+from parity.example.certified_example import (
+    DTYPES,
+    GIVEN,
+    MOVE,
+    POSITIONS,
+    SERIES,
+    Arrays,
+    found_name,
+    keep,
+    stored,
+)
+from parity.example.hand_computation import FIGURES
+from parity.example.perceptron import CORRECT, PARAMS, RECIPES, UPDATES, WEIGHTS, Example, Recipe, budgets
+from parity.example.published import PUBLISHED, Published
 from parity.records.record import Undecided
 from parity.run import pool
 from parity.truth import ball, tape
 from parity.truth.certify import RADIUS, Disagreement
-from parity.vectors import store
 
 BITS = 256
-TASKS = len(RECIPES) * (1 + len(DTYPES))
 
 
 def certify(jobs: int = 1, done: Callable[[], object] = lambda: None) -> None:
-    """Compute everything and keep it, in so many processes; `done` is called after each of TASKS parts.
+    """Compute everything and keep it, in `jobs` processes; `done` is called after each of TASKS parts.
 
     Raises as `compute`.
     """
-    store.write(FILE, compute(jobs, done), {"about": "the certified worked example; see parity.example.kept"})
+    keep(compute(jobs, done))
 
 
 def check(jobs: int = 1, done: Callable[[], object] = lambda: None) -> list[str]:
     """Compute everything again; the names of kept arrays that differ from it in a bit, or are missing. None: proved."""
-    kept, computed = store.read(FILE)[0], compute(jobs, done)
+    kept, computed = stored(), compute(jobs, done)
     return sorted(name for name in kept.keys() | computed.keys() if not same(kept.get(name), computed.get(name)))
 
 

@@ -43,14 +43,14 @@ from typing import Any
 
 import numpy as np
 
+from parity.example.certified_example import MOVE, POSITIONS, SERIES, Certified
 from parity.example.content import Content, Moved
-from parity.example.digits import SHOWN, exact, mark
-from parity.example.figures import CONSTANTS, FIGURES, SECTIONS, SOURCES, Figure
-from parity.example.findings import Finding
-from parity.example.kept import MOVE, POSITIONS, SERIES, Certified
-from parity.example.network import RECIPES, UPDATES, Recipe
-from parity.example.runs import Run, bound, free_run, judged_to, verdict
-from parity.truth.value import Truth, decimal
+from parity.example.digits import SHOWN, Truth, decimal, exact, mark
+from parity.example.engine_runs import Run, bound, free_run, judged_to, verdict
+from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS, Figure
+from parity.example.perceptron import RECIPES, UPDATES, Recipe
+from parity.example.provenance import Finding
+from parity.example.published import SOURCES
 
 FORMAT = "parity.example/1"
 DIGITS = 32

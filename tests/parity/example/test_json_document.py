@@ -7,10 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from parity.example.document import FORMAT, document
-from parity.example.figures import FIGURES, PUBLISHED
-from parity.example.kept import POSITIONS
-from parity.example.network import RECIPES, UPDATES
+from parity.example.certified_example import POSITIONS
+from parity.example.hand_computation import FIGURES
+from parity.example.json_document import FORMAT, document
+from parity.example.perceptron import RECIPES, UPDATES
+from parity.example.published import PUBLISHED
 
 SECTIONS = ["forward", "output", "hidden", "update", "after"]
 TOP = {"format", "dtype", "updates", "positions", "constants", "recipes", "sections", "figures", "published", "sources"}

@@ -5,10 +5,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from parity.example import proving
-from parity.example.figures import Published
-from parity.example.kept import DTYPES, FILE, POSITIONS
-from parity.example.network import RECIPES, UPDATES
+from parity.example import certification
+from parity.example.certified_example import DTYPES, FILE, POSITIONS
+from parity.example.perceptron import RECIPES, UPDATES
+from parity.example.published import Published
 from parity.records.record import Undecided
 from parity.truth import ball
 from parity.truth.certify import Disagreement
@@ -22,7 +22,7 @@ SHORT = 200
 def test_the_first_updates_of_the_kept_file(recipe):
     kept, _ = store.read(FILE)
     r = RECIPES.index(recipe)
-    found = proving.trajectory(recipe, SHORT)
+    found = certification.trajectory(recipe, SHORT)
     assert {name for name in found if not name.startswith("found.")} == {
         n for n in kept if n.startswith(("series.", "steps."))
     }
@@ -33,18 +33,18 @@ def test_the_first_updates_of_the_kept_file(recipe):
             ]
             assert array.tolist() == inside, name
         else:
-            assert proving.same(array, kept[name][r, : len(array)]), name
+            assert certification.same(array, kept[name][r, : len(array)]), name
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("recipe", RECIPES[::5], ids=lambda r: r.key)
 def test_the_first_bounds_of_the_kept_file(recipe, dtype):
     kept, _ = store.read(FILE)
-    found = proving.bounds(recipe, dtype, 70)
+    found = certification.bounds(recipe, dtype, 70)
     r, spent = RECIPES.index(recipe), found.pop(f"spent.{dtype}")
     assert spent == kept[f"spent.{dtype}"][r] or (spent > UPDATES and kept[f"spent.{dtype}"][r] > 70)
     for name, array in found.items():
-        assert proving.same(array, kept[name][r, : len(array)]), name
+        assert certification.same(array, kept[name][r, : len(array)]), name
 
 
 def test_bounds_are_infinite_once_spent(kept):
@@ -58,28 +58,28 @@ def test_bounds_are_infinite_once_spent(kept):
 
 def test_the_moved_weights_of_the_kept_file():
     kept, _ = store.read(FILE)
-    assert all(proving.same(array, kept[name]) for name, array in proving.moved().items())
+    assert all(certification.same(array, kept[name]) for name, array in certification.moved().items())
 
 
 def test_check_names_what_differs(monkeypatch):
     kept, _ = store.read(FILE)
-    monkeypatch.setattr(proving, "compute", lambda jobs, done: dict(kept))
-    assert proving.check() == []
+    monkeypatch.setattr(certification, "compute", lambda jobs, done: dict(kept))
+    assert certification.check() == []
     one_bit = kept["series.E.lo"].copy()
     one_bit.view(np.int64)[3, 5_000] ^= 1
     other = {**kept, "series.E.lo": one_bit, "more": np.zeros(1)}
     del other["position"]
-    monkeypatch.setattr(proving, "compute", lambda jobs, done: other)
-    assert proving.check() == ["more", "position", "series.E.lo"]
+    monkeypatch.setattr(certification, "compute", lambda jobs, done: other)
+    assert certification.check() == ["more", "position", "series.E.lo"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.key)
 def test_the_tape_contradicts_a_wrong_derivative(monkeypatch, recipe):
-    proving.vouch(recipe)
+    certification.vouch(recipe)
     backward = nn.Sigmoid.backward
     monkeypatch.setattr(nn.Sigmoid, "backward", lambda self, dY, saved: (backward(self, dY, saved)[0] * 1.0000001, {}))
     with pytest.raises(Disagreement, match="the tape has"):
-        proving.vouch(recipe)
+        certification.vouch(recipe)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,6 @@ def test_yields(value, text, expected):
         x = ball.ball(Fraction(value))
         if expected is None:
             with pytest.raises(Undecided, match="half-way"):
-                proving.yields(x, published)
+                certification.yields(x, published)
         else:
-            assert proving.yields(x, published) is expected
+            assert certification.yields(x, published) is expected

@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.example.figures import CONSTANTS, FIGURES, PUBLISHED, Published
-from parity.example.network import CORRECT, INPUT, RECIPES, TARGET, UPDATES, Recipe
+from parity.example.digits import Truth
+from parity.example.hand_computation import CONSTANTS, FIGURES
+from parity.example.perceptron import CORRECT, INPUT, RECIPES, TARGET, UPDATES, Recipe
+from parity.example.published import PUBLISHED, Published
 from parity.records.record import UsageError
-from parity.truth.value import Truth
 from parity.vectors import store
 
 Array = np.ndarray[Any, Any]
@@ -39,6 +40,8 @@ DTYPES = ("float64", "float32")
 MOVE = Fraction("0.01")
 GIVEN = {"input": INPUT, "target": TARGET}
 SERIES = ("E", "out_o")
+TASKS = len(RECIPES) * (1 + len(DTYPES))
+"""The parts that certifying it consists of."""
 
 
 def _positions() -> Iterator[int]:
@@ -122,6 +125,16 @@ def rational(exact: Any) -> Truth:
     return Truth(hi, lo, np.zeros(hi.shape, bool))
 
 
+def keep(arrays: Arrays) -> None:
+    """Write the kept file; the module's text says what `arrays` must hold."""
+    store.write(FILE, arrays, {"about": "the certified worked example; see parity.example.certified_example"})
+
+
+def stored() -> Arrays:
+    """The arrays of the kept file as they are, whichever version of the example they are of."""
+    return store.read(FILE)[0]
+
+
 @lru_cache(maxsize=4)
 def load(folder: Path = store.FOLDER) -> Certified:
     """The kept file.
@@ -137,3 +150,12 @@ def load(folder: Path = store.FOLDER) -> Certified:
             "Reinstall the package, or compute it again with: parity certify"
         )
     return Certified(arrays)
+
+
+def readable(folder: Path = store.FOLDER) -> bool:
+    """Whether `load` gives something."""
+    try:
+        load(folder)
+    except UsageError:
+        return False
+    return True

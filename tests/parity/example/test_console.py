@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from parity.example.figures import FIGURES, PUBLISHED
-from parity.example.network import RECIPES
-from parity.example.terminal import render
+from parity.example.console import render
+from parity.example.hand_computation import FIGURES
+from parity.example.perceptron import RECIPES
+from parity.example.published import PUBLISHED
 
 
 def rendered(content, width=80, **options):

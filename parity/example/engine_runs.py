@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.example.figures import FIGURES
-from parity.example.kept import POSITIONS, SERIES, Certified
-from parity.example.network import CORRECT, RECIPES, UPDATES, Example, Recipe, Tensors, budgets, floats
-from parity.records.record import Unsupported
+from parity.example.certified_example import DTYPES, POSITIONS, SERIES, Certified
+from parity.example.hand_computation import FIGURES
+from parity.example.perceptron import CORRECT, RECIPES, UPDATES, Example, Recipe, Tensors, budgets, floats
+from parity.records.record import Unsupported, UsageError
 from parity.verdict.tensor import Enclosure, TensorVerdict, judge
 
 Array = np.ndarray[Any, Any]
@@ -39,6 +39,23 @@ class Run:
         """A figure, as a 0-d array."""
         figure = FIGURES[key]
         return np.asarray(self.rounds[figure.updates][figure.tensor][figure.index])
+
+
+def train_all(dtype: str) -> tuple[dict[str, Run], dict[str, str]]:
+    """The training of each engine by the correct recipe; and for each engine that cannot do it, the reason.
+
+    Raises:
+        UsageError: no such dtype.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"example: expected a dtype {' or '.join(DTYPES)}, got {dtype}")
+    runs, missing = {}, {}
+    for engine in ENGINES:
+        try:
+            runs[engine] = train(engine, dtype, CORRECT)
+        except Unsupported as reason:
+            missing[engine] = str(reason)
+    return runs, missing
 
 
 def train(engine: str, dtype: str, recipe: Recipe = CORRECT) -> Run:

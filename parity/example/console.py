@@ -9,15 +9,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from parity.example.certified_example import MOVE
 from parity.example.content import Content
-from parity.example.digits import SHOWN, exact, fixed, mark
-from parity.example.figures import CONSTANTS, FIGURES, SECTIONS, SOURCES, Figure
-from parity.example.findings import SAYS
-from parity.example.kept import MOVE
-from parity.example.network import BUG, RECIPES, UPDATES
-from parity.example.runs import Run, free_run, judged_to, verdict
-from parity.truth.value import decimal
-from parity.verdict.tensor import TensorVerdict
+from parity.example.digits import SHOWN, decimal, exact, fixed, mark
+from parity.example.engine_runs import Run, free_run, judged_to, verdict
+from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS, Figure
+from parity.example.perceptron import BUG, RECIPES, UPDATES
+from parity.example.provenance import SAYS
+from parity.example.published import SOURCES
 
 STYLES = {"right": "green", "bug": "bold red", "unsettled": "bold yellow", "slip": "yellow"}
 
@@ -98,13 +97,14 @@ def _engines(figure: Figure, content: Content, reference: str) -> Iterator[Text]
         told.setdefault(run.figure(figure.key).tobytes(), []).append(run)
     for first, *others in told.values():
         number = decimal(float(first.figure(figure.key)), SHOWN[content.dtype])
-        note = Text(_judged(verdict(first, figure.key, content.certified), content, first))
+        note = Text(_judged(first, figure.key, content))
         yield _line(", ".join(run.engine for run in (first, *others)), number, reference, note)
     for engine, reason in content.missing.items():
         yield Text(f"  {engine:<14}unsupported: {reason}", style="dim")
 
 
-def _judged(found: TensorVerdict | None, content: Content, run: Run) -> str:
+def _judged(run: Run, key: str, content: Content) -> str:
+    found = verdict(run, key, content.certified)
     if found is None:
         return f"budget spent at update {content.certified.spent(run.recipe, run.dtype):,}"
     return f"{_percent(found.share)} of its budget" if found.verdict == "rounding" else found.verdict

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from parity.example.digits import exact
-from parity.example.figures import CONSTANTS, FIGURES, PUBLISHED, SECTIONS, SOURCES
-from parity.example.network import UPDATES
+from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS
+from parity.example.perceptron import UPDATES
+from parity.example.published import PUBLISHED, SOURCES
 from parity.truth import ball
 
 # Every figure in the running text of the article, in its order.

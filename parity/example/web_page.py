@@ -3,7 +3,7 @@
 It is made of the files in `page/` and of the certified values. `backprop.js` is its arithmetic, which knows nothing of
 the page; `drawing.js` and `words.js` are what it draws and says, `page.js` is its behaviour. The values are JSON:
 
-    updates, constants, recipes, sections, words, sources   as in `parity.example.document`
+    updates, constants, recipes, sections, words, sources   as in `parity.example.json_document`
     positions  numbers of updates, ascending: those of the document up to 58, then every third, and the last two
     figures    [{key, section, template, tensor, index, updates}], as there
     published  [{key, text, source, says, true, by, found, misprints}], as there
@@ -22,13 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from parity.example.figures import CONSTANTS, FIGURES, SECTIONS, SOURCES
-from parity.example.findings import Finding, findings, words
-from parity.example.kept import GIVEN, POSITIONS, SERIES, Certified, load
-from parity.example.network import RECIPES, UPDATES
+from parity.example.certified_example import GIVEN, POSITIONS, SERIES, Certified, load
+from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS
+from parity.example.perceptron import RECIPES, UPDATES
+from parity.example.provenance import Finding, findings, words
+from parity.example.published import SOURCES
+from parity.report.shell import fill, html_page
 
 ASSETS = Path(__file__).with_name("page")
-PARTS = ("style.css", "backprop.js", "drawing.js", "words.js", "page.js")
+TITLE = "Backpropagation, figure by figure"
+SCRIPTS = ("backprop.js", "drawing.js", "words.js", "page.js")
 
 KEPT = tuple(n for k, n in enumerate(POSITIONS) if n <= 58 or k % 3 == 0 or n >= UPDATES - 1)
 """The page's positions: fewer than are certified, so that it stays small."""
@@ -40,15 +43,16 @@ def build() -> str:
     Raises:
         UsageError: the kept file of certified values is missing, corrupt or edited.
     """
-    page = (ASSETS / "template.html").read_text(encoding="utf-8")
-    parts = {name: (ASSETS / name).read_text(encoding="utf-8") for name in PARTS}
+    parts = {name: _asset(name) for name in SCRIPTS}
     # In JSON a "<" occurs in strings only, where it may be escaped: nothing in them can end the script element.
     parts["data.json"] = json.dumps(selection(load()), separators=(",", ":"), ensure_ascii=False).replace(
         "<", r"\u003c"
     )
-    for name, text in parts.items():
-        page = page.replace(f"{{{{{name}}}}}", text.strip())
-    return page
+    return html_page(TITLE, fill(_asset("template.html"), parts), _asset("style.css"), scripts=True)
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8").strip()
 
 
 def selection(certified: Certified) -> dict[str, Any]:

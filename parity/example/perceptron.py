@@ -123,8 +123,8 @@ class Example:
         """One round: forward, backward, update.
 
         Returns the quantities of the round at the weights before its update: `E` () and `out_o` (o,); with `steps`
-        every step of the hand computation as well (see `parity.example.figures`), those of the hidden layer as the
-        recipe has them.
+        every step of the hand computation as well (see `parity.example.hand_computation`). Those of the hidden layer
+        are as the recipe has them.
         """
         before = {name: p.copy() for name, p in self.params.items()} if steps else {}
         hidden, squash_h, output, squash_o = self.network.layers
