@@ -6,7 +6,6 @@ The suffix of the path names the format: `.npz` (NumPy's own, never pickled) or 
 
 import io
 import os
-import secrets
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from refnet.files import write_bytes
 
 __all__ = ["load", "save"]
 
@@ -25,7 +26,7 @@ def save(state: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> Non
     """Write the arrays of `state`, of any shape, under their names to the file `path`.
 
     They may be 0-d, empty, not contiguous or of foreign byte order, and are stored in C order and native byte order. A
-    file at `path` is replaced in one step, once the new one is whole and on the disk: a crash leaves one or the other.
+    file at `path` is replaced in one step, once the new one is whole and on the disk (`refnet.files.write_bytes`).
 
     Raises ValueError for a suffix other than `.npz` and `.safetensors`, and for a dtype other than bool, integers and
     floats of at most 64 bits; TypeError for a name that is no string or a value that is no array; ImportError without
@@ -33,7 +34,7 @@ def save(state: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> Non
     """
     path = Path(path)
     encode, _ = _format("save", path)
-    _replace(path, encode({name: _plain(name, value) for name, value in state.items()}))
+    write_bytes(path, encode({name: _plain(name, value) for name, value in state.items()}))
 
 
 def load(path: str | os.PathLike[str]) -> Arrays:
@@ -113,17 +114,3 @@ def _safetensors() -> ModuleType:
         raise ImportError(".safetensors files need the safetensors package: pip install refnet[safetensors]") from error
     module: ModuleType = safetensors.numpy
     return module
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Make `content` the file `path`, in one step: written beside it under another name, synced, renamed."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
