@@ -20,8 +20,8 @@ def report(console: Console, dtype: str = "float64") -> None:
     Raises:
         UsageError: no such dtype; the kept file is missing, corrupt or edited.
     """
-    from parity.example.console import render
     from parity.example.content import gather
+    from parity.example.text_report import render
 
     with console.status("training refnet and torch"):
         content = gather(dtype)

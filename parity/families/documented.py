@@ -17,7 +17,7 @@ from mpmath import mp, mpf
 from parity.families.case import Spec
 from parity.families.fault import VJP, Optimize, Unsupported
 from parity.families.listing import transcriptions
-from parity.families.scalars import Array, Index, Module, array_of
+from parity.families.mpmath_arrays import Array, Index, Module, array_of
 
 DIGITS = 500
 """1 - sigmoid(1000), as documented, loses the first 434 of them; more than 32 are wanted of the rest."""

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.example import kept
+from parity.example import certified_example
 from parity.families.case import TrainCase, VJPCase
-from parity.families.catalogue import catalogue
+from parity.families.listing import catalogue
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 
@@ -78,7 +78,7 @@ def test_every_answer_is_as_first_kept():
 
 
 def test_the_worked_example_is_as_first_kept():
-    arrays = kept.load().arrays
+    arrays = certified_example.load().arrays
     now = {name: hashlib.sha256(content(a)).hexdigest()[:16] for name, a in arrays.items()}
     assert {name: now.get(name) for name in FIRST["worked example"]} == FIRST["worked example"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from mpmath import mp, mpf
 
-from parity.families.scalars import Array, Module, array_of, ratio
+from parity.families.mpmath_arrays import Array, Module, array_of, ratio
 
 
 def batch_norm_1d(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.scalars import Array, Module, array_of
+from parity.families.mpmath_arrays import Array, Module, array_of
 
 
 def identity(m: Module, x: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mpmath import mp, mpf
 
-from parity.families.scalars import Array, Index, Module, array_of
+from parity.families.mpmath_arrays import Array, Index, Module, array_of
 
 Pair = int | tuple[int, int]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from mpmath import mp, mpf
 
+from parity.families.mpmath_arrays import Array, Index, Module, array_of, ratio, reduced
 from parity.families.nn.activation.transcription import log_softmax
-from parity.families.scalars import Array, Index, Module, array_of, ratio, reduced
 
 
 def cross_entropy_loss(

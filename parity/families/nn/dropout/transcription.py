@@ -7,7 +7,7 @@ from typing import Any
 
 from mpmath import mpf
 
-from parity.families.scalars import Array, Module, array_of
+from parity.families.mpmath_arrays import Array, Module, array_of
 
 
 def _dropout(m: Module, x: Array, mask: Array | None = None, p: float = 0.5) -> Array:

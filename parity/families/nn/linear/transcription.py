@@ -7,7 +7,7 @@ from typing import Any
 
 from mpmath import mp, mpf
 
-from parity.families.scalars import Array, Module, array_of
+from parity.families.mpmath_arrays import Array, Module, array_of
 
 
 def _linear(m: Module, x: Array, in_features: int, out_features: int, bias: bool = True) -> Array:

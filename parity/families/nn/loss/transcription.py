@@ -7,7 +7,7 @@ from typing import Any
 
 from mpmath import mp, mpf
 
-from parity.families.scalars import Array, Index, Module, array_of, reduced, sigmoid_of
+from parity.families.mpmath_arrays import Array, Index, Module, array_of, reduced, sigmoid_of
 
 
 def _weight(m: Module, name: str, n: Index) -> Any:

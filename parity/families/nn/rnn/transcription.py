@@ -7,7 +7,7 @@ from typing import Any
 
 from mpmath import mp, mpf
 
-from parity.families.scalars import Array, Module, array_of, sigmoid_of, tanh_of
+from parity.families.mpmath_arrays import Array, Module, array_of, sigmoid_of, tanh_of
 
 
 def lstm_cell(

@@ -10,7 +10,7 @@ import numpy as np
 from mpmath import mpf
 
 from parity.families.fault import Optimize
-from parity.families.scalars import Array, array_of
+from parity.families.mpmath_arrays import Array, array_of
 
 
 def _sgd(record: Optimize) -> dict[str, Array]:

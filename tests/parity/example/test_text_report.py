@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from parity.example.console import render
 from parity.example.hand_computation import FIGURES
 from parity.example.perceptron import RECIPES
 from parity.example.published import PUBLISHED
+from parity.example.text_report import render
 
 
 def rendered(content, width=80, **options):
