@@ -100,6 +100,23 @@ def test_an_assigned_sum_is_closed() -> None:
     assert (stored + x).e.tolist() == (closed + x).e.tolist()
 
 
+def test_a_write_closes_a_sum_and_its_views() -> None:
+    """What is written may be stored and read again, so nothing may be added to the sum that was there."""
+    x = Budget.exact(draw(0, F32, 2, 2), F32)
+    for written, read in ((0, 1), (1, 0)):
+        sums = x @ x, None
+        sums = (sums[0], sums[0][:1])
+        sums[written][0] = 0.1
+        v = sums[read][:1]
+        closed = Budget(v.x, v.e, v.q, F32)
+        assert (v + x[0]).e.tolist() == (closed + x[0]).e.tolist()
+        assert (v + x[0]).e.all()
+    s = x @ x
+    copied = s.copy()
+    s[0] = 0.1
+    assert copied.open_sum is not None
+
+
 # ---- shapes, and the rest of the surface
 
 

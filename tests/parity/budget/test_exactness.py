@@ -136,9 +136,37 @@ def test_what_is_not_finite_has_no_finite_bound(x: float) -> None:
 def test_an_unbounded_element_touches_only_what_depends_on_it() -> None:
     x = Budget.exact(np.array([[1.0, 2.0], [0.0, 3.0]]), F64, e=[[np.inf, 0.0], [0.0, 0.0]])
     w = np.array([[1.0, 0.0], [1.0, 1.0]])
-    assert np.isinf((x @ w).e).tolist() == [[True, False], [False, False]]
-    assert (x * 0).e.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    assert np.isinf((x @ w).e).tolist() == [[True, True], [False, False]]
+    assert (x * 0).e.tolist() == [[np.inf, 0.0], [0.0, 0.0]]
     assert (x + 0).e.tolist() == x.e.tolist()
+
+
+OVERFLOWING: dict[str, Callable[[Any], Any]] = {
+    "product": lambda x: x[:1] * np.exp(x[1:]),
+    "on the right": lambda x: np.exp(x[1:]) * x[:1],
+    "matrix product": lambda x: np.expand_dims(x[:1], -1) @ np.expand_dims(np.exp(x[1:]), -1),
+    "einsum": lambda x: np.einsum("i,i->i", x[:1], np.exp(x[1:])),
+    "quotient": lambda x: x[:1] / np.exp(x[1:]),
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+def test_zero_times_what_may_overflow_has_no_bound(name: str) -> None:
+    """In float32 exp(200) is infinite, and 0 times it is no number; in float64 it is 0."""
+    x = np.array([0.0, 200.0])
+    with np.errstate(all="ignore"):
+        assert OVERFLOWING[name](x.astype(np.float32)).item() != 0 or name == "quotient"
+    assert np.isinf(OVERFLOWING[name](Budget.exact(x, F32)).e).all()
+    assert not OVERFLOWING[name](Budget.exact(x, F64)).e.any()
+
+
+def test_one_term_is_rounded_to_an_accumulator_that_does_not_hold_it() -> None:
+    profile = PROFILES["float64 in float32"]
+    moved = abs(float(np.float32(0.1)) - 0.1)
+    for x in ([[0.1]], [[0.1, 0.0]]):
+        assert (np.sum(Budget.exact(x, profile), axis=-1).e >= moved).all()
+    assert not np.sum(Budget.exact([[0.5]], profile), axis=-1).e.any()
+    assert not np.sum(Budget.exact([[0.1]], F64), axis=-1).e.any()
 
 
 def test_no_bound_holds_outside_a_domain() -> None:

@@ -148,7 +148,7 @@ FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, tuple[Ca
         ("underflow of a product", "underflow of exp", "underflow of a sum", "underflow in float16"),
     ),
     "half of every product of bounds": (
-        lambda m: m.setattr(elementwise, "times", halved(elementwise.times)),
+        lambda m: [m.setattr(elementwise, n, halved(getattr(elementwise, n))) for n in ("times", "product")] and None,
         PROPAGATION,
         ("multiply", "exp", "sqrt", "tanh", "sigmoid", "log_sigmoid"),
     ),

@@ -101,6 +101,8 @@ class Machine:
         """A sum of numbers and of products (pairs), as a random tree; in the accumulator, then stored."""
         f = self.profile.accumulator
         left = list(terms)
+        if not f.includes(self.profile.storage):
+            left = [t if isinstance(t, tuple) else self.fl(t, f) for t in left]
         while len(left) > 1:
             i, j = self.random.choice(len(left), 2, replace=False)
             a, b = left[i], left[j]
@@ -329,6 +331,7 @@ PROFILES = {
     "float16": Profile.of("float16"),
     "bfloat16 in float32": Profile.of("bfloat16", accumulator="float32"),
     "float16 in float32": Profile.of("float16", accumulator="float32"),
+    "float64 in float32": Profile.of("float64", accumulator="float32"),
     "float32 by tf32": Profile.of("float32", product="tf32"),
     "float32 by bfloat16": Profile.of("float32", product="bfloat16"),
 }
