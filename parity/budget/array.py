@@ -15,6 +15,7 @@ SIAM 2002, ch. 2 to 4):
   growth(n - 1) sum|t|, growth(k) = (1 + 2u)^k - 1 (Higham's gamma_k is a bound of it); products entering it add one
   to k. A contraction (sum, matmul, einsum) stays open to additions next to it: `x @ w + b` is one sum, wherever an
   engine puts b. An addition of two plain terms is itself, and bounded by its result.
+- Where an accumulator does not hold what is stored, each term is rounded to it, which adds one to k too.
 - Where an engine accumulates in another format than it stores, each contraction is rounded to storage once, and so is
   each addition next to it; the parts of an open sum may be stored and added in any order.
 - exp, log, log1p and tanh are within ULPS of the exact function of their argument; 1 / (1 + exp(-x)) and its logarithm
@@ -62,6 +63,15 @@ class NoRule(TypeError, AttributeError):
         self.what = what
 
 
+class _Memory:
+    """What an open sum shares with its views: whether one of them has been written, which closes them all."""
+
+    __slots__ = ("written",)
+
+    def __init__(self) -> None:
+        self.written = False
+
+
 class Budget(ArrayLike, inner="x"):
     """An array of values with error bounds, in the arithmetic of a profile. See the module's text for the model.
 
@@ -70,11 +80,11 @@ class Budget(ArrayLike, inner="x"):
         q: grids: powers of two, infinity for exact zeros, and 0 where there is none, as always where e > 0.
     """
 
-    __slots__ = ("e", "open_sum", "profile", "q", "x")
+    __slots__ = ("_memory", "_open_sum", "e", "profile", "q", "x")
 
     def __init__(self, x: Floats, e: Floats, q: Floats, profile: Profile, open_sum: OpenSum | None = None) -> None:
         self.x, self.e, self.q = np.asarray(x), np.asarray(e), np.asarray(q)
-        self.profile, self.open_sum = profile, open_sum
+        self.profile, self._open_sum, self._memory = profile, open_sum, _Memory() if open_sum else None
 
     @classmethod
     def exact(cls, x: Any, profile: Profile, e: Floats | None = None) -> Budget:
@@ -109,6 +119,11 @@ class Budget(ArrayLike, inner="x"):
 
     dtype = property(lambda self: self.profile.dtype)
 
+    @property
+    def open_sum(self) -> OpenSum | None:
+        """The sum that this is and that more may be added to; none where its memory has been written since."""
+        return None if self._memory is None or self._memory.written else self._open_sum
+
     def __repr__(self) -> str:
         return f"Budget({self.x!r}, e={self.e!r})"
 
@@ -130,7 +145,9 @@ class Budget(ArrayLike, inner="x"):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         value = self._lift(value)
-        self.x[index], self.e[index], self.q[index], self.open_sum = value.x, value.e, value.q, None
+        self.x[index], self.e[index], self.q[index] = value.x, value.e, value.q
+        if self._memory:
+            self._memory.written = True
 
     def copy(self) -> Budget:
         return _rearranged(np.copy, self)
@@ -150,7 +167,11 @@ def _rearranged(f: Callable[..., Floats], *budgets: Budget) -> Budget:
     opened = [sums.opened(b) for b in budgets]
     magnitude, error, stored = (f(*(getattr(s, name) for s in opened)) for name in ("magnitude", "error", "stored"))
     terms, products, parts = max(s.terms for s in opened), any(s.products for s in opened), max(s.parts for s in opened)
-    return Budget(x, e, q, budgets[0].profile, OpenSum(terms, products, magnitude, error, parts, stored))
+    made = Budget(x, e, q, budgets[0].profile, OpenSum(terms, products, magnitude, error, parts, stored))
+    for b in budgets:
+        if b.open_sum and np.may_share_memory(x, b.x):
+            made._memory = b._memory
+    return made
 
 
 def _shift(a: Budget, axis: int) -> Budget:

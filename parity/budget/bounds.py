@@ -39,15 +39,24 @@ def grid(x: Floats) -> Floats:
 
 
 def up(e: Floats, operations: int = 32) -> Floats:
-    """e, computed with so many roundings, or more; an exact zero stays one."""
+    """e or more, where e was computed with this number of roundings; an exact zero stays one."""
     return e * (1 + operations * 2.0**-52) + np.where(e == 0, 0.0, operations * SMALLEST)
 
 
-def times(a: Floats, b: Floats) -> Floats:
-    """a * b or more, with 0 * inf = 0: an exact zero stays one whatever the other factor's bound."""
-    return np.where((a == 0) | (b == 0), 0.0, a * b + SMALLEST)
+def times(e: Floats, slope: Floats) -> Floats:
+    """e * slope or more. No error stays none however steep the function is: 0 * inf = 0."""
+    return np.where((e == 0) | (slope == 0), 0.0, e * slope + SMALLEST)
 
 
+def product(a: Floats, b: Floats) -> Floats:
+    """a * b or more, for a bound and a size. What is unbounded may be infinite, and then 0 times it is no number: no
+    bound holds, 0 * inf = inf.
+    """
+    made = a * b
+    return np.where(np.isnan(made), np.inf, np.where((a == 0) | (b == 0), 0.0, made + SMALLEST))
+
+
+@np.errstate(invalid="ignore")
 def grid_product(q: Floats, r: Floats) -> Floats:
     """The grid of a product: no grid (0) in a factor leaves none, unless the other factor is exactly zero (inf)."""
     return np.where(np.isinf(q) | np.isinf(r), np.inf, q * r)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.budget.bounds import SMALLEST, Exact, Operand, grid_product, times, up
+from parity.budget.bounds import SMALLEST, Exact, Operand, grid_product, product, times, up
 from parity.budget.formats import ULPS, Floats, Profile
 
 
 def multiply(a: Operand, b: Operand) -> Exact:
     """|a'b' - ab| <= |a| e_b + |b'| e_a."""
-    error = times(abs(a.x) + a.e, b.e) + times(abs(b.x) + 2 * b.e, a.e)
+    error = product(abs(a.x) + a.e, b.e) + product(abs(b.x) + 2 * b.e, a.e)
     x = a.x * b.x
     return Exact(x, error, grid_product(a.q, b.q), units=_scaling(x, error, _power(a) | _power(b), a.profile))
 
@@ -45,7 +45,7 @@ def _scaling(x: Floats, error: Floats, power: Floats, profile: Profile) -> Float
 def exp(a: Operand) -> Exact:
     """|exp(a') - exp(a)| <= exp(x + e) (exp(e) - 1)."""
     top = np.exp(np.nextafter(a.x + a.e, np.inf)) + 4 * SMALLEST
-    return Exact(np.exp(a.x), times(top, np.expm1(a.e)), units=ULPS["exp"])
+    return Exact(np.exp(a.x), times(np.expm1(a.e), top), units=ULPS["exp"])
 
 
 def log(a: Operand) -> Exact:

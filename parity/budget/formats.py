@@ -50,6 +50,14 @@ class Format:
         """The largest finite number."""
         return math.ldexp(2.0 - 2.0 ** (1 - self.precision), self.max_exponent)
 
+    def includes(self, other: Format) -> bool:
+        """Whether every number of the other format is one of this."""
+        return (
+            self.precision >= other.precision
+            and self.max_exponent >= other.max_exponent
+            and self.min_exponent - self.precision <= other.min_exponent - other.precision
+        )
+
     def growth(self, k: int) -> float:
         """(1 + 2u)^k - 1: the largest relative error of k roundings on top of each other."""
         exponent = k * math.log1p(2 * self.u)

@@ -37,7 +37,8 @@ class OpenSum:
 class Summand(Operand, Protocol):
     """An operand that may be an open sum."""
 
-    open_sum: OpenSum | None
+    @property
+    def open_sum(self) -> OpenSum | None: ...
 
 
 class Total(NamedTuple):
@@ -75,10 +76,11 @@ def total(a: Summand, sum_up: Callable[[Floats], Floats], terms: int, q: Floats)
 def contract(x: Floats, s: OpenSum, q: Floats, profile: Profile) -> Total:
     """The sum s, whose value is x, carried out in the accumulator's format and stored.
 
-    An exact sum grows by nothing. Else |computed - exact| <= growth(k) sum|t|, k = n - 1, and one more for products.
+    An exact sum grows by nothing. Else |computed - exact| <= growth(k) sum|t|, k = n - 1, and one more where the terms
+    are rounded first: products, and what the accumulator does not hold.
     """
     accumulator, storage = profile.accumulator, profile.storage
-    k = max(s.terms - 1, 0) + s.products
+    k = max(s.terms - 1, 0) + (s.products or not accumulator.includes(storage))
     exact = (accumulator.fits(s.magnitude, q) & storage.fits(s.magnitude, q)) | (k == 0)
     growth = accumulator.growth(k)
     # Each term and each addition may underflow, and what that loses grows in the additions above.
@@ -116,12 +118,11 @@ def contraction(a: Operand, b: Operand, product: Callable[[Floats, Floats], Floa
     if finite_a.all() and finite_b.all():
         unbounded: Floats = False
     else:
-        # An exact zero stays one whatever the other factor's bound; in a product of arrays 0 * inf would be NaN.
-        (nonzero_a, lost_a), (nonzero_b, lost_b) = (
-            (np.where(np.isinf(f.q), 0.0, 1.0), np.where(finite, 0.0, 1.0))
-            for f, finite in ((a, finite_a), (b, finite_b))
+        # What is unbounded may be infinite in an engine, and 0 times it is no number.
+        (lost_a, all_a), (lost_b, all_b) = (
+            (np.where(finite, 0.0, 1.0), np.ones(finite.shape)) for finite in (finite_a, finite_b)
         )
-        unbounded = (product(lost_a, nonzero_b) + product(nonzero_a, lost_b)) > 0
+        unbounded = (product(lost_a, all_b) + product(all_a, lost_b)) > 0
         ea, eb = np.where(finite_a, ea, 0.0), np.where(finite_b, eb, 0.0)
     x = product(a.x, b.x)
     size_a, size_b = abs(a.x), abs(b.x)

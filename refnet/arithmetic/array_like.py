@@ -43,14 +43,12 @@ def _move(function: Rule) -> Rule:
     return lambda a, *args, **kwargs: a._moved(lambda inner: function(inner, *args, **kwargs))
 
 
-def _member(name: str) -> Rule:
-    return lambda a, *args, **kwargs: getattr(a, name)(*args, **kwargs)
-
-
 MEMBERS: dict[Any, Rule] = {
     np.ndim: lambda a: a.ndim,
     np.shape: lambda a: a.shape,
-    **{getattr(np, name): _member(name) for name in ("copy", "reshape", "sum")},
+    np.copy: lambda a: a.copy(),
+    np.reshape: lambda a, *args, **kwargs: a.reshape(*args, **kwargs),
+    np.sum: lambda a, *args, **kwargs: a.sum(*args, **kwargs),
 }
 """Functions that are members of arrays as well."""
 

@@ -38,6 +38,8 @@ class Runs(ArrayLike, inner="a"):
     shape = property(lambda self: self.a.shape[1:])
     ndim = property(lambda self: self.a.ndim - 1)
     size = property(lambda self: math.prod(self.a.shape[1:]))
+    # A shorter way than by `_moved`: layers ask for it in every update.
+    mT = property(lambda self: Runs(self.a.mT))  # noqa: N815  NumPy's name
 
     def __repr__(self) -> str:
         return f"Runs({self.a!r})"
@@ -165,6 +167,7 @@ Runs.UFUNCS = {np.matmul: _matmul}
 
 Runs.FUNCTIONS = {
     **MEMBERS,
+    np.sum: Runs.sum,
     np.where: _where,
     np.expand_dims: _expand_dims,
     np.broadcast_to: _broadcast_to,

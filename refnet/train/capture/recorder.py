@@ -225,6 +225,7 @@ def _shift(X: Traced, axis: int) -> Any:
 Traced.FUNCTIONS = {
     **MEMBERS,
     **MOVES,
+    np.sum: Traced.sum,
     np.where: _where,
     np.concatenate: _concatenate,
     np.pad: _pad,
