@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from parity.engines import loading
-from parity.engines.base import Engine
-from parity.families.case import Case, TrainCase
-from parity.records.record import UsageError
+from parity.engines.base import Engine, Reply, ask
+from parity.families.case import Case, TrainCase, VJPCase
 from parity.run import pool
-from parity.run.results import CaseResult, Results, environment
-from parity.run.trial import judge_case
-from parity.verdict.tensor import failed
+from parity.run.results import CaseResult, Judged, Results, compare, environment
+from parity.vectors import catalogue_answers
+from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, without_answer
 
 ENGINES = ("refnet", "torch")
 
@@ -122,9 +121,9 @@ def _engine_by_engine(asked: _Asked) -> list[_Asked]:
 
 
 def _lost(asked: _Asked, reason: str) -> list[CaseResult]:
-    lost = failed("answer", reason)
+    lost = tuple(without_answer(reason).verdicts)
     return [
-        CaseResult(asked.case.name, family, dtype, name, (lost,))
+        CaseResult(asked.case.name, family, dtype, name, lost)
         for name in asked.engines
         for family in asked.case.families
         for dtype in asked.dtypes
@@ -154,8 +153,61 @@ def _judge(asked: _Asked) -> list[CaseResult]:
             for dtype in asked.dtypes
             for result in judge_case(asked.case, family, dtype, made, asked.folder)
         ]
-    except UsageError:
-        raise
     except Exception as error:
         error.add_note(f"while judging {asked.case.name}")
         raise
+
+
+def judge_case(
+    case: Case, family: str, dtype: str, made: Sequence[Engine], folder: Path | None = None
+) -> list[CaseResult]:
+    """The results of some engines on one case; what the others answer is compared with the first's answer, bit by bit.
+
+    Raises:
+        UsageError: the folder has no certified answer to the case.
+    """
+    asked = _certified(case, family, dtype, folder)
+    results: list[CaseResult] = []
+    first: Judged | None = None
+    for engine in made:
+        reply = ask(engine, case.record(family, dtype), asked.further)
+        found = _conclusion(asked, reply)
+        judged = None if reply.answer is None else (reply.answer, found.verdicts)
+        results.append(
+            CaseResult(
+                case.name,
+                family,
+                dtype,
+                engine.name,
+                tuple(found.verdicts),
+                reply.unsupported,
+                compare(judged, first) if judged and first else None,
+                tuple(found.diagnosis),
+                tuple(found.notes),
+                reply.seconds,
+            )
+        )
+        if engine is made[0]:
+            first = judged
+    return results
+
+
+def _certified(case: Case, family: str, dtype: str, folder: Path | None) -> OneRecord | InParts | Training:
+    """What is asked in a case, with the certified answers."""
+    if isinstance(case, TrainCase):
+        kept = catalogue_answers.training(case, family, dtype, folder)
+        return Training(case.record(family, dtype), sorted(case.certified), kept.free, kept.bounds, kept.steps)
+    truths = catalogue_answers.truths(case, family, dtype, folder)
+    if not isinstance(case, VJPCase) or not (split := case.split(family, dtype)):
+        return OneRecord(case.record(family, dtype), truths)
+    of_parts = catalogue_answers.in_parts(case, family, dtype, folder)
+    return InParts(split, truths, of_parts.parts, of_parts.combined)
+
+
+def _conclusion(asked: OneRecord | InParts | Training, reply: Reply) -> Conclusion:
+    if reply.profile is None or reply.answer is None:
+        return without_answer(reply.failure)
+    found = asked.conclude(reply.profile, reply.answer, reply.further)
+    if reply.further_unsupported is not None:
+        found.notes.insert(0, f"{asked.further_are}: not judged, unsupported: {reply.further_unsupported}")
+    return found

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from parity.verdict.tensor import VERDICTS, TensorVerdict
 
@@ -31,6 +34,28 @@ class Comparison:
             self.due + other.due,
             self.identical + other.identical,
         )
+
+
+Judged = tuple[Mapping[str, np.ndarray[Any, Any]], Sequence[TensorVerdict]]
+"""An answer, and the verdicts on it."""
+
+
+def compare(own: Judged, first: Judged) -> Comparison:
+    """An engine's answer with the first engine's."""
+    due = _due(own[1]) & _due(first[1])
+    found = Comparison()
+    for name, tensor in first[0].items():
+        other = own[0].get(name, np.array(None))
+        alike = other.dtype == tensor.dtype and other.shape == tensor.shape
+        bits = alike and other.tobytes() == tensor.tobytes()
+        values = alike and np.array_equal(other, tensor)
+        found += Comparison(1, int(bits), int(name in due), int(name in due and values))
+    return found
+
+
+def _due(verdicts: Sequence[TensorVerdict]) -> set[str]:
+    """The tensors whose every element rounding leaves as it is, and for which no other choice accounts."""
+    return {v.name for v in verdicts if v.detection_limit == 0 and v.verdict in ("exact", "FAIL")}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from parity.engines.loading import load
 from parity.families.case import DTYPES
 from parity.families.catalogue import catalogue
-from parity.run.trial import judge_case
+from parity.run.judging import judge_case
 
 CASES = [(case, family, dtype) for case in catalogue() for family in case.families for dtype in DTYPES]
 

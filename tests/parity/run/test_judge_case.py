@@ -13,8 +13,8 @@ from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
 from parity.families.catalogue import catalogue
 from parity.records.record import VJP, Spec, Unsupported, UsageError
+from parity.run.judging import judge_case
 from parity.run.results import Comparison
-from parity.run.trial import judge_case
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 
@@ -402,7 +402,7 @@ def test_judging_needs_neither_flint_nor_mpmath():
     """A normal run reads what is certified; the packages that certify need not be there."""
     code = (
         "import sys; sys.modules['flint'] = sys.modules['mpmath'] = None\n"
-        "from parity.run.trial import judge_case\nfrom parity.families.catalogue import select\n"
+        "from parity.run.judging import judge_case\nfrom parity.families.catalogue import select\n"
         "from parity.engines.loading import load\n"
         "(case,) = select('Linear/batch 3')\n"
         "print(judge_case(case, 'full', 'float64', [load('refnet')])[0].verdict)"
