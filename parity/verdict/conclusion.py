@@ -38,6 +38,20 @@ def without_answer(failure: str) -> Conclusion:
     return Conclusion([failed("answer", failure)] if failure else [])
 
 
+def misconduct(changed: Sequence[str], unsteady: Sequence[str]) -> list[TensorVerdict]:
+    """Failures of their own: changed inputs, and tensors that are others when the engine is asked again."""
+    found = []
+    if changed:
+        found.append(
+            failed("inputs", f"expected inputs that the engine leaves as they are, got others in {', '.join(changed)}")
+        )
+    if unsteady:
+        found.append(
+            failed("asked again", f"expected the same answer, bit for bit, got another in {', '.join(unsteady)}")
+        )
+    return found
+
+
 class OneRecord:
     """A case of one record."""
 
