@@ -31,7 +31,7 @@ def cli(context: click.Context) -> None:
 
     Without a command: the whole catalogue, on refnet and on torch, in float64 and float32.
 
-    Exit code: 0 when every engine conforms, 1 when anything fails, 2 for bad usage.
+    Exit code: 0 when every engine conforms, 1 when anything fails or nothing was judged, 2 for bad usage.
     """
     if context.invoked_subcommand is None:
         context.invoke(run)
@@ -49,6 +49,10 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--dtype", "dtypes", multiple=True, metavar="DTYPE", help="float64 or float32. Repeatable. [default: both]"
 )
+@click.option(
+    "--case", "exactly", multiple=True, metavar="NAME", help="Only the case of exactly this name. Repeatable."
+)
+@click.option("--family", type=click.Choice(("grid", "full")), default=None, help="Only this family of inputs.")
 @click.option("--list", "listing", is_flag=True, help="List the cases and stop.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
 @click.option(
@@ -60,6 +64,14 @@ def cli(context: click.Context) -> None:
     "with_faults",
     default=None,
     help="Whether to score the yardstick itself on known mistakes. [default: for the whole catalogue]",
+)
+@click.option(
+    "--require-coverage",
+    "required",
+    type=click.FloatRange(0, 100),
+    default=None,
+    metavar="PERCENT",
+    help="Fail unless each engine answers at least this percentage of the records.",
 )
 @_jobs
 @click.option(
@@ -73,11 +85,14 @@ def run(
     pattern: str = "",
     names: Sequence[str] = (),
     dtypes: Sequence[str] = (),
+    exactly: Sequence[str] = (),
+    family: str | None = None,
     listing: bool = False,
     json_file: Path | None = None,
     junit_file: Path | None = None,
     verbose: bool = False,
     with_faults: bool | None = None,
+    required: float | None = None,
     jobs: int | None = None,
     timeout: float = 120.0,
 ) -> None:
@@ -87,7 +102,7 @@ def run(
     from parity.report import console, export
     from parity.run import judging
 
-    cases = select(pattern)
+    cases = judging.only(select(pattern), exactly, family)
     if listing:
         console.standard_output().out("\n".join(case.name for case in cases))
         return
@@ -95,6 +110,8 @@ def run(
         if dtype not in DTYPES:
             raise UsageError(f"--dtype: expected {' or '.join(DTYPES)}, got {dtype}")
     engines = judging.choose(names)
+    if not names and "torch" not in engines:
+        click.echo("parity: the package torch is not installed: refnet alone is judged", err=True)
     for file in (json_file, junit_file):
         export.check_place(file)
     if json_file and json_file == junit_file:
@@ -108,9 +125,12 @@ def run(
             export.save(junit_file, export.to_junit(results))
     finally:
         console.show(results, verbose)
-    scored = with_faults or (with_faults is None and not pattern)
+    covered = required is None or all(results.summary(name).coverage >= required for name in engines)
+    if required is not None and not covered:
+        console.standard_output().print(console.uncovered(results, required), soft_wrap=True)
+    scored = with_faults or (with_faults is None and not (pattern or exactly or family))
     sound = not scored or _score(pattern, "float64", jobs, each=False)
-    if not (results.conforms and sound):
+    if not (results.conforms and covered and sound):
         raise SystemExit(1)
 
 

@@ -1,7 +1,7 @@
 """State files: a dict of arrays to a file and back, with nothing else in it and nothing executed.
 
 The suffix of the path names the format: `.npz` (NumPy's own, never pickled) or `.safetensors` (torch's side is
-`safetensors.torch`; needs `pip install refnet[safetensors]`). The same state gives the same bytes.
+`safetensors.torch`; needs `pip install safetensors`). The same state gives the same bytes.
 """
 
 import io
@@ -111,6 +111,6 @@ def _safetensors() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise ImportError(".safetensors files need the safetensors package: pip install refnet[safetensors]") from error
+        raise ImportError(".safetensors files need the safetensors package: pip install safetensors") from error
     module: ModuleType = safetensors.numpy
     return module

@@ -1,17 +1,33 @@
-"""What the yardstick asks of an engine."""
+"""What the yardstick asks of an engine, and asking it.
+
+An engine may raise anything, answer anything, and write into whatever it is given: that costs it its own answer, and
+reaches nobody else.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
+from functools import cache
+
+import numpy as np
+
 from parity.budget.array import Profile
-from parity.records.record import VJP, Answer, Optimize, Train, Unsupported
+from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train, Unsupported
 
 
 class Engine:
     """Something that computes gradients and updates.
 
     Subclass it and answer the kinds of record that it can; see `parity.records.record` for the names and shapes of the
-    answers, which are NumPy arrays of the record's dtype. What it cannot do, it says by raising `Unsupported`. A record
-    is the engine's own: what is written into it reaches nobody else.
+    answers, which are NumPy arrays of the record's dtype. What it cannot do, it says by raising `Unsupported`. What it
+    writes into a record reaches nobody else; into inputs, upstream gradients and targets it must write nothing.
 
     Attributes:
         name: what it goes by in results; `--engine` gives it the name it was asked for by.
@@ -34,6 +50,158 @@ class Engine:
     def train(self, record: Train) -> Answer:
         """Answer a Train record."""
         raise Unsupported("no train")
+
+
+@dataclass
+class Reply:
+    """What came of asking an engine.
+
+    Attributes:
+        profile, answer: how it computes, and what it answers; None where it does not.
+        further: its answers to the further records, by their number; None where it does not answer those.
+        unsupported, failure: why there is no answer. traceback: of what it raised.
+        changed: which inputs are no more what they were. unsteady: which tensors are others when it is asked again.
+        further_unsupported: why there is none to the further records.
+        seconds: how long it took.
+    """
+
+    profile: Profile | None = None
+    answer: Answer | None = None
+    further: Mapping[int, Answer] | None = None
+    unsupported: str = ""
+    failure: str = ""
+    traceback: str = ""
+    changed: tuple[str, ...] = ()
+    unsteady: tuple[str, ...] = ()
+    further_unsupported: str | None = None
+    seconds: float = 0.0
+
+
+def ask(engine: Engine, record: Record, further: Mapping[int, Record], again: Record | None = None) -> Reply:
+    """Ask an engine, which may raise anything: it has failed the case then, and the run goes on.
+
+    Args:
+        again: the record once more, where the engine is to be asked twice.
+    """
+    with own_arithmetic():
+        return _ask(engine, record, further, again)
+
+
+def _ask(engine: Engine, record: Record, further: Mapping[int, Record], again: Record | None) -> Reply:
+    reply, start = Reply(), time.perf_counter()
+    try:
+        profile = engine.profile(record.dtype)
+        if profile.storage.name != record.dtype:
+            raise ValueError(f"expected a profile that stores {record.dtype}, got {profile.storage.name}")
+        inputs = _inputs(record)
+        before = {name: _bits(a) for name, a in inputs.items()}
+        answer = _answer(engine, _lent(record))
+        reply.changed = tuple(name for name, a in inputs.items() if _bits(a) != before[name])
+        try:
+            # What is kept serves the next engine too.
+            reply.further = {k: _answer(engine, deepcopy(one)) for k, one in further.items()}
+        except Unsupported as reason:
+            reply.further_unsupported = one_line(reason)
+        reply.profile, reply.answer = profile, answer
+        reply.seconds = time.perf_counter() - start
+        if again is not None:
+            other = _answer(engine, _lent(again))
+            reply.unsteady = tuple(
+                name
+                for name in dict.fromkeys((*answer, *other))
+                if name not in answer or name not in other or _bits(answer[name]) != _bits(other[name])
+            )
+        return reply
+    except Unsupported as reason:
+        reply.unsupported = one_line(reason) or "no reason given"
+    except (Exception, SystemExit) as error:
+        reply.profile = reply.answer = None
+        reply.failure = one_line(f"raised {type(error).__name__}: {error}")
+        reply.traceback = _printable("".join(traceback.format_exception(error)))
+    reply.seconds = time.perf_counter() - start
+    return reply
+
+
+def _lent(record: Record) -> Record:
+    """The record with specs of its own, which a case gives to all its records, and an engine may take apart."""
+    specs = {f.name: getattr(record, f.name) for f in fields(record)}
+    return replace(
+        record, **{name: deepcopy(v) for name, v in specs.items() if isinstance(v, Spec) or name == "groups"}
+    )
+
+
+def _answer(engine: Engine, record: Record) -> Answer:
+    """An engine's answer as arrays of our own: what it writes into its own later changes nothing.
+
+    Raises:
+        TypeError: it is no dict of NumPy arrays of numbers.
+    """
+    match record:
+        case VJP():
+            answer: object = engine.vjp(record)
+        case Optimize():
+            answer = engine.optimize(record)
+        case Train():
+            answer = engine.train(record)
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"expected a dict of NumPy arrays, got {type(answer).__name__}")
+    for name, tensor in answer.items():
+        if not isinstance(name, str):
+            raise TypeError(f"expected names of tensors, got {name!r}")
+        if not isinstance(tensor, (np.ndarray, np.generic)) or tensor.dtype.kind not in "biuf":
+            kind = type(tensor).__name__ + (f" of {tensor.dtype}" if isinstance(tensor, np.ndarray) else "")
+            raise TypeError(f"expected a NumPy array of numbers as {name}, got {kind}")
+    return {one_line(name): np.array(tensor) for name, tensor in answer.items()}
+
+
+def _inputs(record: Record) -> dict[str, Array]:
+    """What an engine has no reason to write into. Parameters, buffers and state it may keep and change as its own."""
+    match record:
+        case VJP():
+            return {
+                **{f"input {k}": x for k, x in enumerate(record.inputs)},
+                **{f"upstream gradient {k}": g for k, g in enumerate(record.grad_outputs)},
+            }
+        case Optimize():
+            return {f"gradient of {name}": g for name, g in record.grads.items()}
+        case Train():
+            return {"inputs": record.inputs, "targets": record.targets}
+
+
+def _bits(array: Array) -> tuple[str, tuple[int, ...], bytes]:
+    return str(array.dtype), array.shape, array.tobytes()
+
+
+@contextmanager
+def own_arithmetic() -> Iterator[None]:
+    """Whatever is set of floating-point arithmetic meanwhile (flushing of denormals, rounding) is put back."""
+    library = _mathematics()
+    # Large enough for any processor's; the longest known have 32 bytes.
+    state = ctypes.create_string_buffer(256)
+    if library is not None:
+        library.fegetenv(state)
+    errors = np.geterr()
+    try:
+        yield
+    finally:
+        np.seterr(**errors)
+        if library is not None:
+            library.fesetenv(state)
+
+
+@cache
+def _mathematics() -> ctypes.CDLL | None:
+    """The library that has C's fenv.h; None where it is not to be had."""
+    name = {"linux": "libm.so.6", "darwin": "libSystem.dylib"}.get(sys.platform)
+    try:
+        library = ctypes.CDLL(name) if name else None
+    except OSError:
+        return None
+    return library if hasattr(library, "fegetenv") else None
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def one_line(text: object) -> str:

@@ -42,9 +42,14 @@ def check(name: str) -> None:
     """
     own = _parts(name)[0]
     package = own.partition(".")[0]
-    if importlib.util.find_spec(package) is None:
+    if not installed(package):
         remedy = "; install it with: pip install torch" if own == "torch" else ""
         raise UsageError(f"engine {name}: expected the package {package}, got none{remedy}")
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be found, without importing it."""
+    return importlib.util.find_spec(package) is not None
 
 
 def _parts(name: str) -> tuple[str, str, str]:

@@ -178,6 +178,9 @@ def failures(results: Results, limit: int | None = None) -> Group:
         lines.append(Text(f"FAIL {head}", STYLES["FAIL"]))
         worst = f"; at worst {share(verdict.share)} budgets" if math.isfinite(verdict.share) else ""
         lines.append(Text(f"     {verdict.reason}{worst}"))
+        if verdict.name == "answer":
+            lines += [Text(f"     {line}", "dim") for line in case.traceback.splitlines()]
+            lines.append(Text(f"     this record alone: {case.command}"))
         if verdict is [v for v in case.verdicts if v.verdict == "FAIL"][-1]:
             lines += [Text(f"     consistent with: {d}") for d in case.diagnosis]
     if limit is not None and len(failing) > limit:
@@ -214,8 +217,16 @@ def summary(results: Results) -> Group:
 def _summary(s: Summary, first: str) -> Iterator[Text]:
     counts = ", ".join(f"{n} {name}" for name, n in s.verdicts.items() if n)
     judged = f"{_many(s.records, 'record')} of {_many(s.cases, 'case')}, {_many(s.tensors, 'tensor')}: {counts}"
-    if s.unsupported == s.records:
+    part = (
+        f"{s.judged} of {_many(s.records, 'record')} ({percent(s.coverage)}), in {s.classes_judged} of "
+        f"{s.classes} {'class' if s.classes == 1 else 'classes'}, {_many(s.tensors, 'tensor')}: {counts}"
+    )
+    if not s.judged:
         yield _line(s.engine, f"answers none of {_many(s.records, 'record')}")
+    elif s.unsupported and s.conforms:
+        yield _line(s.engine, f"conforms on {part}")
+    elif s.unsupported:
+        yield _line(s.engine, f"FAILS in {s.failed}, judged on {part}")
     elif s.conforms:
         yield _line(s.engine, f"conforms on all {judged}")
     else:
@@ -233,6 +244,23 @@ def _summary(s: Summary, first: str) -> Iterator[Text]:
     if c := s.comparison:
         due = f"; where every right engine has the same values: {c.identical} of {c.due}" if c.due else ""
         yield _line("", f"same bits as {first}: {c.same_bits} of {c.tensors} tensors{due}")
+
+
+def uncovered(results: Results, required: float) -> Group:
+    """The engines that were judged on less than this percentage of the records."""
+    summaries = [results.summary(name) for name in results.engines]
+    return Group(
+        *(
+            _line(s.engine, f"is judged on {percent(s.coverage)} of the records, {required:g}% is required")
+            for s in summaries
+            if s.coverage < required
+        )
+    )
+
+
+def percent(value: float) -> str:
+    """Rounded down: only all is 100%."""
+    return f"{math.floor(10 * value) / 10:g}%"
 
 
 def _many(n: int, what: str) -> str:

@@ -47,7 +47,7 @@ def to_json(results: Results) -> str:
             name: {**asdict(results.summary(name)), "conforms": results.summary(name).conforms}
             for name in results.engines
         },
-        "cases": [{**asdict(case), "verdict": case.verdict} for case in results.cases],
+        "cases": [{**asdict(case), "verdict": case.verdict, "command": case.command} for case in results.cases],
     }
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
 
@@ -78,7 +78,9 @@ def to_junit(results: Results) -> str:
             if case.unsupported:
                 test.result = [Skipped(f"unsupported: {case.unsupported}")]
             elif not case.conforms:
-                test.result = [Failure(_failure(case))]
+                failure = Failure(_failure(case))
+                failure.text = "\n".join([*case.traceback.splitlines(), f"this record alone: {case.command}"])
+                test.result = [failure]
             suite.add_testcase(test)
         document.add_testsuite(suite)
     document.update_statistics()

@@ -11,18 +11,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from parity.engines import loading
-from parity.engines.base import Engine
-from parity.families.case import Case, TrainCase
+from parity.engines.base import Engine, Reply, ask, own_arithmetic
+from parity.families.case import Case, TrainCase, VJPCase
 from parity.records.record import UsageError
 from parity.run import pool
-from parity.run.results import CaseResult, Results, environment
-from parity.run.trial import judge_case
-from parity.verdict.tensor import failed
+from parity.run.results import CaseResult, Judged, Results, compare, environment
+from parity.vectors import catalogue_answers
+from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, misconduct, without_answer
 
 ENGINES = ("refnet", "torch")
 
@@ -45,6 +47,8 @@ def choose(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: a name is none, or its package is not installed.
     """
+    if not names and not loading.installed("torch"):
+        return ("refnet",)
     chosen = tuple(dict.fromkeys(names)) or ENGINES
     if any(name.partition(":")[0] not in loading.BUILT_IN for name in chosen):
         # Anyone's own engine is looked for in the current folder first, by the workers too.
@@ -52,6 +56,21 @@ def choose(names: Sequence[str]) -> tuple[str, ...]:
     for name in chosen:
         loading.check(name)
     return chosen
+
+
+def only(cases: Sequence[Case], names: Sequence[str], family: str | None) -> tuple[Case, ...]:
+    """Of the cases those of exactly these names, or all where none is given, in one family alone if it is given.
+
+    Raises:
+        UsageError: a name is no case's, or no case is there in the family.
+    """
+    unknown = [name for name in names if name not in {case.name for case in cases}]
+    if unknown:
+        raise UsageError(f"--case: expected a case's whole name (parity run --list), got {unknown[0]!r}")
+    found = [case for case in cases if (not names or case.name in names) and (not family or family in case.families)]
+    if not found:
+        raise UsageError(f"--family: expected a family of the case, got {family}")
+    return tuple(replace(case, families=(family,)) if family else case for case in found)
 
 
 def judge(
@@ -122,9 +141,9 @@ def _engine_by_engine(asked: _Asked) -> list[_Asked]:
 
 
 def _lost(asked: _Asked, reason: str) -> list[CaseResult]:
-    lost = failed("answer", reason)
+    lost = tuple(without_answer(reason).verdicts)
     return [
-        CaseResult(asked.case.name, family, dtype, name, (lost,))
+        CaseResult(asked.case.name, family, dtype, name, lost)
         for name in asked.engines
         for family in asked.case.families
         for dtype in asked.dtypes
@@ -133,7 +152,8 @@ def _lost(asked: _Asked, reason: str) -> list[CaseResult]:
 
 @cache
 def _engine(name: str) -> Engine:
-    return loading.load(name)
+    with own_arithmetic():
+        return loading.load(name)
 
 
 def _load(names: tuple[str, ...]) -> None:
@@ -154,8 +174,70 @@ def _judge(asked: _Asked) -> list[CaseResult]:
             for dtype in asked.dtypes
             for result in judge_case(asked.case, family, dtype, made, asked.folder)
         ]
-    except UsageError:
-        raise
     except Exception as error:
         error.add_note(f"while judging {asked.case.name}")
         raise
+
+
+def judge_case(
+    case: Case, family: str, dtype: str, made: Sequence[Engine], folder: Path | None = None
+) -> list[CaseResult]:
+    """The results of some engines on one case; what the others answer is compared with the first's answer, bit by bit.
+
+    Raises:
+        UsageError: the folder has no certified answer to the case.
+    """
+    asked = _certified(case, family, dtype, folder)
+    results: list[CaseResult] = []
+    first: Judged | None = None
+    for engine in made:
+        again = case.record(family, dtype) if _twice(case, family, dtype) else None
+        reply = ask(engine, case.record(family, dtype), asked.further, again)
+        found = _conclusion(asked, reply)
+        judged = None if reply.answer is None else (reply.answer, found.verdicts)
+        results.append(
+            CaseResult(
+                case.name,
+                family,
+                dtype,
+                engine.name,
+                tuple(found.verdicts),
+                reply.unsupported,
+                compare(judged, first) if judged and first else None,
+                tuple(found.diagnosis),
+                tuple(found.notes),
+                reply.seconds,
+                reply.traceback,
+            )
+        )
+        if engine is made[0]:
+            first = judged
+    return results
+
+
+def _twice(case: Case, family: str, dtype: str) -> bool:
+    """Whether a record is in the sample that is asked twice: one in ten, always the same, and no training."""
+    name = f"{case.name}, {family} {dtype}"
+    return not isinstance(case, TrainCase) and crc32(name.encode()) % 10 == 0
+
+
+def _certified(case: Case, family: str, dtype: str, folder: Path | None) -> OneRecord | InParts | Training:
+    """What is asked in a case, with the certified answers."""
+    if isinstance(case, TrainCase):
+        kept = catalogue_answers.training(case, family, dtype, folder)
+        return Training(case.record(family, dtype), sorted(case.certified), kept.free, kept.bounds, kept.steps)
+    truths = catalogue_answers.truths(case, family, dtype, folder)
+    if not isinstance(case, VJPCase) or not (split := case.split(family, dtype)):
+        return OneRecord(case.record(family, dtype), truths)
+    of_parts = catalogue_answers.in_parts(case, family, dtype, folder)
+    return InParts(split, truths, of_parts.parts, of_parts.combined)
+
+
+def _conclusion(asked: OneRecord | InParts | Training, reply: Reply) -> Conclusion:
+    if reply.profile is None or reply.answer is None:
+        return without_answer(reply.failure)
+    found = asked.conclude(reply.profile, reply.answer, reply.further)
+    found.verdicts += misconduct(reply.changed, reply.unsteady)
+    if reply.further_unsupported is not None:
+        found.notes.insert(0, f"{asked.further_are}: not judged, unsupported: {reply.further_unsupported}")
+    return found

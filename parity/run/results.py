@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from parity.verdict.tensor import VERDICTS, TensorVerdict
 
@@ -33,6 +37,28 @@ class Comparison:
         )
 
 
+Judged = tuple[Mapping[str, np.ndarray[Any, Any]], Sequence[TensorVerdict]]
+"""An answer, and the verdicts on it."""
+
+
+def compare(own: Judged, first: Judged) -> Comparison:
+    """An engine's answer with the first engine's."""
+    due = _due(own[1]) & _due(first[1])
+    found = Comparison()
+    for name, tensor in first[0].items():
+        other = own[0].get(name, np.array(None))
+        alike = other.dtype == tensor.dtype and other.shape == tensor.shape
+        bits = alike and other.tobytes() == tensor.tobytes()
+        values = alike and np.array_equal(other, tensor)
+        found += Comparison(1, int(bits), int(name in due), int(name in due and values))
+    return found
+
+
+def _due(verdicts: Sequence[TensorVerdict]) -> set[str]:
+    """The tensors whose every element rounding leaves as it is, and for which no other choice accounts."""
+    return {v.name for v in verdicts if v.detection_limit == 0 and v.verdict in ("exact", "FAIL")}
+
+
 @dataclass(frozen=True)
 class CaseResult:
     """One engine on one case, in one family and dtype.
@@ -45,6 +71,7 @@ class CaseResult:
         diagnosis: for a failure, the known mistakes that it is consistent with.
         notes: what else is to be said, e.g. from which update on a free run is uncertified.
         seconds: the engine's time for its answer.
+        traceback: of what the engine raised; empty where it raised nothing.
     """
 
     case: str
@@ -57,6 +84,13 @@ class CaseResult:
     diagnosis: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    traceback: str = ""
+
+    @property
+    def command(self) -> str:
+        """What runs this record alone."""
+        options = ("--case", self.case, "--family", self.family, "--dtype", self.dtype, "--engine", self.engine)
+        return shlex.join(("parity", "run", *options))
 
     @property
     def group(self) -> str:
@@ -88,7 +122,9 @@ class Summary:
     """One engine over all cases.
 
     Attributes:
-        cases, records, tensors: how many were judged; a record is a case in one family and dtype.
+        cases, records, classes: how many were asked; a record is a case in one family and dtype, a class the first part
+            of a case's name. judged, classes_judged: how many the engine answered, rightly or not. tensors: how many
+            there are in its answers.
         failed, unsupported: how many records. reasons: why they are unsupported, and how many for each reason.
         verdicts: how many tensors have each verdict. formulas: of them, how many are by each weaker formula or other
             convention.
@@ -103,6 +139,9 @@ class Summary:
     engine: str
     cases: int
     records: int
+    classes: int
+    judged: int
+    classes_judged: int
     tensors: int
     failed: int
     unsupported: int
@@ -117,7 +156,13 @@ class Summary:
 
     @property
     def conforms(self) -> bool:
-        return self.failed == 0
+        """Something was judged, and nothing failed."""
+        return self.judged > 0 and self.failed == 0
+
+    @property
+    def coverage(self) -> float:
+        """The judged part of the records, in percent."""
+        return 100 * self.judged / self.records if self.records else 0.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +176,8 @@ class Results:
 
     @property
     def conforms(self) -> bool:
-        return all(case.conforms for case in self.cases)
+        """Every engine conforms."""
+        return all(self.summary(name).conforms for name in self.engines)
 
     def of(self, engine: str) -> list[CaseResult]:
         return [case for case in self.cases if case.engine == engine]
@@ -139,6 +185,7 @@ class Results:
     def summary(self, engine: str) -> Summary:
         """One engine's results, counted."""
         own = self.of(engine)
+        judged = [case for case in own if not case.unsupported]
         tensors = [(case, v) for case in own for v in case.verdicts]
         counts = Counter(v.verdict for _, v in tensors)
         shares = [
@@ -153,6 +200,9 @@ class Results:
             engine,
             cases=len({case.case for case in own}),
             records=len(own),
+            classes=len({case.group for case in own}),
+            judged=len(judged),
+            classes_judged=len({case.group for case in judged}),
             tensors=len(tensors),
             failed=sum(not case.conforms for case in own),
             unsupported=sum(bool(case.unsupported) for case in own),

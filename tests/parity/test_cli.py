@@ -72,8 +72,11 @@ def judged(monkeypatch):
         tensor = TensorVerdict("output", "exact")
         if asked.get("failing"):
             tensor = replace(tensor, verdict="FAIL", reason="expected 1, got 2")
+        unsupported = asked.get("unsupported", ())
         return [
-            CaseResult(case.name, family, dtype, name, (tensor,))
+            CaseResult(case.name, family, dtype, name, unsupported="no")
+            if name in unsupported
+            else CaseResult(case.name, family, dtype, name, (tensor,))
             for case in cases
             for family in case.families
             for dtype in dtypes
@@ -251,6 +254,37 @@ def test_many_failures_are_cut_unless_all_are_asked_for(parity, judged):
     assert "more: all" not in every
 
 
+def test_nothing_judged_is_not_0(parity, judged):
+    judged["unsupported"] = ("torch",)
+    code, out, _ = parity("run", "-k", "Linear/batch 3")
+    assert code == 1
+    assert "torch answers none of 4 records" in out
+    assert parity("run", "-k", "Linear/batch 3", "--engine", "refnet")[0] == 0
+
+
+def test_coverage_can_be_required(parity, judged):
+    assert parity("run", "-k", "Linear/batch 3", "--require-coverage", 100)[0] == 0
+    judged["unsupported"] = ("torch",)
+    code, out, _ = parity("run", "-k", "Linear/batch 3", "--require-coverage", 12.5)
+    assert code == 1
+    assert "torch is judged on 0% of the records, 12.5% is required" in out
+    assert "refnet is judged on" not in out
+    assert parity("run", "--require-coverage", 101)[0] == 2
+
+
+def test_one_record_alone(parity, judged):
+    assert parity("run", "--case", "Linear/batch 3", "--family", "grid", "--dtype", "float32")[0] == 0
+    assert (judged["cases"], judged["dtypes"]) == (["Linear/batch 3"], ("float32",))
+    assert parity("run", "--list", "--case", "Linear/batch 3")[1] == "Linear/batch 3\n"
+    code, out, err = parity("run", "--case", "Linear/batch")
+    assert (code, out) == (2, "")
+    assert err == "parity: --case: expected a case's whole name (parity run --list), got 'Linear/batch'\n"
+    training = next(case.name for case in catalogue() if case.families == ("full",))
+    assert parity("run", "--case", training, "--family", "grid")[2] == (
+        "parity: --family: expected a family of the case, got grid\n"
+    )
+
+
 # ---- files
 
 
@@ -349,9 +383,13 @@ def test_bad_options(parity, judged, args, message):
 
 def test_without_torch(parity, judged, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    code, out, err = parity("run", "-k", "Linear/batch 3")
+    code, out, err = parity("run", "-k", "Linear/batch 3", "--engine", "torch")
     assert (code, out) == (2, "")
     assert err == ("parity: engine torch: expected the package torch, got none; install it with: pip install torch\n")
+    assert judged == {}
+    code, _, err = parity("run", "-k", "Linear/batch 3")
+    assert (code, err) == (0, "parity: the package torch is not installed: refnet alone is judged\n")
+    assert judged["names"] == ("refnet",)
     assert parity("run", "-k", "Linear/batch 3", "--engine", "refnet")[0] == 0
 
 

@@ -4,12 +4,14 @@ and conform on the rest.
 The same cases, truths and judgement as the command line's, so a report and a test cannot disagree.
 """
 
+import importlib.resources
+
 import pytest
 
 from parity.engines.loading import load
 from parity.families.case import DTYPES
 from parity.families.listing import catalogue
-from parity.run.trial import judge_case
+from parity.run.judging import judge_case
 
 CASES = [(case, family, dtype) for case in catalogue() for family in case.families for dtype in DTYPES]
 
@@ -30,3 +32,7 @@ def test_gradients_and_updates(case, family, dtype, engines):
         assert [f"{v.name}: {v.reason}" for v in result.verdicts if v.verdict in ("FAIL", "undecided")] == []
     assert {v.verdict for v in refnet.verdicts} <= {"exact", "rounding", "convention"}
     assert torch.comparison.identical == torch.comparison.due
+
+
+def test_types_are_shipped():
+    assert importlib.resources.files("parity").joinpath("py.typed").is_file()

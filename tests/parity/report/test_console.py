@@ -99,6 +99,11 @@ def test_failures_in_words(results):
         "     consistent with: zero: 0",
         "FAIL mine:Engine: BatchNorm1d/mean 1000, in a rather long name, evaluation (full, float32), answer",
         "     raised ValueError: [bold]no[/bold] & <no>",
+        "     Traceback:",
+        '       File "mine.py", line 7, in vjp',
+        "     ValueError: [bold]no[/bold] & <no>",
+        "     this record alone: parity run --case 'BatchNorm1d/mean 1000, in a rather long name, evaluation' "
+        "--family full --dtype float32 --engine mine:Engine",
     ]
 
 
@@ -124,7 +129,7 @@ def test_the_summary(results):
         "  1 tensor by: E[x^2] - E[x]^2",
         "  largest share of a budget that a right result used: 0.38 (Linear/batch 3, grid float64, output)",
         "  same bits as refnet: 3 of 5 tensors; where every right engine has the same values: 3 of 3",
-        "mine:Engine FAILS in 2 of 3 records of 3 cases, 3 tensors: 1 rounding, 2 FAIL",
+        "mine:Engine FAILS in 2, judged on 2 of 3 records (66.6%), in 2 of 3 classes, 3 tensors: 1 rounding, 2 FAIL",
         "  1 record unsupported: no optimize",
         "  same bits as refnet: 1 of 2 tensors; where every right engine has the same values: 0 of 1",
     ]
@@ -134,6 +139,22 @@ def test_an_engine_that_answers_nothing_does_not_conform_in_words():
     case = CaseResult("Linear/a", "full", "float64", "torch:cuda", unsupported="no cuda here")
     text = printed(console.summary(Results(("torch:cuda",), (case, case), 0.0)))
     assert text.splitlines() == ["torch:cuda answers none of 2 records", "  2 records unsupported: no cuda here"]
+
+
+def test_what_was_judged_is_told_in_one_line():
+    right = CaseResult("Identity/a", "full", "float64", "mine", (TensorVerdict("output", "exact"),))
+    rest = [CaseResult(f"Linear/{k}", "full", "float64", "mine", unsupported="no Linear") for k in range(2281)]
+    text = printed(console.summary(Results(("mine",), (right, *rest), 0.0)))
+    assert text.splitlines()[0] == "mine conforms on 1 of 2282 records (0%), in 1 of 2 classes, 1 tensor: 1 exact"
+    most = Results(("mine",), (*(replace(r, unsupported="") for r in rest), replace(right, unsupported="no")), 0.0)
+    assert "2281 of 2282 records (99.9%)" in printed(console.summary(most))
+
+
+def test_what_is_not_covered(results):
+    assert printed(console.uncovered(results, 66.6)) == ""
+    assert printed(console.uncovered(results, 90)) == (
+        "mine:Engine is judged on 66.6% of the records, 90% is required\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,17 @@ CASE = thing(
     diagnosis=TEXTS,
     notes=TEXTS,
     seconds={"type": "number"},
+    traceback={"type": "string"},
+    command={"type": "string"},
     verdict={"enum": list(VERDICTS)},
 )
 ENGINE = thing(
     engine={"type": "string"},
     cases=COUNT,
     records=COUNT,
+    classes=COUNT,
+    judged=COUNT,
+    classes_judged=COUNT,
     tensors=COUNT,
     failed=COUNT,
     unsupported=COUNT,
@@ -110,7 +115,7 @@ def test_json_keeps_every_bit_of_a_figure(results):
 def test_json_of_nothing():
     document = parsed(Results(("refnet",), (), 0.0))
     jsonschema.validate(document, SCHEMA)
-    assert document["conforms"]
+    assert not document["conforms"]
 
 
 def test_junit_is_what_a_reader_of_junit_expects(results):
@@ -127,6 +132,11 @@ def test_junit_is_what_a_reader_of_junit_expects(results):
     assert message.startswith("grad.weight: 1 of 6 elements outside their budget, first [1, 2]: expected 0.25")
     assert message.endswith("; consistent with: zero: 0")
     assert raised.find("failure").get("message") == "answer: raised ValueError: [bold]no[/bold] & <no>"
+    assert raised.find("failure").text == (
+        'Traceback:\n  File "mine.py", line 7, in vjp\nValueError: [bold]no[/bold] & <no>\n'
+        "this record alone: parity run --case "
+        "'BatchNorm1d/mean 1000, in a rather long name, evaluation' --family full --dtype float32 --engine mine:Engine"
+    )
     assert skipped.find("skipped").get("message") == "unsupported: no optimize"
 
 

@@ -9,7 +9,7 @@ import pytest
 from parity.families.listing import catalogue
 from parity.records.record import UsageError
 from parity.run import judging
-from parity.run.trial import judge_case
+from parity.run.judging import judge_case
 
 BY_NAME = {case.name: case for case in catalogue()}
 NAMES = ("Linear/batch 1", "Linear/batch 3", "Network/linear layers only", "SGD/lr 0.1, momentum 0.9")

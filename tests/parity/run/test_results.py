@@ -1,6 +1,7 @@
 """Records of a run: the worst of many, and totals."""
 
 import math
+import shlex
 
 import pytest
 
@@ -70,6 +71,31 @@ def test_a_summary():
     assert results.summary("first").comparison is None
 
 
+def test_nothing_judged_does_not_conform():
+    unsupported = Results(("mine",), (result("mine", unsupported="no cuda here"),), 0.0)
+    assert not unsupported.summary("mine").conforms
+    assert not unsupported.conforms
+    # One engine's answers are not another's.
+    both = Results(("first", "mine"), (result("first", [tensor("exact")]), *unsupported.cases), 0.0)
+    assert both.summary("first").conforms
+    assert not both.conforms
+
+
+def test_coverage():
+    cases = (result("mine", [tensor("FAIL")]), result("mine", unsupported="no vjp", case="Tanh/a"))
+    s = Results(("mine",), cases, 0.0).summary("mine")
+    assert (s.records, s.judged, s.coverage, s.classes, s.classes_judged) == (2, 1, 50.0, 2, 1)
+
+
+def test_the_command_of_one_record():
+    odd = CaseResult("Linear/it's [a] case", "full", "float64", "my.module:Engine")
+    assert shlex.split(odd.command) == [
+        *("parity", "run", "--case", odd.case, "--family", "full", "--dtype", "float64"),
+        *("--engine", "my.module:Engine"),
+    ]
+
+
 def test_a_summary_of_nothing():
     s = Results(("mine",), (), 0.0).summary("mine")
-    assert (s.records, s.largest_share, s.largest_share_at, s.comparison, s.conforms) == (0, 0.0, "", None, True)
+    assert (s.records, s.largest_share, s.largest_share_at, s.comparison, s.conforms) == (0, 0.0, "", None, False)
+    assert s.coverage == 0

@@ -18,8 +18,8 @@ from parity.families.case import DTYPES, VJPCase
 from parity.families.listing import catalogue, select
 from parity.records import definition
 from parity.records.record import VJP, Answer, Split, Undecided, Unsupported, UsageError
+from parity.run.judging import judge_case
 from parity.run.results import CaseResult
-from parity.run.trial import judge_case
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers, store
 from parity.verdict import combined as parts

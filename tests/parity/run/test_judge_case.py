@@ -13,8 +13,9 @@ from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
 from parity.families.listing import catalogue
 from parity.records.record import VJP, Spec, Unsupported, UsageError
+from parity.run import judging
+from parity.run.judging import judge_case
 from parity.run.results import Comparison
-from parity.run.trial import judge_case
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 
@@ -149,6 +150,19 @@ def test_an_engine_that_raises(error, reason):
     assert len(verdict.reason) <= 300
 
 
+def test_a_crash_shows_where():
+    def careless(answer, record):
+        return record.arrays["no such weight"]
+
+    found = result(Mine(careless))
+    assert found.verdicts[0].reason == "raised KeyError: 'no such weight'"
+    assert found.traceback.startswith("Traceback (most recent call last):")
+    assert 'return record.arrays["no such weight"]' in found.traceback
+    assert found.traceback.endswith("KeyError: 'no such weight'\n")
+    assert result(Mine()).traceback == ""
+    assert "\x1b" not in result(raising(AssertionError("\x1b[31mred\x00"))).traceback
+
+
 def test_an_interruption_is_none_of_the_engines_failures():
     with pytest.raises(KeyboardInterrupt):
         result(raising(KeyboardInterrupt()))
@@ -241,11 +255,39 @@ def wrecking(answer, record):
     return kept
 
 
-@pytest.mark.parametrize("case", [LINEAR, SGD, BY_NAME["Linear/input transposed"]], ids=lambda case: case.name)
-def test_an_engine_that_writes_into_its_record(case):
+def parted(result):
+    """The verdicts on the answer, and the reasons against the engine's conduct."""
+    conduct = [v for v in result.verdicts if v.name in ("inputs", "asked again")]
+    return tuple(v for v in result.verdicts if v not in conduct), {v.name: v.reason for v in conduct}
+
+
+@pytest.mark.parametrize(
+    ("case", "inputs"),
+    [
+        (LINEAR, "input 0, upstream gradient 0"),
+        (SGD, "gradient of weight"),
+        (BY_NAME["Linear/input transposed"], "input 0, upstream gradient 0"),
+    ],
+    ids=lambda given: getattr(given, "name", ""),
+)
+def test_an_engine_that_writes_into_its_record(case, inputs):
+    """It fails for it, and nobody else is touched."""
     wrecked, after = judge_case(case, "full", "float32", [Mine(wrecking), RefnetEngine()])
     (untouched,) = judge_case(case, "full", "float32", [RefnetEngine()])
-    assert wrecked.verdicts == after.verdicts == untouched.verdicts
+    verdicts, conduct = parted(wrecked)
+    assert verdicts == after.verdicts == untouched.verdicts
+    assert list(conduct) == ["inputs"]
+    assert conduct["inputs"].startswith(f"expected inputs that the engine leaves as they are, got others in {inputs}")
+    assert wrecked.verdict == "FAIL"
+
+
+def test_an_engine_may_write_into_its_parameters():
+    def learned(answer, record):
+        for array in record.arrays.values():
+            array[...] = 7
+        return answer
+
+    assert result(Mine(learned)).conforms
 
 
 @pytest.mark.parametrize("case", [LINEAR, BY_NAME["SGD/groups, each with its options"]], ids=lambda case: case.name)
@@ -268,7 +310,9 @@ def test_an_engine_that_writes_into_what_is_kept_of_a_training(short_training, s
 
     wrecked, after = judged(Mine(wrecking), RefnetEngine())
     (untouched,) = judged(RefnetEngine())
-    assert wrecked.verdicts == after.verdicts == untouched.verdicts
+    verdicts, conduct = parted(wrecked)
+    assert verdicts == after.verdicts == untouched.verdicts
+    assert conduct == {"inputs": "expected inputs that the engine leaves as they are, got others in inputs, targets"}
     assert after.conforms
 
 
@@ -283,6 +327,85 @@ def test_an_engine_that_answers_in_the_same_arrays_again(short_training, short_v
 
     (found,) = judge_case(short_training, "full", "float64", [Mine(reused)], short_vectors)
     assert found.conforms
+
+
+# ---- asked twice
+
+
+def test_an_engine_that_answers_otherwise_the_second_time():
+    """A sample of records is asked twice, always the same."""
+    sample = {case.name for case in catalogue() if judging._twice(case, "full", "float64")}
+    assert 0.05 < len(sample) / len(BY_NAME) < 0.2
+    asked = next(BY_NAME[name] for name in sorted(sample) if name.startswith("Linear/"))
+    calls = []
+
+    def changing(answer, record):
+        calls.append(1)
+        return {**answer, "output": answer["output"] * (1 + 2.0**-52 * (len(calls) % 2))}
+
+    found = result(Mine(changing), asked)
+    assert len(calls) == 2
+    assert parted(found)[1] == {"asked again": "expected the same answer, bit for bit, got another in output"}
+    assert found.verdict == "FAIL"
+    calls.clear()
+    other = next(case for case in catalogue() if case.name.startswith("Linear/") and case.name not in sample)
+    assert parted(result(Mine(changing), other))[1] == {}
+    assert len(calls) == 1
+
+
+def test_an_engine_that_raises_the_second_time():
+    case = next(case for case in catalogue() if judging._twice(case, "full", "float64"))
+    calls = []
+
+    def spent(answer, record):
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("spent")
+        return answer
+
+    (verdict,) = result(Mine(spent), case).verdicts
+    assert (verdict.name, verdict.reason) == ("answer", "raised RuntimeError: spent")
+
+
+# ---- the arithmetic of the process
+
+
+def flushes():
+    """Whether denormal numbers are flushed to zero here."""
+    return float(np.array(2.0**-1074) * np.array([1.0])[0]) == 0
+
+
+@pytest.mark.parametrize("end", ["answers", "raises"])
+def test_an_engine_that_flushes_denormals_does_so_alone(end):
+    torch = pytest.importorskip("torch")
+    seen = []
+
+    def flushing(answer, record):
+        if not torch.set_flush_denormal(True):
+            pytest.skip("this processor does not flush")
+        seen.append(flushes())
+        if end == "raises":
+            raise ValueError("flushed")
+        return answer
+
+    try:
+        assert not flushes()
+        found = result(Mine(flushing))
+        assert seen[0]
+        assert not flushes()
+    finally:
+        torch.set_flush_denormal(False)
+    assert found.conforms == (end == "answers")
+
+
+def test_numpys_handling_of_errors_is_put_back():
+    def careless(answer, record):
+        np.seterr(all="ignore")
+        return answer
+
+    before = np.geterr()
+    assert result(Mine(careless)).conforms
+    assert np.geterr() == before
 
 
 # ---- trainings
@@ -402,7 +525,7 @@ def test_judging_needs_neither_flint_nor_mpmath():
     """A normal run reads what is certified; the packages that certify need not be there."""
     code = (
         "import sys; sys.modules['flint'] = sys.modules['mpmath'] = None\n"
-        "from parity.run.trial import judge_case\nfrom parity.families.listing import select\n"
+        "from parity.run.judging import judge_case\nfrom parity.families.listing import select\n"
         "from parity.engines.loading import load\n"
         "(case,) = select('Linear/batch 3')\n"
         "print(judge_case(case, 'full', 'float64', [load('refnet')])[0].verdict)"

@@ -1,0 +1,183 @@
+"""What is concluded of an engine's answers to one case: the verdict on each tensor, a diagnosis, and what else is to be
+said.
+
+Each class here holds a kind of case with its certified answers. Some ask for more than one answer: `further` are the
+other records that an engine is asked, by their number, and its answers to them come under the same numbers, or as None
+where it does not answer them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+
+from parity.budget.array import Profile
+from parity.records.record import VJP, Answer, Array, Optimize, Record, Split, Train, Undecided
+from parity.truth.value import Truth
+from parity.verdict import combined as parts
+from parity.verdict import free_run, lockstep
+from parity.verdict.answer import Judge, expected_dtype
+from parity.verdict.diagnosis import diagnose
+from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
+
+
+@dataclass
+class Conclusion:
+    """What is found of an engine on one case."""
+
+    verdicts: list[TensorVerdict] = field(default_factory=list)
+    diagnosis: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def without_answer(failure: str) -> Conclusion:
+    """What is concluded where there is no answer; nothing where that is no failure."""
+    return Conclusion([failed("answer", failure)] if failure else [])
+
+
+def misconduct(changed: Sequence[str], unsteady: Sequence[str]) -> list[TensorVerdict]:
+    """Failures of their own: changed inputs, and tensors that are others when the engine is asked again."""
+    found = []
+    if changed:
+        found.append(
+            failed("inputs", f"expected inputs that the engine leaves as they are, got others in {', '.join(changed)}")
+        )
+    if unsteady:
+        found.append(
+            failed("asked again", f"expected the same answer, bit for bit, got another in {', '.join(unsteady)}")
+        )
+    return found
+
+
+class OneRecord:
+    """A case of one record."""
+
+    further: Mapping[int, Record] = {}
+    further_are = ""
+
+    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth]) -> None:
+        self.record, self.truths = record, truths
+        self.judge = cache(lambda profile: Judge(record, truths, profile))
+
+    def conclude(self, profile: Profile, answer: Answer, further: Mapping[int, Answer] | None = None) -> Conclusion:
+        try:
+            judge_of = self.judge(profile)
+            verdicts = judge_of(answer)
+        except Undecided as reason:
+            return Conclusion([replace(v, reason=v.reason or str(reason)) for v in self._without_budgets(answer)])
+        failing = _failing(verdicts)
+        found = diagnose(self.record, answer, judge_of.enclosures, profile, failing) if failing else []
+        return Conclusion(verdicts, [str(d) for d in found])
+
+    def _without_budgets(self, answer: Answer) -> list[TensorVerdict]:
+        """Undecided, but for a tensor that could not be right: missing, of another shape or dtype, or NaN."""
+        verdicts = []
+        for name, t in self.truths.items():
+            blind = Enclosure(t, np.full(t.shape, np.inf))
+            v = judge(name, answer.get(name), blind, expected_dtype(name, blind, self.record.dtype))
+            verdicts.append(v if v.verdict == "FAIL" else TensorVerdict(name, "undecided"))
+        unasked = [name for name in answer if name not in self.truths]
+        return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]
+
+
+class InParts:
+    """A case whose samples come in parts too: the whole, each part, and what an engine's gradients of the parts make
+    up.
+
+    Args:
+        of_whole, of_parts, of_combined: the certified answers.
+    """
+
+    further_are = "parts"
+
+    def __init__(
+        self,
+        split: Split,
+        of_whole: Mapping[str, Truth],
+        of_parts: Sequence[Mapping[str, Truth]],
+        of_combined: Mapping[str, Truth],
+    ) -> None:
+        self.split, self.combined = split, of_combined
+        self.whole = OneRecord(split.whole, of_whole)
+        self.parts = [OneRecord(part, truths) for part, truths in zip(split.parts, of_parts, strict=True)]
+        self.further: Mapping[int, Record] = dict(enumerate(split.parts))
+
+    def conclude(self, profile: Profile, answer: Answer, further: Mapping[int, Answer] | None = None) -> Conclusion:
+        conclusion = self.whole.conclude(profile, answer)
+        if further is None:
+            return conclusion
+        said: dict[str, list[str]] = {}
+        for k, part in enumerate(self.parts):
+            own = part.conclude(profile, further[k])
+            conclusion.verdicts += [replace(v, name=f"part {k} {v.name}") for v in own.verdicts]
+            for diagnosis in own.diagnosis:
+                said.setdefault(diagnosis, []).append(str(k))
+        # What is wrong with the whole need not be said of its parts again.
+        known = set(conclusion.diagnosis)
+        conclusion.diagnosis += [f"part {', '.join(ks)}: {d}" for d, ks in said.items() if d not in known]
+        conclusion.verdicts += self._combined(list(further.values()), profile)
+        conclusion.notes.append(parts.finding(self.split, self.whole.truths, self.combined))
+        return conclusion
+
+    def _combined(self, answers: Sequence[Answer], profile: Profile) -> list[TensorVerdict]:
+        try:
+            return parts.judge_combined(self.split, self.combined, answers, profile)
+        except Undecided as undecided:
+            reason = str(undecided)
+            return [TensorVerdict(f"combined {name}", "undecided", reason=reason) for name in self.combined]
+
+
+class Training:
+    """A training: every update from the engine's own weights; the certified single updates; the free run while its
+    budget lasts.
+
+    Args:
+        updates: the numbers of updates after which a free run is certified, in order. free, bounds: the certified
+            values there, and how far a right run may be from them.
+        steps: the record of some single updates, by their number, and the certified answer to each.
+    """
+
+    further_are = "certified updates"
+
+    def __init__(
+        self,
+        record: Train,
+        updates: Sequence[int],
+        free: Mapping[str, Truth],
+        bounds: Mapping[str, Array],
+        steps: Mapping[int, tuple[Train, Mapping[str, Truth]]],
+    ) -> None:
+        self.record, self.updates, self.free, self.bounds, self.steps = record, updates, free, bounds, steps
+        self.further: Mapping[int, Record] = {number: single for number, (single, _) in steps.items()}
+
+    def conclude(self, profile: Profile, answer: Answer, further: Mapping[int, Answer] | None = None) -> Conclusion:
+        verdicts = lockstep.judge_steps(self.record, answer, profile)
+        if any(v.name == "run" for v in verdicts):
+            return Conclusion(verdicts)
+        failing = _failing(verdicts)
+        found = diagnose(self.record, answer, {}, profile, failing) if failing else []
+        conclusion = Conclusion(verdicts, [str(d) for d in found])
+        if further:
+            conclusion.verdicts += lockstep.judge_single_updates(self.steps, further, profile)
+        self._free_run(answer, profile, conclusion)
+        return conclusion
+
+    def _free_run(self, answer: Answer, profile: Profile, conclusion: Conclusion) -> None:
+        if profile != Profile.of(self.record.dtype):
+            conclusion.notes.append(f"free run: not judged, its budget is that of plain {self.record.dtype}")
+            return
+        verdicts, notes = free_run.judge_run(answer, self.updates, self.free, self.bounds, self.record.dtype)
+        conclusion.notes += notes
+        # The budget is that of the formula itself. It says nothing against a weaker one.
+        weaker = sorted({v.formula for v in conclusion.verdicts if v.verdict == "unstable"})
+        if weaker and _failing(verdicts):
+            conclusion.notes.append(f"free run: outside its budget, which is not that of {', '.join(weaker)}")
+            verdicts = [v for v in verdicts if v.verdict != "FAIL"]
+        conclusion.verdicts += verdicts
+
+
+def _failing(verdicts: Sequence[TensorVerdict]) -> list[str]:
+    return [v.name for v in verdicts if v.verdict == "FAIL"]
