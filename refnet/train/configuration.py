@@ -11,20 +11,20 @@ from refnet.generator import Generator
 from refnet.nn.module import Module
 
 
-def make(thing: Any) -> Any:
+def configuration_of(thing: Any) -> Any:
     """A value that equals that of another thing if the two do the same to the same arrays.
 
     Of a module it holds the class and the attributes, `params` and `buffers` apart, and so on into the modules inside,
     where one that stands at several places is known again. Arrays and numbers are compared bit for bit, generators not
     at all, and what is none of these, such as a function, only with itself.
     """
-    return _make(thing, {})
+    return _value(thing, {})
 
 
 _SIMPLE = frozenset({type(None), bool, int, str, bytes})
 
 
-def _make(thing: Any, places: dict[int, int]) -> Any:
+def _value(thing: Any, places: dict[int, int]) -> Any:
     if type(thing) in _SIMPLE:  # most are, and the other questions take long
         return type(thing), thing
     if isinstance(thing, Module):
@@ -32,9 +32,9 @@ def _make(thing: Any, places: dict[int, int]) -> Any:
             return "again", places[id(thing)]
         places[id(thing)] = len(places)
         own = {name: value for name, value in vars(thing).items() if name not in ("params", "buffers")}
-        return type(thing), _make(own, places)
+        return type(thing), _value(own, places)
     if isinstance(thing, Runs):
-        return Runs, _make(plain(thing), places)
+        return Runs, _value(plain(thing), places)
     if isinstance(thing, (np.ndarray, np.generic)) and thing.dtype != object:
         return type(thing), thing.dtype.str, thing.shape, thing.tobytes()
     if isinstance(thing, float):
@@ -42,9 +42,9 @@ def _make(thing: Any, places: dict[int, int]) -> Any:
     if thing is None or isinstance(thing, (bool, int, str, bytes)):
         return type(thing), thing
     if isinstance(thing, (tuple, list)):
-        return type(thing), [_make(part, places) for part in thing]
+        return type(thing), [_value(part, places) for part in thing]
     if isinstance(thing, dict):
-        return type(thing), [(name, _make(part, places)) for name, part in thing.items()]
+        return type(thing), [(name, _value(part, places)) for name, part in thing.items()]
     if isinstance(thing, Generator):
         return Generator
     return type(thing), id(thing)

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from refnet.arithmetic.runs import plain
 from refnet.train.capture.captured import Captured
-from refnet.train.sampler import Course, Order
+from refnet.train.sampler import Batches, Order
 from refnet.train.step import Update
 
 
-def descend(
+def run_updates(
     update: Update,
     order: Order,
-    batches: Course,
+    batches: Batches,
     losses: NDArray[Any],
     rows: dict[int, int],
     weights: dict[str, NDArray[Any]],

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from refnet.generator import Generator, resolve
 
-__all__ = ["Batch", "Course", "Order", "batches", "order"]
+__all__ = ["Batch", "Batches", "Order", "batches", "order"]
 
 Batch: TypeAlias = slice | NDArray[np.int64]
 """What picks a batch out of an array of samples, `inputs[batch]`: a slice wherever the samples lie side by side."""
@@ -74,7 +74,7 @@ class Order:
     def _full(self) -> int:
         return min(self.batch_size or self.n, self.n)
 
-    def batches(self, generator: Generator | None) -> Course:
+    def batches(self, generator: Generator | None) -> Batches:
         return batches(
             self.n,
             self.batch_size,
@@ -104,7 +104,7 @@ def batches(
     replacement: bool = False,
     drop_last: bool = False,
     generator: Generator | None = None,
-) -> Course:
+) -> Batches:
     """The batches of n samples, one for each update, without end.
 
     `batch_size=None` is the whole set in its own order at every update (batch gradient descent): no DataLoader, and so
@@ -157,7 +157,7 @@ def order(
     return [samples[batch].copy() for batch in islice(endless, updates)]
 
 
-class Course(Iterator[Batch]):
+class Batches(Iterator[Batch]):
     """The batches of a training, without end: one after the other, or with `take` several at once."""
 
     @abstractmethod
@@ -169,7 +169,7 @@ class Course(Iterator[Batch]):
         """
 
 
-class _Whole(Course):
+class _Whole(Batches):
     def __init__(self, n: int) -> None:
         self._whole = slice(0, n)
 
@@ -180,7 +180,7 @@ class _Whole(Course):
         return None
 
 
-class _Epochs(Course):
+class _Epochs(Batches):
     """In epochs, of which each has an order of the samples."""
 
     def __init__(self, n: int, batch_size: int, drop_last: bool, generator: Generator, left_over: int = 0) -> None:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
 from refnet.nn.module import Module, Params
-from refnet.train.configuration import make
+from refnet.train.configuration import configuration_of
 
 
-class Stack:
-    """R networks of one make, and their optimizers, as one network and one optimizer on `Runs`.
+class StackedModules:
+    """R networks that are alike, and their optimizers, as one network and one optimizer on `Runs`.
 
     What the stack holds are copies: `unstack` writes them back.
 
@@ -38,7 +38,7 @@ class Stack:
             )
         self.nets, self.opts = nets, opts
         arrays = _stacked("a parameter or buffer", [{**net.params, **net.buffers} for net in nets])
-        first, *others = (_make(net, opt) for net, opt in zip(nets, opts, strict=True))
+        first, *others = (_of_run(net, opt) for net, opt in zip(nets, opts, strict=True))
         if any(other != first for other in others):
             raise ValueError(
                 "ensemble: expected networks and optimizers alike but for values and lr, got different ones"
@@ -108,7 +108,7 @@ def _stacked(what: str, each: Sequence[Mapping[str, NDArray[Any]]]) -> Params:
     }
 
 
-def _make(net: Module, opt: Any) -> Any:
+def _of_run(net: Module, opt: Any) -> Any:
     """What networks and optimizers must have in common."""
     for group in opt.param_groups:
         for name, P in group["params"].items():
@@ -117,7 +117,7 @@ def _make(net: Module, opt: Any) -> Any:
                     f"ensemble: expected an optimizer on its network's params, got one that holds another array {name}"
                 )
     groups = [{**group, "params": list(group["params"]), "lr": None} for group in opt.param_groups]
-    return make(net), type(opt), make(groups)
+    return configuration_of(net), type(opt), configuration_of(groups)
 
 
 def _check_apart(each: Sequence[Params]) -> None:

@@ -13,8 +13,8 @@ from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
 from refnet.nn.module import Array, Module, Params
 from refnet.train import sampler
-from refnet.train.loop import descend
-from refnet.train.stack_modules import Stack
+from refnet.train.loop import run_updates
+from refnet.train.stack_modules import StackedModules
 from refnet.train.step import Update
 
 
@@ -108,7 +108,7 @@ def fit(
     batches = order.batches(generator)
     losses, weights = _room(net.params, iterations, len(rows))
     update = Update(net, loss, opt, inputs, targets)
-    reasons = descend(update, order, batches, losses, rows, weights, lr_lambda, callback, capture)
+    reasons = run_updates(update, order, batches, losses, rows, weights, lr_lambda, callback, capture)
     order.finish(generator, iterations)
     return History(losses, order.updates_per_epoch, np.array(list(rows), np.int64), weights, *reasons)
 
@@ -157,13 +157,13 @@ def ensemble(
     _check_data("ensemble", inputs, targets, iterations)
     rows = _rows("ensemble", record, iterations)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
-    many = Stack(nets, opts)
-    courses = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
-    batches = _Together(courses, alike=not shuffle) if order.drawn else courses[0]
+    many = StackedModules(nets, opts)
+    of_runs = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
+    batches = _RunsBatches(of_runs, alike=not shuffle) if order.drawn else of_runs[0]
     losses, weights = _room(many.net.params, iterations, len(rows))
     update = Update(many.net, loss, many.opt, inputs, targets)
     try:
-        reasons = descend(update, order, batches, losses, rows, weights, lr_lambda, None, capture)
+        reasons = run_updates(update, order, batches, losses, rows, weights, lr_lambda, None, capture)
     finally:
         many.unstack()
     for generator in generators or ():
@@ -242,16 +242,16 @@ def _sources(generators: Sequence[Generator] | None, runs: int, *, drawn: bool) 
     return list(generators)
 
 
-class _Together(sampler.Course):
+class _RunsBatches(sampler.Batches):
     """The runs' batches: indices (R, b), or what all see if their orders are alike."""
 
-    def __init__(self, courses: Sequence[sampler.Course], *, alike: bool) -> None:
-        self._courses, self._alike = courses, alike
+    def __init__(self, of_runs: Sequence[sampler.Batches], *, alike: bool) -> None:
+        self._of_runs, self._alike = of_runs, alike
 
     def __next__(self) -> sampler.Batch:
-        batches = list(map(next, self._courses))
+        batches = list(map(next, self._of_runs))
         return batches[0] if self._alike else np.array(batches)
 
     def take(self, updates: int) -> NDArray[np.int64] | None:
-        taken = [course.take(updates) for course in self._courses]
+        taken = [batches.take(updates) for batches in self._of_runs]
         return taken[0] if self._alike else np.stack([indices for indices in taken if indices is not None], axis=1)

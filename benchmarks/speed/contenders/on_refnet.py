@@ -16,8 +16,8 @@ from benchmarks.speed import networks
 from benchmarks.speed.contenders import Training, Unsupported
 from benchmarks.speed.networks import RATE, STUDY, Network
 from refnet import nn, optim
+from refnet.train.capture import native
 from refnet.train.capture.captured import SHORT
-from refnet.train.capture.native import machine as native
 
 SECONDS = 1.5
 """The longest call, about."""

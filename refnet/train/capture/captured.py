@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refnet.arithmetic.runs import Runs, plain
-from refnet.nn.module import Module
-from refnet.train.capture import program, replay
-from refnet.train.capture.native import machine as native
-from refnet.train.capture.recorder import Recorder, Traced, Uncapturable
-from refnet.train.configuration import make
+from refnet.arithmetic.runs import plain
+from refnet.train.capture import native, replay
+from refnet.train.capture.program import Program, Ref
+from refnet.train.capture.recorder import Uncapturable
+from refnet.train.capture.recording import Recording, record
+from refnet.train.capture.storage import Storage, arrays_of
+from refnet.train.configuration import configuration_of
 from refnet.train.step import Update
-
-SMALL = 2**15
-"""Bytes up to which all parameters are laid side by side, so that one operation can update them together. Beyond, a
-call costs little beside its work, and arrays are better off where the processor likes them."""
 
 SHORT = 100
 """So many updates are done before a record of one has paid for itself."""
@@ -81,9 +76,7 @@ class Captured:
         self._quiet = False
         self._made_of: Any = None
         self._rates: list[NDArray[Any]] = []
-        # What belongs to network and optimizer, by the arrays' ids: the array itself, and the one that stands for it.
-        self._homes: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
-        self._away = False
+        self._storage: Storage | None = None
 
     def __call__(self, batch: Any) -> Any:
         step = self._steps.get(size := _size(batch))
@@ -138,18 +131,15 @@ class Captured:
 
     def settle(self) -> None:
         """Let network and optimizer hold what they would hold had the updates been plain."""
-        if self._away:
-            for own, home in self._homes.values():
-                if own is not home:
-                    own[...] = home
-            self._away = False
+        if self._storage is not None:
+            self._storage.settle()
         if self._errors is not None:
             np.seterr(**self._errors)
             self._errors = None
 
     def resume(self) -> None:
         """Go on from what network and optimizer hold."""
-        if not self._steps:
+        if not self._steps or self._storage is None:
             return
         if self._made_of != self._constitution():
             self._forget()
@@ -157,16 +147,9 @@ class Captured:
             if self._changes > CHANGES:
                 self.why_plain = "a callback changes the optimizer's options or the modules' mode again and again"
             return
-        self._leave()
+        self._storage.leave()
         self.read_rates()
         self._ignore_overflow()
-
-    def _leave(self) -> None:
-        """From here on the arrays' homes are ahead of the arrays."""
-        for own, home in self._homes.values():
-            if own is not home:
-                home[...] = own
-        self._away = True
 
     def read_rates(self) -> None:
         """Take the learning rates from the optimizer."""
@@ -181,183 +164,79 @@ class Captured:
     def _constitution(self) -> list[Any]:
         """All that a record depends on, values of arrays apart."""
         update, opt = self.update, self.update.opt
-        arrays = [_arrays(update.net), _arrays(update.loss), *(group["params"] for group in opt.param_groups)]
+        arrays = [arrays_of(update.net), arrays_of(update.loss), *(group["params"] for group in opt.param_groups)]
         return [
             [{name: id(array) for name, array in part.items()} for part in (*arrays, *opt.state.values())],
-            make([{**group, "params": None, "lr": None} for group in opt.param_groups]),
-            make(update.net),
-            make(update.loss),
+            configuration_of([{**group, "params": None, "lr": None} for group in opt.param_groups]),
+            configuration_of(update.net),
+            configuration_of(update.loss),
         ]
 
     def _first(self, size: int, batch: Any) -> Any:
         """The update on the first batch of a size: plain, and the size's step from now on if that does the same."""
-        if not self._steps:
-            self._homes = self._places()
-        step, generators = self._record(batch)
-        replayed = self._tried(lambda: step.replay(batch))
-        for generator, state in generators:
+        self._storage = storage = self._storage or Storage(self.update)
+        recording = record(self.update, storage, self._rates, batch)
+        self._rates = recording.rates
+        self._quiet = self._quiet or recording.ignores_overflow
+        arrays = replay.layout(recording.program)
+        call = replay.function(recording.program, arrays, recording.data, indexed=isinstance(batch, np.ndarray))
+        step = _Step(call, self._machine(recording, arrays))
+        replayed = self._tried(storage, lambda: step.replay(batch))
+        for generator, state in recording.generators:
             generator.set_state(state)
         machine = step.machine
-        translated = replayed if machine is None else self._tried(lambda: machine.run(1, _indices(batch))[0])
+        translated = replayed
+        if machine is not None:
+            translated = self._tried(storage, lambda: machine.run(1, _indices(batch))[0])
         self.settle()
         value = self.update(batch)
-        expected = [np.asarray(plain(value)).tobytes(), *(own.tobytes() for own, _ in self._homes.values())]
+        expected = [np.asarray(plain(value)).tobytes(), *(own.tobytes() for own in storage.originals())]
         if replayed != expected:
             self._forget()
             self.why_plain = "a replay has other bits than the plain update"
             return value
         if translated != expected:
             step.machine, self.why_not_native = None, "the machine code gives other bits than the plain update"
-        self._leave()
+        storage.leave()
         self._steps[size] = step
         self._made_of = self._constitution()
         self._ignore_overflow()
         return value
 
-    def _tried(self, update: Callable[[], Any]) -> list[bytes]:
+    def _tried(self, storage: Storage, update: Callable[[], Any]) -> list[bytes]:
         """The bits of the loss and of all lasting arrays after an update that is then taken back."""
-        before = self._contents()
+        before = storage.contents()
         self._ignore_overflow()
         try:
             value = np.array(update())
-            return [value.tobytes(), *(home.tobytes() for _, home in self._homes.values())]
+            return [value.tobytes(), *(home.tobytes() for home in storage.homes())]
         except Exception as error:
             raise Uncapturable(f"a replay failed: {type(error).__name__}: {error}") from error
         finally:
-            for (_, home), content in zip(self._homes.values(), before, strict=True):
-                home[...] = content
+            storage.restore(before)
 
-    def _contents(self) -> list[NDArray[Any]]:
-        return [home.copy() for _, home in self._homes.values()]
-
-    def _places(self) -> dict[int, tuple[NDArray[Any], NDArray[Any]]]:
-        """A home for every array that lasts from one update to the next: its own, or for the parameters of a small
-        network, and their state, one beside the other.
-        """
-        net, opt = self.update.net, self.update.opt
-        moved = [net.params[name] for name in self.update.held]
-        keys = dict.fromkeys(key for state in opt.state.values() for key in state)
-        kinds = [
-            moved,
-            *([opt.state[name][key] for name in self.update.held if key in opt.state.get(name, {})] for key in keys),
-        ]
-        homes: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
-        for kind in kinds:
-            own = [plain(array) for array in kind]
-            for array, home in zip(own, _side_by_side(own), strict=True):
-                homes[id(array)] = array, home
-        for array in map(plain, (*_arrays(net).values(), *_arrays(self.update.loss).values())):
-            homes.setdefault(id(array), (array, array))
-        for array, _ in homes.values():
-            if type(array) is not np.ndarray or array.dtype.kind not in "fiub":
-                raise Uncapturable("the network's arrays are not NumPy's, or not of numbers")
-        return homes
-
-    def _record(self, batch: Any) -> tuple[_Step, list[Any]]:
-        """A step on batches like this one, and the generators that it draws from."""
-        update, recorder = self.update, Recorder()
-        data, seen = [], []
-
-        def samples(whole: NDArray[Any]) -> Any:
-            buffer = whole
-            if not isinstance(batch, slice) or batch != slice(0, len(whole)):
-                buffer = np.array(whole[batch])
-                data.append((whole, buffer))
-            seen.append(buffer)
-            recorder.samples[id(buffer)] = whole
-            return update.of_runs(Traced(buffer, recorder), batch)
-
-        before = self._contents()
-        try:
-            with self._standing_in(recorder) as (opt, rates):
-                X, T = samples(update.inputs), samples(update.targets)
-                grads, value = update.gradients(X, T)
-                recorder.updates = True
-                opt.step(grads)
-                result = plain(value)
-        except Uncapturable:
-            raise
-        except Exception as error:
-            raise Uncapturable(f"{type(error).__name__}: {error}") from error
-        finally:
-            for (_, home), content in zip(self._homes.values(), before, strict=True):
-                home[...] = content
-            for generator, state in recorder.generators:
-                generator.set_state(state)
-        if not isinstance(result, Traced):
-            raise Uncapturable("the loss does not depend on what is trained")
-        self._rates = self._rates or rates
-        given = [home for _, home in self._homes.values()] + rates + seen
-        made = program.build(recorder.operations, given, result.a)
-        program.simplify(made, len(update.held))
-        self._quiet = self._quiet or recorder.quiet
-        arrays = replay.layout(made)
-        call = replay.function(made, arrays, data, indexed=isinstance(batch, np.ndarray))
-        return _Step(call, self._machine(made, arrays, data)), recorder.generators
-
-    def _machine(self, made: program.Program, arrays: Any, data: Any) -> native.Machine | None:
-        """The program as machine code, if it is worth it and can be."""
+    def _machine(self, recording: Recording, arrays: dict[Ref, NDArray[Any]]) -> native.Machine | None:
+        """Its program as machine code, if it is worth it and can be."""
         if {"raise", "call", "print", "log"} & set(np.geterr().values()):
             self.why_not_native = "NumPy is told to do more than warn of floating-point errors"
             return None
-        if self.iterations * _saved(made, self._plainly or 0) < TRANSLATION[native.loaded()]:
+        if self.iterations * _saved(recording.program, self._plainly or 0) < TRANSLATION[native.loaded()]:
             self.why_not_native = "machine code pays only in a longer training"
             return None
         try:
-            machine = native.Machine(made, arrays, data, self._rates)
+            machine = native.Machine(recording.program, arrays, recording.data, recording.rates)
         except native.NotNative as reason:
             self.why_not_native = str(reason)
             return None
         self.why_not_native = ""
         return machine
 
-    @contextmanager
-    def _standing_in(self, recorder: Recorder) -> Iterator[tuple[Any, list[NDArray[Any]]]]:
-        """Arrays that record in the place of the network's; gives an optimizer on them, and the cells of its rates."""
-        net, loss, opt = self.update.net, self.update.loss, copy.copy(self.update.opt)
 
-        def traced(array: Any) -> Any:
-            return _like(array, Traced(self._homes[id(plain(array))][1], recorder))
-
-        arrays, of_loss = _arrays(net), _arrays(loss)
-        dtype = next(iter(arrays.values())).dtype
-        cells = self._rates or [np.array(plain(group["lr"]), dtype) for group in opt.param_groups]
-        standing = {name: traced(array) for name, array in arrays.items()}
-        opt.state = {
-            name: {key: traced(array) for key, array in kept.items()} for name, kept in self.update.opt.state.items()
-        }
-        opt.param_groups = [
-            {
-                **group,
-                "params": {name: standing[name] for name in group["params"]},
-                "lr": _like(group["lr"], Traced(cell, recorder)),
-            }
-            for group, cell in zip(self.update.opt.param_groups, cells, strict=True)
-        ]
-        try:
-            net.bind(standing)
-            loss.bind({name: traced(array) for name, array in of_loss.items()})
-            yield opt, cells
-        finally:
-            net.bind(arrays)
-            loss.bind(of_loss)
-        before, after = ({name: list(kept) for name, kept in o.state.items()} for o in (self.update.opt, opt))
-        if before != after:
-            raise Uncapturable("the optimizer makes new state in later updates")
-        before, after = (make({**vars(o), "state": None, "param_groups": None}) for o in (self.update.opt, opt))
-        if before != after:
-            raise Uncapturable("the optimizer has attributes that change with its steps")
-
-
-def _arrays(module: Module) -> dict[str, Any]:
-    return {**module.params, **module.buffers}
-
-
-def _saved(made: program.Program, plainly: float) -> float:
+def _saved(made: Program, plainly: float) -> float:
     """Seconds of an update that machine code saves, roughly."""
     products = [op for op in made.operations if op.function is np.matmul]
-    small = [op for op in products if op.refs[0].shape[-1] * math.prod(op.out.shape[-2:]) <= native.SMALL_PRODUCT]
-    calls = len(made.operations) + sum(math.prod(op.out.shape[:-2]) for op in small) / 3
+    tiny = [op for op in products if op.refs[0].shape[-1] * math.prod(op.out.shape[-2:]) <= native.TINY_PRODUCT]
+    calls = len(made.operations) + sum(math.prod(op.out.shape[:-2]) for op in tiny if len(op.out.shape) > 2) / 3
     short = all(math.prod(op.out.shape) < native.LONG for op in made.operations)
     return max(calls * CALL, plainly * SHARE[short])
 
@@ -371,23 +250,3 @@ def _size(batch: Any) -> int:
 def _indices(batch: Any) -> NDArray[np.int64]:
     """(1, ...)."""
     return np.asarray(np.r_[batch] if isinstance(batch, slice) else batch, np.int64)[None]
-
-
-def _like(array: Any, inner: Any) -> Any:
-    """`inner` as runs, if `array` is."""
-    return Runs(inner) if isinstance(array, Runs) else inner
-
-
-def _side_by_side(arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Copies of the arrays in one piece of memory, if they are small and alike; otherwise the arrays themselves."""
-    total = sum(array.size for array in arrays)
-    alike = len({array.dtype for array in arrays}) == 1 and all(array.flags.c_contiguous for array in arrays)
-    if len(arrays) < 2 or not alike or total * arrays[0].itemsize > SMALL:
-        return arrays
-    memory = np.empty(total, arrays[0].dtype)
-    copies, start = [], 0
-    for array in arrays:
-        copies.append(memory[start : start + array.size].reshape(array.shape))
-        copies[-1][...] = array
-        start += array.size
-    return copies

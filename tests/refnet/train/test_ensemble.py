@@ -7,8 +7,8 @@ import pytest
 
 import refnet
 from refnet import nn, optim
-from refnet.train.capture import captured
-from refnet.train.capture.native import machine as native
+from refnet.train.capture import captured, native
+from refnet.train.capture.native import translator
 
 RUNS = 5
 DRAWS = np.random.default_rng(0)
@@ -349,15 +349,15 @@ def assert_all_stand_after(nets, opts, updates, course, make=start):
 @pytest.mark.parametrize("k", [0, 3, 40])
 def test_an_interrupt_leaves_all_networks_after_a_whole_update(k, way):
     def schedule(update):
-        if captured == k:
+        if update == k:
             signal.raise_signal(signal.SIGINT)
-        return 0.99**captured
+        return 0.99**update
 
     def make():
         return start(momentum=0.9)
 
     nets, opts, generators = make()
-    course = {"batch_size": 3, "lr_lambda": lambda update: 0.99**captured}
+    course = {"batch_size": 3, "lr_lambda": lambda update: 0.99**update}
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         refnet.ensemble(
@@ -530,5 +530,5 @@ def test_no_machine_code_is_no_obstacle(monkeypatch):
         raise native.NotNative("llvmlite is not installed")
 
     monkeypatch.setattr(captured, "TRANSLATION", {True: 0.0, False: 0.0})
-    monkeypatch.setattr(native, "_target", missing)
+    monkeypatch.setattr(translator, "_target", missing)
     assert assert_lone_twins(start).why_not_native == "llvmlite is not installed"

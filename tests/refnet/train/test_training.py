@@ -152,13 +152,13 @@ FAULTS = {
     "end of another order": (sampler.Order, "finish", "replacement=self.replacement, ", ""),
     "targets of other samples": (updates.Update, "__call__", "self.targets[batch]", "self.targets[::-1][batch]"),
     "loss after the update": (
-        *(loop, "descend", "value = step(next(batches))\n                    losses[done] = plain(value)"),
+        *(loop, "run_updates", "value = step(next(batches))\n                    losses[done] = plain(value)"),
         "batch = next(batches)\n"
         "                    step(batch)\n"
         "                    X, T = update.inputs[batch], update.targets[batch]\n"
         "                    value = losses[done] = update.loss.forward(net.forward(X)[0], T)[0]",
     ),
-    "weights before the update": (loop, "descend", "if (row := rows.get(done))", "if (row := rows.get(done + 1))"),
+    "weights before the update": (loop, "run_updates", "if (row := rows.get(done))", "if (row := rows.get(done + 1))"),
     "upstream gradient of 2": (updates.Update, "__init__", "np.ones((), first.dtype)", "2 * np.ones((), first.dtype)"),
     "no step": (updates.Update, "on", "self.opt.step(grads)", "pass"),
 }
@@ -168,7 +168,7 @@ FAULTS = {
 def test_a_fault_is_seen_on_the_grid(fault, seed_fault, monkeypatch):
     owner, name, old, new = FAULTS[fault]
     seed_fault(owner, name, old, new)
-    monkeypatch.setattr(training, "descend", loop.descend)
+    monkeypatch.setattr(training, "run_updates", loop.run_updates)
     seen = []
     for order in REPLACED if "replacement" in old else ORDERS:
         n = 8 if order["batch_size"] in (8, None) else N

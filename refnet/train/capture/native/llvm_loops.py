@@ -3,24 +3,16 @@
 A sum, difference, product, quotient or square root of two numbers is the exact one rounded, whoever computes it: a loop
 of such operations has NumPy's bits, in whatever order it goes through the elements, and several of them can be one
 loop. What is not prescribed, such as exp and the order of a long sum, stays NumPy's own code.
-
-In which order the library adds up the terms of a small matrix product is nowhere written; `summation` finds out by
-experiment.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
-
-from refnet.arithmetic.fma import fma
 
 TYPES = {"f8": "double", "f4": "float", "b1": "i8"}
 """By NumPy's name of a dtype, LLVM's."""
@@ -148,22 +140,13 @@ def short_sum(total: Operand, first: Operand, terms: int, step: int) -> Statemen
     return Statement((total, *numbers), total, lines)
 
 
-class Summation(NamedTuple):
-    """How a matrix product adds up a[0] b[0], a[1] b[1], ...: each rounded before it is added or not (`fused`), from
-    the last or from the first, to a zero or to the first of them."""
-
-    fused: bool
-    backwards: bool
-    from_zero: bool
-
-
-def product_term(how: Summation, total: Operand, a: Operand, b: Operand) -> Statement:
-    """`total` plus one term of a matrix product."""
+def product_term(fused: bool, total: Operand, a: Operand, b: Operand) -> Statement:
+    """`total` plus one term of a matrix product, which is rounded before it is added or not (`fused`)."""
     t, f = (total.type, "f64" if total.type == "double" else "f32")
 
     def lines(y: str, names: Sequence[str]) -> list[str]:
         before, x, w = names
-        if how.fused:
+        if fused:
             return [f"{y} = call {t} @llvm.fma.{f}({t} {x}, {t} {w}, {t} {before})"]
         return [f"{y}.p = fmul {t} {x}, {w}", f"{y} = fadd {t} {before}, {y}.p"]
 
@@ -223,56 +206,3 @@ def _pointer(at: str, operand: Operand) -> list[str]:
             lines += [f"{at}.m{axis} = mul i64 %i{axis}, {step}", f"{at}.o{axis} = add i64 {place}, {at}.m{axis}"]
             place = f"{at}.o{axis}"
     return [*lines, f"{at} = getelementptr i8, ptr %base, i64 {place}"]
-
-
-ELEMENTS = 2_000
-"""So many elements of products, at least, must have NumPy's bits in the order that is taken for its own. Any two orders
-of three terms or more differ in about every third."""
-
-WAYS = tuple(
-    Summation(fused, backwards, zero)
-    for fused in (True, False)
-    for backwards in (False, True)
-    for zero in (True, False)
-)
-
-
-@functools.cache
-def summation(
-    shape: tuple[int, int, int], a_steps: tuple[int, int], b_steps: tuple[int, int], dtype: str, *, fused: bool
-) -> Summation | None:
-    """How np.matmul adds up products of this make, (m, k) by (k, n) with these strides in bytes; None if in none of the
-    ways that `Summation` knows. `fused`: whether the processor has an instruction for a b + c, rounded once.
-    """
-    m, k, n = shape
-    draws, samples = np.random.default_rng(0), 2 + ELEMENTS // (m * n)
-
-    def drawn(rows: int, columns: int, steps: tuple[int, int], last: float) -> NDArray[Any]:
-        size = np.dtype(dtype).itemsize
-        extent = (rows - 1) * steps[0] + (columns - 1) * steps[1] + size
-        space = samples, -(-extent // size)
-        memory = draws.standard_normal(space) * 2.0 ** draws.integers(-3, 4, space)
-        memory[draws.random(space) < 0.1] *= 0  # zeros of both signs
-        memory[-1] = last
-        memory = memory.astype(dtype)
-        return as_strided(memory, (samples, rows, columns), (memory.strides[0], *steps))
-
-    # In the last product all terms are -0, and so is their sum if it does not begin with 0.
-    A, B = drawn(m, k, a_steps, -0.0), drawn(k, n, b_steps, 1.0)
-    expected = np.matmul(A, B)
-    for how in WAYS:
-        if (fused or not how.fused) and _summed(how, A, B).tobytes() == expected.tobytes():
-            return how
-    return None
-
-
-def _summed(how: Summation, A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
-    terms = range(A.shape[-1])
-    pairs = [(A[..., k, None], B[..., k, None, :]) for k in (reversed(terms) if how.backwards else terms)]
-    total: NDArray[Any] = np.zeros((), A.dtype)
-    if not how.from_zero:
-        (x, w), *pairs = pairs
-        total = x * w
-    for x, w in pairs:
-        total = fma(*np.broadcast_arrays(x, w, total)) if how.fused else total + x * w
-    return total

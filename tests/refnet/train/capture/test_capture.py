@@ -33,7 +33,7 @@ from twice import (
 import refnet
 from refnet import Generator, _check, nn, optim
 from refnet.arithmetic import special
-from refnet.train.capture import captured
+from refnet.train.capture import storage
 
 # Layers and losses.
 
@@ -240,7 +240,7 @@ ORDERS = [
 def test_options_of_the_optimizer(options, way, monkeypatch):
     assert_as_machine_code(way, assert_same_bits(start(dtype=np.float32, **options)))
     # No network is so small that its parameters are laid side by side.
-    monkeypatch.setattr(captured, "SMALL", 0)
+    monkeypatch.setattr(storage, "SMALL", 0)
     assert_as_machine_code(way, assert_same_bits(start(**options)))
 
 
@@ -280,8 +280,8 @@ def test_frozen_parameters(part, way):
 
 
 def test_shared_layers(way, monkeypatch):
-    for small in (captured.SMALL, 0):
-        monkeypatch.setattr(captured, "SMALL", small)
+    for small in (storage.SMALL, 0):
+        monkeypatch.setattr(storage, "SMALL", small)
         assert_as_machine_code(way, assert_same_bits(start(shared, momentum=0.9)))
 
 
@@ -368,13 +368,13 @@ def laid(lay):
 @pytest.mark.parametrize("small", [2**15, 0])
 @pytest.mark.parametrize("lay", [turned, in_pieces, backwards, part_of_more])
 def test_parameters_in_any_order(lay, small, way, monkeypatch):
-    monkeypatch.setattr(captured, "SMALL", small)
+    monkeypatch.setattr(storage, "SMALL", small)
     assert_same_bits(laid(lay))
 
 
 @pytest.mark.parametrize("small", [2**15, 0])
 def test_parameters_in_one_piece_of_memory(small, way, monkeypatch):
-    monkeypatch.setattr(captured, "SMALL", small)
+    monkeypatch.setattr(storage, "SMALL", small)
     memory, place = np.zeros(200), [0]
 
     def beside(array):
@@ -430,7 +430,7 @@ def test_parameters_in_memory_of_others(base, way, monkeypatch):
     def warm_up(k, _, begin):
         begin.opt.param_groups[0]["lr"] = 0.1 if k > 5 else 0.0
 
-    monkeypatch.setattr(captured, "SMALL", 0)
+    monkeypatch.setattr(storage, "SMALL", 0)
     assert_same_bits(make, callback=warm_up)
 
 
@@ -445,7 +445,7 @@ def test_two_parameters_on_the_same_memory(tied, small, way, monkeypatch):
         net = nn.Sequential(first, nn.Tanh(), second)
         return Start(net, nn.MSELoss(), optim.SGD(net.params, lr=0.1, momentum=0.9), targets=X)
 
-    monkeypatch.setattr(captured, "SMALL", small)
+    monkeypatch.setattr(storage, "SMALL", small)
     apart = small > 0 and tied is np.asarray
     assert_same_bits(make, plain="a replay has other bits than the plain update" if apart else "")
 
@@ -453,7 +453,7 @@ def test_two_parameters_on_the_same_memory(tied, small, way, monkeypatch):
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("small", [2**15, 0])
 def test_parameters_without_elements(small, way, monkeypatch):
-    monkeypatch.setattr(captured, "SMALL", small)
+    monkeypatch.setattr(storage, "SMALL", small)
     for bias in (True, False):
         make = start(lambda bias=bias: [linear(4, 0, 1, bias=bias), nn.Tanh(), linear(0, 2, 2)], momentum=0.9)
         assert_same_bits(make)
@@ -477,7 +477,7 @@ class Scale(nn.Module):
 
 @pytest.mark.parametrize("small", [2**15, 0])
 def test_parameters_without_axes(small, way, monkeypatch):
-    monkeypatch.setattr(captured, "SMALL", small)
+    monkeypatch.setattr(storage, "SMALL", small)
     assert_same_bits(start(lambda: [Scale()], targets=X, momentum=0.9, weight_decay=0.1, lr=0.01))
     assert_same_bits(start(lambda: [linear(4, 2, 1), Scale()], momentum=0.9, lr=0.01))
 
@@ -485,7 +485,7 @@ def test_parameters_without_axes(small, way, monkeypatch):
 def test_a_network_beyond_the_small_ones(way):
     """More than 2^15 bytes of parameters."""
     make = start(lambda: [linear(4, 600, 1), nn.Tanh(), linear(600, 2, 2)], momentum=0.9, lr=0.001)
-    assert sum(P.nbytes for P in make().net.params.values()) > captured.SMALL
+    assert sum(P.nbytes for P in make().net.params.values()) > storage.SMALL
     assert_as_machine_code(way, assert_same_bits(make))
 
 

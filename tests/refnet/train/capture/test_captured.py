@@ -32,8 +32,8 @@ from twice import (
 import refnet
 from refnet import _check, nn
 from refnet.train import loop, training
-from refnet.train.capture import captured, program
-from refnet.train.capture.native import machine as native
+from refnet.train.capture import captured, native, program, recording, storage
+from refnet.train.capture.native import lowering, translator
 
 # Callbacks.
 
@@ -376,19 +376,19 @@ def test_an_interrupt_in_the_middle_of_a_replay_waits(k, update, do_updates):
     handler = signal.getsignal(signal.SIGINT)
     left = interrupted(watched(k, lambda: signal.raise_signal(signal.SIGINT)), iterations=25)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert assert_stands_after_a_whole_update(left, watched(0, None)) == captured
+    assert assert_stands_after_a_whole_update(left, watched(0, None)) == update
 
 
 @pytest.mark.parametrize("k", [0, 1, 2, 9, 40])
 def test_an_interrupt_before_many_updates_leaves_whole_ones(k, way):
     def schedule(update):
-        if captured == k:
+        if update == k:
             signal.raise_signal(signal.SIGINT)
-        return 0.99**captured
+        return 0.99**update
 
     make = start(momentum=0.9)
     left = interrupted(make, iterations=400, lr_lambda=schedule)
-    done = assert_stands_after_a_whole_update(left, make, iterations=400, lr_lambda=lambda update: 0.99**captured)
+    done = assert_stands_after_a_whole_update(left, make, iterations=400, lr_lambda=lambda update: 0.99**update)
     assert done > k if way == "as machine code" else done == k + 1
 
 
@@ -438,7 +438,7 @@ def test_without_the_translator(do_updates, monkeypatch):
     def missing():
         raise native.NotNative("llvmlite is not installed")
 
-    monkeypatch.setattr(native, "_target", missing)
+    monkeypatch.setattr(translator, "_target", missing)
     assert assert_same_bits(start(momentum=0.9)).why_not_native == "llvmlite is not installed"
 
 
@@ -459,13 +459,13 @@ def test_a_program_with_a_fault_is_not_relied_on(way, monkeypatch):
 def test_machine_code_with_a_fault_is_not_relied_on(do_updates, monkeypatch):
     pytest.importorskip("llvmlite")
     do_updates("as machine code")
-    done = native._Writer.done
+    done = lowering.Lowering.done
 
-    def shortened(writer):
-        del done(writer).lines[-1]
-        return writer
+    def shortened(lowered):
+        del done(lowered).lines[-1]
+        return lowered
 
-    monkeypatch.setattr(native._Writer, "done", shortened)
+    monkeypatch.setattr(lowering.Lowering, "done", shortened)
     history = assert_same_bits(start(momentum=0.9))
     assert history.why_not_native == "the machine code gives other bits than the plain update"
 
@@ -519,30 +519,30 @@ def scenarios():
     yield start(momentum=0.9), {"callback": of_an_early_end}
 
 
-CAPTURED_CLASS = captured.Captured
+CAPTURED_CLASS, STORAGE_CLASS = captured.Captured, storage.Storage
 FAULTS = {
-    "network and optimizer not written back": (CAPTURED_CLASS, "settle", "own[...] = home", "pass"),
+    "network and optimizer not written back": (STORAGE_CLASS, "settle", "own[...] = home", "pass"),
     "errors ignored for good": (CAPTURED_CLASS, "settle", "np.seterr(**self._errors)", "pass"),
-    "a callback's values not taken": (CAPTURED_CLASS, "_leave", "home[...] = own", "pass"),
+    "a callback's values not taken": (STORAGE_CLASS, "leave", "home[...] = own", "pass"),
     "changes not noticed": (CAPTURED_CLASS, "resume", "self._made_of != self._constitution()", "False"),
     "rates not taken": (CAPTURED_CLASS, "read_rates", 'cell[...] = plain(group["lr"])', "pass"),
     "factors not taken": (CAPTURED_CLASS, "many", "plain(rate * factor)", "plain(rate)"),
     "rates in another dtype": (CAPTURED_CLASS, "many", ".astype(self._rates[0].dtype)", ""),
-    "modes not noticed": (CAPTURED_CLASS, "_constitution", "make(update.net)", "0"),
+    "modes not noticed": (CAPTURED_CLASS, "_constitution", "configuration_of(update.net)", "0"),
     "options not noticed": (CAPTURED_CLASS, "_constitution", '"params": None', '"params": None, "momentum": 0'),
     "new arrays not noticed": (CAPTURED_CLASS, "_constitution", "name: id(array) for", "name: 0 for"),
-    "a trial counts": (CAPTURED_CLASS, "_tried", "home[...] = content", "pass"),
-    "the record counts": (CAPTURED_CLASS, "_record", "home[...] = content", "pass"),
-    "the first plain update does not count": (CAPTURED_CLASS, "_first", "self._leave()", "self._away = True"),
-    "values not carried over": (captured, "_side_by_side", "copies[-1][...] = array", "pass"),
-    "buffers have no home": (CAPTURED_CLASS, "_places", "_arrays(net).values()", "net.params.values()"),
-    "the loss's options not noticed": (CAPTURED_CLASS, "_constitution", "make(update.loss)", "0"),
-    "the optimizer itself records": (CAPTURED_CLASS, "_standing_in", "copy.copy(self.update.opt)", "self.update.opt"),
-    "what a callback wrote written over": (CAPTURED_CLASS, "settle", "self._away = False", "pass"),
-    "network not put back": (CAPTURED_CLASS, "_standing_in", "net.bind(arrays)", "pass"),
-    "not written back at the end": (loop, "descend", "finally:\n        step.settle()", "finally:\n        pass"),
-    "rates not read for an update": (loop, "descend", "step.read_rates()", "pass"),
-    "rows not stopped at": (loop, "descend", "*(update for update in rows if update), total", "total"),
+    "a trial counts": (CAPTURED_CLASS, "_tried", "storage.restore(before)", "pass"),
+    "the record counts": (recording, "record", "storage.restore(before)", "pass"),
+    "the first plain update does not count": (CAPTURED_CLASS, "_first", "storage.leave()", "storage._away = True"),
+    "values not carried over": (storage, "_side_by_side", "copies[-1][...] = array", "pass"),
+    "buffers have no home": (STORAGE_CLASS, "__init__", "arrays_of(net).values()", "net.params.values()"),
+    "the loss's options not noticed": (CAPTURED_CLASS, "_constitution", "configuration_of(update.loss)", "0"),
+    "the optimizer itself records": (recording, "_standing_in", "copy.copy(update.opt)", "update.opt"),
+    "what a callback wrote written over": (STORAGE_CLASS, "settle", "self._away = False", "pass"),
+    "network not put back": (recording, "_standing_in", "net.bind(arrays)", "pass"),
+    "not written back at the end": (loop, "run_updates", "finally:\n        step.settle()", "finally:\n        pass"),
+    "rates not read for an update": (loop, "run_updates", "step.read_rates()", "pass"),
+    "rows not stopped at": (loop, "run_updates", "*(update for update in rows if update), total", "total"),
 }
 
 
@@ -553,7 +553,8 @@ OF_MANY_UPDATES = {"factors not taken", "rates in another dtype", "rows not stop
 def test_a_fault_is_seen(fault, do_updates, seed_fault, monkeypatch):
     do_updates("as machine code" if fault in OF_MANY_UPDATES else "replayed")
     seed_fault(*FAULTS[fault])
-    monkeypatch.setattr(training, "descend", loop.descend)
+    monkeypatch.setattr(captured, "record", recording.record)
+    monkeypatch.setattr(training, "run_updates", loop.run_updates)
     assert any(goes_wrong(make, how) for make, how in scenarios())
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from refnet.arithmetic.special import FORMULAS
-from refnet.train.capture import replay
-from refnet.train.capture.native import machine as native
+from refnet.train.capture import native, replay
+from refnet.train.capture.native import lowering, translator
 from refnet.train.capture.program import ELEMENTWISE, build
 from refnet.train.capture.recorder import Recorder, Traced
 
@@ -162,7 +162,7 @@ def test_integers_are_compared():
 
 def test_long_operations_take_turns():
     """Blocks of one operation after blocks of another, and not where one needs what the other has not yet written."""
-    X, Y = full(5 * native.BLOCK + 3), full(5 * native.BLOCK + 3)
+    X, Y = full(5 * lowering.BLOCK + 3), full(5 * lowering.BLOCK + 3)
     assert_same_bits(lambda X, Y: X * Y + X / Y - X, X, Y)
     assert_same_bits(lambda X: np.subtract(*FORMULAS["sigmoids"](X)), X)
 
@@ -242,11 +242,11 @@ def test_an_operand_is_not_written_over_while_it_is_read():
 
 
 def test_without_the_translator(monkeypatch):
-    native._target.cache_clear()
+    translator._target.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "llvmlite", None)
     recorder, X = Recorder(), full(3)
     result = Traced(X, recorder).sum()
     program = build(recorder.operations, [X], result.a)
     with pytest.raises(native.NotNative, match="llvmlite is not installed"):
         native.Machine(program, replay.layout(program), [], [])
-    native._target.cache_clear()
+    translator._target.cache_clear()

@@ -1,0 +1,396 @@
+"""A program as calls and loops of LLVM's intermediate representation.
+
+Operations that IEEE 754 prescribes are written out (`llvm_loops`) and left to the translator to keep in registers,
+unroll and vectorize, which changes no bit of them. For all else the code calls the very inner loops that NumPy's ufuncs
+call, found in the ufuncs' public C structure (`PyUFuncObject` in numpy/ufuncobject.h: `functions`, `data`, `types`),
+with pointers, sizes and strides written down in advance.
+
+An elementwise loop may go through the elements in any order. In a sum the order is NumPy's own: it starts from 0 and
+adds, along axes sorted by stride, rows to a row where the innermost axis stays, and otherwise the pairwise sum of a row
+that its loop makes of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refnet.train.capture.native import llvm_loops
+from refnet.train.capture.native.summation import Summation, order_of_products
+from refnet.train.capture.native.translator import NotNative, fuses
+from refnet.train.capture.program import ELEMENTWISE, Operation
+
+BLOCK = 2048
+"""Elements that operations on long arrays are carried out on in turn: a few such blocks fit into the nearest cache."""
+
+LONG = 2 * BLOCK
+"""Elements from which on an operation is long."""
+
+TINY_PRODUCT = 16
+"""Multiplications of a matrix product up to which those of a stack are written out."""
+
+PAIRWISE = 8
+"""So many numbers in a row NumPy adds up by halves; fewer one after the other, before they go to the total."""
+
+
+class _UFunc(ctypes.Structure):
+    """The beginning of NumPy's PyUFuncObject."""
+
+    _fields_ = (
+        ("head", ctypes.c_byte * object.__basicsize__),
+        *((name, ctypes.c_int) for name in ("nin", "nout", "nargs", "identity")),
+        *((name, ctypes.POINTER(ctypes.c_void_p)) for name in ("functions", "data")),
+    )
+
+
+def _loop(ufunc: np.ufunc, arrays: Sequence[NDArray[Any]]) -> tuple[str, int]:
+    """The inner loop of a ufunc for operands of these dtypes, and the data that it is called with."""
+    chars = "".join(array.dtype.char for array in arrays)
+    types = f"{chars[: ufunc.nin]}->{chars[ufunc.nin :]}"
+    if types not in ufunc.types:
+        raise NotNative(f"np.{ufunc.__name__} has no loop {types}")
+    at = ufunc.types.index(types)
+    fields = _UFunc.from_address(id(ufunc))
+    return f"inttoptr (i64 {fields.functions[at]} to ptr)", fields.data[at] or 0
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The axes of a call: sizes, and for each the step of every operand in bytes; the innermost last."""
+
+    sizes: tuple[int, ...]
+    steps: tuple[tuple[int, ...], ...]
+
+
+def _axes(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> _Axes:
+    """Axes without those of size 1, and joined where one step leads on from another in every operand."""
+    axes = [(size, steps) for size, *steps in zip(shape, *operands, strict=True) if size != 1]
+    joined: list[tuple[int, list[int]]] = []
+    for size, steps in axes:
+        if joined and all(outer == size * inner for outer, inner in zip(joined[-1][1], steps, strict=True)):
+            joined[-1] = (joined[-1][0] * size, steps)
+        else:
+            joined.append((size, steps))
+    joined = joined or [(1, [0] * len(operands))]
+    return _Axes(tuple(size for size, _ in joined), tuple(tuple(steps) for _, steps in joined))
+
+
+def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return np.broadcast_to(array, shape).strides
+
+
+@dataclass(frozen=True)
+class _Work:
+    """An elementwise operation that waits for others to share a loop with: its operands and result, where they begin
+    and their steps; written out, or a loop of NumPy's.
+    """
+
+    axes: _Axes
+    first: tuple[int, ...]
+    does: llvm_loops.Statement | tuple[str, int]
+
+    def goes_with(self, other: _Work) -> bool:
+        """Whether the two may take turns at every place: what one writes, the other has at the same places or not at
+        all.
+        """
+        if self.axes.sizes != other.axes.sizes:
+            return False
+        for mine, my_steps in zip(self.first, zip(*self.axes.steps, strict=True), strict=True):
+            for theirs, their_steps in zip(other.first, zip(*other.axes.steps, strict=True), strict=True):
+                is_written = mine == self.first[-1] or theirs == other.first[-1]
+                (low, high), (other_low, other_high) = self._span(mine, my_steps), self._span(theirs, their_steps)
+                apart = high <= other_low or other_high <= low
+                if is_written and not apart and (mine, my_steps) != (theirs, their_steps):
+                    return False
+        return True
+
+    def _span(self, first: int, steps: Sequence[int]) -> tuple[int, int]:
+        """Where the elements lie, at most: from the lowest byte to behind the highest."""
+        ways = [(size - 1) * step for size, step in zip(self.axes.sizes, steps, strict=True)]
+        return first + sum(way for way in ways if way < 0), first + sum(way for way in ways if way > 0) + 8
+
+
+class Lowering:
+    """Calls, one after the other, as lines of the intermediate representation.
+
+    Attributes:
+        base: an address; operations that are written out find their operands by the distance from it, so that the
+            translator knows what lies where and keeps in registers what is only passed on.
+        functions: the functions that the lines call.
+        most: the largest number of places that one of them goes through.
+    """
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.lines: list[str] = []
+        self.functions: list[str] = []
+        self.most = 0
+        self.kept: list[Any] = []
+        self._pending: list[_Work] = []
+
+    def done(self) -> Self:
+        self._flush()
+        return self
+
+    def table(self, numbers: Sequence[int]) -> int:
+        """The address of these numbers."""
+        memory = np.array(numbers, np.int64)
+        self.kept.append(memory)
+        return address_of(memory)
+
+    def call(self, loop: tuple[str, int], arrays: Sequence[NDArray[Any]], dims: Sequence[int], axes: _Axes) -> None:
+        """`loop` along the innermost axis, or with its own `dims` behind that, once for each place on the others."""
+        self._flush()
+        self._call(loop, tuple(map(address_of, arrays)), dims, axes)
+
+    def _call(self, loop: tuple[str, int], first: tuple[int, ...], dims: Sequence[int], axes: _Axes) -> None:
+        """(A loop may leave its pointers anywhere, as that of matmul does, so each call gets them anew.)"""
+        function, data = loop
+        if 0 in axes.sizes:
+            return
+        *outer, size = axes.sizes
+        *around, steps = axes.steps
+        args, start, dims_at, steps_at = map(self.table, (first, first, [size, *dims], steps))
+        if not outer:
+            self.lines.append(memcpy(pointers(args, start), 8 * len(first)))
+            self.lines.append(f"call void {function}({pointers(args, dims_at, steps_at, data)})")
+            return
+        if len(outer) > 2:
+            raise NotNative("an operation with more than two axes outside its loop")
+        if len(outer) == 1:
+            outer, around = [1, *outer], [around[0], *around]
+        n, m = outer
+        self.lines.append(
+            f"call void @calls(ptr {function}, {pointers(data, args, start, dims_at, steps_at)}, "
+            f"i64 {len(first)}, i64 {n}, i64 {m}, {pointers(*map(self.table, around))})"
+        )
+
+    def operation(self, operation: Operation, args: list[NDArray[Any]], out: NDArray[Any]) -> None:
+        """What `replay` does by a call into NumPy."""
+        called, options = operation.function, dict(operation.options)
+        if called in ELEMENTWISE:
+            # (a long operation gains nothing by being written out, and costs the translator its time)
+            form = llvm_loops.formula(called, [array.dtype for array in args], out.dtype) if out.size < LONG else None
+            self.elementwise(form or _loop(called, (*args, out)), (*args, out))
+        elif called is np.matmul:
+            self.matmul(args[0], args[1], out)
+        elif called is np.copyto:
+            self.copy(args[0], out)
+        elif called is np.where:
+            kinds = {array.dtype for array in (*args[1:], out)}
+            if len(kinds) > 1 or args[0].dtype != np.bool_:
+                raise NotNative("np.where with operands of different dtypes")
+            self.elementwise(llvm_loops.SELECT, (*args, out))
+        elif called is np.concatenate:
+            axis, start = options["axis"], 0
+            if axis is None:
+                raise NotNative("arrays that are joined without regard to their axes")
+            for array in args:
+                part = np.moveaxis(out, axis, 0)[start : start + array.shape[axis]]
+                self.copy(array, np.moveaxis(part, 0, axis))
+                start += array.shape[axis]
+        elif called in (np.add.reduce, np.maximum.reduce):
+            self.reduce(called, args[0], out, options)
+        else:
+            raise NotNative(f"{getattr(called, '__name__', called)} is no loop of NumPy's")
+
+    def elementwise(self, does: str | tuple[str, int], arrays: Sequence[NDArray[Any]]) -> None:
+        """By a formula, or a loop of NumPy's."""
+        shape, out = arrays[-1].shape, arrays[-1]
+        for array in arrays[:-1]:
+            same = address_of(array) == address_of(out) and (array.shape, array.strides) == (out.shape, out.strides)
+            if not same and np.shares_memory(array, out):
+                raise NotNative("an operation that writes over its operand")
+        steps = [_spread(array, shape) for array in arrays]
+        order = sorted(range(len(shape)), key=lambda axis: -abs(steps[-1][axis]))
+        axes = _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps])
+        if 0 in axes.sizes:
+            return
+        if isinstance(does, tuple) and (len(axes.sizes) > 1 or min(axes.steps[0]) < 0):
+            self.call(does, arrays, (), axes)
+            return
+        *operands, result = self._operands(arrays, axes)
+        work = llvm_loops.elementwise(does, operands, result) if isinstance(does, str) else does
+        self._add(_Work(axes, tuple(map(address_of, arrays)), work))
+
+    def _operands(self, arrays: Sequence[NDArray[Any]], axes: _Axes) -> list[llvm_loops.Operand]:
+        return [
+            llvm_loops.Operand(address_of(array) - self.base, steps, llvm_loops.type_of(array.dtype))
+            for array, steps in zip(arrays, zip(*axes.steps, strict=True), strict=True)
+        ]
+
+    def _add(self, work: _Work) -> None:
+        if not all(work.goes_with(other) for other in self._pending):
+            self._flush()
+        self._pending.append(work)
+
+    def statement(self, axes: _Axes, statement: llvm_loops.Statement) -> None:
+        """A loop of its own."""
+        self._flush()
+        self.lines.append(f"call void @{self._nest(axes.sizes, [statement])}(ptr %base)")
+
+    def _nest(self, sizes: Sequence[int], statements: Sequence[llvm_loops.Statement], *, part: bool = False) -> str:
+        self.most = max(self.most, math.prod(sizes))
+        name = f"nest{len(self.functions)}"
+        self.functions.append(llvm_loops.nest(name, sizes, statements, part=part))
+        return name
+
+    def _flush(self) -> None:
+        """Write down the operations that wait: those written out in common loops between NumPy's; if there are many
+        elements, block by block, so that what one writes is still in the cache when the next reads it.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        sizes = pending[0].axes.sizes
+        in_blocks = len(pending) > 1 and len(sizes) == 1 and sizes[0] >= LONG
+        outside, self.lines = self.lines, [] if in_blocks else self.lines
+        for is_statement, group in itertools.groupby(pending, lambda work: isinstance(work.does, llvm_loops.Statement)):
+            if is_statement:
+                name = self._nest(sizes, [work.does for work in group], part=in_blocks)  # type: ignore[misc]
+                self.lines.append(f"call void @{name}(ptr %base{', i64 %from, i64 %to' if in_blocks else ''})")
+                continue
+            for work in group:
+                assert isinstance(work.does, tuple)
+                if in_blocks:
+                    self._call_on_block(work.does, work.first, work.axes.steps[0])
+                else:
+                    self._call(work.does, work.first, (), work.axes)
+        if in_blocks:
+            inside, self.lines = "\n  ".join(self.lines), outside
+            name = f"blocks{len(self.functions)}"
+            self.functions.append(_blocks(name, sizes[0], inside))
+            self.lines.append(f"call void @{name}(ptr %base)")
+
+    def _call_on_block(self, loop: tuple[str, int], first: tuple[int, ...], steps: tuple[int, ...]) -> None:
+        function, data = loop
+        args, dims, steps_at = map(self.table, (first, [0], steps))
+        number = len(self.kept)
+        self.lines.append(f"store i64 %n, {pointers(dims)}")
+        for k, (start, step) in enumerate(zip(first, steps, strict=True)):
+            self.lines += [
+                f"%m{number}.{k} = mul i64 %from, {step}",
+                f"%a{number}.{k} = add i64 {start}, %m{number}.{k}",
+                f"store i64 %a{number}.{k}, {pointers(args + 8 * k)}",
+            ]
+        self.lines.append(f"call void {function}({pointers(args, dims, steps_at, data)})")
+
+    def copy(self, array: NDArray[Any], out: NDArray[Any]) -> None:
+        if array.dtype != out.dtype or out.itemsize not in (1, 4, 8):
+            raise NotNative(f"a copy from {array.dtype} to {out.dtype}")
+        lie_alike = array.shape == out.shape and array.flags.c_contiguous and out.flags.c_contiguous
+        if lie_alike and out.size > BLOCK:
+            if address_of(out) != address_of(array) and np.shares_memory(array, out):
+                raise NotNative("an operation that writes over its operand")
+            self._flush()
+            self.lines.append(memcpy(pointers(address_of(out), address_of(array)), out.nbytes))
+        else:
+            self.elementwise(llvm_loops.COPY, (array, out))
+
+    def matmul(self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
+        if min(a.ndim, b.ndim) < 2 or 0 in (*a.shape, *b.shape):
+            raise NotNative("a matrix product of vectors, or of nothing")
+        outer = out.shape[:-2]
+        (m, k), n = a.shape[-2:], b.shape[-1]
+        if outer and m * k * n <= TINY_PRODUCT and (how := _order(a, b, out)) is not None:
+            self._products(how, a, b, out)
+            return
+        strides = [np.broadcast_to(array, (*outer, *array.shape[-2:])).strides for array in (a, b, out)]
+        axes = _axes(outer, [steps[:-2] for steps in strides])
+        *rest, innermost = axes.steps
+        cores = [stride for array in (a, b, out) for stride in array.strides[-2:]]
+        self.call(
+            _loop(np.matmul, (a, b, out)), (a, b, out), (m, k, n), _Axes(axes.sizes, (*rest, (*innermost, *cores)))
+        )
+
+    def _products(self, how: Summation, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
+        """The matrix products of a stack, term by term, in one loop over the stack."""
+        if how.backwards:
+            a, b = a[..., ::-1], b[..., ::-1, :]
+        self.elementwise(llvm_loops.ZERO, (out,))
+        outer = out.shape[:-2]
+        a, b = (np.broadcast_to(array, (*outer, *array.shape[-2:])) for array in (a, b))
+        statements = []
+        for k, m, n in itertools.product(range(a.shape[-1]), *map(range, out.shape[-2:])):
+            numbers = (out[..., m, n], a[..., m, k], b[..., k, n])
+            axes = _axes(outer, [array.strides for array in numbers])
+            statements.append(llvm_loops.product_term(how.fused, *self._operands(numbers, axes)))
+        self._flush()
+        self.lines.append(f"call void @{self._nest(axes.sizes, statements)}(ptr %base)")
+
+    def reduce(self, called: Any, array: NDArray[Any], out: NDArray[Any], options: dict[str, Any]) -> None:
+        axis = options["axis"]
+        axes = range(array.ndim) if axis is None else [k % array.ndim for k in np.atleast_1d(axis).tolist()]
+        kept = out.reshape([1 if k in axes else size for k, size in enumerate(array.shape)])
+        steps = [0 if k in axes else stride for k, stride in enumerate(kept.strides)]
+        if not np.shares_memory(kept, out) or any(stride < 0 for stride in array.strides) or array.size == 0:
+            raise NotNative("a reduction of nothing, or of an array that runs backwards")
+        order = sorted(range(array.ndim), key=lambda k: -array.strides[k])
+        if array.dtype != out.dtype or order != list(range(array.ndim)) or not out.flags.c_contiguous:
+            raise NotNative("a reduction of an array whose axes do not lie in their order")
+        ufunc = called.__self__
+        if ufunc is np.add:
+            self.elementwise(llvm_loops.ZERO, (out,))
+        else:
+            first = array[tuple(slice(0, 1) if k in axes else slice(None) for k in range(array.ndim))]
+            self.copy(first, kept)
+        joined = _axes(array.shape, [steps, array.strides, steps])
+        form = llvm_loops.formula(ufunc, [out.dtype, array.dtype], out.dtype) if array.size < LONG else None
+        *around, (step, array_step, _) = joined.steps
+        if form is None or (step == 0 and (ufunc is not np.add or joined.sizes[-1] >= PAIRWISE)):
+            self.call(_loop(ufunc, (out, array, out)), (out, array, out), (), joined)
+        elif step:
+            total, row, _ = self._operands((out, array, out), joined)
+            self.statement(joined, llvm_loops.elementwise(form, (total, row), total))
+        else:
+            rows = _Axes(joined.sizes[:-1] or (1,), tuple(around) or ((0, 0, 0),))
+            total, row, _ = self._operands((out, array, out), rows)
+            self.statement(rows, llvm_loops.short_sum(total, row, joined.sizes[-1], array_step))
+
+
+def _order(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> Summation | None:
+    """The order in which the products of a stack are added up, if it is known."""
+    of_floats = a.dtype == b.dtype == out.dtype and out.dtype.str[1:] in ("f4", "f8") and out.dtype.isnative
+    steps = a.strides[-2:], b.strides[-2:]
+    if not of_floats or np.shares_memory(a, b) or min(map(min, steps)) < 0:
+        return None
+    return order_of_products((*a.shape[-2:], b.shape[-1]), *steps, out.dtype.str, fused=fuses())
+
+
+def _blocks(name: str, size: int, inside: str) -> str:
+    """A function of the base that does what is inside for one block of so many elements after the other."""
+    return f"""define internal void @{name}(ptr %base) {{
+entry:
+  br label %block
+block:
+  %from = phi i64 [0, %entry], [%to, %block]
+  %end = add i64 %from, {BLOCK}
+  %short = icmp slt i64 {size}, %end
+  %to = select i1 %short, i64 {size}, i64 %end
+  %n = sub i64 %to, %from
+  {inside}
+  %more = icmp slt i64 %to, {size}
+  br i1 %more, label %block, label %done
+done:
+  ret void
+}}"""
+
+
+def pointers(*addresses: int) -> str:
+    return ", ".join(f"ptr inttoptr (i64 {address} to ptr)" for address in addresses)
+
+
+def memcpy(both: str, size: int) -> str:
+    return f"call void @llvm.memcpy.p0.p0.i64({both}, i64 {size}, i1 false)"
+
+
+def address_of(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
