@@ -37,6 +37,7 @@ def run(folder: Path, *command: str) -> tuple[int, list[str]]:
     return done.returncode, [" ".join(line.split()) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.arithmetic
 def test_the_adapter(tmp_path):
     code = block("class MyEngine")
     assert len(code.splitlines()) <= 25
@@ -49,6 +50,7 @@ def test_the_adapter(tmp_path):
         assert line in output
 
 
+@pytest.mark.arithmetic
 def test_enclose(tmp_path):
     _, output = run(tmp_path, "-c", block("parity.enclose("))
     quoted = shown("print(name, verdict.verdict, verdict.reason)\n```")
@@ -56,6 +58,7 @@ def test_enclose(tmp_path):
     assert [re.sub(r"\d+e-15", "", line) for line in output] == [re.sub(r"\d+e-15", "", line) for line in quoted]
 
 
+@pytest.mark.arithmetic
 def test_the_library(tmp_path):
     code = block("refnet.fit(")
     _, output = run(tmp_path, "-c", code)

@@ -17,6 +17,8 @@ from refnet import nn
 from refnet.arithmetic.runs import Runs
 from refnet.nn import Module
 
+pytestmark = pytest.mark.arithmetic
+
 R = 3
 F64 = Profile.of("float64")
 Tensors = dict[str, Any]

@@ -18,6 +18,8 @@ from parity.run.trial import judge_case
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 
+pytestmark = pytest.mark.arithmetic
+
 BY_NAME = {case.name: case for case in catalogue()}
 LINEAR = BY_NAME["Linear/batch 3"]
 SGD = BY_NAME["SGD/lr 0.1, momentum 0.9"]

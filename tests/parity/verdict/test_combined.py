@@ -24,6 +24,8 @@ from parity.vectors import catalogue_answers, store
 from parity.verdict import combined as parts
 from parity.verdict.answer import enclose
 
+pytestmark = pytest.mark.arithmetic
+
 CASES = [case for case in catalogue() if isinstance(case, VJPCase) and case.parts]
 BY_NAME = {case.name.removeprefix("PerSample/"): case for case in CASES}
 
