@@ -87,3 +87,10 @@ def test_counts():
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
 def test_links_lead_somewhere(link):
     assert (Path(__file__).parent.parent / link).exists()
+
+
+def test_ci_runs_the_readmes_command():
+    (command,) = re.findall(r"^    (pip install .* && python -m pytest)$", README, flags=re.MULTILINE)
+    install, tests = command.split(" && ")
+    steps = (Path(__file__).parent.parent / ".ci" / "run").read_text(encoding="utf-8")
+    assert f"stage install {install} && stage tests {tests}\n" in steps
