@@ -36,6 +36,7 @@ def run(folder: Path, *command: str) -> tuple[int, list[str]]:
     return done.returncode, [" ".join(line.split()) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.arithmetic
 def test_the_adapter(tmp_path):
     code = block("class MyEngine")
     assert len(code.splitlines()) <= 25
@@ -48,6 +49,7 @@ def test_the_adapter(tmp_path):
         assert line in output
 
 
+@pytest.mark.arithmetic
 def test_enclose(tmp_path):
     _, output = run(tmp_path, "-c", block("parity.enclose("))
     quoted = shown("print(name, verdict.verdict, verdict.reason)\n```")
@@ -55,6 +57,7 @@ def test_enclose(tmp_path):
     assert [re.sub(r"\d+e-15", "", line) for line in output] == [re.sub(r"\d+e-15", "", line) for line in quoted]
 
 
+@pytest.mark.arithmetic
 def test_the_library(tmp_path):
     code = block("refnet.fit(")
     _, output = run(tmp_path, "-c", code)
@@ -83,3 +86,10 @@ def test_counts():
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
 def test_links_lead_somewhere(link):
     assert (Path(__file__).parent.parent / link).exists()
+
+
+def test_ci_runs_the_readmes_command():
+    (command,) = re.findall(r"^    (pip install .* && python -m pytest)$", README, flags=re.MULTILINE)
+    install, tests = command.split(" && ")
+    steps = (Path(__file__).parent.parent / ".ci" / "run").read_text(encoding="utf-8")
+    assert f"stage install {install} && stage tests {tests}\n" in steps

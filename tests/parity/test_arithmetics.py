@@ -25,6 +25,8 @@ from refnet.arithmetic.runs import Runs
 from refnet.nn import Module
 from refnet.train.capture.recorder import Recorder, Traced
 
+pytestmark = pytest.mark.arithmetic
+
 R = 3
 F64 = Profile.of("float64")
 Tensors = dict[str, Any]

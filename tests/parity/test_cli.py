@@ -113,7 +113,7 @@ def started(*args, cwd=None, **more):
 
 def ended(*args, cwd=None):
     process = started(*args, cwd=cwd)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
@@ -428,12 +428,12 @@ def test_an_interrupted_run(adapter):
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out, err.strip()) == (130, "", "parity: interrupted")
     assert not (adapter / "out.json").exists()
     # No worker goes on alone.
     worker = int((adapter / "started").read_text())
-    for _ in range(100):
+    for _ in range(6_000):
         if gone(worker):
             break
         time.sleep(0.05)

@@ -11,6 +11,8 @@ import torch
 from refnet import generator as module
 from refnet.generator import RANDPERM_LIMIT, Generator, default_generator, manual_seed, resolve
 
+pytestmark = pytest.mark.arithmetic
+
 SEEDS = (0, 1, 5, 2**31, 2**32 + 5, 2**40, 2**64 - 1, -1, -(2**63))
 SIZES = (0, 1, 3, 7, 8, 15, 16, 17, 1000)
 DTYPES = (np.float32, np.float64)

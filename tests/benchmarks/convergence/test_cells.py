@@ -181,6 +181,7 @@ def test_a_run_that_diverges_is_an_outcome_and_no_warning(engine):
 # What decides an outcome
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("engine", ["refnet", "torch"])
 @pytest.mark.parametrize("problem", ["xor", "line"])
 def test_outcomes_do_not_depend_on_what_is_trained_together(problem, engine):

@@ -14,6 +14,8 @@ from parity.engines.refnet import RefnetEngine
 from parity.engines.torch import TorchEngine
 from parity.verdict import free_run
 
+pytestmark = pytest.mark.arithmetic
+
 RATE = 2.0**-5
 
 

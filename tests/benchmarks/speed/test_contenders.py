@@ -41,6 +41,7 @@ def entered(contender, network):
     return measure.enter(contender, network, TURN)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(
     ("name", "network"),
     [

@@ -14,6 +14,8 @@ from parity.budget.array import Budget, NoRule
 from parity.records.record import Undecided
 from refnet.arithmetic import special
 
+pytestmark = pytest.mark.arithmetic
+
 # ---- comparisons
 
 

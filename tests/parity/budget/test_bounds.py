@@ -17,6 +17,8 @@ from parity.budget.array import Budget, Profile
 from parity.truth import ball
 from refnet.arithmetic import special
 
+pytestmark = pytest.mark.arithmetic
+
 
 def normalized(x: Any) -> Any:
     d = x - np.sum(x, axis=-1, keepdims=True) / x.shape[-1]

@@ -16,6 +16,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from parity.budget.array import FORMATS, Budget, Format, Profile, grid
 from refnet.arithmetic import special
 
+pytestmark = pytest.mark.arithmetic
+
 # ---- exactness
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from parity.budget.array import FORMATS, Profile
 
+pytestmark = pytest.mark.arithmetic
+
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_formats_are_those_of_numpy(dtype: str) -> None:

@@ -15,6 +15,8 @@ from parity.budget import bounds, elementwise, sums
 from parity.budget.array import ULPS, Budget, Format, Profile
 from refnet.arithmetic import special
 
+pytestmark = pytest.mark.arithmetic
+
 # ---- no constant is larger than it has to be: inputs at which an evaluation uses most of its bound
 
 ROUNDING: dict[str, tuple[Case, Profile]] = {

@@ -16,6 +16,8 @@ from parity.engines.refnet import RefnetEngine
 from parity.families.listing import catalogue
 from parity.records.record import VJP, Optimize, Spec, Unsupported, UsageError
 
+pytestmark = pytest.mark.arithmetic
+
 BY_NAME = {case.name: case for case in catalogue()}
 
 

@@ -38,7 +38,7 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-PATIENCE = 30.0
+PATIENCE = 300.0
 """Seconds that a browser may take to answer."""
 
 

@@ -60,6 +60,7 @@ def made(fault: Fault) -> Iterator[tuple[str, str, Record, Answer]]:
                         yield name, family, record, answer
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_caught(fault: Fault) -> None:
     profile = Profile.of("float64")

@@ -40,6 +40,7 @@ def some_changed(rewriting: Fault, dtype: str) -> list[tuple[Case, str, Answer]]
     return changed
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("rewriting", REWRITINGS, ids=lambda rewriting: rewriting.name)
 def test_not_flagged(rewriting: Fault, dtype: str) -> None:

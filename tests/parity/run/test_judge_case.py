@@ -19,6 +19,8 @@ from parity.run.results import Comparison
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 
+pytestmark = pytest.mark.arithmetic
+
 BY_NAME = {case.name: case for case in catalogue()}
 LINEAR = BY_NAME["Linear/batch 3"]
 SGD = BY_NAME["SGD/lr 0.1, momentum 0.9"]

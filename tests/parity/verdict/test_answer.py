@@ -14,6 +14,8 @@ from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import Judge, enclose, expected_dtype, judge_answer, other_formulas
 
+pytestmark = pytest.mark.arithmetic
+
 FLOAT64, FLOAT32 = Profile.of("float64"), Profile.of("float32")
 BATCHNORM = "BatchNorm1d/momentum 0.25, sixteen samples"
 BY_NAME = {case.name: case for case in catalogue()}

@@ -26,6 +26,8 @@ from parity.verdict import combined as parts
 from parity.verdict.answer import enclose
 from parity.verdict.evaluation import combined_bounds
 
+pytestmark = pytest.mark.arithmetic
+
 CASES = [case for case in catalogue() if isinstance(case, VJPCase) and case.parts]
 BY_NAME = {case.name.removeprefix("PerSample/"): case for case in CASES}
 

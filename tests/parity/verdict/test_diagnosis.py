@@ -72,6 +72,7 @@ def made(fault: Fault) -> Iterator[tuple[str, str, Answer]]:
                         yield name, family, answer
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("fault", [f for f in FAULTS if not f.reply and not f.train], ids=lambda fault: fault.name)
 def test_a_mistake_is_diagnosed_as_itself(fault: Fault) -> None:
     for name, family, answer in made(fault):

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from parity.truth.value import Truth
 from parity.verdict.tensor import UNDEFINED, Enclosure, Other, TensorVerdict, judge
 
+pytestmark = pytest.mark.arithmetic
+
 TINY = np.finfo(np.float64).tiny
 
 

@@ -15,6 +15,8 @@ from parity.truth import ball
 from refnet.arithmetic import special
 from refnet.arithmetic.runs import Runs
 
+pytestmark = pytest.mark.arithmetic
+
 R = 5
 
 

@@ -7,6 +7,8 @@ import pytest
 from refnet.arithmetic import special
 from refnet.arithmetic.runs import Runs
 
+pytestmark = pytest.mark.arithmetic
+
 DTYPES = [np.float32, np.float64]
 
 

@@ -11,6 +11,8 @@ import torch
 
 from refnet.nn.batchnorm import BatchNorm1d
 
+pytestmark = pytest.mark.arithmetic
+
 DTYPES = [np.float32, np.float64]
 C = 4
 

@@ -6,6 +6,8 @@ import torch
 
 from refnet import nn
 
+pytestmark = pytest.mark.arithmetic
+
 
 def plain(kind):
     return kind.Sequential(kind.Linear(2, 3), kind.ReLU(), kind.Linear(3, 2, bias=False))

@@ -39,7 +39,10 @@ GEOMETRIES: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
     "valid": ({"kernel_size": (2, 3), "padding": "valid", "stride": 2}, (6, 6)),
 }
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+pytestmark = [
+    pytest.mark.arithmetic,
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning"),
+]
 
 
 def grid(rng: np.random.Generator, *shape: int, dtype: Any = np.float64) -> Any:

@@ -7,6 +7,8 @@ import torch
 from refnet.generator import Generator, default_generator, manual_seed
 from refnet.nn import init
 
+pytestmark = pytest.mark.arithmetic
+
 SEEDS = (0, 2**31, 2**32 + 5, 2**40, -1)
 SHAPES = ((1, 1), (3, 5), (17, 1), (40, 300), (6, 3, 5), (4, 2, 3, 3), (2, 3, 1, 2, 3))
 DTYPES = (np.float32, np.float64)

@@ -17,7 +17,7 @@ import torch
 
 from refnet import nn
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.arithmetic, pytest.mark.filterwarnings("error")]
 
 Array = Any
 

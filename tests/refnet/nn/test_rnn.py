@@ -13,6 +13,8 @@ import torch
 from refnet.generator import Generator
 from refnet.nn.rnn import LSTMCell
 
+pytestmark = pytest.mark.arithmetic
+
 DTYPES = [np.float32, np.float64]
 SIZES = [(3, 5), (4, 1), (1, 2), (6, 6)]
 

@@ -12,6 +12,8 @@ import torch
 from refnet.arithmetic.runs import Runs
 from refnet.optim import SGD, sgd
 
+pytestmark = pytest.mark.arithmetic
+
 SHAPES = {"0.weight": (3, 4), "0.bias": (3,), "scale": ()}
 DTYPES = [np.float32, np.float64]
 

@@ -192,6 +192,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("capture", [True, False])
 @pytest.mark.parametrize(
     "name", [name for name in LAYERS if name != "LogSoftmax"]
@@ -228,12 +229,14 @@ LOSSES = {
 }
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name, way):
     loss, targets = LOSSES[name]
     assert_lone_twins(lambda: start(rates=(0.01, 0.02, 0.03)), loss, targets, iterations=12, record=[7], batch_size=5)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("batch_size", [5, None])
 def test_logits(batch_size, way):
     def loss():
@@ -253,6 +256,7 @@ def test_probabilities(way):
         assert_lone_twins(make, loss, POSITIVE, iterations=12, record=[7], batch_size=5)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("runs", [1, 2, 17])
 def test_any_number_of_runs(runs, way):
     for options in ({}, {"momentum": 0.9, "dampening": 0.5, "maximize": True}):
@@ -260,6 +264,7 @@ def test_any_number_of_runs(runs, way):
         assert assert_lone_twins(make, iterations=12, record=[7]).why_plain == ""
 
 
+@pytest.mark.arithmetic
 def test_float32(way):
     def make():
         return start(of(nn.Tanh, dtype=np.float32), momentum=0.9)

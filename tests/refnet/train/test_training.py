@@ -16,6 +16,8 @@ from refnet import nn, optim
 from refnet.train import loop, sampler, training
 from refnet.train import step as updates
 
+pytestmark = pytest.mark.arithmetic
+
 N = 6
 ORDERS = [
     {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}

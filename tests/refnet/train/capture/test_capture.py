@@ -81,6 +81,7 @@ def shared():
     return [layer, nn.Tanh(), layer, nn.Sequential(nn.Identity(), layer), linear(4, 2, 2)]
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("batch_size", [4, None])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", LAYERS)

@@ -13,6 +13,8 @@ from refnet.arithmetic import special
 from refnet.arithmetic.runs import Runs
 from refnet.train.capture.recorder import Recorder, Traced, Uncapturable
 
+pytestmark = pytest.mark.arithmetic
+
 DTYPES = [np.float32, np.float64]
 
 

@@ -13,6 +13,8 @@ from refnet.arithmetic import special
 from refnet.train.capture import program, replay
 from refnet.train.capture.recorder import Recorder, Traced, Uncapturable
 
+pytestmark = pytest.mark.arithmetic
+
 
 def full(seed, *shape, dtype=np.float64):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)

@@ -54,6 +54,7 @@ def assert_same_bits(step, *arrays):
 OF_NUMBERS = sorted(ELEMENTWISE - {np.bitwise_and, np.bitwise_or, np.invert}, key=lambda ufunc: ufunc.__name__)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("ufunc", OF_NUMBERS, ids=lambda ufunc: ufunc.__name__)
 def test_elementwise(ufunc, dtype):
@@ -76,6 +77,7 @@ def test_operands_are_spread_and_turned():
     assert_same_bits(lambda X, Y: X[..., ::-2, :] * Y[..., 1:3, :], full(4, 3), full(3, 3))
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if 0 not in shape], ids=str)
 def test_reductions(shape, dtype):
@@ -89,6 +91,7 @@ def test_reductions(shape, dtype):
             ) if axis is not None else None
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("size", [*range(2, 40), 127, 128, 129, 1_000, 4_096, 8_192, 8_193, 30_011])
 def test_long_sums(size):
     for columns in (1, 3):
@@ -109,6 +112,7 @@ def test_sum_of_negative_zeros():
         assert_same_bits(lambda X, a=axis: X.sum(axis=a), np.full(shape, -0.0))
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_matrix_products(dtype):
     for n, k, m in [(1, 2, 2), (1, 1, 1), (2, 1, 3), (1, 7, 1), (5, 3, 4), (32, 64, 10), (64, 100, 33), (3, 200, 1)]:
@@ -181,6 +185,7 @@ def test_long_operations_take_turns():
     assert_same_bits(lambda X, Y: np.where(X > Y, X, Y) * X, X.astype(np.float32), Y.astype(np.float32))
 
 
+@pytest.mark.arithmetic
 def test_special_functions():
     for name, formula in FORMULAS.items():
         step = (lambda X: np.subtract(*FORMULAS["sigmoids"](X))) if name == "sigmoids" else formula
