@@ -82,6 +82,9 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
             return Runs(special.shift(self.a, _inner(*args)))
         if name == "sigmoids":
             return tuple(map(Runs, special.sigmoids(self.a)))
+        if name == "one_minus_power":
+            beta, like = args
+            return Runs(special.one_minus_power(beta, self.a, like))
         return Runs(getattr(special, name)(self.a))
 
     def __draws__(self, generator: Any) -> Any:

@@ -142,6 +142,10 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         if name == "shift":
             (axis,) = args
             return self.max(axis, keepdims=True) if self.shape[axis] else special.shift(self.a, axis)
+        if name == "one_minus_power":
+            beta, like = args
+            made: Traced = special.FORMULAS[name](beta, self.astype(np.dtype(np.float64)))
+            return made if made.dtype == like.dtype else made.astype(like.dtype)
         return special.FORMULAS[name](self)
 
     def __draws__(self, generator: Generator) -> Traced:
