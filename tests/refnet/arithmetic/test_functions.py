@@ -24,7 +24,15 @@ AXIS_SECOND, AXIS_FIRST = ("expand_dims", "concatenate", "sum"), ("sum",)
 # A base class is the contract itself. Whoever needs more writes the equation again.
 BASES = {"Module", "Optimizer", "NamedTuple", "dict", "ABC"}
 # Where arrays come from files, not from another arithmetic, they may be looked at.
-DOORS = {"load_state_dict": {"isfinite", "all"}, "_check_values": {"inf", "all", "min"}, "step": {"flags"}}
+DOORS = {
+    "load_state_dict": {"isfinite", "all", "any", "min", "flags"},
+    "_check_values": {"inf", "all", "min"},
+    "step": {"flags"},
+}
+    "load_state_dict": {"isfinite", "all", "any", "min", "flags"},
+    "_check_values": {"inf", "all", "min"},
+    "step": {"flags"},
+}
 
 
 def number(node):
