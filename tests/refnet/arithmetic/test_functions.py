@@ -29,10 +29,6 @@ DOORS = {
     "_check_values": {"inf", "all", "min"},
     "step": {"flags"},
 }
-    "load_state_dict": {"isfinite", "all", "any", "min", "flags"},
-    "_check_values": {"inf", "all", "min"},
-    "step": {"flags"},
-}
 
 
 def number(node):
