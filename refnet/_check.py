@@ -6,6 +6,7 @@ pass: they have no NumPy float dtype of their own, or carry one that is compared
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from numbers import Real
@@ -61,7 +62,7 @@ def one_of(operation: str, name: str, value: object, choices: tuple[str, ...]) -
 
 
 def number(operation: str, name: str, value: Any, least: float | None = None) -> None:
-    """Raise TypeError unless `value` is a number or an array, ValueError if it is NaN or below `least`.
+    """Raise TypeError unless `value` is a number or an array, ValueError if it is NaN, infinite or below `least`.
 
     A value for each run (of `Runs`), or of another arithmetic, passes unseen.
     """
@@ -73,6 +74,29 @@ def number(operation: str, name: str, value: Any, least: float | None = None) ->
         if not right.all():
             what = "a number" if least is None else f"at least {least:g}"
             raise ValueError(f"{operation}: expected {name} to be {what}, got {value}")
+        if not np.asarray(abs(plain) < math.inf).all():
+            raise ValueError(f"{operation}: expected {name} to be finite, got {value}")
+
+
+def not_negative(operation: str, name: str, value: Any) -> None:
+    """Raise as `number` does, and ValueError below 0."""
+    number(operation, name, value, 0)
+
+
+def flag(operation: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{operation}: expected {name} to be True or False, got {value!r}")
+
+
+def decays(operation: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is two numbers, ValueError unless both are in [0, 1)."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{operation}: expected {name} to be a pair of numbers, got {value!r}")
+    for beta in value:
+        number(operation, name, beta)
+        if not 0 <= beta < 1:
+            raise ValueError(f"{operation}: expected {name} to be at least 0 and below 1, got {value!r}")
 
 
 def axis(operation: str, array: Any, dim: int) -> int:

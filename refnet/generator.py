@@ -123,6 +123,12 @@ class Generator:
         twin.set_state(self.get_state())
         return twin
 
+    def __reduce__(self) -> Any:
+        """A copy, or a pickled one, goes on from the same state for itself; that of the default generator is the
+        default generator, so that a copied network still draws after `manual_seed`.
+        """
+        return "default_generator" if self is default_generator else (_in_state, (self.get_state(),))
+
     def random_raw(self, n: int) -> NDArray[np.uint64]:
         """The next `n` words of the twister, (n,), each in [0, 2**32). Raises ValueError if `n` is negative."""
         if n < 0:
@@ -189,6 +195,12 @@ class Generator:
         for i, j in enumerate(partners.tolist()):
             p[i], p[j] = p[j], p[i]
         return np.array(p, dtype=np.int64)
+
+
+def _in_state(state: NDArray[np.uint8]) -> Generator:
+    generator = Generator()
+    generator.set_state(state)
+    return generator
 
 
 default_generator = Generator()

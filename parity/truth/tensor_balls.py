@@ -17,16 +17,16 @@ from typing import Any, cast
 
 import numpy as np
 from flint import arb, arb_mat
-from numpy.lib.stride_tricks import sliding_window_view
 
 from parity.records.record import Undecided
 from parity.truth.ball import Objects, ball, certify
+from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule, named
 
 SLACK = 1 + 2.0**-50
 """More than the conversion of an Arb number to binary64 can lose, which is half a unit in the last place."""
 
 
-class TensorBalls(np.lib.mixins.NDArrayOperatorsMixin):
+class TensorBalls(ArrayLike, inner="balls"):
     """An array of balls.
 
     Attributes:
@@ -45,16 +45,11 @@ class TensorBalls(np.lib.mixins.NDArrayOperatorsMixin):
         array = np.asarray(array)
         return array if array.dtype.kind in "iub" else cls(_lifted(array), array.dtype)
 
-    shape = property(lambda self: self.balls.shape)
-    ndim = property(lambda self: self.balls.ndim)
-    size = property(lambda self: self.balls.size)
-    mT = property(lambda self: self._like(self.balls.mT))  # noqa: N815  NumPy's name
-
     def _like(self, balls: Objects) -> TensorBalls:
         return TensorBalls(balls, self.dtype)
 
-    def __len__(self) -> int:
-        return len(self.balls)
+    def _moved(self, f: Rule) -> TensorBalls:
+        return self._like(_array(f(self.balls)))
 
     def __repr__(self) -> str:
         return f"TensorBalls({self.balls!r})"
@@ -62,43 +57,14 @@ class TensorBalls(np.lib.mixins.NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         raise TypeError("TensorBalls: expected a comparison, got balls as a condition")
 
-    def __getitem__(self, index: Any) -> TensorBalls:
-        return self._like(_array(self.balls[index]))
-
     def __setitem__(self, index: Any, value: Any) -> None:
         self.balls[index] = _raw(value)
-
-    def copy(self) -> TensorBalls:
-        return self._like(self.balls.copy())
-
-    def reshape(self, *shape: Any) -> TensorBalls:
-        return self._like(self.balls.reshape(*shape))
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> TensorBalls:
         return self._like(_total(self.balls, axis, keepdims))
 
-    def __special__(self, name: str, *args: Any) -> Any:
-        if name == "lift":
-            (value,) = args
-            return value if isinstance(value, TensorBalls) else self._like(_lifted(value))
-        if name == "shift":
-            return self._like(_lifted(_largest(self.balls, *args)))
-        return self._like(ELEMENTWISE[name](self.balls))
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__" or kwargs:
-            return NotImplemented
-        if not all(isinstance(x, (TensorBalls, np.ndarray, np.generic, bool, int, float)) for x in inputs):
-            return NotImplemented
-        raw = [_raw(x) for x in inputs]
-        if ufunc.__name__ in COMPARISONS:
-            return COMPARISONS[ufunc.__name__](*raw)
-        rule = ELEMENTWISE.get(ufunc.__name__) or (_matmul if ufunc is np.matmul else None)
-        return NotImplemented if rule is None else self._like(_array(rule(*raw)))
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        rule = FUNCTIONS.get(function)
-        return NotImplemented if rule is None else rule(*args, **kwargs)
+TensorBalls.BESIDE = (TensorBalls, np.ndarray, np.generic, bool, int, float)
 
 
 def _array(value: Any) -> Objects:
@@ -144,23 +110,11 @@ def _each(f: Callable[[Any], Any]) -> Callable[[Objects], Objects]:
     return lambda x: _filled([f(element) for element in x.flat], x.shape)
 
 
-ELEMENTWISE: dict[str, Callable[..., Objects]] = {
-    "add": np.add,
-    "subtract": np.subtract,
-    "multiply": np.multiply,
-    "divide": np.true_divide,
-    "negative": np.negative,
-    "exp": _each(arb.exp),
-    "log": _each(arb.log),
-    "log1p": _each(arb.log1p),
-    "sqrt": _each(arb.sqrt),
-    "tanh": _each(arb.tanh),
-    "sigmoid": _each(lambda x: 1 / (1 + (-x).exp())),
-    "log_sigmoid": _each(lambda x: -(-x).exp().log1p()),
-}
+def _elementwise(rule: Callable[..., Objects]) -> Rule:
+    return lambda *operands: _first(*operands)._like(_array(rule(*map(_raw, operands))))
 
 
-def _comparison(holds: Callable[[int], bool]) -> Callable[[Objects, Objects], Any]:
+def _comparison(holds: Callable[[int], bool]) -> Rule:
     def sign(a: Any, b: Any) -> bool:
         # Arb answers False to every comparison of overlapping balls, so a single answer of it decides nothing.
         if a > b:
@@ -171,21 +125,11 @@ def _comparison(holds: Callable[[int], bool]) -> Callable[[Objects, Objects], An
             return holds(0)
         raise Undecided(f"{a} against {b}")
 
-    def compare(a: Objects, b: Objects) -> Any:
-        a, b = np.broadcast_arrays(a, b)
+    def compare(*operands: Any) -> Any:
+        a, b = np.broadcast_arrays(*map(_raw, operands))
         return np.fromiter(starmap(sign, zip(a.flat, b.flat, strict=True)), bool, a.size).reshape(a.shape)
 
     return compare
-
-
-COMPARISONS = {
-    "greater": _comparison(lambda sign: sign > 0),
-    "greater_equal": _comparison(lambda sign: sign >= 0),
-    "less": _comparison(lambda sign: sign < 0),
-    "less_equal": _comparison(lambda sign: sign <= 0),
-    "equal": _comparison(lambda sign: sign == 0),
-    "not_equal": _comparison(lambda sign: sign != 0),
-}
 
 
 def _largest(balls: Objects, axis: int) -> Any:
@@ -268,23 +212,35 @@ def _pad(a: TensorBalls, width: Any) -> TensorBalls:
     return a._like(np.pad(a.balls, width, constant_values=cast(Any, arb(0))))
 
 
-def _moved(function: Callable[..., Any]) -> Callable[..., TensorBalls]:
-    return lambda a, *args, **kwargs: a._like(function(a.balls, *args, **kwargs))
+TensorBalls.UFUNCS = {
+    np.matmul: _elementwise(_matmul),
+    **{ufunc: _elementwise(ufunc) for ufunc in named(("add", "subtract", "multiply", "divide", "negative"))},
+    **{
+        ufunc: _elementwise(_each(getattr(arb, ufunc.__name__)))
+        for ufunc in named(("exp", "log", "log1p", "sqrt", "tanh"))
+    },
+    np.greater: _comparison(lambda sign: sign > 0),
+    np.greater_equal: _comparison(lambda sign: sign >= 0),
+    np.less: _comparison(lambda sign: sign < 0),
+    np.less_equal: _comparison(lambda sign: sign <= 0),
+    np.equal: _comparison(lambda sign: sign == 0),
+    np.not_equal: _comparison(lambda sign: sign != 0),
+}
 
-
-FUNCTIONS: dict[Any, Callable[..., Any]] = {
+TensorBalls.FUNCTIONS = {
+    **MEMBERS,
+    **MOVES,
     np.where: _where,
-    np.sum: TensorBalls.sum,
-    np.expand_dims: _moved(np.expand_dims),
-    np.reshape: TensorBalls.reshape,
-    np.broadcast_to: _moved(np.broadcast_to),
     np.concatenate: _concatenate,
     np.pad: _pad,
     np.einsum: _einsum,
-    np.ndim: lambda a: a.ndim,
-    np.shape: lambda a: a.shape,
-    np.copy: TensorBalls.copy,
-    sliding_window_view: _moved(sliding_window_view),
+}
+
+TensorBalls.SPECIALS = {
+    "lift": lambda like, value: value if isinstance(value, TensorBalls) else like._like(_lifted(value)),
+    "shift": lambda X, axis: X._like(_lifted(_largest(X.balls, axis))),
+    "sigmoid": _elementwise(_each(lambda x: 1 / (1 + (-x).exp()))),
+    "log_sigmoid": _elementwise(_each(lambda x: -(-x).exp().log1p())),
 }
 
 

@@ -41,6 +41,9 @@ FUNCTIONS = (
 # Primitives of `special` that every arithmetic answers in its own way.
 SPECIALS = ("lift", "shift", "sigmoid", "log_sigmoid")
 
+# Of a counter of steps, which is a plain array in every arithmetic but those that hold one for each run or record it.
+OF_COUNTERS = ("one_minus_power",)
+
 # On plain integer and boolean arrays (class indices, masks) and for constants only; these never see another arithmetic.
 PLAIN = (
     "arange",

@@ -183,4 +183,5 @@ Runs.SPECIALS = {
     "sigmoid": lambda X: Runs(special.sigmoid(X.a)),
     "sigmoids": lambda X: tuple(map(Runs, special.sigmoids(X.a))),
     "log_sigmoid": lambda X: Runs(special.log_sigmoid(X.a)),
+    "one_minus_power": lambda t, beta, like: Runs(special.one_minus_power(beta, t.a, like)),
 }

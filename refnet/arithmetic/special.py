@@ -8,7 +8,9 @@ none of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -78,7 +80,33 @@ def _log_sigmoid(X: Array) -> Array:
     return np.minimum(X, 0) - np.log1p(np.exp(-np.abs(X)))
 
 
-FORMULAS = {"sigmoid": _sigmoid, "sigmoids": _sigmoids, "log_sigmoid": _log_sigmoid}
+def one_minus_power(beta: float, t: Array, like: Array) -> Array:
+    """1 - beta^t for 0 <= beta < 1 and a counter t = 1, 2, ..., as a constant of the arithmetic and dtype of `like`.
+
+    On floats it is computed in binary64 whatever the dtype, as 2 T / (1 + T) with T = tanh(-t log(beta) / 2), where
+    nothing cancels; other arithmetics take the exact power. A counter of another arithmetic (one for each run, or one
+    that is recorded) answers itself.
+    """
+    if not isinstance(t, (np.ndarray, np.generic)):
+        return t.__special__("one_minus_power", beta, like)
+    while not isinstance(like, (np.ndarray, np.generic)) and hasattr(like, "a"):
+        like = like.a
+    if isinstance(like, (np.ndarray, np.generic)) and like.dtype.kind == "f":
+        return _one_minus_power(beta, t.astype(np.float64)).astype(like.dtype)
+    return lift(1 - Fraction(beta) ** int(t), like)
+
+
+def _one_minus_power(beta: float, t: Array) -> Array:
+    T = np.tanh(t * (-math.log(beta) / 2 if beta > 0 else math.inf))
+    return 2 * T / (1 + T)
+
+
+FORMULAS: dict[str, Callable[..., Any]] = {
+    "sigmoid": _sigmoid,
+    "sigmoids": _sigmoids,
+    "log_sigmoid": _log_sigmoid,
+    "one_minus_power": _one_minus_power,
+}
 """What these are on floating-point arrays, for arithmetics that only follow what is done."""
 
 

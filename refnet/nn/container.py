@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,64 +13,51 @@ class Sequential(Module):
     """Applies modules one after the other; a module may be a Sequential itself, and one module may stand at several
     places.
 
-    Names are torch's: `0.weight`, `2.bias`. A module at several places has one set of parameters, known to `params` by
-    its first place, and its gradients add up there; `state_dict` shows it at every place.
+    Names are torch's: `0.weight`, `2.bias`, or those of the OrderedDict that it is made of. A module at several places
+    has one set of parameters, known to `params` by its first place, and its gradients add up there; `state_dict` shows
+    it at every place.
+
+    `len`, iteration and an index give the modules, a slice another Sequential of the same modules.
+
+    Args:
+        layers: modules, or one OrderedDict of modules by name.
 
     Raises:
         TypeError: a layer is not a Module.
+        ValueError: a name is empty or has a dot in it.
+        IndexError: there is no such place.
     """
 
-    def __init__(self, *layers: Module) -> None:
+    def __init__(self, *layers: Module | Mapping[str, Module]) -> None:
         super().__init__()
-        for place, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise TypeError(f"Sequential: expected a Module at place {place}, got {type(layer).__name__}")
-        self.layers = layers
-        self._collect()
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            self.adopt(layers[0])
+        else:
+            self.adopt({str(place): layer for place, layer in enumerate(layers)})  # type: ignore[misc]
 
-    def _collect(self) -> None:
-        """Gather the layers' arrays under their full names, and for each name the first one that means the same
-        array.
-        """
-        self.params, self.buffers = {}, {}
-        self._first: dict[str, str] = {}
-        self._places: list[dict[str, str]] = []
-        names: dict[int, str] = {}
-        for place, layer in enumerate(self.layers):
-            for own, inner in ((self.params, layer.params), (self.buffers, layer.buffers)):
-                for key, array in inner.items():
-                    name = f"{place}.{key}"
-                    self._first[name] = names.setdefault(id(array), name)
-                    if self._first[name] == name:
-                        own[name] = array
-            self._places.append({key: self._first[f"{place}.{key}"] for key in layer.params})
+    @property
+    def layers(self) -> tuple[Module, ...]:
+        """The modules in their order, one at every place."""
+        return tuple(self._modules.values())
 
-    def modules(self) -> Iterator[Module]:
-        seen: set[int] = set()
-        yield self
-        for layer in self.layers:
-            for module in layer.modules():
-                if id(module) not in seen:
-                    seen.add(id(module))
-                    yield module
+    def __len__(self) -> int:
+        return len(self._modules)
 
-    def state_dict(self) -> Params:
-        return {
-            f"{place}.{name}": array
-            for place, layer in enumerate(self.layers)
-            for name, array in layer.state_dict().items()
-        }
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
 
-    def bind(self, arrays: Mapping[str, Array]) -> None:
-        for place, layer in enumerate(self.layers):
-            inside = {name: f"{place}.{name}" for name in (*layer.params, *layer.buffers)}
-            layer.bind({name: arrays[self._first[full]] for name, full in inside.items()})
-        self._collect()
+    def __getitem__(self, place: int | slice) -> Module:
+        if isinstance(place, slice):
+            return Sequential(dict(list(self._modules.items())[place]))
+        at = operator.index(place)
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"Sequential: expected a place from {-len(self)} to {len(self) - 1}, got {at}")
+        return self.layers[at]
 
-    def forward(self, *inputs: Array) -> tuple[Array, Any]:
-        (X,) = inputs
+    def forward(self, input: Array) -> tuple[Array, Any]:
+        X = input
         saved = []
-        for layer in self.layers:
+        for layer in self._modules.values():
             X, s = layer.forward(X)
             saved.append(s)
         return X, saved
@@ -77,9 +65,7 @@ class Sequential(Module):
     def backward(self, grad_output: Array, saved: Any) -> tuple[Array, Params]:
         dX = grad_output
         grads: Params = {}
-        for layer, s, names in zip(reversed(self.layers), reversed(saved), reversed(self._places), strict=True):
+        for (place, layer), s in zip(reversed(self._modules.items()), reversed(saved), strict=True):
             dX, dP = layer.backward(dX, s)
-            for key, dp in dP.items():
-                name = names[key]
-                grads[name] = grads[name] + dp if name in grads else dp
+            self.add_grads(grads, place, dP)
         return dX, {name: grads[name] for name in self.params}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -26,11 +26,14 @@ class Module(ABC):
 
     params: Params
     buffers: Params
+    not_negative: ClassVar[tuple[str, ...]] = ()
+    """Names of the buffers in which a number below 0 would be a mistake."""
 
     def __init__(self) -> None:
         self.params = {}
         self.buffers = {}
         self.training = True
+        self._modules: dict[str, Module] = {}
 
     @abstractmethod
     def forward(self, *inputs: Array) -> tuple[Array, Any]:
@@ -44,9 +47,131 @@ class Module(ABC):
         (integers); `grad_params` has the keys of `params`.
         """
 
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """The output of `forward` alone."""
+        return self.forward(*inputs, **options)[0]
+
+    # Modules inside. All that follows derives from the one table that `adopt` keeps.
+
+    def adopt(self, modules: Mapping[str, Module]) -> None:
+        """Take these modules inside, under their names; one module may stand at several places. Parameters of this
+        module's own are in `params` before.
+
+        Raises:
+            TypeError: one is no Module.
+            ValueError: a name is empty or has a dot in it.
+        """
+        for name, module in modules.items():
+            if not isinstance(module, Module):
+                raise TypeError(
+                    f"{type(self).__name__}: expected a Module at place {name}, got {type(module).__name__}"
+                )
+            if not name or "." in name:
+                raise ValueError(f"{type(self).__name__}: expected names without dots, not empty, got {name!r}")
+        self._modules = dict(modules)
+        self._collect()
+
+    def _collect(self) -> None:
+        """Gather the arrays inside under their full names, and for each name the first that means the same array."""
+        self.params, self.buffers = (
+            {name: array for name, array in own.items() if "." not in name} for own in (self.params, self.buffers)
+        )
+        names = {id(array): name for name, array in (*self.params.items(), *self.buffers.items())}
+        self._first = {name: name for name in names.values()}
+        for place, module in self._modules.items():
+            for own, inner in ((self.params, module.params), (self.buffers, module.buffers)):
+                for key, array in inner.items():
+                    name = f"{place}.{key}"
+                    first = self._first[name] = names.setdefault(id(array), name)
+                    if first == name:
+                        own[name] = array
+        self._names = {
+            place: {key: self._first[f"{place}.{key}"] for key in module.params}
+            for place, module in self._modules.items()
+        }
+
+    def add_grads(self, grads: Params, place: str, inner: Params) -> None:
+        """Add the gradients of the module at a place to those of this module, under the names of `params`."""
+        names = self._names[place]
+        for key, G in inner.items():
+            name = names[key]
+            grads[name] = grads[name] + G if name in grads else G
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly inside with their names, each once."""
+        seen: set[int] = set()
+        for name, module in self._modules.items():
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def children(self) -> Iterator[Module]:
+        """The modules directly inside, each once."""
+        return (module for _, module in self.named_children())
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module and all that are inside, with their full names; each once, or with `remove_duplicate=False` at
+        every place.
+        """
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name, module in self._modules.items():
+            yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+
     def modules(self) -> Iterator[Module]:
         """This module and every module inside it, each once."""
-        yield self
+        return (module for _, module in self.named_modules())
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Array]]:
+        """Parameters with their names, each once, or with `remove_duplicate=False` at every place; with
+        `recurse=False` those of this module alone.
+        """
+        arrays = self.params if remove_duplicate else {n: A for n, (A, _, kind) in self._arrays().items() if kind == 0}
+        for name, P in arrays.items():
+            if recurse or "." not in name:
+                yield (f"{prefix}.{name}" if prefix else name), P
+
+    def parameters(self, recurse: bool = True) -> Iterator[Array]:
+        """The arrays of `named_parameters`."""
+        return (P for _, P in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Array]]:
+        """Buffers with their names, each once."""
+        for name, B in self.buffers.items():
+            if recurse or "." not in name:
+                yield (f"{prefix}.{name}" if prefix else name), B
+
+    def _arrays(self) -> dict[str, tuple[Array, Module, int]]:
+        """Every array at every place, with the module that it belongs to; 0 for a parameter, 1 for a buffer.
+
+        Raises:
+            ValueError: a module inside holds another array than when it was taken inside, which would not be trained.
+        """
+        found = {
+            name: (array, self, kind)
+            for kind, own in enumerate((self.params, self.buffers))
+            for name, array in own.items()
+            if "." not in name
+        }
+        for place, module in self._modules.items():
+            for name, (array, owner, kind) in module._arrays().items():
+                full = f"{place}.{name}"
+                known = (self.params if kind == 0 else self.buffers).get(self._first.get(full, full), array)
+                if known is not array:
+                    raise ValueError(
+                        f"{type(self).__name__}: expected {full} to be the array that was there when the network was "
+                        "made, got another one; write into it (P[...] = new), or use bind"
+                    )
+                found[full] = array, owner, kind
+        return found
 
     def train(self, mode: bool = True) -> Self:
         """Put every module inside into training mode (or, with False, evaluation mode); returns self."""
@@ -60,13 +185,18 @@ class Module(ABC):
 
     def state_dict(self) -> Params:
         """Parameters and buffers under torch's names. The arrays are the module's own: copy what must not move on."""
-        return {**self.params, **self.buffers}
+        return {name: array for name, (array, _, _) in self._arrays().items()}
 
     def bind(self, arrays: Mapping[str, Array]) -> None:
         """Stand on these very arrays, of any arithmetic, in place of the present ones; `arrays` has a value for every
         name of `params` and `buffers` (further names are left alone)."""
         self.params = {name: arrays[name] for name in self.params}
         self.buffers = {name: arrays[name] for name in self.buffers}
+        for place, module in self._modules.items():
+            inside = {name: f"{place}.{name}" for name in (*module.params, *module.buffers)}
+            module.bind({name: arrays[self._first[full]] for name, full in inside.items()})
+        if self._modules:
+            self._collect()
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Copy `state` into the parameters and buffers, in place.
@@ -75,20 +205,42 @@ class Module(ABC):
 
         Raises:
             KeyError: a name is missing or unexpected.
-            ValueError: a shape differs, or a floating-point value is NaN or infinite.
-            TypeError: a dtype differs.
+            ValueError: a shape differs; a value is NaN, infinite, or below 0 where it cannot be; an array of this
+                module is read-only.
+            TypeError: a value is no array, or its dtype differs.
         """
-        own = self.state_dict()
+        own = self._arrays()
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: expected a dict of arrays, got {type(state).__name__}")
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
             raise KeyError(f"load_state_dict: expected {sorted(own)}; missing {missing}, unexpected {unexpected}")
-        for name, array in own.items():
-            given = np.asarray(state[name])
+        values = {}
+        for name, (array, owner, _) in own.items():
+            if not hasattr(state[name], "dtype"):
+                raise TypeError(f"load_state_dict: expected an array as {name}, got {type(state[name]).__name__}")
+            given = values[name] = np.asarray(state[name])
             if given.shape != array.shape:
                 raise ValueError(f"load_state_dict: expected {name} of shape {array.shape}, got {given.shape}")
             if given.dtype != array.dtype:
                 raise TypeError(f"load_state_dict: expected {name} of dtype {array.dtype}, got {given.dtype}")
             if given.dtype.kind == "f" and not np.isfinite(given).all():
                 raise ValueError(f"load_state_dict: expected finite values in {name}, got NaN or infinity")
-        for name, array in own.items():
-            array[...] = state[name]
+            if name.rpartition(".")[2] in owner.not_negative and (given < 0).any():
+                raise ValueError(f"load_state_dict: expected no value below 0 in {name}, got {given.min()}")
+            if not array.flags.writeable:
+                raise ValueError(f"load_state_dict: expected {name} to be writeable, got a read-only array")
+        for name, (array, _, _) in own.items():
+            array[...] = values[name]
+
+    def extra_repr(self) -> str:
+        """What `repr` says in the parentheses: torch's words."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = [self.extra_repr()] if self.extra_repr() else []
+        inside = [f"({name}): {module!r}" for name, module in self._modules.items()]
+        if not inside:
+            return f"{type(self).__name__}({''.join(extra)})"
+        lines = "\n".join([*extra, *inside]).replace("\n", "\n  ")
+        return f"{type(self).__name__}(\n  {lines}\n)"

@@ -79,7 +79,9 @@ ARITHMETICS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "altered": (lambda a: Altered(a, {}), lambda y: y.a),
 }
 """How to take an array into each arithmetic, and values out of it."""
-CLASSES = (Runs, Traced, Budget, Taped, Scalars, Altered)
+CLASSES = (Runs, Traced, Budget, Taped, Scalars, TensorBalls, Altered)
+COUNTING = (Runs, Traced)
+"""Arithmetics that hold a counter of steps for each run, or record one."""
 
 
 def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
@@ -92,6 +94,7 @@ def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
     )
     different |= {*arithmetic.UFUNCS} - ufuncs if one_rule_for_all else {*arithmetic.UFUNCS} ^ ufuncs
     specials = {*functions.SPECIALS, *(["sigmoids"] if hasattr(arithmetic, "__follows__") else [])}
+    specials |= {*(functions.OF_COUNTERS if arithmetic in COUNTING else ())}
     members = {name for name in functions.METHODS if not hasattr(arithmetic, name)}
     return {f.__name__ for f in different} | ({*arithmetic.SPECIALS} ^ specials) | members
 

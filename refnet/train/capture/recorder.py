@@ -232,4 +232,10 @@ Traced.FUNCTIONS = {
     np.einsum: _einsum,
 }
 
-Traced.SPECIALS = {"lift": _lift, "shift": _shift, **special.FORMULAS}
+
+def _one_minus_power(t: Traced, beta: float, like: Any) -> Any:
+    made: Traced = special.FORMULAS["one_minus_power"](beta, t.astype(np.dtype(np.float64)))
+    return made if made.dtype == like.dtype else made.astype(like.dtype)
+
+
+Traced.SPECIALS = {"lift": _lift, "shift": _shift, **special.FORMULAS, "one_minus_power": _one_minus_power}

@@ -575,7 +575,7 @@ def test_an_interrupt_waits_for_the_update(course):
 def test_an_interrupt_in_the_midst_of_the_step_waits(course):
     history, _ = course
     net, opt = build()
-    update, calls = opt._update, []
+    update, calls = opt.update, []
 
     def interrupted(*arguments):
         update(*arguments)
@@ -583,7 +583,7 @@ def test_an_interrupt_in_the_midst_of_the_step_waits(course):
         if len(calls) == 6:  # of four parameters an update: half of the second
             signal.raise_signal(signal.SIGINT)
 
-    opt._update = interrupted
+    opt.update = interrupted
     with pytest.raises(KeyboardInterrupt):
         refnet.fit(net, nn.MSELoss(), opt, X, T, batch_size=2, iterations=10, generator=refnet.Generator(1))
     assert_stands_after(net, history, 2)

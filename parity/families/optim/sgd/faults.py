@@ -125,7 +125,7 @@ def _rate_in_float32(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any
 
 
 def _sgd(name: str, what: str, reveal: str, source: str, by: Any, **more: Any) -> Fault:
-    return Fault(name, what, reveal, source, {"SGD": replaced("_update", by)}, **more)
+    return Fault(name, what, reveal, source, {"SGD": replaced("update", by)}, **more)
 
 
 FAULTS = (

@@ -120,7 +120,7 @@ def _flushed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_velocity(opt: Any) -> None:
-    right = opt._update
+    right = opt.update
     velocity: dict[str, Any] = {}
 
     def update(name: str, P: Any, G: Any, group: Any) -> None:
@@ -140,7 +140,7 @@ def _with_velocity(opt: Any) -> None:
         # theta[.] = theta[.] + mu v[.] - gamma g[.] with nesterov, else theta[.] + v[.]
         P[...] = P + (mu * V - gamma * G) if group["nesterov"] else P + V
 
-    opt._update = update
+    opt.update = update
 
 
 def _doubly_associated(module: Any, right: Any, dY: Any, saved: Any) -> Any:

@@ -1,0 +1,308 @@
+"""What all optimizers share: groups of parameters, steps, and state that can be saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from refnet.arithmetic import special
+from refnet.nn.module import Array, Params
+
+Check = Callable[[str, str, Any], None]
+"""Raises if an option is not what it must be; called with the optimizer's name, the option's name and its value."""
+
+IGNORED = frozenset({"foreach", "capturable", "differentiable", "fused", "param_names"})
+"""Options of torch's that choose how a step is carried out, and the names that torch notes in a group. They have no
+meaning here, and are accepted and dropped."""
+
+
+class State(NamedTuple):
+    """One array that an optimizer keeps for each parameter.
+
+    Attributes:
+        name: torch's name.
+        counter: whether it is a number, a 0-d array of float32 as in torch, the same in every arithmetic; otherwise it
+            has the shape and the dtype of its parameter.
+        since: the step of a parameter after which it is there.
+        when: the option that must be on for it to be kept; None if it always is.
+        least: the smallest value that it can have, where there is one.
+    """
+
+    name: str
+    counter: bool = False
+    since: int = 1
+    when: str | None = None
+    least: float | None = None
+
+
+class Optimizer(ABC):
+    """Moves parameters along their gradients, in place. A class adds its options, its state and its equations.
+
+    Attributes:
+        options: for each option its check.
+        schema: all arrays that may be kept for a parameter.
+        defaults: the options of a group that does not name them.
+        param_groups: the groups, each `{"params": {name: array}, "lr": ...}`. Options may be changed between steps; a
+            value that the optimizer refuses is refused when it is set.
+        state: `{name: {key: array}}`, from a parameter's first step on.
+
+    Args:
+        params: parameters by name (`net.params` or `net.named_parameters()`), or a list of groups: dicts with `params`
+            and any of the options, which stand in for the defaults.
+
+    Raises:
+        ValueError: an option is out of its range, or does not go with another; there are no parameters at all; a
+            parameter stands in two groups.
+        TypeError: an option has the wrong type; a group is no dict, has no `params` with names, or has an unknown
+            option; a parameter is no array of floats.
+    """
+
+    options: ClassVar[Mapping[str, Check]]
+    schema: ClassVar[tuple[State, ...]] = ()
+
+    def __init__(self, params: Any, defaults: Mapping[str, Any]) -> None:
+        self.defaults = dict(defaults)
+        self.check(self.defaults)
+        groups = _groups(self._name, params)
+        if not groups:
+            raise ValueError(f"{self._name}: expected at least one parameter, got none")
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[str, Params] = {}
+        for group in groups:
+            self.add_param_group(group)
+
+    @abstractmethod
+    def update(self, name: str, P: Array, G: Array, group: Mapping[str, Any]) -> None:
+        """Move the parameter `name` along its gradient, in place, with the options of its group.
+
+        This is the whole of an optimizer's equations: what a variant of it replaces.
+        """
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Raise if an option is not what it must be. A class adds what its options ask of each other."""
+        for name, check in cls.options.items():
+            check(cls.__name__, name, options[name])
+
+    def kept(self, name: str, P: Array, group: Mapping[str, Any]) -> Params:
+        """The state of a parameter, with zeros for what is not there yet."""
+        state = self.state.setdefault(name, {})
+        for array in _due(self.schema, group):
+            if array.name not in state:
+                state[array.name] = np.zeros((), np.float32) if array.counter else _zeros(P)
+        return state
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Take on a further group of parameters; options that it does not name have the defaults."""
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f"{self._name}: expected a group as a dict with params, got {group!r}")
+        if unknown := sorted(group.keys() - {"params", *self.options} - IGNORED):
+            raise TypeError(
+                f"{self._name}: expected a group with params and the options {', '.join(self.options)}, "
+                f"got {', '.join(unknown)}"
+            )
+        own = {name: value for name, value in group.items() if name not in IGNORED}
+        added = {**self.defaults, **own, "params": _named(self._name, group["params"])}
+        self.check(added)
+        held = {name: P for other in self.param_groups for name, P in other["params"].items()}
+        places = {id(P): name for name, P in held.items()}
+        for name, P in added["params"].items():
+            if getattr(getattr(P, "dtype", None), "kind", None) not in ("f", "O"):
+                raise TypeError(
+                    f"{self._name}: expected {name} to be an array of floats, "
+                    f"got {getattr(P, 'dtype', type(P).__name__)}"
+                )
+            if name in held or id(P) in places:
+                raise ValueError(
+                    f"{self._name}: expected each parameter once, got {name} again (known as {places.get(id(P), name)})"
+                )
+            places[id(P)] = name
+        self.param_groups.append(_Group(type(self), added))
+
+    def step(self, grads: Mapping[str, Array | None]) -> None:
+        """Move the parameters, in place. One without a gradient, or with None, is left alone, and so is its state.
+
+        Nothing is written unless every gradient fits, and no gradient is written to or kept.
+
+        Raises:
+            KeyError: a gradient has a name that no parameter has.
+            ValueError: a gradient's shape is not its parameter's, or a parameter is read-only.
+            TypeError: a gradient's dtype is not its parameter's.
+        """
+        due = []
+        for group in self.param_groups:
+            for name, P in group["params"].items():
+                G = grads.get(name)
+                if G is None:
+                    continue
+                if G.shape != P.shape:
+                    raise ValueError(
+                        f"{self._name}: expected a gradient of shape {tuple(P.shape)} for {name}, got {tuple(G.shape)}"
+                    )
+                if G.dtype != P.dtype:
+                    raise TypeError(f"{self._name}: expected a gradient of dtype {P.dtype} for {name}, got {G.dtype}")
+                if type(P) is np.ndarray and not P.flags.writeable:
+                    raise ValueError(f"{self._name}: expected {name} to be writeable, got a read-only array")
+                due.append((name, P, G, group))
+        if len(due) < len(grads):
+            known = {name for group in self.param_groups for name in group["params"]}
+            if unknown := sorted(grads.keys() - known):
+                raise KeyError(
+                    f"{self._name}: expected gradients of {sorted(known)}, got {', '.join(unknown)} among them"
+                )
+        for name, P, G, group in due:
+            self.update(name, P, G, group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Options and a copy of the state, in plain dicts: all it takes, with the parameters, to go on bit for bit."""
+        return {
+            "state": {name: {key: array.copy() for key, array in kept.items()} for name, kept in self.state.items()},
+            "param_groups": [{**group, "params": list(group["params"])} for group in self.param_groups],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned: its options and a copy of its state in place of the present ones.
+
+        The state of torch's optimizer of the same name fits too: where it has numbers in place of names, they are the
+        places of the parameters, in their order.
+
+        Nothing is changed unless everything fits.
+
+        Raises:
+            KeyError: the state lacks a part, a group an option, or a parameter one of the arrays that belong together;
+                the state is that of an unknown parameter or of another optimizer.
+            ValueError: the groups have other parameters; an option is one that the optimizer refuses; a shape differs;
+                a value is NaN, infinite or too small.
+            TypeError: the state is no dict, or a dtype differs.
+        """
+        operation = f"{self._name}.load_state_dict"
+        groups = self._fitting_groups(operation, state_dict)
+        names = [name for group in groups for name in group["params"]]
+        params = {name: (P, group) for group in groups for name, P in group["params"].items()}
+        state: dict[str, Params] = {}
+        for key, given in state_dict["state"].items():
+            name = names[key] if isinstance(key, int) and 0 <= key < len(names) else key
+            if name not in params or not isinstance(given, Mapping):
+                raise KeyError(f"{operation}: expected the state of {names}, got that of {name!r}")
+            state[name] = self._fitting_state(operation, name, given, *params[name])
+        self.state = state
+        self.param_groups = [_Group(type(self), group) for group in groups]
+
+    def _fitting_groups(self, operation: str, state_dict: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The groups that a state describes, on the parameters held."""
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{operation}: expected a dict, got {type(state_dict).__name__}")
+        if missing := [part for part in ("state", "param_groups") if part not in state_dict]:
+            raise KeyError(f"{operation}: expected a dict with state and param_groups; missing {', '.join(missing)}")
+        given = [list(group["params"]) for group in state_dict["param_groups"]]
+        own = [list(group["params"]) for group in self.param_groups]
+        places = iter(range(sum(map(len, own))))
+        if given not in (own, [[next(places) for _ in group] for group in own]):
+            raise ValueError(f"{operation}: expected groups of the parameters {own}, got {given}")
+        groups = []
+        for here, there in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            if missing := [option for option in self.options if option not in there]:
+                raise KeyError(
+                    f"{operation}: expected groups with {', '.join(self.options)}; missing {', '.join(missing)}"
+                )
+            groups.append({name: value for name, value in there.items() if name not in IGNORED})
+            groups[-1]["params"] = here["params"]
+            self.check(groups[-1])
+        return groups
+
+    def _fitting_state(
+        self, operation: str, name: str, given: Mapping[str, Any], P: Array, group: Mapping[str, Any]
+    ) -> Params:
+        """A copy of what a state holds for one parameter; None stands for an array that is not there yet."""
+        there = {key: value for key, value in given.items() if value is not None}
+        known = {array.name: array for array in self.schema}
+        due = [array.name for array in _due(self.schema, group)]
+        if there.keys() - known or (there and any(key not in there for key in due)):
+            raise KeyError(f"{operation}: expected {', '.join(due or known) or 'nothing'} of {name}, got {list(there)}")
+        made = {}
+        for key, value in there.items():
+            if known[key].counter:
+                value = np.asarray(value, np.float32)
+            elif not hasattr(value, "copy"):  # an array of another library
+                value = np.asarray(value)
+            shape = () if known[key].counter else tuple(P.shape)
+            if tuple(value.shape) != shape:
+                raise ValueError(f"{operation}: expected {key} of {name} of shape {shape}, got {tuple(value.shape)}")
+            if not known[key].counter and value.dtype != P.dtype:
+                raise TypeError(f"{operation}: expected {key} of {name} of dtype {P.dtype}, got {value.dtype}")
+            _check_values(f"{operation}: expected {{}} in {key} of {name}, got {{}}", value, known[key].least)
+            made[key] = value.copy()
+        return made
+
+
+class _Group(dict[str, Any]):
+    """A group of parameters that refuses an option which its optimizer refuses."""
+
+    def __init__(self, optimizer: type[Optimizer], content: Mapping[str, Any]) -> None:
+        super().__init__(content)
+        self.optimizer = optimizer
+
+    def __reduce__(self) -> Any:
+        return _Group, (self.optimizer, dict(self))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def update(self, *args: Any, **options: Any) -> None:
+        changed = dict(*args, **options)
+        self.optimizer.check({**self, **changed})
+        super().update(changed)
+
+
+def _groups(operation: str, params: Any) -> list[Any]:
+    """The groups that an optimizer is made of."""
+    if isinstance(params, Mapping):
+        return [{"params": params}] if params else []
+    if not isinstance(params, Iterable) or hasattr(params, "dtype"):
+        raise TypeError(
+            f"{operation}: expected parameters by name, such as net.params, or groups, got {type(params).__name__}"
+        )
+    listed = list(params)
+    return [{"params": listed}] if listed and not isinstance(listed[0], Mapping) else listed
+
+
+def _named(operation: str, params: Any) -> dict[str, Array]:
+    """Parameters by name, from a dict of arrays or from pairs such as those of `named_parameters`."""
+    if isinstance(params, Mapping):
+        return dict(params)
+    pairs = [] if hasattr(params, "dtype") or not isinstance(params, Iterable) else list(params)
+    if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        got = type(pairs[0] if pairs else params).__name__
+        raise TypeError(
+            f"{operation}: expected params as a dict of arrays, such as net.params, because gradients come by name, "
+            f"got {got} without a name"
+        )
+    return dict(pairs)
+
+
+def _due(schema: Iterable[State], group: Mapping[str, Any]) -> list[State]:
+    """What is kept of a parameter with the options of its group."""
+    return [array for array in schema if array.when is None or group[array.when]]
+
+
+def _zeros(P: Array) -> Array:
+    """Zeros of the shape, dtype and arithmetic of P."""
+    Z = P.copy()
+    Z[...] = special.lift(0.0, P)
+    return Z
+
+
+def _check_values(message: str, array: Array, least: float | None) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        return
+    if array.size and not (abs(array) < np.inf).all():
+        raise ValueError(message.format("finite values", "NaN or infinity"))
+    if least is not None and array.size and not (array >= least).all():
+        raise ValueError(message.format(f"values of at least {least:g}", f"{array.min():g}"))
