@@ -17,6 +17,7 @@ from parity.records.definition import named
 from parity.truth import ball, tape
 from parity.truth.scalars import Scalars
 from parity.truth.taped import Taped
+from parity.truth.tensor_balls import TensorBalls
 from refnet import nn
 from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import ArrayLike
@@ -75,6 +76,7 @@ ARITHMETICS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "budgets": (lambda a: Budget.exact(a, F64), lambda y: y.x),
     "arrays on a tape": (lambda a: Taped(Budget.exact(a, F64)), lambda y: y.value.x),
     "scalars": (lambda a: Scalars(ball.lift(a), a.dtype), lambda y: ball.values(y.nodes)),
+    "tensors of balls": (TensorBalls.lift, lambda y: y.balls),
     "balls": (ball.lift, ball.values),
     "altered": (lambda a: Altered(a, {}), lambda y: y.a),
 }

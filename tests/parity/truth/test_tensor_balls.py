@@ -11,7 +11,9 @@ pytest.importorskip("flint")
 from flint import arb
 
 from parity.records.record import Undecided
-from parity.truth import ball, tape
+from parity.truth import ball
+from parity.truth.tape import differentiate, together
+from parity.truth.taped import Taped
 from parity.truth.tensor_balls import TensorBalls, certify_tensor
 from refnet.arithmetic import special
 
@@ -57,15 +59,15 @@ def test_the_same_truth_as_by_scalars(name):
     draws = np.random.default_rng(len(name))
     arrays = [draws.standard_normal(shape) for shape in shapes]
     with ball.precision(256):
-        leaves = [tape.Taped(TensorBalls.lift(a)) for a in arrays]
+        leaves = [Taped(TensorBalls.lift(a)) for a in arrays]
         value = f(*leaves)
         seed = draws.standard_normal(value.shape)
-        tape.differentiate([value], [TensorBalls.lift(seed)], total=tape.together)
+        differentiate([value], [TensorBalls.lift(seed)], total=together)
         by_tensors = [value.value.balls, *(leaf.grad.balls for leaf in leaves)]
 
         nodes = [ball.lift(a) for a in arrays]
         result = np.asarray(f(*nodes), dtype=object)
-        tape.differentiate(list(result.flat), [arb(float(g)) for g in seed.flat])
+        differentiate(list(result.flat), [arb(float(g)) for g in seed.flat])
         by_scalars = [ball.values(result), *(ball.gradients(n) for n in nodes)]
         for ours, theirs in zip(by_tensors, by_scalars, strict=True):
             assert ours.shape == theirs.shape
@@ -125,8 +127,8 @@ def test_a_comparison_is_decided_or_raised():
 def test_memory_grows_with_tensors_and_not_with_scalar_operations():
     """A product of n x n matrices has n^3 scalar products and is one operation on the tape."""
     with ball.precision(128):
-        a = tape.Taped(TensorBalls.lift(np.eye(16)))
-        assert tape.differentiate([np.sum(a @ a)], [TensorBalls.lift(np.ones(()))], total=tape.together) == 3
+        a = Taped(TensorBalls.lift(np.eye(16)))
+        assert differentiate([np.sum(a @ a)], [TensorBalls.lift(np.ones(()))], total=together) == 3
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -4,8 +4,6 @@ import numpy as np
 
 from refnet.train.capture.native import llvm_loops
 
-pytestmark = pytest.mark.arithmetic
-
 
 def test_formulas_are_of_operands_of_one_kind():
     f8, f4, i8, b1 = (np.dtype(name) for name in ("f8", "f4", "i8", "b1"))
