@@ -49,9 +49,12 @@ def times(e: Floats, slope: Floats) -> Floats:
 
 
 def product(a: Floats, b: Floats) -> Floats:
-    """a * b or more, for a bound and a size. What is unbounded may be infinite, and then 0 times it is no number: no
-    bound holds, 0 * inf = inf.
+    """a * b or more, for a size a and a bound b. What is unbounded may be infinite, and 0 times that is no number:
+    no bound holds, 0 * inf = inf.
     """
+    # A bound of 0 everywhere is common: inputs and constants are exact.
+    if not np.any(b):
+        return 0.0
     made = a * b
     return np.where(np.isnan(made), np.inf, np.where((a == 0) | (b == 0), 0.0, made + SMALLEST))
 

@@ -78,7 +78,7 @@ Altered.SPECIALS = {
 
 
 def significand(a: Any, bits: int) -> Any:
-    """Every element rounded to so many significant bits, to nearest, ties to even; the exponent keeps its range.
+    """Every element rounded to this number of significant bits, to nearest, ties to even; the exponent keeps its range.
 
     Of a budget: where all right evaluations round to one number, that number, exactly.
     """

@@ -66,13 +66,13 @@ class Truth:
         return np.where(tip, other, near)
 
     def decimal(self, digits: int = 25, index: Any = ()) -> str:
-        """An element as a decimal string, rounded to so many significant digits."""
+        """An element as a decimal string, rounded to this number of significant digits."""
         exact = Fraction(float(self.hi[index])) + Fraction(float(self.lo[index]))
         return decimal(exact, digits)
 
 
 def decimal(exact: Fraction | float, digits: int) -> str:
-    """An exact number as a decimal string of so many significant digits, ties to even."""
+    """An exact number as a decimal string of this number of significant digits, ties to even."""
     exact = Fraction(exact)
     if exact == 0:
         return "0." + "0" * (digits - 1)
