@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.engines.base import Engine
-from parity.records.definition import weights
-from parity.records.objective import within
-from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError
+from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, weights, within
 
 
 class TorchEngine(Engine):

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import refnet
-from parity.records.objective import Objective, within
-from parity.records.record import VJP, Optimize, Spec, Train
+from parity.records.record import VJP, Optimize, Spec, Train, weights, within
 
 Array = Any
 Tensors = dict[str, Array]
@@ -71,9 +70,48 @@ def _generator(name: str) -> dict[str, refnet.Generator]:
     return {"generator": refnet.Generator(0) if name == "Dropout" else _SPARE}
 
 
-def weights(spec: Spec, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The arrays that a loss takes as constructor arguments, though they are its buffers."""
-    return {name: a for name, a in arrays.items() if spec.type.endswith("Loss") and name in ("weight", "pos_weight")}
+class Objective(refnet.nn.Module):
+    """L = loss(network(X), T), as a module of two inputs; names are `network.NAME` and `loss.NAME`."""
+
+    def __init__(self, network: refnet.nn.Module, loss: refnet.nn.Module) -> None:
+        super().__init__()
+        self.network, self.loss = network, loss
+        self._collect()
+
+    def _collect(self) -> None:
+        self.params = {f"network.{name}": p for name, p in self.network.params.items()}
+        self.buffers = {
+            **{f"network.{name}": b for name, b in self.network.buffers.items()},
+            **{f"loss.{name}": b for name, b in self.loss.buffers.items()},
+        }
+
+    def modules(self) -> Iterator[refnet.nn.Module]:
+        yield self
+        yield from self.network.modules()
+        yield from self.loss.modules()
+
+    def state_dict(self) -> dict[str, Array]:
+        return {
+            **{f"network.{name}": a for name, a in self.network.state_dict().items()},
+            **{f"loss.{name}": a for name, a in self.loss.state_dict().items()},
+        }
+
+    def bind(self, arrays: Mapping[str, Array]) -> None:
+        self.network.bind(within(arrays, "network."))
+        self.loss.bind(within(arrays, "loss."))
+        self._collect()
+
+    def forward(self, *inputs: Array) -> tuple[Array, Any]:
+        X, T = inputs
+        Y, saved_network = self.network.forward(X)
+        L, saved_loss = self.loss.forward(Y, T)
+        return L, (saved_network, saved_loss)
+
+    def backward(self, grad_output: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        saved_network, saved_loss = saved
+        (dY, dT), _ = self.loss.backward(grad_output, saved_loss)
+        dX, grads = self.network.backward(dY, saved_network)
+        return (dX, dT), {f"network.{name}": grad for name, grad in grads.items()}
 
 
 def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Tensors:

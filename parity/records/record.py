@@ -157,6 +157,16 @@ class Split:
         return self.whole.dtype
 
 
+def within(arrays: Arrays, prefix: str) -> dict[str, Array]:
+    """The arrays whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def weights(spec: Spec, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The arrays that a loss takes as constructor arguments, though they are its buffers."""
+    return {name: a for name, a in arrays.items() if spec.type.endswith("Loss") and name in ("weight", "pos_weight")}
+
+
 class Undecided(ArithmeticError):
     """A comparison (a kink, a branch) or a rounding that the enclosure does not settle: nobody may guess it."""
 
