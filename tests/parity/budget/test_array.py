@@ -22,8 +22,6 @@ from parity.records.record import Undecided
 from parity.truth import ball
 from refnet.arithmetic import functions, special
 
-pytestmark = pytest.mark.arithmetic
-
 # ---- an engine that computes under the model: Fractions, rounded after every operation
 
 

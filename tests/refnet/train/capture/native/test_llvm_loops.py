@@ -8,8 +8,6 @@ import pytest
 from refnet.train.capture.native import llvm_loops
 from refnet.train.capture.native import machine as native
 
-pytestmark = pytest.mark.arithmetic
-
 WAYS = llvm_loops.WAYS
 DTYPES = ["float32", "float64"]
 
