@@ -12,15 +12,15 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 LAZY = {
     "speed": (
-        "benchmarks.speed.command:speed",
+        "benchmarks.speed.speed_command:speed",
         "Time a training step of refnet and of its peers: forward, loss, backward and update, on one fixed full batch.",
     ),
     "convergence": (
-        "benchmarks.convergence.command:convergence",
+        "benchmarks.convergence.study_commands:convergence",
         "Compare batch, mini-batch and stochastic gradient descent.",
     ),
     "report": (
-        "benchmarks.convergence.command:report",
+        "benchmarks.convergence.study_commands:report",
         "Draw the figures and the page of a study again, from DIR/tables alone.",
     ),
 }

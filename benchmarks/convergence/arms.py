@@ -26,7 +26,7 @@ class Arm:
     Attributes:
         batch_size: samples an update; None is the whole training set (batch), 1 is stochastic gradient descent.
         order: "epoch" (a new random order every epoch), "once" (one random order, drawn before training and kept) or
-            "replacement" (an epoch is as many independent draws as there are samples). The whole set has no order.
+            "replacement" (an epoch is n independent draws, n the number of samples). The whole set has no order.
         schedule: "constant", or "decay" (see `lr_lambda`).
 
     Raises:

@@ -26,7 +26,7 @@ FORMAT = 2
 or network change."""
 
 AT_ONCE = 512
-"""So many samples the trainings of an ensemble see in an update, all together: what they compute stays in cache."""
+"""The samples that the trainings of one ensemble see together in an update: few enough to stay in cache."""
 
 Engine = Literal["refnet", "torch"]
 MEASURES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")

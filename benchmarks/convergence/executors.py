@@ -26,7 +26,7 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 BREAKDOWNS = 3
-"""So many times in a row workers may die without anything being finished in between."""
+"""How many times in a row workers may die before the study gives up, when nothing is finished in between."""
 
 CONNECTING, WAITING = 10, 60
 """Seconds for a Dask scheduler to answer, and for its first worker to appear."""
@@ -157,7 +157,7 @@ def _lost(error: BaseException) -> bool:
 
 
 def _on_one_thread(function: Callable[[T], R], task: T) -> R:
-    """On more threads BLAS would add up in another order; and as many threads as there are workers are at work."""
+    """On more threads BLAS would add up in another order, and every core has a worker of its own already."""
     from threadpoolctl import threadpool_limits
 
     # For good: a limit that is taken back would be taken back under the feet of a Dask worker's other threads.

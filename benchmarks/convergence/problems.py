@@ -127,20 +127,28 @@ def _split(
     return X, X_test, T, T_test
 
 
+def _problem(kind: Kind, parts: tuple[Array, Array, Array, Array], **facts: Any) -> Problem:
+    """A problem of these parts: inputs of the training and of the held-out part, then targets of both, as they are
+    loaded; `facts` are the other attributes."""
+    X, X_test, T, T_test = parts
+    if kind == "classification":
+        T, T_test = T.astype(np.int64), T_test.astype(np.int64)
+    else:
+        T, T_test = ((t if t.ndim == 2 else t[:, None]).astype(np.float64) for t in (T, T_test))
+    return Problem(kind=kind, train_inputs=X, train_targets=T, test_inputs=X_test, test_targets=T_test, **facts)
+
+
 def _line() -> Problem:
     # RandomState: NumPy keeps its streams for ever, those of default_rng may change.
     draws = np.random.RandomState(0)
     inputs = draws.uniform(0, 2, (125, 1))
     targets = 2 * inputs - 1 + draws.normal(0, 0.5, (125, 1))
-    X, X_test, T, T_test = inputs[:100], inputs[100:], targets[:100], targets[100:]
-    return Problem(
+    parts = inputs[:100], inputs[100:], targets[:100], targets[100:]
+    return _problem(
+        "regression",
+        parts,
         name="line",
         title="Straight line, w and b",
-        kind="regression",
-        train_inputs=X,
-        train_targets=T,
-        test_inputs=X_test,
-        test_targets=T_test,
         units=(1, 1),
         rates=_powers_of_two(-11, 0),
         batch_sizes=(4, 16, 50),
@@ -151,15 +159,13 @@ def _line() -> Problem:
 
 def _xor() -> Problem:
     X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    T = np.array([[0.0], [1.0], [1.0], [0.0]])
-    return Problem(
+    T = np.array([0.0, 1.0, 1.0, 0.0])
+    parts = X, X[:0], T, T[:0]
+    return _problem(
+        "binary",
+        parts,
         name="xor",
         title="XOR",
-        kind="binary",
-        train_inputs=X,
-        train_targets=T,
-        test_inputs=np.empty((0, 2)),
-        test_targets=np.empty((0, 1)),
         units=(2, 4, 1),
         rates=_powers_of_two(-6, 5),
         batch_sizes=(2, 3),
@@ -171,15 +177,12 @@ def _iris() -> Problem:
     from sklearn.datasets import load_iris
 
     X, X_test, T, T_test = _split(*load_iris(return_X_y=True), train=0.8, stratify=True)
-    X, X_test = _standardised(X, X_test)
-    return Problem(
+    parts = *_standardised(X, X_test), T, T_test
+    return _problem(
+        "classification",
+        parts,
         name="iris",
         title="Iris",
-        kind="classification",
-        train_inputs=X,
-        train_targets=T.astype(np.int64),
-        test_inputs=X_test,
-        test_targets=T_test.astype(np.int64),
         units=(4, 8, 3),
         rates=_powers_of_two(-6, 5),
         batch_sizes=(8, 32, 64),
@@ -191,15 +194,12 @@ def _breast_cancer() -> Problem:
     from sklearn.datasets import load_breast_cancer
 
     X, X_test, T, T_test = _split(*load_breast_cancer(return_X_y=True), train=0.8, stratify=True)
-    X, X_test = _standardised(X, X_test)
-    return Problem(
+    parts = *_standardised(X, X_test), T, T_test
+    return _problem(
+        "binary",
+        parts,
         name="breast_cancer",
         title="Breast cancer",
-        kind="binary",
-        train_inputs=X,
-        train_targets=T[:, None].astype(np.float64),
-        test_inputs=X_test,
-        test_targets=T_test[:, None].astype(np.float64),
         units=(30, 8, 1),
         rates=_powers_of_two(-6, 5),
         batch_sizes=(8, 32, 128),
@@ -213,15 +213,12 @@ def _diabetes() -> Problem:
 
     inputs, targets = load_diabetes(return_X_y=True, scaled=False)
     X, X_test, T, T_test = _split(inputs, targets[:, None], train=0.8, stratify=False)
-    (X, X_test), (T, T_test) = _standardised(X, X_test), _standardised(T, T_test)
-    return Problem(
+    parts = *_standardised(X, X_test), *_standardised(T, T_test)
+    return _problem(
+        "regression",
+        parts,
         name="diabetes",
         title="Diabetes",
-        kind="regression",
-        train_inputs=X,
-        train_targets=T,
-        test_inputs=X_test,
-        test_targets=T_test,
         units=(10, 8, 1),
         rates=_powers_of_two(-10, 1),
         batch_sizes=(8, 32, 128),
@@ -234,15 +231,12 @@ def _digits() -> Problem:
     from sklearn.datasets import load_digits
 
     X, X_test, T, T_test = _split(*load_digits(return_X_y=True), train=300, stratify=True)
-    X, X_test = _standardised(X, X_test, axis=None)
-    return Problem(
+    parts = *_standardised(X, X_test, axis=None), T, T_test
+    return _problem(
+        "classification",
+        parts,
         name="digits",
         title="Digits, 8×8",
-        kind="classification",
-        train_inputs=X,
-        train_targets=T.astype(np.int64),
-        test_inputs=X_test,
-        test_targets=T_test.astype(np.int64),
         units=(64, 16, 10),
         rates=_powers_of_two(-7, 3, 2),
         batch_sizes=(8, 32, 128),
@@ -257,15 +251,12 @@ def _mnist() -> Problem:
     images, targets = mnist_data()
     pooled = images.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(-1, 14 * 14)
     X, X_test, T, T_test = _split(pooled, targets, train=300, stratify=True, test=1000)
-    X, X_test = _standardised(X, X_test, axis=None)
-    return Problem(
+    parts = *_standardised(X, X_test, axis=None), T, T_test
+    return _problem(
+        "classification",
+        parts,
         name="mnist",
         title="MNIST",
-        kind="classification",
-        train_inputs=X,
-        train_targets=T.astype(np.int64),
-        test_inputs=X_test,
-        test_targets=T_test.astype(np.int64),
         units=(196, 16, 10),
         rates=_powers_of_two(-7, 3, 2),
         batch_sizes=(8, 32, 128),

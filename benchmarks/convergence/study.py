@@ -17,19 +17,19 @@ from benchmarks.convergence import cells as cells_
 from benchmarks.convergence.arms import REGIMES, Arm, arms
 from benchmarks.convergence.cells import Cell, Engine, Outcome
 from benchmarks.convergence.executors import Workers
+from benchmarks.convergence.order_statistics import band
 from benchmarks.convergence.problems import load
-from benchmarks.convergence.statistics import band
-from benchmarks.convergence.store import Store
-from benchmarks.convergence.tables import Choice, Results, Target
+from benchmarks.convergence.study_folder import Store
+from benchmarks.convergence.study_tables import Choice, Results, Target
 
 PILOT_SEEDS = (1000, 1001, 1002)
 """The seeds of the sweep. The final runs have 0, 1, ..., and stay below."""
 
 EXTENSIONS = 6
-"""So many times a grid of rates is made wider before a rate at its edge is put up with."""
+"""How often a grid of rates is made wider at most. After that a rate at its edge is accepted, and said to be there."""
 
 GROUP = 32
-"""At most so many cells are trained at once: what a kill costs, and what one worker is given."""
+"""The most cells that are trained at once: what one worker is given, and what a kill costs."""
 
 TOGETHER = 2048
 """Samples in an update of all cells of a group, beyond which a group is smaller: there is nothing to gain then."""
@@ -53,7 +53,7 @@ class Study:
         full: all arms of each problem, not only the most telling.
 
     Raises:
-        ValueError: a problem or regime twice, or none; or no seed, or so many that they reach the sweep's.
+        ValueError: a problem or regime twice, or none; or no seed, or seeds that reach those of the sweep.
     """
 
     problems: tuple[str, ...]
@@ -192,13 +192,13 @@ class Progress(Protocol):
     """Is told how the work goes on."""
 
     def begin(self, stage: str, cells: int, later: int) -> None:
-        """A stage of so many cells that are yet to be computed, with so many more to follow it."""
+        """A stage begins: `cells` are yet to be computed for it, and `later` more in the stages after it."""
 
     def advance(self, cells: int) -> None:
-        """So many more are computed and kept."""
+        """`cells` more are computed and kept."""
 
     def end(self, stage: str, computed: int, kept: int) -> None:
-        """A stage has ended: so many cells were computed for it, so many were found in the folder."""
+        """A stage has ended: `computed` cells were computed for it, `kept` were found in the folder."""
 
     def say(self, message: str) -> None:
         """Something that the user should know."""

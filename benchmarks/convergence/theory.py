@@ -60,7 +60,7 @@ class GradientVariance:
     """How far the gradient of a batch lies from the full one, squared, in the mean.
 
     Attributes:
-        updates: after so many updates of a training. batch_size, samples: n and N.
+        updates: of the training before it was measured. batch_size, samples: n and N.
         draws: batches drawn. measured: the mean over them. standard_error: its standard error.
         predicted: (sigma^2 / n) (N - n) / (N - 1).
     """
@@ -80,7 +80,7 @@ class Moment:
     """Mean and standard deviation of a weight of stochastic gradient descent with replacement, all runs from one start.
 
     Attributes:
-        update: after so many updates. parameter: "w" or "b".
+        update: the number of updates done. parameter: "w" or "b".
         exact_mean, exact_sd: from the recursion. mean, sd: over the runs. mean_error, sd_error: their standard errors.
     """
 
@@ -214,7 +214,7 @@ def moments(
     runs: int = 400,
     seed: int = 0,
 ) -> list[Moment]:
-    """The moments of w and b at the checkpoints: exact, and over so many runs of `refnet.ensemble` from one start.
+    """The moments of w and b at the checkpoints: exact, and over `runs` runs of `refnet.ensemble` from one start.
 
     Raises:
         ValueError: a problem that is no straight line; fewer than 2 runs.

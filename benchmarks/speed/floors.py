@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.speed.measure import Outcome, ratios
+from benchmarks.speed.timed_rounds import Outcome, ratios
 
 
 @dataclass(frozen=True)

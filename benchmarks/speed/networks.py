@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
@@ -57,7 +57,7 @@ class Network:
     Attributes:
         name: without the batch, as on the command line.
         loss: the mean of the squares, against targets in (0, 1); or the mean cross-entropy of classes.
-        runs: so many trainings, each from its own start; None where a single one is what is timed. `many` says which.
+        runs: how many trainings, each from its own start; None where a single one is timed. `many` says which.
         dtype: float64 or float32.
     """
 
@@ -147,33 +147,54 @@ MANY = tuple(perceptron(2, 2, 2, batch=1, runs=runs) for runs in (1, 16, 256, 40
 NETWORKS = (*SINGLE, *MANY)
 
 
-@cache
-def start(network: Network) -> dict[str, Any]:
-    """The weights before training, under torch's names: (trainings, *shape), read-only. Run r is drawn from seed r."""
-    import numpy as np
+def modules(network: Network, nn: Any, **options: Any) -> Any:
+    """The network as a Sequential of a library with torch's module names; `options` go to each layer with weights."""
 
-    import refnet
-    from benchmarks.speed.contenders.on_refnet import module
+    def module(layer: Layer) -> Any:
+        match layer:
+            case Linear(inputs, outputs):
+                return nn.Linear(inputs, outputs, **options)
+            case Conv2d(channels, outputs, kernel):
+                return nn.Conv2d(channels, outputs, kernel, **options)
+            case Sigmoid():
+                return nn.Sigmoid()
+            case ReLU():
+                return nn.ReLU()
+            case Flatten():
+                return nn.Flatten()
 
-    runs = [module(network, refnet.Generator(run)).params for run in range(network.trainings)]
-    weights = {name: np.stack([params[name] for params in runs]) for name in runs[0]}
-    for array in weights.values():
-        array.flags.writeable = False
-    return weights
+    return nn.Sequential(*map(module, network.layers))
 
 
-@cache
-def data(network: Network) -> tuple[Any, Any]:
-    """Inputs (batch, ...) and targets of the one batch, the same for all runs, read-only: floats in [0, 1) of the
-    outputs' shape, or classes (batch,) of int64."""
-    import numpy as np
+def loss_module(network: Network, nn: Any) -> Any:
+    return nn.MSELoss() if network.loss == "mse" else nn.CrossEntropyLoss()
 
-    import refnet
 
-    draws = refnet.Generator(2**31)
-    inputs = draws.rand(network.batch, *network.sample_shape, dtype=network.dtype)
-    targets = draws.rand(network.batch, network.outputs, dtype=network.dtype)
-    if network.loss == "cross-entropy":
-        targets = targets.argmax(axis=-1).astype(np.int64)
-    inputs.flags.writeable = targets.flags.writeable = False
-    return inputs, targets
+def forward(
+    network: Network,
+    P: Mapping[str, Any],
+    X: Any,
+    *,
+    convolution: Callable[[Any, Any], Any],
+    sigmoid: Callable[[Any], Any],
+    relu: Callable[[Any], Any],
+) -> Any:
+    """The network's outputs, in the functions of a library that has arrays and no modules.
+
+    Args:
+        P: the weights under torch's names.
+        convolution: of images (n, channels, side, side) with weights (outputs, channels, kernel, kernel), without bias.
+    """
+    for place, layer in enumerate(network.layers):
+        match layer:
+            case Linear():
+                X = X @ P[f"{place}.weight"].T + P[f"{place}.bias"]
+            case Conv2d():
+                X = convolution(X, P[f"{place}.weight"]) + P[f"{place}.bias"].reshape(-1, 1, 1)
+            case Sigmoid():
+                X = sigmoid(X)
+            case ReLU():
+                X = relu(X)
+            case Flatten():
+                X = X.reshape(len(X), -1)
+    return X

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refnet.files import write_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -132,7 +134,7 @@ def canvas(width: float, height: float) -> Canvas:
 
 
 def panels(count: int, height: float = 1.9) -> tuple[Canvas, list[Axes]]:
-    """A figure of so many equal panels, in rows of at most four, and of even length; `height` is that of a row."""
+    """A figure of `count` equal panels, in even rows of at most four; `height` is that of a row."""
     rows = -(-count // 4)
     columns = -(-count // rows)
     figure = canvas(max(NARROW, 0.3 + 1.675 * columns), 0.55 + height * rows)
@@ -172,7 +174,7 @@ def by_size(sizes: Iterable[int | None]) -> list[int | None]:
 
 
 def logarithmic(axis: Axis, ends: tuple[float, float], most: int = 5) -> None:
-    """A logarithmic axis between these ends with at most so many labelled ticks, at round numbers."""
+    """A logarithmic axis between these ends with at most `most` labelled ticks, at round numbers."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     axes, horizontal = axis.axes, axis is axis.axes.xaxis
@@ -237,10 +239,10 @@ def extent(values: Iterable[Any], margin: float = 0.06) -> tuple[float, float]:
     return 10 ** (low - more), 10 ** (high + more)
 
 
-def save(figure: Figure, folder: Path, temporary: Path) -> str:
+def save(figure: Figure, folder: Path) -> str:
     """Draw a figure into `folder`, as PNG and SVG under its name, and return the SVG element.
 
-    Equal tables give equal bytes. `temporary` is as in `replace`.
+    Equal tables give equal bytes.
     """
     import matplotlib
 
@@ -258,11 +260,5 @@ def save(figure: Figure, folder: Path, temporary: Path) -> str:
     # Hundredths of a point are more than a printer shows, and half of a file.
     files["svg"] = re.sub(rb' d="[^"]+', lambda path: re.sub(rb"(\.\d\d)\d+", rb"\1", path[0]), files["svg"])
     for kind, content in files.items():
-        replace(folder / f"{figure.name}.{kind}", content, temporary)
+        write_bytes(folder / f"{figure.name}.{kind}", content)
     return re.sub(r".*?(?=<svg)", "", files["svg"].decode(), count=1, flags=re.DOTALL)
-
-
-def replace(path: Path, content: bytes, temporary: Path) -> None:
-    """Write a file that appears whole or not at all; `temporary` is in the same file system."""
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from refnet.files import write_bytes
+
 
 def write(folder: Path) -> None:
     """Draw `folder`/figures/*.png and *.svg and write `folder`/report.html, from what `folder`/tables holds.
@@ -14,16 +16,16 @@ def write(folder: Path) -> None:
     Raises:
         ValueError: a table is missing, damaged or empty where each study has rows, or has other columns.
     """
-    from benchmarks.convergence.figures import figures, reading, style
-    from benchmarks.convergence.report import page
-    from benchmarks.convergence.store import TEMPORARY
+    from benchmarks.convergence import recorded_study
+    from benchmarks.convergence.figures import figures, style
+    from benchmarks.convergence.report import study_page
 
-    study = reading.read(folder / "tables")
+    study = recorded_study.read(folder / "tables")
     (folder / "figures").mkdir(exist_ok=True)
     drawn, absent = [], []
     for figure in figures(study):
         if isinstance(figure, style.Absent):
             absent.append(figure)
         else:
-            drawn.append((figure, style.save(figure, folder / "figures", folder / TEMPORARY)))
-    style.replace(folder / "report.html", page.build(study, drawn, absent).encode(), folder / TEMPORARY)
+            drawn.append((figure, style.save(figure, folder / "figures")))
+    write_bytes(folder / "report.html", study_page.build(study, drawn, absent).encode())

@@ -10,32 +10,29 @@ from autograd import value_and_grad
 from autograd.scipy.signal import convolve
 from autograd.scipy.special import logsumexp
 
-from benchmarks.speed import networks
 from benchmarks.speed.contenders import Training
-from benchmarks.speed.networks import RATE, Network
+from benchmarks.speed.initial_state import data, start
+from benchmarks.speed.networks import RATE, Network, forward
+
+
+def _convolution(X: Any, W: Any) -> Any:
+    return convolve(X, W[:, :, ::-1, ::-1], axes=([2, 3], [2, 3]), dot_axes=([1], [1]), mode="valid")
 
 
 def _forward(network: Network, P: dict[str, Any], X: Any) -> Any:
-    for place, layer in enumerate(network.layers):
-        match layer:
-            case networks.Linear():
-                X = X @ P[f"{place}.weight"].T + P[f"{place}.bias"]
-            case networks.Conv2d():
-                flipped = P[f"{place}.weight"][:, :, ::-1, ::-1]
-                X = convolve(X, flipped, axes=([2, 3], [2, 3]), dot_axes=([1], [1]), mode="valid")
-                X = X + P[f"{place}.bias"][:, None, None]
-            case networks.Sigmoid():
-                X = 1 / (1 + anp.exp(-X))
-            case networks.ReLU():
-                X = anp.where(X > 0, X, 0)
-            case networks.Flatten():
-                X = X.reshape(len(X), -1)
-    return X
+    return forward(
+        network,
+        P,
+        X,
+        convolution=_convolution,
+        sigmoid=lambda X: 1 / (1 + anp.exp(-X)),
+        relu=lambda X: anp.where(X > 0, X, 0),
+    )
 
 
 def tape(network: Network) -> Training:
-    X, T = networks.data(network)
-    P = {name: array[0].copy() for name, array in networks.start(network).items()}
+    X, T = data(network)
+    P = {name: array[0].copy() for name, array in start(network).items()}
     chosen = T[:, None] == np.arange(network.outputs) if network.loss == "cross-entropy" else None
 
     def objective(P: dict[str, Any]) -> Any:

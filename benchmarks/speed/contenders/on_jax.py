@@ -9,25 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from benchmarks.speed import networks, threads
+from benchmarks.speed import initial_state, thread_limits
 from benchmarks.speed.contenders import Training
-from benchmarks.speed.networks import RATE, Network
+from benchmarks.speed.networks import RATE, Network, forward
+
+
+def _convolution(X: Any, W: Any) -> Any:
+    return lax.conv(X, W, (1, 1), "VALID")
 
 
 def _forward(network: Network, P: dict[str, Any], X: Any) -> Any:
-    for place, layer in enumerate(network.layers):
-        match layer:
-            case networks.Linear():
-                X = X @ P[f"{place}.weight"].T + P[f"{place}.bias"]
-            case networks.Conv2d():
-                X = lax.conv(X, P[f"{place}.weight"], (1, 1), "VALID") + P[f"{place}.bias"][:, None, None]
-            case networks.Sigmoid():
-                X = jax.nn.sigmoid(X)
-            case networks.ReLU():
-                X = jax.nn.relu(X)
-            case networks.Flatten():
-                X = X.reshape(len(X), -1)
-    return X
+    return forward(network, P, X, convolution=_convolution, sigmoid=jax.nn.sigmoid, relu=jax.nn.relu)
 
 
 def _update(network: Network) -> Any:
@@ -49,8 +41,8 @@ def _update(network: Network) -> Any:
 def _data(network: Network) -> tuple[Any, Any]:
     jax.config.update("jax_enable_x64", True)  # without it there is no float64
     # Asynchronous dispatch hands each computation to a second thread.
-    jax.config.update("jax_cpu_enable_async_dispatch", threads.allowed() > 1)
-    inputs, targets = networks.data(network)
+    jax.config.update("jax_cpu_enable_async_dispatch", thread_limits.allowed() > 1)
+    inputs, targets = initial_state.data(network)
     return jnp.array(inputs), jnp.array(targets)
 
 
@@ -69,7 +61,7 @@ class _Run:
 
 
 def _start(network: Network, lone: bool) -> dict[str, Any]:
-    return {name: jnp.array(P[0] if lone else P) for name, P in networks.start(network).items()}
+    return {name: jnp.array(P[0] if lone else P) for name, P in initial_state.start(network).items()}
 
 
 def step(network: Network) -> Training:

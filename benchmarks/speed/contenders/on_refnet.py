@@ -12,38 +12,15 @@ from typing import Any
 import numpy as np
 
 import refnet
-from benchmarks.speed import networks
 from benchmarks.speed.contenders import Training, Unsupported
-from benchmarks.speed.networks import RATE, STUDY, Network
+from benchmarks.speed.initial_state import data, refnet_network
+from benchmarks.speed.networks import RATE, STUDY, Network, loss_module
 from refnet import nn, optim
 from refnet.train.capture import native
 from refnet.train.capture.captured import SHORT
 
 SECONDS = 1.5
 """The longest call, about."""
-
-
-def module(network: Network, generator: refnet.Generator) -> nn.Sequential:
-    """The network, its weights drawn from the generator."""
-
-    def layer(of: networks.Layer) -> nn.Module:
-        match of:
-            case networks.Linear(inputs, outputs):
-                return nn.Linear(inputs, outputs, dtype=network.dtype, generator=generator)
-            case networks.Conv2d(channels, outputs, kernel):
-                return nn.Conv2d(channels, outputs, kernel, dtype=network.dtype, generator=generator)
-            case networks.Sigmoid():
-                return nn.Sigmoid()
-            case networks.ReLU():
-                return nn.ReLU()
-            case networks.Flatten():
-                return nn.Flatten()
-
-    return nn.Sequential(*map(layer, network.layers))
-
-
-def loss_of(network: Network) -> nn.Module:
-    return nn.MSELoss() if network.loss == "mse" else nn.CrossEntropyLoss()
 
 
 def _seconds(run: Callable[[int], object], updates: int) -> float:
@@ -55,8 +32,8 @@ def _seconds(run: Callable[[int], object], updates: int) -> float:
 
 @cache
 def study(network: Network) -> int:
-    """Updates of a usual training, or so many of them as take SECONDS if they are plain: what pays in a long training
-    is not seen in a short one."""
+    """Updates of a usual training; fewer if plain ones would take longer than SECONDS, but no fewer than fit into them:
+    what pays in a long training is not seen in a short one."""
     run = (_many(network, capture=False) if network.many else lone(network, capture=False)).run
     step = (min(_seconds(run, 23) for _ in range(3)) - min(_seconds(run, 3) for _ in range(3))) / 20
     return max(SHORT + 1, STUDY if step * STUDY <= SECONDS else int(SECONDS / step))
@@ -90,9 +67,9 @@ def _no_machine_code() -> Iterator[None]:
 
 def lone(network: Network, *, capture: bool, run: int = 0, least: int = 1, machine_code: bool = True) -> Training:
     """The training of one run."""
-    net, loss = module(network, refnet.Generator(run)), loss_of(network)
+    net, loss = refnet_network(network, run), loss_module(network, nn)
     opt = optim.SGD(net.params, lr=RATE)
-    inputs, targets = networks.data(network)
+    inputs, targets = data(network)
     told = _Told()
 
     def go_on(steps: int) -> Any:
@@ -106,10 +83,10 @@ def lone(network: Network, *, capture: bool, run: int = 0, least: int = 1, machi
 
 
 def _many(network: Network, *, capture: bool, least: int = 1) -> Training:
-    nets = [module(network, refnet.Generator(run)) for run in range(network.trainings)]
+    nets = [refnet_network(network, run) for run in range(network.trainings)]
     opts = [optim.SGD(net.params, lr=RATE) for net in nets]
-    loss = loss_of(network)
-    inputs, targets = networks.data(network)
+    loss = loss_module(network, nn)
+    inputs, targets = data(network)
     told = _Told()
 
     def go_on(steps: int) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
-from benchmarks.speed import networks
+from benchmarks.speed import initial_state
 from benchmarks.speed.contenders import Training, Unsupported
 from benchmarks.speed.networks import RATE, Linear, Network
 
@@ -23,7 +23,7 @@ def mlp(network: Network) -> Training:
         raise Unsupported("no convolutions")
     places = [place for place, layer in enumerate(network.layers) if isinstance(layer, Linear)]
     hidden = [layer.outputs for layer in network.layers if isinstance(layer, Linear)][:-1]
-    X, T = networks.data(network)
+    X, T = initial_state.data(network)
     model = MLPRegressor(
         hidden_layer_sizes=hidden,
         activation="logistic",
@@ -47,7 +47,7 @@ def mlp(network: Network) -> Training:
             model.fit(X, T)
 
     fit(1)  # makes the arrays; the start is copied into them
-    weights = networks.start(network)
+    weights = initial_state.start(network)
     for k, place in enumerate(places):
         model.coefs_[k][...] = weights[f"{place}.weight"][0].T
         model.intercepts_[k][...] = weights[f"{place}.bias"][0]

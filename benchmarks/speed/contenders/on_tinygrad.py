@@ -7,27 +7,15 @@ from typing import Any
 from tinygrad import Context, Device, Tensor, TinyJit
 from tinygrad.nn.optim import SGD
 
-from benchmarks.speed import networks
+from benchmarks.speed import initial_state
 from benchmarks.speed.contenders import Training, Unsupported
-from benchmarks.speed.networks import RATE, Network
+from benchmarks.speed.networks import RATE, Network, forward
 
 DEVICE = "CPU"
 
 
 def _forward(network: Network, P: dict[str, Any], X: Any) -> Any:
-    for place, layer in enumerate(network.layers):
-        match layer:
-            case networks.Linear():
-                X = X @ P[f"{place}.weight"].T + P[f"{place}.bias"]
-            case networks.Conv2d():
-                X = X.conv2d(P[f"{place}.weight"], P[f"{place}.bias"])
-            case networks.Sigmoid():
-                X = X.sigmoid()
-            case networks.ReLU():
-                X = X.relu()
-            case networks.Flatten():
-                X = X.flatten(1)
-    return X
+    return forward(network, P, X, convolution=Tensor.conv2d, sigmoid=Tensor.sigmoid, relu=Tensor.relu)
 
 
 def jit(network: Network) -> Training:
@@ -35,8 +23,8 @@ def jit(network: Network) -> Training:
         Device[DEVICE]
     except Exception as error:
         raise Unsupported(f"its CPU device does not start: {type(error).__name__}: {error}") from error
-    X, T = (Tensor(array.copy(), device=DEVICE).realize() for array in networks.data(network))
-    P = {name: Tensor(array[0].copy(), device=DEVICE).realize() for name, array in networks.start(network).items()}
+    X, T = (Tensor(array.copy(), device=DEVICE).realize() for array in initial_state.data(network))
+    P = {name: Tensor(array[0].copy(), device=DEVICE).realize() for name, array in initial_state.start(network).items()}
     opt = SGD(list(P.values()), lr=RATE)
 
     def step() -> Any:

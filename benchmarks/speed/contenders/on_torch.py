@@ -9,40 +9,23 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from benchmarks.speed import networks
+from benchmarks.speed import initial_state
 from benchmarks.speed.contenders import Training
-from benchmarks.speed.networks import RATE, Network
+from benchmarks.speed.networks import RATE, Network, loss_module, modules
 
 
 def _module(network: Network) -> Any:
-    def layer(of: networks.Layer) -> Any:
-        match of:
-            case networks.Linear(inputs, outputs):
-                return nn.Linear(inputs, outputs)
-            case networks.Conv2d(channels, outputs, kernel):
-                return nn.Conv2d(channels, outputs, kernel)
-            case networks.Sigmoid():
-                return nn.Sigmoid()
-            case networks.ReLU():
-                return nn.ReLU()
-            case networks.Flatten():
-                return nn.Flatten()
-
-    return nn.Sequential(*map(layer, network.layers)).to(getattr(torch, network.dtype))
-
-
-def _loss(network: Network) -> Any:
-    return nn.MSELoss() if network.loss == "mse" else nn.CrossEntropyLoss()
+    return modules(network, nn).to(getattr(torch, network.dtype))
 
 
 def _data(network: Network) -> tuple[Any, Any]:
-    inputs, targets = networks.data(network)
+    inputs, targets = initial_state.data(network)
     return torch.tensor(inputs), torch.tensor(targets)
 
 
 def eager(network: Network, **options: Any) -> Training:
-    net, loss = _module(network), _loss(network)
-    net.load_state_dict({name: torch.tensor(P[0]) for name, P in networks.start(network).items()})
+    net, loss = _module(network), loss_module(network, nn)
+    net.load_state_dict({name: torch.tensor(P[0]) for name, P in initial_state.start(network).items()})
     opt = torch.optim.SGD(net.parameters(), lr=RATE, **options)
     X, T = _data(network)
 
@@ -63,8 +46,8 @@ def fused(network: Network) -> Training:
 
 def _functional(network: Network, lone: bool, compiled: bool) -> Training:
     """A step as one function of a dict of weights, which it updates in place."""
-    net, loss = _module(network), _loss(network)
-    weights = {name: torch.tensor(P[0] if lone else P) for name, P in networks.start(network).items()}
+    net, loss = _module(network), loss_module(network, nn)
+    weights = {name: torch.tensor(P[0] if lone else P) for name, P in initial_state.start(network).items()}
     X, T = _data(network)
 
     def objective(P: dict[str, Any], X: Any, T: Any) -> Any:

@@ -97,9 +97,9 @@ def begun(folder, program, *args):
 
 
 def until(condition):
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while not condition():
-        assert time.monotonic() < end, "waited for 300 s"
+        assert time.monotonic() < end, "waited for 600 s"
         time.sleep(0.02)
 
 
@@ -127,7 +127,7 @@ def test_workers_end_with_their_parent(number, tmp_path):
     program, pids = begun(tmp_path, SLEEPERS, Path(task_functions.__file__).parent, tmp_path)
     assert all(map(alive, pids))
     program.send_signal(number)
-    _, said = program.communicate(timeout=300)
+    _, said = program.communicate(timeout=600)
     assert program.returncode == -number
     until(lambda: not any(map(alive, pids)))
     if number == signal.SIGINT:

@@ -11,7 +11,6 @@ from benchmarks.convergence.arms import REGIMES, Arm
 from benchmarks.convergence.cells import Cell
 from benchmarks.convergence.executors import Workers, executor
 from benchmarks.convergence.problems import load
-from benchmarks.convergence.store import opened
 from benchmarks.convergence.study import (
     EXTENSIONS,
     GROUP,
@@ -27,6 +26,7 @@ from benchmarks.convergence.study import (
     groups,
     target,
 )
+from benchmarks.convergence.study_folder import opened
 
 BATCH, STOCHASTIC = Arm(None), Arm(1)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import refnet
-from benchmarks.speed import measure
+from benchmarks.speed import timed_rounds
 from benchmarks.speed.contenders import CONTENDERS, LIMIT, Contender, on_refnet
 from benchmarks.speed.floors import FLOORS
-from benchmarks.speed.networks import NETWORKS, convolutional, data, perceptron, start
+from benchmarks.speed.initial_state import data, start
+from benchmarks.speed.networks import NETWORKS, convolutional, perceptron
 
 ONE = perceptron(3, 4, 2, batch=2)
 IMAGES = convolutional(5, 2, 3, batch=2)
@@ -38,7 +39,7 @@ def named(name):
 def entered(contender, network):
     if contender.package != "refnet":
         pytest.importorskip(contender.package)
-    return measure.enter(contender, network, TURN)
+    return timed_rounds.enter(contender, network, TURN)
 
 
 @pytest.mark.arithmetic
@@ -55,11 +56,11 @@ def entered(contender, network):
 def test_updates_are_refnets(name, network):
     contender = named(name)
     entry = entered(contender, network)
-    if isinstance(entry, measure.Outcome):
+    if isinstance(entry, timed_rounds.Outcome):
         assert entry.status == "unsupported"
         assert (name, network) == ("sklearn", IMAGES) or "clang" in entry.reason, entry.reason
         return
-    assert entry.difference <= measure.AGREEMENT[network.dtype]
+    assert entry.difference <= timed_rounds.AGREEMENT[network.dtype]
     if contender.package == "refnet":
         assert entry.same_bits
 
@@ -76,7 +77,7 @@ def test_a_wrong_gradient_is_found(monkeypatch):
         return gradient
 
     monkeypatch.setattr(module, "grad_and_value", lying)
-    outcome = measure.enter(named("torch-func"), MANY, TURN)
+    outcome = timed_rounds.enter(named("torch-func"), MANY, TURN)
     assert outcome.status == "not comparable"
     assert outcome.reason == "after 3 updates 2.bias differs from refnet's by 1e-06 of its change"
     assert not outcome.seconds.size
@@ -134,20 +135,20 @@ LIES = (
 @pytest.mark.parametrize("lie", LIES)
 def test_what_is_not_the_same_is_refused(lie):
     contender = named("refnet-ensemble")
-    weights, loss = measure.reference(MANY, 3)
+    weights, loss = timed_rounds.reference(MANY, 3)
     weights, loss = {name: array.copy() for name, array in weights.items()}, loss.copy()
-    assert measure.compare(contender, MANY, 3, weights, loss) == ("", 0.0, True)
+    assert timed_rounds.compare(contender, MANY, 3, weights, loss) == ("", 0.0, True)
     lie(weights, loss)
-    reason, _, same_bits = measure.compare(contender, MANY, 3, weights, loss)
+    reason, _, same_bits = timed_rounds.compare(contender, MANY, 3, weights, loss)
     assert reason
     assert not same_bits
 
 
 def test_a_last_bit_is_no_reason_but_not_the_same():
-    weights, loss = measure.reference(MANY, 3)
+    weights, loss = timed_rounds.reference(MANY, 3)
     weights = {name: array.copy() for name, array in weights.items()}
     weights["0.weight"][0, 0, 0] = np.nextafter(weights["0.weight"][0, 0, 0], 2)
-    reason, difference, same_bits = measure.compare(named("refnet-ensemble"), MANY, 3, weights, loss)
+    reason, difference, same_bits = timed_rounds.compare(named("refnet-ensemble"), MANY, 3, weights, loss)
     assert not reason
     assert 0 < difference < 1e-12
     assert not same_bits
@@ -155,8 +156,8 @@ def test_a_last_bit_is_no_reason_but_not_the_same():
 
 def test_of_very_many_runs_some_are_compared():
     network = perceptron(2, 2, 2, batch=1, runs=130)
-    assert measure.compared_runs(network) == list(range(0, 130, 17))
-    weights, loss = measure.reference(network, 3)
+    assert timed_rounds.compared_runs(network) == list(range(0, 130, 17))
+    weights, loss = timed_rounds.reference(network, 3)
     lone = on_refnet.lone(network, capture=False, run=17)
     assert lone.run(3) == loss[1]
     for name, theta in lone.weights().items():
@@ -173,7 +174,7 @@ def test_a_missing_library_is_named(package, monkeypatch):
     monkeypatch.setitem(sys.modules, f"{package}.numpy", None)
     for contender in CONTENDERS:
         if contender.package == package:
-            outcome = measure.enter(contender, MANY if not contender.one else ONE, TURN)
+            outcome = timed_rounds.enter(contender, MANY if not contender.one else ONE, TURN)
             assert (outcome.status, outcome.reason) == ("not installed", f"no module {package}")
 
 
@@ -186,17 +187,17 @@ def broken(error):
 
 
 def test_what_fails_is_unsupported_and_says_why():
-    outcome = measure.enter(broken(RuntimeError("no such device\nand more")), ONE, TURN)
+    outcome = timed_rounds.enter(broken(RuntimeError("no such device\nand more")), ONE, TURN)
     assert (outcome.status, outcome.reason) == ("unsupported", "RuntimeError: no such device")
     needs = broken(ModuleNotFoundError("No module named 'other'", name="other"))
-    outcome = measure.enter(needs, ONE, TURN)
+    outcome = timed_rounds.enter(needs, ONE, TURN)
     assert (outcome.status, outcome.reason) == ("unsupported", "ModuleNotFoundError: No module named 'other'")
 
 
 def test_plain_where_captured_was_asked_for_is_not_measured(monkeypatch):
     true = refnet.fit
     monkeypatch.setattr(refnet, "fit", lambda *args, capture, **options: true(*args, capture=False, **options))
-    outcome = measure.enter(named("refnet-captured"), ONE, TURN)
+    outcome = timed_rounds.enter(named("refnet-captured"), ONE, TURN)
     assert (outcome.status, outcome.reason) == ("unsupported", "not captured: capture=False")
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.speed.contenders import CONTENDERS
 from benchmarks.speed.floors import FLOORS, findings
-from benchmarks.speed.measure import Outcome
 from benchmarks.speed.networks import NETWORKS
+from benchmarks.speed.timed_rounds import Outcome
 
 
 def outcome(network, contender, *seconds, **options):

@@ -43,6 +43,6 @@ def rows(name, runs=2):
 
 
 def drifts(name, arm):
-    from benchmarks.convergence.twin import Drift
+    from benchmarks.convergence.engine_drift import Drift
 
     return [Drift(name, arm.name, 0.5, 0, 1, 2.0, 0.0, 0)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.convergence.figures import style
 from benchmarks.convergence.figures.style import Figure
-from benchmarks.convergence.report import page
+from benchmarks.convergence.report import study_page
 
 # Brettel, Viénot and Mollon's planes, as the matrices of Machado, Oliveira and Fernandes (2009) at full severity.
 SIGHTS = {
@@ -48,7 +48,7 @@ def contrast(a, b):
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_colours_of_regimes_differ_for_everyone(sight, scheme):
     colours = list(style.colours([4, 16, 64]).values())
-    colours = [page.dark(c) for c in colours] if scheme == "dark" else colours
+    colours = [study_page.dark(c) for c in colours] if scheme == "dark" else colours
     seen = [lab(SIGHTS[sight] @ linear(colour)) for colour in colours]
     # A distance of 2 is just seen side by side, 10 at a glance.
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 20
@@ -57,10 +57,10 @@ def test_colours_of_regimes_differ_for_everyone(sight, scheme):
 def test_colours_stand_out_from_the_ground():
     for colour in (*style.colours([4, 16, 64]).values(), *style.ENGINES.values()):
         assert contrast(colour, style.PAPER) > 2.7
-        assert contrast(page.dark(colour), page.dark(style.PAPER)) > 3
+        assert contrast(study_page.dark(colour), study_page.dark(style.PAPER)) > 3
     for colour in (style.INK, style.SOFT):
         assert contrast(colour, style.PAPER) > 4.5
-        assert contrast(page.dark(colour), page.dark(style.PAPER)) > 4.5
+        assert contrast(study_page.dark(colour), study_page.dark(style.PAPER)) > 4.5
 
 
 @pytest.mark.parametrize("sizes", [[], [32], [8, 32], [8, 32, 128], [2, 4, 8, 16, 32]])
@@ -156,7 +156,7 @@ def test_a_figure_is_saved_twice_over_with_the_same_bytes(tmp_path):
     files = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        svg = style.save(drawn(), tmp_path / name, tmp_path / ".writing")
+        svg = style.save(drawn(), tmp_path / name)
         files.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
     assert files[0] == files[1]
     assert set(files[0]) == {"small.png", "small.svg"}
@@ -164,19 +164,12 @@ def test_a_figure_is_saved_twice_over_with_the_same_bytes(tmp_path):
     assert files[0]["small.svg"].endswith(svg.encode())
     assert b"matplotlib" not in files[0]["small.png"]
     assert not re.search(rb"20\d\d-\d\d-\d\d|Matplotlib v", files[0]["small.svg"])
-    assert not (tmp_path / ".writing").exists()
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(FileNotFoundError):
-        style.replace(tmp_path / "file", b"new", tmp_path / "none" / "temporary")
-    assert (tmp_path / "file").read_bytes() == b"old"
 
 
 def test_a_dark_page_keeps_the_hues():
     for colour in (style.STOCHASTIC, *style.MINI_BATCHES, style.OTHER):
         hues = [
-            colorsys.rgb_to_hls(*(int(c[k : k + 2], 16) for k in (1, 3, 5)))[0] for c in (colour, page.dark(colour))
+            colorsys.rgb_to_hls(*(int(c[k : k + 2], 16) for k in (1, 3, 5)))[0]
+            for c in (colour, study_page.dark(colour))
         ]
         assert hues[0] == pytest.approx(hues[1], abs=0.06)

@@ -1,0 +1,200 @@
+"""Loss and accuracy on four axes; constant and decaying rates; orders of the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.convergence.arms import Arm
+from benchmarks.convergence.figures import style
+from benchmarks.convergence.figures.style import Absent, Figure
+from benchmarks.convergence.recorded_study import RecordedStudy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+AXES = {"update": "updates", "epoch": "epochs", "samples": "samples", "seconds": "seconds"}
+BEYOND = 1e100
+"""Higher than any axis goes, and far from where matplotlib's arithmetic ends."""
+
+ORDERS = {"epoch": "shuffled every epoch", "once": "shuffled once", "replacement": "drawn with replacement"}
+SCHEDULES = {"constant": "constant rate", "decay": "decaying rate"}
+
+
+def timed(study: RecordedStudy) -> bool:
+    return bool(study.frames["bands"]["seconds"].notna().any())
+
+
+def axes_of(study: RecordedStudy) -> dict[str, str]:
+    """Those of AXES that the study has: there are no seconds before it was timed."""
+    return {name: words for name, words in AXES.items() if name != "seconds" or timed(study)}
+
+
+def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
+    """For each problem: the regimes on all axes, then what schedules and orders do."""
+    for problem in study.problems:
+        yield _courses(study, problem)
+        yield _variants(study, problem)
+
+
+def _courses(study: RecordedStudy, problem: str) -> Figure:
+    about, arms, outcome = study.about(problem), study.plain(problem), study.outcome(problem)[1]
+    runs = study.rows("summary", problem=problem, engine=study.engine)["seeds"].max()
+    shown = list(axes_of(study).values())
+    untimed = "" if timed(study) else " The study was not timed, so that wall-clock is missing."
+    least = " above the least that any weights have" if study.least(problem) else ""
+    return Figure(
+        name=f"curves-{problem}",
+        problem=problem,
+        title=f"{about['title']}: training loss and {outcome}",
+        caption=f"Loss on the full training set{least} (top) and {outcome} (bottom) of the same {runs:.0f} runs of "
+        f"each regime, against {', '.join(shown)}. Line: median; band: 20% to 80% of the runs. Each regime has the "
+        f"constant rate that its own sweep chose. Dashed: the target.{untimed}",
+        alt=f"{about['title']}: training loss and {outcome} of {', '.join(arm.name for arm in arms)} against "
+        f"{', '.join(shown)}.",
+        draw=lambda: _draw_courses(study, problem, arms),
+    )
+
+
+def course(axes: Axes, study: RecordedStudy, problem: str, arm: Arm, against: str, measure: str, **line: Any) -> None:
+    """Median and band of one arm, from its first update on (a logarithmic axis has no 0)."""
+    rows = study.course(problem, arm)
+    rows = rows[rows["update"] > 0]
+    shown: Callable[[Any], Any] = (lambda v: study.excess(problem, v)) if measure == "train_loss" else (lambda v: v)
+    median, low, high = (shown(rows[f"{measure}_{part}"]).to_numpy() for part in ("median", "low", "high"))
+    # A band that ends in infinity (a run that diverged) goes on beyond the axes.
+    low, high = (np.where(np.isfinite(median), np.minimum(ends, BEYOND), np.nan) for ends in (low, high))
+    axes.plot(rows[against], np.where(np.isfinite(median), np.minimum(median, BEYOND), np.nan), **line)
+    axes.fill_between(rows[against], low, high, color=line["color"], alpha=0.14, linewidth=0)
+
+
+def loss_range(study: RecordedStudy, problem: str, arms: list[Arm]) -> tuple[float, float]:
+    """That of the training losses of these arms, none higher than ten times where they began.
+
+    Where losses are shown above the least one, a descent that goes on to rounding would take up all of the axis: it
+    ends four decades below the target.
+    """
+    rows = study.rows("bands", problem=problem, engine=study.engine)
+    rows = rows[rows["arm"].isin([arm.name for arm in arms])]
+    columns = [study.excess(problem, rows[f"train_loss_{part}"]) for part in ("low", "median", "high")]
+    top = 10 * float(columns[1][rows["update"] == 0].max())
+    bottom = 1e-4 * target_of(study, problem) if study.least(problem) else 0.0
+    return style.extent([column[(column <= top) & (column >= bottom)] for column in columns])
+
+
+def target_of(study: RecordedStudy, problem: str) -> float:
+    """As losses are shown; NaN if there is none."""
+    return float(study.excess(problem, study.rows("targets", problem=problem)["target_train_loss"]).max())
+
+
+def target(axes: Axes, study: RecordedStudy, problem: str) -> None:
+    """A dashed line at the problem's target."""
+    if math.isfinite(value := target_of(study, problem)):
+        axes.axhline(value, color=style.SOFT, linewidth=0.7, linestyle=(0, (3, 3)), zorder=0.5)
+
+
+def _draw_courses(study: RecordedStudy, problem: str, arms: list[Arm]) -> Canvas:
+    colours, shown, (measure, words) = style.colours(study.sizes(problem)), axes_of(study), study.outcome(problem)
+    figure = style.canvas(style.WIDE, 3.9)
+    panels = figure.subplots(2, len(shown), sharex="col", sharey="row", squeeze=False)
+    rows = study.rows("bands", problem=problem, engine=study.engine)
+    rows = rows[rows["arm"].isin([arm.name for arm in arms]) & (rows["update"] > 0)]
+    for column, (against, unit) in enumerate(shown.items()):
+        for arm in arms:
+            for row, what in enumerate(("train_loss", measure)):
+                line = {"color": colours[arm.batch_size], "zorder": 3 if arm.batch_size is None else 2}
+                course(panels[row, column], study, problem, arm, against, what, **line)
+        target(panels[0, column], study, problem)
+        panels[1, column].set_xlabel(unit)
+        style.logarithmic(panels[1, column].xaxis, style.extent([rows[against]], 0.03), most=4)
+    style.logarithmic(panels[0, 0].yaxis, loss_range(study, problem, arms))
+    panels[0, 0].set_ylabel(study.loss_label(problem))
+    panels[1, 0].set_ylabel(words)
+    _scale_outcome(panels[1, 0], rows, measure)
+    for axes in panels.flat:
+        axes.grid(True)
+    figure.align_ylabels()
+    style.legend(figure, [style.line(colours[arm.batch_size], Arm(arm.batch_size).name) for arm in arms])
+    return figure
+
+
+def _scale_outcome(axes: Axes, rows: Any, measure: str) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    if measure.endswith("accuracy"):
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_ylim(top=1.02)
+        return
+    values = [rows[f"{measure}_{part}"] for part in ("low", "median")]
+    style.logarithmic(axes.yaxis, style.extent(values))
+
+
+def _variants(study: RecordedStudy, problem: str) -> Figure | Absent:
+    arms, title = study.arms(problem), study.about(problem)["title"]
+    varied = [arm for arm in arms if arm != Arm(arm.batch_size)]
+    if not varied:
+        return Absent(f"{title}: schedules and orders", "The study has no decaying rate and no other order.")
+    sizes = style.by_size(arm.batch_size for arm in arms)
+    rows = _kinds(arms)
+    what = " and ".join({"schedule": "a constant and a decaying rate", "order": "orders of the data"}[k] for k in rows)
+    return Figure(
+        name=f"variants-{problem}",
+        problem=problem,
+        title=f"{title}: {what}",
+        caption=f"Training loss against updates under {what}, one panel for each size of batch. Line: median; band: "
+        "20% to 80% of the runs; every arm at the rate of its own sweep. Dashed: the target. Where a course levels off "
+        "at a constant rate is the noise floor of its batches.",
+        alt=f"{title}: training loss against updates, panels for {', '.join(Arm(size).name for size in sizes)}, "
+        f"lines for {what}.",
+        draw=lambda: _draw_variants(study, problem),
+    )
+
+
+def _kinds(arms: list[Arm]) -> list[str]:
+    """In what the arms differ besides the size of their batch."""
+    kinds = {"schedule": any(a.schedule != "constant" for a in arms), "order": any(a.order != "epoch" for a in arms)}
+    return [kind for kind, differ in kinds.items() if differ]
+
+
+def _families(arms: list[Arm], kind: str) -> dict[int | None, list[Arm]]:
+    """For each size of batch, the arms that differ in their schedule alone (or in their order), if there are two."""
+    alike = [arm for arm in arms if (arm.order == "epoch" if kind == "schedule" else arm.schedule == "constant")]
+    families = {
+        size: [arm for arm in alike if arm.batch_size == size]
+        for size in style.by_size(arm.batch_size for arm in alike)
+    }
+    return {size: same for size, same in families.items() if len(same) > 1}
+
+
+def _draw_variants(study: RecordedStudy, problem: str) -> Canvas:
+    arms, colours = study.arms(problem), style.colours(study.sizes(problem))
+    families = {kind: _families(arms, kind) for kind in _kinds(arms)}
+    columns = max(map(len, families.values()))
+    figure = style.canvas(style.WIDE if columns > 2 else 1.2 + 2.3 * columns, 0.6 + 1.75 * len(families))
+    panels = figure.subplots(len(families), columns, sharex=True, sharey=True, squeeze=False)
+    for row, (kind, same) in zip(panels, families.items(), strict=True):
+        for axes in row[len(same) :]:
+            axes.set_axis_off()
+        for axes, (size, members) in zip(row, same.items(), strict=False):
+            for arm in members:
+                dash = style.DASHES[getattr(arm, kind)]
+                course(axes, study, problem, arm, "update", "train_loss", color=colours[size], linestyle=dash)
+            target(axes, study, problem)
+            axes.set_title(Arm(size).name, loc="left")
+            axes.grid(True)
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("updates")
+        row[0].set_ylabel(study.loss_label(problem))
+    used = [arm for same in families.values() for members in same.values() for arm in members]
+    solid = " and ".join({"schedule": "constant rate", "order": "shuffled every epoch"}[kind] for kind in families)
+    words = {"decay": SCHEDULES["decay"], "once": ORDERS["once"], "replacement": ORDERS["replacement"]}
+    present = {arm.schedule for arm in used} | {arm.order for arm in used}
+    entries = [style.line(style.SOFT, text, linestyle=style.DASHES[k]) for k, text in words.items() if k in present]
+    style.legend(figure, [style.line(style.SOFT, solid), *entries])
+    style.logarithmic(panels[0, 0].xaxis, (1, study.iterations * 1.1), most=3)
+    style.logarithmic(panels[0, 0].yaxis, loss_range(study, problem, used))
+    return figure

@@ -1,0 +1,315 @@
+"""What the study found, in sentences that are made of its tables.
+
+Every number is a table's, every comparison is decided by numbers: nothing here says what came out, only how to say it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.convergence.arms import Arm
+from benchmarks.convergence.figures.course_figures import axes_of
+from benchmarks.convergence.recorded_study import RecordedStudy
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+UNITS = {"update": "updates", "samples": "samples", "seconds": "time"}
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float) -> str:
+    """Three significant digits; whole numbers in full."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞" if value < 0 else "–"
+    if value == 0 or (1 <= abs(value) < 1e7 and value == round(value)):
+        text = f"{value:,.0f}"
+    elif 1e-3 <= abs(value) < 1e5:
+        text = f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 1e3 else f"{value:#.3g}".rstrip(".")
+    else:
+        digits, exponent = f"{value:.2e}".split("e")
+        text = f"{digits}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+    return text.replace("-", "−")
+
+
+def rate(value: float) -> str:
+    """A learning rate: more digits, as they are powers of two."""
+    return f"{value:.6g}"
+
+
+def percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f}%"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares."""
+    return f"{100 * difference:+.1f} points".replace("-", "−")
+
+
+def seconds(value: float) -> str:
+    if not math.isfinite(value) or value == 0:
+        return number(value)
+    for least, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if value >= least:
+            return f"{value / least:.3g} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def amount(value: float, axis: str) -> str:
+    """A place on one of the axes, with its unit."""
+    return seconds(value) if axis == "seconds" else f"{number(value)} {axis}{'s' if axis == 'update' else ''}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """a, b and c"""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def in_short(study: RecordedStudy) -> Iterator[str]:
+    """The study in a few sentences, over all of its problems."""
+    total = len(study.problems)
+    for axis in (axis for axis in UNITS if axis in axes_of(study)):
+        first: Counter[str] = Counter()
+        for problem in study.problems:
+            if best := quickest(study, problem, axis):
+                first[best[0].regime] += 1
+        if first:
+            winners = listed(f"{regime} on {count}" for regime, count in first.most_common())
+            fewest = "Least time" if axis == "seconds" else f"Fewest {UNITS[axis]}"
+            yield f"{fewest} to the target: {winners} of {plural(total, 'problem')}."
+    ratios = {p: r for p in study.problems if (r := _work_ratio(study, p))}
+    if ratios:
+        low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
+        between = (
+            f"{number(ratios[low])} times as many samples ({title(study, low)})"
+            if len(ratios) == 1
+            else f"between {number(ratios[low])} ({title(study, low)}) and {number(ratios[high])} "
+            f"({title(study, high)}) times as many samples"
+        )
+        yield f"To get there, the full batch goes through {between} as the regime that needs fewest."
+    rows = _against_batch(study)
+    if len(rows) and math.isfinite(rows["low"].max()):
+        apart = rows[(rows["low"] > 0) | (rows["high"] < 0)]
+        where = apart["problem"].value_counts(sort=False).items()
+        which = f" ({listed(f'{count} on {title(study, str(p))}' for p, count in where)})" if len(apart) else ""
+        yield (
+            f"What they have learned in the end, against the full batch and seed by seed: {len(apart)} of the "
+            f"{plural(len(rows), 'interval')} of the other regimes’ accuracy or loss exclude{'s' * (len(apart) == 1)} "
+            f"zero{which}; at 95% about {number(round(0.05 * len(rows), 1))} would by chance alone."
+        )
+    floors = [problem for problem in study.problems if (f := _floor(study, problem)) and f[1] < f[0]]
+    with_floor = [problem for problem in study.problems if _floor(study, problem)]
+    if with_floor:
+        yield (
+            f"Single samples end lower with a decaying rate than with a constant one on {len(floors)} of "
+            f"{plural(len(with_floor), 'problem')}, each rate with its own sweep."
+        )
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def title(study: RecordedStudy, problem: str) -> str:
+    return str(study.about(problem)["title"])
+
+
+def summary(study: RecordedStudy, problem: str, arms: Sequence[Arm]) -> dict[Arm, Any]:
+    """The rows of `summary` of these arms."""
+    rows = study.rows("summary", problem=problem, engine=study.engine)
+    by_name = {row["arm"]: row for _, row in rows.iterrows()}
+    return {arm: by_name[arm.name] for arm in arms if arm.name in by_name}
+
+
+def quickest(study: RecordedStudy, problem: str, axis: str) -> tuple[Arm, float] | None:
+    """The plain regime with the least median on this axis to the target; None if none reaches it."""
+    medians = {
+        arm: float(row[f"{axis}_to_target_median"])
+        for arm, row in summary(study, problem, study.plain(problem)).items()
+    }
+    medians = {arm: median for arm, median in medians.items() if math.isfinite(median)}
+    return min(medians.items(), key=lambda item: item[1]) if medians else None
+
+
+def _work_ratio(study: RecordedStudy, problem: str) -> float | None:
+    """Samples to the target of the full batch over those of the plain regime that needs fewest."""
+    best, batch = quickest(study, problem, "samples"), summary(study, problem, [Arm(None)])
+    if not best or not batch or best[0] == Arm(None) or best[1] == 0:
+        return None
+    ratio = float(batch[Arm(None)]["samples_to_target_median"]) / best[1]
+    return ratio if math.isfinite(ratio) else None
+
+
+def _against_batch(study: RecordedStudy) -> DataFrame:
+    """The plain arms' paired differences from the full batch in their problem's outcome."""
+    rows = study.rows("pairs", engine=study.engine, against="batch")
+    outcomes = {problem: study.outcome(problem)[0] for problem in study.problems}
+    plain = {(problem, arm.name) for problem in study.problems for arm in study.plain(problem)}
+    there = zip(rows["problem"], rows["arm"], rows["measure"], strict=True)
+    return rows.loc[[outcomes[problem] == measure and (problem, arm) in plain for problem, arm, measure in there]]
+
+
+def _floor(study: RecordedStudy, problem: str) -> tuple[float, float] | None:
+    """Median final losses of single samples at a constant and at a decaying rate, as they are shown."""
+    arms = summary(study, problem, [Arm(1), Arm(1, schedule="decay")])
+    if len(arms) < 2:
+        return None
+    constant, decay = (float(loss(study, problem, row["train_loss_median"])) for row in arms.values())
+    return constant, decay
+
+
+def loss(study: RecordedStudy, problem: str, value: float) -> float:
+    """A training loss as figures show it: above the least one, where that is known."""
+    import pandas as pd
+
+    return float(study.excess(problem, pd.Series([value])).iloc[0])
+
+
+def of_problem(study: RecordedStudy, problem: str) -> Iterator[str]:
+    """What was found on one problem."""
+    yield from _to_target(study, problem)
+    yield from _in_the_end(study, problem)
+    yield from _variants(study, problem)
+    yield from _tuning(study, problem)
+
+
+def _to_target(study: RecordedStudy, problem: str) -> Iterator[str]:
+    arms = summary(study, problem, study.plain(problem))
+    value = float(study.rows("targets", problem=problem)["target_train_loss"].iloc[0])
+    if math.isnan(value):
+        yield "Every regime diverged at every rate of the sweep: there is no target."
+        return
+    found = []
+    for axis in (axis for axis in UNITS if axis in axes_of(study)):
+        if best := quickest(study, problem, axis):
+            arm, median = best
+            row = arms[arm]
+            band = " to ".join(
+                seconds(row[f"{axis}_to_target_{part}"])
+                if axis == "seconds"
+                else number(row[f"{axis}_to_target_{part}"])
+                for part in ("low", "high")
+            )
+            least = "least time" if axis == "seconds" else f"fewest {UNITS[axis]}"
+            found.append(f"{least}: {arm.name}, {amount(median, axis)} (20% to 80%: {band})")
+    yield f"To the target, a training loss of {number(value)}: " + ("; ".join(found) or "no regime gets there") + "."
+    late = [f"{arm.name} {percent(row['reached'])}" for arm, row in arms.items() if row["reached"] < 1]
+    if late:
+        yield f"Not all runs reach it within {study.iterations:,} updates: {listed(late)} do; the others are censored."
+    if ratio := _work_ratio(study, problem):
+        best = quickest(study, problem, "samples")
+        assert best is not None
+        yield f"The full batch goes through {number(ratio)} times as many samples to the target as {best[0].name}."
+
+
+def _in_the_end(study: RecordedStudy, problem: str) -> Iterator[str]:
+    arms, (measure, words) = summary(study, problem, study.plain(problem)), study.outcome(problem)
+    losses = {arm: loss(study, problem, float(row["train_loss_median"])) for arm, row in arms.items()}
+    above = " above the least possible" if study.least(problem) else ""
+    low, high = (best(losses, key=losses.__getitem__) for best in (min, max))
+    yield (
+        f"After {study.iterations:,} updates the median training loss{above} is lowest for {low.name}, "
+        f"{number(losses[low])}, and highest for {high.name}, {number(losses[high])}."
+    )
+    show = percent if measure.endswith("accuracy") else number
+    medians = listed(f"{show(row[measure + '_median'])} ({arm.name})" for arm, row in arms.items())
+    yield f"Median {words}: {medians}."
+    rows = _against_batch(study)
+    rows = rows[rows["problem"] == problem]
+    if len(rows) and math.isfinite(rows["low"].max()):
+        rows = rows[(rows["low"] > 0) | (rows["high"] < 0)]
+        difference = points if measure.endswith("accuracy") else lambda d: ("+" if d > 0 else "") + number(d)
+        each = [
+            f"{row.arm} ({difference(row.median)}, {difference(row.low)} to {difference(row.high)})"
+            for row in rows.itertuples()
+        ]
+        yield (
+            f"Seed by seed, against the full batch, the 95% interval of the {words} excludes zero for "
+            f"{listed(each) if each else 'no regime'}."
+        )
+    diverged = {arm.name: int(row["diverged"]) for arm, row in summary(study, problem, study.arms(problem)).items()}
+    if lost := [f"{count} of {name}" for name, count in diverged.items() if count]:
+        yield f"Diverged final runs: {listed(lost)}."
+
+
+def _variants(study: RecordedStudy, problem: str) -> Iterator[str]:
+    arms = summary(study, problem, study.arms(problem))
+    losses = {arm: loss(study, problem, float(row["train_loss_median"])) for arm, row in arms.items()}
+    decays = {arm: Arm(arm.batch_size, arm.order) for arm in losses if arm.schedule == "decay"}
+    decays = {arm: constant for arm, constant in decays.items() if constant in losses}
+    if decays:
+        lower = sum(losses[arm] < losses[constant] for arm, constant in decays.items())
+        smallest = min(decays, key=lambda arm: arm.batch_size or math.inf)
+        yield (
+            f"A decaying rate ends lower than a constant one with {lower} of {plural(len(decays), 'size')} of batch; "
+            f"{decays[smallest].name}: {number(losses[smallest])} against {number(losses[decays[smallest]])}."
+        )
+    for size in dict.fromkeys(arm.batch_size for arm in losses if arm.order != "epoch"):
+        same = [arm for arm in losses if arm.batch_size == size and arm.schedule == "constant"]
+        words = {"epoch": "shuffled every epoch", "once": "shuffled once", "replacement": "drawn with replacement"}
+        each = listed(f"{number(losses[arm])} {words[arm.order]}" for arm in same)
+        yield f"The order of the data, {Arm(size).name}: a final training loss of {each}."
+
+
+def _tuning(study: RecordedStudy, problem: str) -> Iterator[str]:
+    rates = study.rows("rates", problem=problem)
+    low, high = float(rates["rate"].min()), float(rates["rate"].max())
+    grid = f"{rate(rates['lowest_rate_tried'].min())} to {rate(rates['highest_rate_tried'].max())}"
+    inside = rates["inside"].astype(bool)
+    where = "all of them inside the grid" if inside.all() else f"at the grid’s edge: {'; '.join(rates['arm'][~inside])}"
+    yield f"Chosen rates: {rate(low)} to {rate(high)}, of a grid from {grid}; {where}."
+    for limit in study.rows("stability", problem=problem).itertuples():
+        sweep = study.rows("sweep", problem=problem, arm="batch")
+        bound = sweep.groupby("rate")["diverged_at"].apply(lambda at: bool(at.isna().all()))
+        below, above = (bound[bound.index < limit.limit_low], bound[bound.index > limit.limit_high])
+        if len(below) and len(above):
+            yield (
+                f"2/L = {limit.limit} (certified): of the rates tried with the full batch, {int(below.sum())} of "
+                f"{len(below)} below it stayed finite and {int((~above).sum())} of {len(above)} above it diverged."
+            )
+
+
+def of_theory(study: RecordedStudy) -> Iterator[str]:
+    for problem, rows in study.frames["gradient_variance"].groupby("problem", sort=False):
+        rows = rows[(rows["batch_size"] < rows["samples"]) & (rows["standard_error"] > 0)]
+        ratios = rows["measured"] / rows["predicted"]
+        if len(rows):
+            worst = ((rows["measured"] - rows["predicted"]).abs() / rows["standard_error"]).max()
+            yield (
+                f"{title(study, str(problem))}: measured over predicted variance of a batch’s gradient lies between "
+                f"{ratios.min():.3f} and {ratios.max():.3f} for {len(rows)} batch sizes and weights; the furthest is "
+                f"{worst:.1f} standard errors off."
+            )
+
+
+def of_twin(study: RecordedStudy) -> Iterator[str]:
+    rows = study.frames["twin"]
+    if rows.empty:
+        return
+    end = int(rows["update"].max())
+    last = rows[rows["update"] == end]["drift_ulps"]
+    furthest = rows.loc[rows["drift_ulps"].idxmax()]
+    yield (
+        f"After {end:,} updates refnet and torch are between {number(last.min())} and {number(last.max())} ULPs of the "
+        f"largest weight apart; the furthest at any time is {number(furthest['drift_ulps'])} ULPs "
+        f"({title(study, furthest['problem'])}, {furthest['arm']}, update {int(furthest['update']):,})."
+    )
+    ends = rows.groupby(["problem", "arm"])["certified_updates"].first()
+    yield f"The budget lasts for {number(ends.min())} to {number(ends.max())} updates."
+
+
+def of_cost(study: RecordedStudy) -> Iterator[str]:
+    for row in study.frames["cost"].itertuples():
+        crossing = (
+            f"the samples cost more than the overhead from a batch of {row.overtakes_at:,.0f} on"
+            if math.isfinite(row.overtakes_at)
+            else "no cost a sample could be measured"
+        )
+        yield (
+            f"{title(study, str(row.problem))}, {row.engine}: {seconds(1e-6 * row.overhead_us)} an update and "
+            f"{seconds(1e-6 * row.per_sample_us)} a sample; {crossing}."
+        )
