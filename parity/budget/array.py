@@ -42,6 +42,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from parity.records.record import Undecided
+from refnet.arithmetic import special
 
 Floats = Any  # float64 ndarray or scalar
 
@@ -406,7 +407,11 @@ class Budget(np.lib.mixins.NDArrayOperatorsMixin):
         e = self.e.max(axis=axis, keepdims=True, initial=0.0)
         return Budget(x, e, np.where(e == 0, grid(x), 0.0), self.profile)
 
-    def __special__(self, name: str, *args: Any) -> Budget:
+    def largest(self, axis: int) -> Any:
+        """The place of the largest value: any place will do."""
+        return special.largest(self.x, axis)
+
+    def __special__(self, name: str, *args: Any) -> Any:
         return self.constant(*args) if name == "lift" else getattr(self, name)(*args)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

@@ -55,6 +55,8 @@ class Altered(np.lib.mixins.NDArrayOperatorsMixin):
         return Altered(result, self.rules) if result.dtype.kind == "f" else result
 
     def __special__(self, name: str, *args: Any) -> Any:
+        if name == "total" and "sum" in self.rules:
+            return self.sum(*args)
         result = self.rules.get(name, getattr(special, name))(*((self.a, *args) if name != "lift" else (*args, self.a)))
         if name == "sigmoids":
             return tuple(map(self._wrapped, result))

@@ -72,7 +72,7 @@ def _sigmoid_from_output(module: Any) -> None:
 
 def _tanh_from_output(module: Any) -> None:
     def backward(dY: Any, saved: Any) -> Any:
-        Y = np.tanh(saved)
+        Y = np.tanh(saved.X)
         # dX[.] = dY[.] (1 - Y[.]^2)
         return dY * (1 - Y * Y), {}
 
@@ -90,7 +90,7 @@ def _sigmoid_through_tanh(module: Any) -> None:
 
 def _gates_from_outputs(module: Any) -> None:
     def backward(grad_output: Any, saved: Any) -> Any:
-        single, X, H0, C0, *_, Si, Sf, Tg, So, _, Tc = saved
+        single, X, H0, C0, *_, Si, Sf, Tg, So, _, Tc, _ = saved
         dH1, dC1 = (np.expand_dims(d, -2) for d in grad_output) if single else grad_output
         # dC[n,h] = dC1[n,h] + dH1[n,h] So[n,h] (1 - Tc[n,h]^2)
         dC = dC1 + dH1 * So * (1 - Tc * Tc)
@@ -128,14 +128,14 @@ def _cross_entropy_of_log_softmax(module: Any) -> None:
         # dX[n,c] = dA[n,c] - exp(A[n,c]) sum_k dA[n,k]
         return dA - np.exp(A) * along(c, dA)
 
-    right = module._distribution_backward
+    right = module.distribution_backward
 
     def distribution_backward(dL: Any, E: Any, A: Any, W: Any, D: Any, U: Any, c: int) -> Any:
         _, dQ = right(dL, E, A, W, D, U, c)
         # log P[n,c] = -U[n,c]     dA[n,c] = -dL[n] A[n,c]
         return log_softmax_backward(-(dL * A), -U, c), dQ
 
-    module._index, module._index_backward, module._distribution_backward = index, index_backward, distribution_backward
+    module.index, module.index_backward, module.distribution_backward = index, index_backward, distribution_backward
 
 
 def _logits_by_difference(module: Any) -> None:
@@ -182,9 +182,9 @@ def _normalize_by_a_line(module: Any) -> None:
 
 def _one_pass_variance(module: Any) -> None:
     right_forward, right_backward = module.forward, module.backward
-    track = module._track
+    track = module.track
     # The right forward finds out what is asked for; the statistics are moved below, once.
-    module._track = lambda *_: None
+    module.track = lambda *_: None
 
     def forward(X: Any) -> Any:
         _, (H, R, n, N, channel, batch) = right_forward(X)

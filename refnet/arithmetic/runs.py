@@ -78,8 +78,11 @@ class Runs(np.lib.mixins.NDArrayOperatorsMixin):
             # One value a run is aligned when it is used.
             plain = isinstance(value.a, np.ndarray) and value.a.dtype != object
             return Runs(special.lift(value.a, self.a)) if plain else value
-        if name == "shift":
-            return Runs(special.shift(self.a, _inner(*args)))
+        if name in ("shift", "largest"):
+            return Runs(getattr(special, name)(self.a, _inner(*args)))
+        if name == "total":
+            axis, keepdims = args
+            return Runs(special.total(self.a, _inner_axes(axis), keepdims))
         if name == "sigmoids":
             return tuple(map(Runs, special.sigmoids(self.a)))
         if name == "one_minus_power":

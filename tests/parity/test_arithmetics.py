@@ -54,6 +54,8 @@ LAYERS: dict[str, Layer] = {
     "BatchNorm1d": Layer(lambda: nn.BatchNorm1d(4), ((5, 4),)),
     "BatchNorm1d, averaging": Layer(lambda: nn.BatchNorm1d(4, momentum=None), ((5, 4, 2),)),
     "BatchNorm1d, evaluating": Layer(lambda: nn.BatchNorm1d(4).eval(), ((5, 4),)),
+    "LayerNorm": Layer(lambda: nn.LayerNorm(4), ((5, 4),)),
+    "LayerNorm, two axes": Layer(lambda: nn.LayerNorm((3, 4), bias=False), ((2, 5, 3, 4),)),
     "Dropout": Layer(lambda: nn.Dropout(0.3), ((5, 4), of_booleans(5, 4))),
     "Conv2d": Layer(lambda: nn.Conv2d(2, 3, 3, stride=2, padding=1), ((2, 2, 5, 4),)),
     "Conv2d, grouped": Layer(

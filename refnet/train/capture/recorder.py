@@ -146,7 +146,7 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
             beta, like = args
             made: Traced = special.FORMULAS[name](beta, self.astype(np.dtype(np.float64)))
             return made if made.dtype == like.dtype else made.astype(like.dtype)
-        return special.FORMULAS[name](self)
+        return special.FORMULAS[name](self, *args)
 
     def __draws__(self, generator: Generator) -> Traced:
         if all(generator is not known for known, _ in self.recorder.generators):

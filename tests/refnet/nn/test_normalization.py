@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from refnet.nn.batchnorm import BatchNorm1d
+from refnet.nn.normalization import BatchNorm1d
 
 DTYPES = [np.float32, np.float64]
 C = 4
