@@ -39,7 +39,10 @@ FUNCTIONS = (
 )
 
 # Primitives of `special` that every arithmetic answers in its own way.
-SPECIALS = ("lift", "shift", "sigmoid", "log_sigmoid")
+SPECIALS = ("lift", "shift", "largest", "sigmoid", "log_sigmoid")
+
+# Of arithmetics that only follow what is done to floats (`__follows__`): elsewhere they are what they are made of.
+OF_FOLLOWERS = ("sigmoids", "total")
 
 # Of a counter of steps, which is a plain array in every arithmetic but those that hold one for each run or record it.
 OF_COUNTERS = ("one_minus_power",)
