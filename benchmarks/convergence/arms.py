@@ -71,8 +71,13 @@ class Arm:
         """
         if self.schedule == "constant":
             return None
-        # 1 / (1 + 10 k / iterations)
-        return lambda k: iterations / (iterations + 10 * k)
+
+        def decay(k: int) -> float:
+            # 1 / (1 + 10 k / iterations)
+            return iterations / (iterations + 10 * k)
+
+        decay.capturable = True  # type: ignore[attr-defined]  # it depends on k alone, and may be asked ahead
+        return decay
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -11,6 +11,19 @@ from refnet.generator import Generator
 from refnet.nn.module import Module
 
 
+class Itself:
+    """Equal only to the same object, which it keeps alive, so that no other can come to stand at its address."""
+
+    __slots__ = ("thing",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Itself) and self.thing is other.thing
+
+
 def configuration_of(thing: Any) -> Any:
     """A value that equals that of another thing if the two do the same to the same arrays.
 
@@ -21,11 +34,12 @@ def configuration_of(thing: Any) -> Any:
     return _value(thing, {})
 
 
-_SIMPLE = frozenset({type(None), bool, int, str, bytes})
+SIMPLE = frozenset({type(None), bool, int, str, bytes})
+"""Types of values that are compared as they are."""
 
 
 def _value(thing: Any, places: dict[int, int]) -> Any:
-    if type(thing) in _SIMPLE:  # most are, and the other questions take long
+    if type(thing) in SIMPLE:  # most are, and the other questions take long
         return type(thing), thing
     if isinstance(thing, Module):
         if id(thing) in places:
@@ -47,4 +61,4 @@ def _value(thing: Any, places: dict[int, int]) -> Any:
         return type(thing), [(name, _value(part, places)) for name, part in thing.items()]
     if isinstance(thing, Generator):
         return Generator
-    return type(thing), id(thing)
+    return type(thing), Itself(thing)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from refnet.arithmetic.runs import plain
 from refnet.train.capture.captured import Captured
+from refnet.train.capture.contract import is_capturable
 from refnet.train.sampler import Batches, Order
 from refnet.train.step import Update
 
@@ -35,6 +36,8 @@ def run_updates(
     captured, and why none ran as machine code; empty if some did.
     """
     net, opt, total = update.net, update.opt, len(losses)
+    # A schedule that may do anything is asked when its update is due.
+    known = lr_lambda is None or is_capturable(lr_lambda)
     step = Captured(update, total if capture else 0)
     own_rates = [group["lr"] for group in opt.param_groups]
     stops = [*(update for update in rows if update), total]
@@ -56,9 +59,13 @@ def run_updates(
                 size = order.size(done)
                 most = stops[bisect_right(stops, done)] - done
                 most = min(most, order.alike(done) or most)
-                several = 1 if callback is not None else step.at_once(size, most)
+                several = step.at_once(size, most) if callback is None and known else 1
+                if not known:
+                    step.settle()
                 # (one factor after the other, so that an error finds the updates before it done)
                 factors, failed = _until_failure(lr_lambda, done, several)
+                if not known:
+                    step.resume()
                 several = several if factors is None else len(factors)
                 if several > 1:
                     step.many(size, batches.take(several), losses[done : done + several], own_rates, factors)
@@ -76,7 +83,9 @@ def run_updates(
                     keep(done)
                     if callback is not None:
                         callback(done, value)
-                    step.resume()
+                        step.resume()
+                    else:
+                        step.proceed()
                 if interrupts:
                     step.settle()
                     deliver()

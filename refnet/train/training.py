@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,8 @@ def fit(
         net: the network; `opt` holds its arrays.
         loss: a loss whose output is one number.
         opt: an optimizer on `net.params`, or on some of them.
-        inputs, targets: (n, ...) and (n, ...), one row a sample.
+        inputs, targets: (n, ...) and (n, ...), one row a sample. An array whose elements do not lie in C order is
+            copied, once.
         batch_size: samples an update; None is the whole set in its own order (batch gradient descent), 1 is stochastic
             gradient descent.
         shuffle: whether each epoch goes through the samples in a new random order (no effect with None).
@@ -82,28 +84,31 @@ def fit(
         iterations: the number of updates.
         generator: the source of the order; None is the default generator.
         lr_lambda: as torch's LambdaLR with a step an update: update k = 0, 1, ... has in every group the learning rate
-            `lr * lr_lambda(k)`. Afterwards `opt` has its own `lr` again.
+            `lr * lr_lambda(k)`. Afterwards `opt` has its own `lr` again. It is called when the update is due; one that
+            declares itself by `lr_lambda.capturable = True`, and depends on k alone, may be called some updates ahead.
         callback: called as `callback(k, loss)` after update k = 1, 2, ... with the loss that it descended; what it
             returns is not used.
         record: which weights `History.weights` holds: True all, from update 0 (the start) to the last; or the numbers
             of updates after which to record, such as `range(0, iterations + 1, 100)`.
-        capture: whether an update may be recorded and replayed (`refnet.train.capture`). The bits are those of plain
-            updates. What cannot be captured runs plainly, and `History.why_plain` says so. Modules must be what
-            `Module` says, functions of arrays: one that draws random numbers in a way of its own, or counts its calls,
-            is not. A replay ignores overflow where a module does so anywhere, as Sigmoid does; machine code never
-            warns of it.
+        capture: whether an update may be recorded and replayed (`refnet.train.capture`, docs/captured_step.md). The
+            bits are those of plain updates. Modules, losses and optimizers are captured if they are exactly of refnet's
+            classes, or of one that declares itself by `capturable = True` (`refnet.train.capture.contract` says what
+            that promises); all else runs plainly, and `History.why_plain` says so. A replay ignores overflow where a
+            module does so anywhere, as Sigmoid does; machine code never warns of it.
 
     Raises:
         ValueError: there are no samples, or not as many inputs as targets; `drop_last` leaves no batch; `replacement`
             without `shuffle`; `iterations` is no integer or negative; `record` has a number outside 0 to `iterations`;
             a parameter, buffer, input or target is NaN or infinite; `opt` holds arrays that are not `net`'s; the loss
             is not one number.
-        TypeError: inputs or targets are not of the dtype that layers and loss expect.
+        TypeError: inputs or targets are not of the dtype that layers and loss expect; `record` holds something else
+            than integers; `lr_lambda` or `callback` is no function.
     """
-    inputs, targets = np.asarray(inputs), np.asarray(targets)
+    inputs, targets = _side_by_side(inputs), _side_by_side(targets)
     _check_data("fit", inputs, targets, iterations)
     _check_network("fit", net, opt)
     rows = _rows("fit", record, iterations)
+    _check_callable("fit", lr_lambda=lr_lambda, callback=callback)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
     batches = order.batches(generator)
     losses, weights = _room(net.params, iterations, len(rows))
@@ -153,9 +158,10 @@ def ensemble(
             differ in more than values; two share an array or a generator.
         TypeError: as `fit`; or a module draws random numbers (Dropout in training mode).
     """
-    inputs, targets = np.asarray(inputs), np.asarray(targets)
+    inputs, targets = _side_by_side(inputs), _side_by_side(targets)
     _check_data("ensemble", inputs, targets, iterations)
     rows = _rows("ensemble", record, iterations)
+    _check_callable("ensemble", lr_lambda=lr_lambda)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
     many = StackedModules(nets, opts)
     of_runs = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
@@ -211,14 +217,33 @@ def _check_finite(operation: str, what: str, array: Array) -> None:
         raise ValueError(f"{operation}: expected finite values in {what}, got NaN or infinity")
 
 
+def _side_by_side(samples: Array) -> NDArray[Any]:
+    """An array whose elements lie one beside the other: what the samples are multiplied in must not depend on whether
+    an update is captured."""
+    array = np.asarray(samples)
+    return array if array.flags.c_contiguous else array.copy()
+
+
 def _rows(operation: str, record: bool | Iterable[int], iterations: int) -> dict[int, int]:
     """For each number of updates after which the weights are recorded, its row in `History.weights`."""
     if isinstance(record, bool):
         record = range(iterations + 1) if record else ()
-    updates = sorted(set(record))
-    if updates and not 0 <= updates[0] <= updates[-1] <= iterations:
-        raise ValueError(f"{operation}: expected record within 0 to {iterations}, got {updates[0]} to {updates[-1]}")
-    return {update: row for row, update in enumerate(updates)}
+    if not isinstance(record, Iterable):
+        raise TypeError(f"{operation}: expected record as a bool or as numbers of updates, got {record!r}")
+    updates = set()
+    for update in record:
+        if not hasattr(update, "__index__"):
+            raise TypeError(f"{operation}: expected record of integers, got {update!r} in it")
+        updates.add(operator.index(update))
+    if updates and not 0 <= min(updates) <= max(updates) <= iterations:
+        raise ValueError(f"{operation}: expected record within 0 to {iterations}, got {min(updates)} to {max(updates)}")
+    return {update: row for row, update in enumerate(sorted(updates))}
+
+
+def _check_callable(operation: str, **functions: Any) -> None:
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{operation}: expected {name} to be a function or None, got {function!r}")
 
 
 def _room(params: Params, iterations: int, rows: int) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:

@@ -1,9 +1,10 @@
-"""Updates that are replayed in place of the plain ones."""
+"""Updates that are done in a captured way in place of the plain one: when, and whether to rely on it."""
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,23 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refnet.arithmetic.runs import plain
-from refnet.train.capture import native, replay
-from refnet.train.capture.program import Program, Ref
+from refnet.generator import Generator
+from refnet.train.capture import comparison, native, replay
+from refnet.train.capture.comparison import Comparison
+from refnet.train.capture.contract import why_not
+from refnet.train.capture.program import Program, Ref, memory_of
 from refnet.train.capture.recorder import Uncapturable
 from refnet.train.capture.recording import Recording, record
 from refnet.train.capture.storage import Storage, arrays_of
-from refnet.train.configuration import configuration_of
+from refnet.train.capture.watch import Watch
 from refnet.train.step import Update
 
 SHORT = 100
-"""So many updates are done before a record of one has paid for itself."""
+"""Trainings of at most this many updates are plain: a record would not pay for itself."""
 
 CHANGES = 20
 """How often a callback may change what an update is before replaying is given up."""
 
+FIRST = 3
+"""The first updates on batches of each size that are compared with plain ones. Later, one is compared when the number
+of updates has grown tenfold."""
+
 CALL = 0.3e-6
 TRANSLATION = {True: 0.1, False: 0.35}
-"""Seconds that a call into NumPy costs beside its work, three times as many as one of its library's for each small
+"""Seconds that a call into NumPy costs beside its work, three times as many as one of its library's for each tiny
 matrix of a stack; and that machine code takes to make, the translator loaded or not: roughly, to tell whether a
 training is long enough for it."""
 
@@ -42,23 +50,39 @@ AT_ONCE = 0.02
 
 @dataclass(eq=False)
 class _Step:
-    """How an update on batches of one size is done."""
+    """How an update on batches of one size is done.
+
+    Attributes:
+        replay, machine: the ways of doing it; the second is taken if there is one.
+        generators: those that it draws from.
+        checks: what the modules check of the samples' values, each with the whole set.
+        updates: how many were done; at `compared_at` one is compared with a plain one.
+        at_once: how many may be done in one call.
+    """
 
     replay: Callable[[Any], Any]
     machine: native.Machine | None
+    generators: list[Generator]
+    checks: list[tuple[Callable[[NDArray[Any]], None], NDArray[Any]]]
+    updates: int
+    compared_at: int
     at_once: int = 8
+
+    def run(self, batch: Any) -> Any:
+        return self.replay(batch) if self.machine is None else self.machine.run(1, _indices(batch))[0]
 
 
 class Captured:
     """Does what an `Update` does, bit for bit, and sooner.
 
-    The first update of all is plain: it makes the optimizer's state. Then, for each size of batch, one update is
-    recorded, carried out both ways on the same values, and compared; from there on it is replayed. If anything stands
-    against it, all updates are plain, and `why_plain` says what.
+    The first updates are plain: they make the optimizer's state. Then, for each size of batch, one update is recorded,
+    tried beside the plain one (`comparison`), and from there on replayed. If anything stands against it, all updates
+    are plain, and `why_plain` says what.
 
-    While updates are replayed, parameters and state of a small network live in memory of this class, and an overflow
-    that the definitions ignore somewhere is ignored everywhere. `settle` writes the arrays back to the network and the
-    optimizer, `resume` takes them over again, with whatever has changed meanwhile.
+    While updates are captured, parameters and state of a small network live in memory of this class (`Storage`), and an
+    overflow that the definitions ignore somewhere is ignored everywhere. `settle` writes the arrays back to the network
+    and the optimizer. Afterwards `proceed` goes on, or, if foreign code has run that may have changed anything,
+    `resume`.
     """
 
     def __init__(self, update: Update, iterations: int) -> None:
@@ -66,43 +90,87 @@ class Captured:
         self.iterations = iterations
         self.why_plain = "" if iterations > SHORT else f"a record pays only beyond {SHORT} updates"
         self.why_not_native = "no update was captured"
-        self._plainly: float | None = None  # seconds of a plain update
+        self._seconds = math.inf  # of a plain update
+        # Until then an optimizer makes new state.
+        schema = getattr(type(update.opt), "schema", ())
+        self._plain_first = max((getattr(entry, "since", 1) for entry in schema), default=1)
         self._changes = 0
+        self._foreign = False
         self._errors: Any = None
         self._forget()
 
     def _forget(self) -> None:
         self._steps: dict[int, _Step] = {}
-        self._quiet = False
-        self._made_of: Any = None
+        self._ignores_overflow = False
         self._rates: list[NDArray[Any]] = []
         self._storage: Storage | None = None
+        self._watch: Watch | None = None
 
     def __call__(self, batch: Any) -> Any:
         step = self._steps.get(size := _size(batch))
-        if step is not None and step.machine is not None:
-            return step.machine.run(1, _indices(batch))[0]
         if step is not None:
-            return step.replay(batch)
+            return self._captured(step, batch)
         if self.why_plain:
             return self.update(batch)
-        if self._plainly is None:
-            start = time.perf_counter()
-            value = self.update(batch)
-            self._plainly = time.perf_counter() - start
-            return value
+        if self._plain_first > 0:
+            return self._plainly(batch)
         try:
             return self._first(size, batch)
         except Uncapturable as reason:
-            self.why_plain = str(reason)
+            return self._give_up(str(reason), batch)
+
+    def _plainly(self, batch: Any) -> Any:
+        start = time.perf_counter()
+        value = self.update(batch)
+        self._seconds = min(self._seconds, time.perf_counter() - start)
+        self._plain_first -= 1
+        return value
+
+    def _give_up(self, why: str, batch: Any) -> Any:
+        self.why_plain = why
         self.settle()
         self._forget()
         return self.update(batch)
 
+    def _captured(self, step: _Step, batch: Any) -> Any:
+        step.updates += 1
+        if self._foreign and not _pass(step, batch):
+            # It fails as the plain update fails.
+            self.settle()
+            value = self.update(batch)
+            self.resume()
+            return value
+        if step.updates >= step.compared_at:
+            return self._compared(step, batch)
+        return step.run(batch)
+
+    def _compared(self, step: _Step, batch: Any) -> Any:
+        """An update that is also done plainly, which counts."""
+        assert self._storage is not None
+        beside = Comparison(self.update, self._storage, self._rates, step.generators)
+        self._end_ignoring()
+        value, (agrees,) = beside.real(batch, [comparison.Captured(step.run, ())])
+        if not agrees:
+            warnings.warn(
+                f"fit: captured updates have other bits than plain ones, as was seen at update {step.updates} on "
+                "batches of this size; from here on all are plain. Please report this",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            self._forget()
+            self.why_plain = "a captured update had other bits than the plain one"
+            return value
+        step.compared_at = _next_comparison(step.updates)
+        self._storage.leave()
+        self._ignore_overflow()
+        return value
+
     def at_once(self, samples: int, most: int) -> int:
         """How many updates on batches of so many samples, out of `most`, `many` takes at once; 1 if it takes none."""
         step = self._steps.get(samples)
-        return 1 if step is None or step.machine is None else min(most, step.at_once)
+        if step is None or step.machine is None or self._foreign:
+            return 1
+        return max(1, min(most, step.at_once, step.compared_at - 1 - step.updates))
 
     def many(
         self,
@@ -126,6 +194,7 @@ class Captured:
         start = time.perf_counter()
         losses[...] = step.machine.run(len(losses), indices, rates)
         each = (time.perf_counter() - start) / len(losses)
+        step.updates += len(losses)
         # Never back to one by one: a moment's pause of the machine would end all calls of many.
         step.at_once = max(2, min(int(AT_ONCE / each), 8 * step.at_once))
 
@@ -133,15 +202,20 @@ class Captured:
         """Let network and optimizer hold what they would hold had the updates been plain."""
         if self._storage is not None:
             self._storage.settle()
-        if self._errors is not None:
-            np.seterr(**self._errors)
-            self._errors = None
+        self._end_ignoring()
+
+    def proceed(self) -> None:
+        """Go on after `settle`, if nothing has been written since."""
+        if self._steps and self._storage is not None:
+            self._storage.away()
+            self._ignore_overflow()
 
     def resume(self) -> None:
-        """Go on from what network and optimizer hold."""
-        if not self._steps or self._storage is None:
+        """Go on after `settle` from what network and optimizer hold now, if anything may have been changed."""
+        self._foreign = True
+        if not self._steps or self._storage is None or self._watch is None:
             return
-        if self._made_of != self._constitution():
+        if self._watch.changed():
             self._forget()
             self._changes += 1
             if self._changes > CHANGES:
@@ -158,69 +232,63 @@ class Captured:
                 cell[...] = plain(group["lr"])
 
     def _ignore_overflow(self) -> None:
-        if self._quiet and self._errors is None:
+        if self._ignores_overflow and self._errors is None:
             self._errors = np.seterr(over="ignore")
 
-    def _constitution(self) -> list[Any]:
-        """All that a record depends on, values of arrays apart."""
-        update, opt = self.update, self.update.opt
-        arrays = [arrays_of(update.net), arrays_of(update.loss), *(group["params"] for group in opt.param_groups)]
-        return [
-            [{name: id(array) for name, array in part.items()} for part in (*arrays, *opt.state.values())],
-            configuration_of([{**group, "params": None, "lr": None} for group in opt.param_groups]),
-            configuration_of(update.net),
-            configuration_of(update.loss),
-        ]
+    def _end_ignoring(self) -> None:
+        if self._errors is not None:
+            np.seterr(**self._errors)
+            self._errors = None
 
     def _first(self, size: int, batch: Any) -> Any:
         """The update on the first batch of a size: plain, and the size's step from now on if that does the same."""
+        if reason := why_not(self.update):
+            raise Uncapturable(reason)
+        self.settle()
         self._storage = storage = self._storage or Storage(self.update)
+        storage.leave()
         recording = record(self.update, storage, self._rates, batch)
         self._rates = recording.rates
-        self._quiet = self._quiet or recording.ignores_overflow
+        self.read_rates()
         arrays = replay.layout(recording.program)
         call = replay.function(recording.program, arrays, recording.data, indexed=isinstance(batch, np.ndarray))
-        step = _Step(call, self._machine(recording, arrays))
-        replayed = self._tried(storage, lambda: step.replay(batch))
-        for generator, state in recording.generators:
-            generator.set_state(state)
-        machine = step.machine
-        translated = replayed
-        if machine is not None:
-            translated = self._tried(storage, lambda: machine.run(1, _indices(batch))[0])
-        self.settle()
-        value = self.update(batch)
-        expected = [np.asarray(plain(value)).tobytes(), *(own.tobytes() for own in storage.originals())]
-        if replayed != expected:
+        generators = [generator for generator, _ in recording.generators]
+        step = _Step(call, self._machine(recording, arrays), generators, recording.checks, 1, _next_comparison(1))
+        ways = [comparison.Captured(call, inside := memory_of(recording.program, arrays))]
+        if (machine := step.machine) is not None:
+            ways.append(comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside))
+        beside = Comparison(self.update, storage, self._rates, generators)
+        agree = beside.trials(batch, ways)
+        storage.leave()
+        value, really = beside.real(batch, ways)
+        replayed, *translated = (one and other for one, other in zip(agree, really, strict=True))
+        if not replayed:
             self._forget()
             self.why_plain = "a replay has other bits than the plain update"
             return value
-        if translated != expected:
+        if not all(translated):
             step.machine, self.why_not_native = None, "the machine code gives other bits than the plain update"
-        storage.leave()
         self._steps[size] = step
-        self._made_of = self._constitution()
+        self._ignores_overflow = self._ignores_overflow or recording.ignores_overflow
+        self._watch = self._look()
+        storage.leave()
         self._ignore_overflow()
         return value
 
-    def _tried(self, storage: Storage, update: Callable[[], Any]) -> list[bytes]:
-        """The bits of the loss and of all lasting arrays after an update that is then taken back."""
-        before = storage.contents()
-        self._ignore_overflow()
-        try:
-            value = np.array(update())
-            return [value.tobytes(), *(home.tobytes() for home in storage.homes())]
-        except Exception as error:
-            raise Uncapturable(f"a replay failed: {type(error).__name__}: {error}") from error
-        finally:
-            storage.restore(before)
+    def _look(self) -> Watch:
+        update, storage = self.update, self._storage
+        assert storage is not None
+        own = [*arrays_of(update.net).values(), *arrays_of(update.loss).values()]
+        lasting = [*own, *map(plain, own), *storage.originals(), update.inputs, update.targets]
+        lasting += [array for kept in update.opt.state.values() for array in kept.values()]
+        return Watch((update.net, update.loss, update.opt), lasting, update.opt.param_groups)
 
     def _machine(self, recording: Recording, arrays: dict[Ref, NDArray[Any]]) -> native.Machine | None:
         """Its program as machine code, if it is worth it and can be."""
         if {"raise", "call", "print", "log"} & set(np.geterr().values()):
             self.why_not_native = "NumPy is told to do more than warn of floating-point errors"
             return None
-        if self.iterations * _saved(recording.program, self._plainly or 0) < TRANSLATION[native.loaded()]:
+        if self.iterations * _saved(recording.program, self._seconds) < TRANSLATION[native.loaded()]:
             self.why_not_native = "machine code pays only in a longer training"
             return None
         try:
@@ -230,6 +298,20 @@ class Captured:
             return None
         self.why_not_native = ""
         return machine
+
+
+def _next_comparison(updates: int) -> int:
+    return updates + 1 if updates < FIRST else 10 * updates
+
+
+def _pass(step: _Step, batch: Any) -> bool:
+    """Whether the modules accept the samples of a batch."""
+    try:
+        for check, whole in step.checks:
+            check(whole[batch])
+    except Exception:
+        return False
+    return True
 
 
 def _saved(made: Program, plainly: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -176,6 +176,12 @@ def _owner(array: NDArray[Any]) -> NDArray[Any]:
 def _address(array: NDArray[Any]) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
+
+
+def memory_of(program: Program, arrays: Mapping[Ref, NDArray[Any]]) -> list[NDArray[Any]]:
+    """The memory of the program's own roots, where these are their arrays."""
+    owners = {id(owner): owner for ref, array in arrays.items() if program.own(ref) for owner in [_owner(array)]}
+    return list(owners.values())
 
 
 def simplify(program: Program, parameters: int) -> None:

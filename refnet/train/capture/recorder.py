@@ -38,6 +38,7 @@ class Recorder:
         operations: what was done, each on the arrays it was done on: they become the replay's buffers.
         samples: the whole set that a batch is taken from, by the id of the batch.
         generators: the generators that were drawn from, with their state before.
+        checks: checks of the samples' values that passed, each with the whole set.
         quiet: whether an operation was carried out with overflow ignored.
         updates: whether what comes now is the optimizer's.
     """
@@ -45,6 +46,7 @@ class Recorder:
     operations: list[Recorded] = field(default_factory=list)
     samples: dict[int, NDArray[Any]] = field(default_factory=dict)
     generators: list[tuple[Generator, NDArray[np.uint8]]] = field(default_factory=list)
+    checks: list[tuple[Callable[[NDArray[Any]], None], NDArray[Any]]] = field(default_factory=list)
     quiet: bool = False
     updates: bool = False
 
@@ -138,6 +140,8 @@ class Traced(ArrayLike, inner="a"):
         check(self.a if samples is None else samples)
         if samples is None:
             self.recorder.note(check, (self.a,), self.a, check=True)
+        else:
+            self.recorder.checks.append((check, samples))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
         if options or method != "__call__" or ufunc.nout != 1:

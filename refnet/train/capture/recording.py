@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ class Recording:
         data: each whole set of samples with the buffer that a batch of it goes to.
         rates: the cells that hold the groups' learning rates.
         generators: the generators that it draws from, with their state before.
+        checks: what the modules check of the samples' values, each with the whole set.
         ignores_overflow: whether an operation was carried out with overflow ignored.
     """
 
@@ -36,6 +37,7 @@ class Recording:
     data: list[tuple[NDArray[Any], NDArray[Any]]]
     rates: list[NDArray[Any]]
     generators: list[tuple[Generator, NDArray[np.uint8]]]
+    checks: list[tuple[Callable[[NDArray[Any]], None], NDArray[Any]]]
     ignores_overflow: bool
 
 
@@ -76,7 +78,7 @@ def record(update: Update, storage: Storage, rates: Sequence[NDArray[Any]], batc
         raise Uncapturable("the loss does not depend on what is trained")
     made = program.build(recorder.operations, storage.homes() + cells + seen, result.a)
     program.simplify(made, len(update.held))
-    return Recording(made, data, cells, recorder.generators, recorder.quiet)
+    return Recording(made, data, cells, recorder.generators, recorder.checks, recorder.quiet)
 
 
 @contextmanager

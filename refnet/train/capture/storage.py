@@ -27,6 +27,7 @@ class Storage:
         # By the arrays' ids: the array itself, and the one that stands for it.
         self._homes: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
         self._away = False
+        self._update = update
         net, state = update.net, update.opt.state
         keys = dict.fromkeys(key for kept in state.values() for key in kept)
         kinds = [
@@ -36,12 +37,14 @@ class Storage:
         for kind in kinds:
             own = [plain(array) for array in kind]
             for array, home in zip(own, _side_by_side(own), strict=True):
-                self._homes[id(array)] = array, home
+                self._homes[id(array)] = array, home if array.flags.writeable else array
         for array in map(plain, (*arrays_of(net).values(), *arrays_of(update.loss).values())):
             self._homes.setdefault(id(array), (array, array))
         for array, _ in self._homes.values():
             if type(array) is not np.ndarray or array.dtype.kind not in "fiub":
                 raise Uncapturable("the network's arrays are not NumPy's, or not of numbers")
+        # Weights of a loss and frozen parameters may be read-only.
+        self._written = [home for _, home in self._homes.values() if home.flags.writeable]
 
     def home(self, array: NDArray[Any]) -> NDArray[Any]:
         """What stands for an array of the network or the optimizer."""
@@ -53,6 +56,20 @@ class Storage:
     def originals(self) -> list[NDArray[Any]]:
         """The arrays themselves, in the order of `homes`."""
         return [own for own, _ in self._homes.values()]
+
+    @property
+    def parameters(self) -> list[NDArray[Any]]:
+        """The homes of what the optimizer moves."""
+        return [self.home(plain(self._update.net.params[name])) for name in self._update.held]
+
+    @property
+    def state(self) -> list[NDArray[Any]]:
+        """The homes of the optimizer's state."""
+        return [self.home(plain(array)) for kept in self._update.opt.state.values() for array in kept.values()]
+
+    def away(self) -> None:
+        """From here on the homes are ahead of the arrays."""
+        self._away = True
 
     def leave(self) -> None:
         """Take the values of the arrays; from here on their homes are ahead of them."""
@@ -70,10 +87,10 @@ class Storage:
             self._away = False
 
     def contents(self) -> list[NDArray[Any]]:
-        return [home.copy() for home in self.homes()]
+        return [home.copy() for home in self._written]
 
     def restore(self, contents: Sequence[NDArray[Any]]) -> None:
-        for home, content in zip(self.homes(), contents, strict=True):
+        for home, content in zip(self._written, contents, strict=True):
             home[...] = content
 
 
@@ -91,6 +108,5 @@ def _side_by_side(arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
     copies, start = [], 0
     for array in arrays:
         copies.append(memory[start : start + array.size].reshape(array.shape))
-        copies[-1][...] = array
         start += array.size
     return copies

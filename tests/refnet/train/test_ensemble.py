@@ -449,6 +449,8 @@ def test_state_that_the_first_optimizer_lacks():
 
 
 class Scale(nn.Module):
+    capturable = True
+
     def __init__(self, by):
         super().__init__()
         self.by = by
@@ -462,6 +464,8 @@ class Scale(nn.Module):
 
 class Twice(Scale):
     """What its namesake below is not."""
+
+    capturable = True
 
     def forward(self, X):
         return X * 2 * self.by, None

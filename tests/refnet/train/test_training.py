@@ -524,6 +524,8 @@ def test_modules_stay_in_their_mode():
 class Wrapped(nn.Module):
     """A loss that calls a function in the middle of the update of its k-th batch."""
 
+    capturable = True
+
     def __init__(self, k, act):
         super().__init__()
         self.inner, self.left, self.act = nn.MSELoss(), k, act

@@ -12,6 +12,12 @@ N = 8
 DTYPES = [np.float32, np.float64]
 
 
+def declared(schedule):
+    """A schedule that may be asked ahead."""
+    schedule.capturable = True
+    return schedule
+
+
 def full(seed, *shape, dtype=np.float64):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
@@ -157,6 +163,8 @@ def split(params, **second):
 
 class Own(nn.Module):
     """A module of one line; the gradient passes through, times what was saved."""
+
+    capturable = True
 
     def __init__(self, line, back=lambda dY, saved: dY):
         super().__init__()

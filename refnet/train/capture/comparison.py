@@ -1,0 +1,164 @@
+"""A captured update beside the plain one, on the same values: whether every bit is the same.
+
+The values of one training say little: with a first gradient of 0, or sums of few terms, a fault need not show. So an
+update is also tried on other batches, on parameters moved at random, and at a learning rate so large that a difference
+in the last bit of a gradient is not lost when it is added to a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refnet.arithmetic.runs import Runs, plain
+from refnet.generator import Generator
+from refnet.train.capture.recorder import Uncapturable
+from refnet.train.capture.storage import Storage
+from refnet.train.step import Update
+
+TRIALS = 6
+"""Updates that a step of a small network is tried on; of a large one, whose many numbers show a fault at once, one."""
+
+MANY = 2**14
+"""Numbers in all parameters from which on a network is large."""
+
+LARGE_RATE = 2.0**40
+"""What the learning rate is multiplied by in every second trial."""
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """One way in which a captured update is done.
+
+    Attributes:
+        run: does the update on a batch, and gives its loss.
+        inside: the memory of what is computed in between.
+    """
+
+    run: Callable[[Any], Any]
+    inside: Sequence[NDArray[Any]]
+
+
+class Comparison:
+    """Compares updates on some values with the plain one, and puts all values back.
+
+    Args:
+        rates: the cells from which a captured update takes the groups' learning rates.
+        generators: those that an update draws from.
+    """
+
+    def __init__(
+        self, update: Update, storage: Storage, rates: Sequence[NDArray[Any]], generators: Iterable[Generator]
+    ) -> None:
+        self._update, self._storage, self._rates, self._generators = update, storage, rates, list(generators)
+
+    def trials(self, batch: Any, ways: Sequence[Captured]) -> list[bool]:
+        """Whether each of the ways agrees with the plain update, and with the first way in what it computes in
+        between, on values of many kinds. The arrays must have left for their homes; they are where they were again.
+        """
+        draws = np.random.default_rng(0)
+        agree = [True] * len(ways)
+        numbers = sum(home.size for home in self._storage.parameters)
+        true, states, rates = self._storage.contents(), self._states(), [cell.copy() for cell in self._rates]
+        groups = self._update.opt.param_groups
+        own_rates = [group["lr"] for group in groups]
+        try:
+            with np.errstate(all="ignore"):
+                for trial in range(TRIALS if numbers < MANY else 1):
+                    self._storage.restore(true)
+                    self._move(draws)
+                    factor = LARGE_RATE if trial % 2 else 1.0
+                    for cell, rate, group, own in zip(self._rates, rates, groups, own_rates, strict=True):
+                        cell[...] = rate * factor
+                        group["lr"] = _like(own, cell)
+                    self._compare(_other_batch(batch, len(self._update.inputs), draws), ways, agree)
+        finally:
+            self._storage.restore(true)
+            self._restore(states)
+            for cell, rate, group, own in zip(self._rates, rates, groups, own_rates, strict=True):
+                cell[...] = rate
+                group["lr"] = own
+            self._storage.away()
+            self._storage.settle()
+        return agree
+
+    def real(self, batch: Any, ways: Sequence[Captured]) -> tuple[Any, list[bool]]:
+        """The plain update of the training, which counts, and whether each of the ways agrees with it."""
+        before, states = self._storage.contents(), self._states()
+        results = [self._result(way, batch, before, states)[0] for way in ways]
+        self._storage.settle()
+        value = self._update(batch)
+        expected = bits([value, *self._storage.originals()])
+        return value, [result == expected for result in results]
+
+    def _compare(self, batch: Any, ways: Sequence[Captured], agree: list[bool]) -> None:
+        before, states = self._storage.contents(), self._states()
+        results = [self._result(way, batch, before, states) for way in ways]
+        self._storage.settle()
+        try:
+            value = self._update(batch)
+        except Exception:
+            return  # This batch is refused when its turn comes.
+        finally:
+            self._restore(states)
+        expected = bits([value, *self._storage.originals()])
+        for k, (result, inside) in enumerate(results):
+            agree[k] = agree[k] and result == expected and inside == results[0][1]
+
+    def _result(
+        self, way: Captured, batch: Any, before: Sequence[NDArray[Any]], states: Sequence[NDArray[np.uint8]]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """What an update leaves behind, which is then taken back."""
+        try:
+            # The plain update warns for both.
+            with np.errstate(all="ignore"):
+                value = np.array(way.run(batch))
+            return bits([value, *self._storage.homes()]), bits(way.inside)
+        except Exception as error:
+            raise Uncapturable(f"a replay failed: {type(error).__name__}: {error}") from error
+        finally:
+            self._storage.restore(before)
+            self._storage.away()
+            self._restore(states)
+
+    def _move(self, draws: np.random.Generator) -> None:
+        """Other parameters and another state: every bit of the significand in use, and no sign of the state changed."""
+        for home in self._storage.parameters:
+            home[...] = home + draws.normal(0, 0.5, home.shape)
+        for home in self._storage.state:
+            if home.ndim and home.dtype.kind == "f":
+                home[...] = home * draws.uniform(1, 2, home.shape)
+
+    def _states(self) -> list[NDArray[np.uint8]]:
+        return [generator.get_state() for generator in self._generators]
+
+    def _restore(self, states: Sequence[NDArray[np.uint8]]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
+
+
+def bits(arrays: Iterable[Any]) -> list[bytes]:
+    """The bytes of arrays, every NaN the same: which sign it has is up to the loop that made it."""
+    found = []
+    for array in map(np.asarray, map(plain, arrays)):
+        if array.dtype.kind == "f" and (nan := np.isnan(array)).any():
+            array = np.where(nan, array.dtype.type(np.nan), array)
+        found.append(array.tobytes())
+    return found
+
+
+def _other_batch(batch: Any, samples: int, draws: np.random.Generator) -> Any:
+    """Another batch of the same kind."""
+    if isinstance(batch, slice):
+        size = batch.stop - batch.start
+        start = int(draws.integers(samples - size + 1))
+        return slice(start, start + size)
+    return draws.integers(samples, size=batch.shape)
+
+
+def _like(own: Any, cell: NDArray[Any]) -> Any:
+    return Runs(cell.copy()) if isinstance(own, Runs) else cell[()]
