@@ -111,7 +111,11 @@ class Budget(ArrayLike, inner="x"):
             return Budget(*bounds.constant(value, self.profile.storage), self.profile)
         array = np.asarray(value)
         x = array.astype(np.float64)
-        converted = (array.dtype.kind == "f") | (abs(x) < 2.0**53)
+        if array.dtype == object:
+            # Fractions, which binary64 may not hold.
+            converted = np.asarray(np.frompyfunc(lambda v: Fraction(float(v)) == v, 1, 1)(array), bool)
+        else:
+            converted = (array.dtype.kind == "f") | (abs(x) < 2.0**53)
         return Budget(*as_constant(x, converted, self.profile.storage), self.profile)
 
     def _lift(self, value: Any) -> Budget:

@@ -204,6 +204,7 @@ class OptimizeCase:
     grads: Mapping[str, Draw]
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
     families: tuple[str, ...] = FAMILIES
+    absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def record(self, family: str, dtype: str) -> Optimize:
         return Optimize(
@@ -211,6 +212,7 @@ class OptimizeCase:
             {name: draw.make(f"{self.name}:{name}", family, dtype) for name, draw in self.params.items()},
             {name: draw.make(f"{self.name}:grad.{name}", family, dtype) for name, draw in self.grads.items()},
             self.groups,
+            self.absent,
         )
 
 
@@ -239,17 +241,11 @@ class TrainCase:
     certified: tuple[int, ...] = ()
     trainable: tuple[str, ...] | None = None
     families: tuple[str, ...] = FULL
+    groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
 
     def record(self, family: str, dtype: str) -> Train:
-        n = self.inputs.shape[0]
-        batches = sampler.order(
-            n,
-            self.batch_size,
-            self.iterations,
-            shuffle=self.shuffle,
-            drop_last=self.drop_last,
-            generator=Generator(self.seed),
-        )
+        order: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "drop_last": self.drop_last}
+        batches = sampler.order(self.inputs.shape[0], updates=self.iterations, generator=Generator(self.seed), **order)
         return Train(
             self.network,
             self.loss,
@@ -259,6 +255,8 @@ class TrainCase:
             self.targets.make(f"{self.name}:targets", family, dtype),
             tuple(batches),
             self.trainable,
+            groups=self.groups,
+            order={**order, "seed": self.seed},
         )
 
 

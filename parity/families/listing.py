@@ -49,6 +49,7 @@ TABLE = (
     "whole.network",
     "whole.per_sample",
     "optim.sgd",
+    "optim.adam",
     "whole.arithmetic",
     "whole.training",
 )

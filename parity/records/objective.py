@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from refnet.nn import Module
@@ -17,30 +17,7 @@ class Objective(Module):
     def __init__(self, network: Module, loss: Module) -> None:
         super().__init__()
         self.network, self.loss = network, loss
-        self._collect()
-
-    def _collect(self) -> None:
-        self.params = {f"network.{name}": p for name, p in self.network.params.items()}
-        self.buffers = {
-            **{f"network.{name}": b for name, b in self.network.buffers.items()},
-            **{f"loss.{name}": b for name, b in self.loss.buffers.items()},
-        }
-
-    def modules(self) -> Iterator[Module]:
-        yield self
-        yield from self.network.modules()
-        yield from self.loss.modules()
-
-    def state_dict(self) -> dict[str, Array]:
-        return {
-            **{f"network.{name}": a for name, a in self.network.state_dict().items()},
-            **{f"loss.{name}": a for name, a in self.loss.state_dict().items()},
-        }
-
-    def bind(self, arrays: Arrays) -> None:
-        self.network.bind(within(arrays, "network."))
-        self.loss.bind(within(arrays, "loss."))
-        self._collect()
+        self.adopt({"network": network, "loss": loss})
 
     def forward(self, *inputs: Array) -> tuple[Array, Any]:
         X, T = inputs
