@@ -7,6 +7,7 @@ pass: they have no NumPy float dtype of their own, or carry one that is compared
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from functools import partial
 from numbers import Real
@@ -34,6 +35,48 @@ def floating(operation: str, **arrays: Any) -> None:
             first, dtype = name, own
         elif own != dtype:
             raise TypeError(f"{operation}: expected {first} and {name} of one dtype, got {dtype} and {own}")
+
+
+def upstream(operation: str, dY: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise unless an upstream gradient has the shape (ValueError) and the dtype (TypeError) of the output."""
+    try:
+        own = dY.shape
+    except AttributeError:
+        if shape == () and isinstance(dY, (int, float)):
+            return
+        raise TypeError(f"{operation}: expected an array as upstream gradient, got {type(dY).__name__}") from None
+    if own != shape:
+        raise ValueError(
+            f"{operation}: expected an upstream gradient of the output's shape {tuple(shape)}, got {tuple(own)}"
+        )
+    if dY.dtype != dtype:
+        raise TypeError(f"{operation}: expected an upstream gradient of dtype {dtype}, got {dY.dtype}")
+
+
+def integer(operation: str, name: str, value: Any) -> int:
+    """`value` as an int; TypeError unless it is an integer."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{operation}: expected {name} to be an integer, got {value!r}")
+    return operator.index(value)
+
+
+def size(operation: str, name: str, value: Any, least: int = 0) -> int:
+    """`value` as an int; TypeError unless it is an integer, ValueError if it is below `least`."""
+    made = integer(operation, name, value)
+    if made < least:
+        raise ValueError(f"{operation}: expected {name} to be at least {least}, got {value!r}")
+    return made
+
+
+def dtype_of(operation: str, dtype: Any, device: Any = None) -> np.dtype[Any]:
+    """The dtype of a layer's parameters: float64 unless another is given; `device` can only be the processor."""
+    if device is not None and str(device).partition(":")[0] != "cpu":
+        raise ValueError(f"{operation}: expected device to be cpu or None, got {device!r}")
+    name = str(dtype).removeprefix("torch.")  # torch.float32, too
+    made = np.dtype(np.float64 if dtype is None else name if name in FLOATS else dtype)
+    if made.name not in FLOATS or not made.isnative:
+        raise TypeError(f"{operation}: expected dtype to be {' or '.join(FLOATS)}, got {dtype!r}")
+    return made
 
 
 def last_axis(operation: str, array: Any, size: int, what: str) -> None:
@@ -66,8 +109,7 @@ def number(operation: str, name: str, value: Any, least: float | None = None) ->
 
     A value for each run (of `Runs`), or of another arithmetic, passes unseen.
     """
-    if not isinstance(value, Real) and not hasattr(value, "dtype"):
-        raise TypeError(f"{operation}: expected {name} to be a number, got {value!r}")
+    is_number(operation, name, value)
     plain: Any = value
     if isinstance(value, Real) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiu"):
         right = np.asarray(plain == plain if least is None else plain >= least)
@@ -76,6 +118,12 @@ def number(operation: str, name: str, value: Any, least: float | None = None) ->
             raise ValueError(f"{operation}: expected {name} to be {what}, got {value}")
         if not np.asarray(abs(plain) < math.inf).all():
             raise ValueError(f"{operation}: expected {name} to be finite, got {value}")
+
+
+def is_number(operation: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a number or an array."""
+    if not isinstance(value, Real) and not hasattr(value, "dtype"):
+        raise TypeError(f"{operation}: expected {name} to be a number, got {value!r}")
 
 
 def not_negative(operation: str, name: str, value: Any) -> None:
@@ -103,6 +151,7 @@ def axis(operation: str, array: Any, dim: int) -> int:
     """`dim` as a negative axis, the form that means the same with a hidden run axis in front; ValueError where there
     is no such axis.
     """
+    dim = integer(operation, "dim", dim)
     if not -array.ndim <= dim < array.ndim:
         raise ValueError(f"{operation}: expected an input with an axis {dim}, got shape {tuple(array.shape)}")
     return dim if dim < 0 else dim - int(array.ndim)

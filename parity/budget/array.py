@@ -44,6 +44,7 @@ from parity.budget.bounds import as_constant, grid
 from parity.budget.formats import FORMATS, ULPS, Floats, Format, Profile
 from parity.budget.sums import OpenSum
 from parity.records.record import Undecided
+from refnet.arithmetic import special
 from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule
 
 __all__ = ["FORMATS", "ULPS", "Budget", "Format", "NoRule", "Profile", "grid"]
@@ -319,6 +320,8 @@ Budget.FUNCTIONS = {
 Budget.SPECIALS = {
     "lift": Budget.constant,
     "shift": _shift,
+    # Any place will do.
+    "largest": lambda X, axis: special.largest(X.x, axis),
     "sigmoid": _closed(elementwise.sigmoid),
     "log_sigmoid": _closed(elementwise.log_sigmoid),
 }

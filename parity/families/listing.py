@@ -43,6 +43,7 @@ TABLE = (
     "nn.loss",
     "nn.cross_entropy",
     "nn.batchnorm",
+    "nn.normalization",
     "nn.dropout",
     "nn.conv",
     "nn.rnn",

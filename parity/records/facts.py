@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import refnet
 from parity.records.record import VJP, Optimize, Spec, Train
-
-State = refnet.optim.State
+from refnet.optim.optimizer import State
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ MODULES: Mapping[str, Facts] = {
     "Softmax": Facts(sums=True),
     "LogSoftmax": Facts(sums=True),
     "BatchNorm1d": Facts(sums=True),
+    "LayerNorm": Facts(sums=True),
     "Dropout": Facts(("input", "mask"), mask=True, draws=True),
     "Conv2d": Facts(products=True, sums=True),
     "LSTMCell": Facts(("input", "h_0", "c_0"), together=2, products=True, sums=True),

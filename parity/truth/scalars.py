@@ -77,5 +77,6 @@ Scalars.FUNCTIONS = {**MEMBERS, **MOVES, **{f: _of_nodes(f) for f in (np.where, 
 
 Scalars.SPECIALS = {
     "lift": lambda like, value: Scalars(value, like.dtype),
+    "largest": lambda X, axis: special.largest(X.nodes, axis),
     **{name: _primitive(name) for name in ("shift", "sigmoid", "log_sigmoid")},
 }

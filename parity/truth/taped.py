@@ -155,6 +155,7 @@ Taped.FUNCTIONS = {
 Taped.SPECIALS = {
     "lift": _asked("lift"),
     "shift": _asked("shift"),
+    "largest": _asked("largest"),
     "sigmoid": _primitive("sigmoid"),
     "log_sigmoid": _primitive("log_sigmoid"),
 }

@@ -20,6 +20,7 @@ from flint import arb, arb_mat
 
 from parity.records.record import Undecided
 from parity.truth.ball import Objects, ball, certify
+from refnet.arithmetic import special
 from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule, named
 
 SLACK = 1 + 2.0**-50
@@ -239,6 +240,7 @@ TensorBalls.FUNCTIONS = {
 TensorBalls.SPECIALS = {
     "lift": lambda like, value: value if isinstance(value, TensorBalls) else like._like(_lifted(value)),
     "shift": lambda X, axis: X._like(_lifted(_largest(X.balls, axis))),
+    "largest": lambda X, axis: special.largest(X.balls, axis),
     "sigmoid": _elementwise(_each(lambda x: 1 / (1 + (-x).exp()))),
     "log_sigmoid": _elementwise(_each(lambda x: -(-x).exp().log1p())),
 }

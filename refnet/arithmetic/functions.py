@@ -39,7 +39,10 @@ FUNCTIONS = (
 )
 
 # Primitives of `special` that every arithmetic answers in its own way.
-SPECIALS = ("lift", "shift", "sigmoid", "log_sigmoid")
+SPECIALS = ("lift", "shift", "largest", "sigmoid", "log_sigmoid")
+
+# Of what is done in several steps, which arithmetics follow that do not take it as one function.
+FOLLOWED = ("sigmoids", "total")
 
 # Of a counter of steps, which is a plain array in every arithmetic but those that hold one for each run or record it.
 OF_COUNTERS = ("one_minus_power",)

@@ -180,6 +180,8 @@ Runs.FUNCTIONS = {
 Runs.SPECIALS = {
     "lift": _lift,
     "shift": lambda X, axis: Runs(special.shift(X.a, _inner(axis))),
+    "largest": lambda X, axis: Runs(special.largest(X.a, _inner(axis))),
+    "total": lambda X, axis, keepdims: Runs(special.total(X.a, _inner_axes(axis), keepdims)),
     "sigmoid": lambda X: Runs(special.sigmoid(X.a)),
     "sigmoids": lambda X: tuple(map(Runs, special.sigmoids(X.a))),
     "log_sigmoid": lambda X: Runs(special.log_sigmoid(X.a)),

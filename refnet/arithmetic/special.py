@@ -102,15 +102,6 @@ def _one_minus_power(beta: float, t: Array) -> Array:
     return 2 * T / (1 + T)
 
 
-FORMULAS: dict[str, Callable[..., Any]] = {
-    "sigmoid": _sigmoid,
-    "sigmoids": _sigmoids,
-    "log_sigmoid": _log_sigmoid,
-    "one_minus_power": _one_minus_power,
-}
-"""What these are on floating-point arrays, for arithmetics that only follow what is done."""
-
-
 def rand(generator: Generator, X: Array) -> NDArray[np.float64]:
     """Uniform draws from [0, 1) of the shape of `X` (`Generator.rand`): plain numbers, whatever the arithmetic of X. An
     array that has something to say about it, such as one that records what is done, answers through `__draws__`.
@@ -137,6 +128,123 @@ def shift(X: Array, axis: int) -> Array:
     return X.max(axis=axis, keepdims=True)
 
 
+def largest(X: Array, axis: int) -> Array:
+    """True at the place of the largest element along `axis`, at the first of equals, and False elsewhere: a choice and
+    not a function of X, as `shift` is a value. What is right for every choice of one place may take it.
+    """
+    if not isinstance(X, np.ndarray):
+        return X.__special__("largest", axis)
+    if X.dtype == object:
+        X = np.asarray(np.frompyfunc(float, 1, 1)(X), np.float64)
+    if X.shape[axis] == 0:
+        return np.zeros(X.shape, np.bool_)
+    return np.expand_dims(X.argmax(axis=axis), axis) == _places(X, axis)
+
+
+def _places(X: Array, axis: int) -> NDArray[np.int64]:
+    """0, 1, ... along `axis`, with axes of size 1 behind it."""
+    return np.arange(X.shape[axis]).reshape(-1, *(1,) * (-1 - axis))
+
+
+def _largest(X: Array, axis: int) -> Array:
+    places = -_places(X, axis)
+    # Of the places with the largest element the first, which is the largest of the negated ones.
+    first = np.where(shift(X, axis) == X, places, -X.shape[axis]).max(axis, keepdims=True)
+    return first == places
+
+
+DIRECT = 16
+"""Terms of a sum that are added one after the other, and so many such sums."""
+
+_add: Any = np.add.reduce  # what X.sum calls, without the way there
+
+BLOCK = 1024
+"""Terms of a sum of products that are left to one matrix product."""
+
+
+def total(X: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
+    """The sum along an axis or several (negative), whose longest chain of additions is log2 n + 26 for each axis of n.
+
+    NumPy adds the rows of a leading axis one after the other. Here an axis of more than 16 is cut into pieces of 16,
+    and one of more than 256 is halved before that, one half added to the other. A sum along the axis that lies
+    contiguous in memory stays NumPy's, which goes by halves too, down to 128 in 8 parts. Arithmetics whose sums have
+    no order take their own sum.
+    """
+    if isinstance(X, np.ndarray):
+        if type(axis) is int and X.shape[axis] <= DIRECT:
+            return _add(X, axis, None, None, keepdims)
+        return X.sum(axis=axis, keepdims=keepdims) if X.dtype == object else _total(X, axis, keepdims)
+    if getattr(X, "__follows__", False):
+        return X.__special__("total", axis, keepdims)
+    return X.sum(axis=axis, keepdims=keepdims)
+
+
+def _total(X: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
+    axes = (axis,) if isinstance(axis, int) else tuple(sorted(axis, reverse=True))
+    if math.prod([X.shape[a] for a in axes]) <= DIRECT:
+        return X.sum(axis=axis, keepdims=keepdims)
+    if len(axes) == 1:
+        return _along(X, axes[0], keepdims)
+    for a in axes:
+        X = _along(X, a, True)
+    return X if keepdims else X.sum(axis=axis)
+
+
+def _along(X: Array, axis: int, keepdims: bool) -> Array:
+    n = X.shape[axis]
+    if n <= DIRECT or _contiguous(X.a if hasattr(X, "a") else X, axis):
+        return X.sum(axis=axis, keepdims=keepdims)
+    halvings = max((n - 1).bit_length() - 8, 0)
+    most = n >> halvings << halvings
+    S, k = X if most == n else _cut(X, axis, 0, most), most
+    for _ in range(halvings):
+        k //= 2
+        S = _cut(S, axis, 0, k) + _cut(S, axis, k, 2 * k)
+    pieces = k // DIRECT
+    rest = [_cut(X, axis, most, n)] if most < n else []
+    if k % DIRECT:
+        rest.append(_cut(S, axis, pieces * DIRECT, k))
+        S = _cut(S, axis, 0, pieces * DIRECT)
+    at = S.ndim + axis
+    S = S.reshape(*S.shape[:at], pieces, DIRECT, *S.shape[at + 1 :])
+    made = S.sum(axis=axis).sum(axis=axis, keepdims=keepdims)
+    for part in rest:
+        made = made + _along(part, axis, keepdims)
+    return made
+
+
+def _contiguous(A: NDArray[Any], axis: int) -> bool:
+    """Whether NumPy sums along this axis first: no other has steps as small."""
+    return A.strides[axis] == A.itemsize and all(
+        abs(step) > A.itemsize for a, step in enumerate(A.strides, -A.ndim) if a != axis and A.shape[a] > 1
+    )
+
+
+def _cut(X: Array, axis: int, start: int, stop: int) -> Array:
+    return X[(..., slice(start, stop), *(slice(None),) * (-1 - axis))]
+
+
+def product(A: Array, B: Array, most: int = BLOCK) -> Array:
+    """The matrix product `A @ B`, whose longest chain of additions is log2 n + `most` for an inner axis of n: a longer
+    one is halved, and the two products added. How a product of up to so many terms is added up is up to NumPy's
+    library.
+    """
+    n = A.shape[-1]
+    if n <= most:
+        return A @ B
+    half = n // 2
+    return product(A[..., :half], B[..., :half, :], most) + product(A[..., half:], B[..., half:, :], most)
+
+
+SAMPLES = 384
+"""Samples that the gradient of a weight sums over in one matrix product."""
+
+
+def over_samples(A: Array, B: Array) -> Array:
+    """sum_n A[n,a] B[n,b], `A.mT @ B`, where n may be very long: in products of up to SAMPLES terms."""
+    return product(A.mT, B, SAMPLES)
+
+
 def lift(value: Any, like: Array) -> Array:
     """`value` (a Python float, or an array of exact numbers) as a constant of the arithmetic and dtype of `like`.
 
@@ -151,3 +259,14 @@ def lift(value: Any, like: Array) -> Array:
     if element is None:
         return value
     return element.lift(value) if np.ndim(value) == 0 else np.frompyfunc(element.lift, 1, 1)(value)
+
+
+FORMULAS: dict[str, Callable[..., Any]] = {
+    "sigmoid": _sigmoid,
+    "sigmoids": _sigmoids,
+    "log_sigmoid": _log_sigmoid,
+    "one_minus_power": _one_minus_power,
+    "largest": _largest,
+    "total": _total,
+}
+"""What these are on floating-point arrays, for arithmetics that only follow what is done."""

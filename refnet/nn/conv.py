@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refnet import _check
+from refnet.arithmetic import special
 from refnet.generator import Generator
 from refnet.nn import init
 from refnet.nn.module import Array, Module, Params
@@ -16,6 +17,17 @@ from refnet.nn.module import Array, Module, Params
 Pair = tuple[int, int]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class Conv2dSaved(NamedTuple):
+    """The taps A (n, g, k, p), the shapes of the input and of the padded input, whether there was a single sample
+    without the axis n, and the shape of the output."""
+
+    A: Array
+    X_shape: tuple[int, ...]
+    P_shape: tuple[int, ...]
+    single: bool
+    Y_shape: tuple[int, ...]
 
 
 class Conv2d(Module):
@@ -42,6 +54,7 @@ class Conv2d(Module):
         bias: whether there is a b.
         padding_mode: what is added before the first row: "zeros"; "reflect", the rows that follow it, in reverse order;
             "replicate", the row itself; "circular", the last rows. Likewise at the end, and for columns.
+        device: accepted as torch's: the processor.
         dtype: float32 or float64 (the default).
         generator: source of the initial values; torch's defaults, U(-1/sqrt(k), 1/sqrt(k)) for both, bit for bit.
 
@@ -62,12 +75,16 @@ class Conv2d(Module):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        device: Any = None,
         dtype: Any = None,
         *,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
         _check.one_of("Conv2d", "padding_mode", padding_mode, PADDING_MODES)
+        _check.integer("Conv2d", "groups", groups)
+        _check.integer("Conv2d", "in_channels", in_channels)
+        _check.integer("Conv2d", "out_channels", out_channels)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if groups < 1 or channels < 1 or channels % groups:
                 raise ValueError(
@@ -87,13 +104,24 @@ class Conv2d(Module):
             self.padding = padding
         else:
             self.padding = _pair("padding", padding, 0)
-        W = np.empty((out_channels, in_channels // groups, *self.kernel_size), dtype or np.float64)
+        W = np.empty((out_channels, in_channels // groups, *self.kernel_size), _check.dtype_of("Conv2d", dtype, device))
         self.params["weight"] = init.kaiming_uniform_(W, a=math.sqrt(5), generator=generator)
         if bias:
             bound = 1 / math.sqrt(math.prod(W.shape[1:]))
             self.params["bias"] = init.uniform_(np.empty(out_channels, W.dtype), -bound, bound, generator=generator)
 
-    def _margins(self) -> tuple[Pair, Pair]:
+    def extra_repr(self) -> str:
+        more = [f"kernel_size={self.kernel_size}, stride={self.stride}"]
+        for name, default in (("padding", (0, 0)), ("dilation", (1, 1)), ("groups", 1)):
+            if getattr(self, name) != default:
+                more.append(f"{name}={getattr(self, name)}")
+        if "bias" not in self.params:
+            more.append("bias=False")
+        if self.padding_mode != "zeros":
+            more.append(f"padding_mode={self.padding_mode}")
+        return ", ".join([f"{self.in_channels}, {self.out_channels}", *more])
+
+    def margins(self) -> tuple[Pair, Pair]:
         """How many rows are added before and after, how many columns before and after."""
         if self.padding == "same":
             total_h, total_w = (d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True))
@@ -101,8 +129,8 @@ class Conv2d(Module):
         rows, columns = (0, 0) if isinstance(self.padding, str) else self.padding
         return (rows, rows), (columns, columns)
 
-    def forward(self, X: Array) -> tuple[Array, Any]:
-        W, gc = self.params["weight"], self.in_channels
+    def forward(self, input: Array) -> tuple[Array, Conv2dSaved]:
+        X, W, gc = input, self.params["weight"], self.in_channels
         _check.floating("Conv2d", input=X, **self.params)
         if X.ndim not in (3, 4) or X.shape[-3] != gc or 0 in X.shape[-2:]:
             raise ValueError(
@@ -113,7 +141,7 @@ class Conv2d(Module):
         if single:
             X = np.expand_dims(X, -4)
         P = X
-        for axis, margin in zip((-2, -1), self._margins(), strict=True):
+        for axis, margin in zip((-2, -1), self.margins(), strict=True):
             P = _extend(P, axis, margin, self.padding_mode)
         reach = tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
         if P.shape[-2] < reach[0] or P.shape[-1] < reach[1]:
@@ -126,28 +154,29 @@ class Conv2d(Module):
         g, o, k, p = self.groups, self.out_channels // self.groups, math.prod(W.shape[1:]), h * w
         A = A.reshape(n, g, k, p)
         # Y[n,g,o,p] = sum_k W[g,o,k] A[n,g,k,p] + b[g,o]
-        Y = W.reshape(g, o, k) @ A
+        Y = special.product(W.reshape(g, o, k), A)
         if "bias" in self.params:
             Y = Y + self.params["bias"].reshape(g, o, 1)
         Y = Y.reshape(g * o, h, w) if single else Y.reshape(n, g * o, h, w)
-        return Y, (A, X.shape, P.shape, single)
+        return Y, Conv2dSaved(A, X.shape, P.shape, single, Y.shape)
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        A, X_shape, P_shape, single = saved
+    def backward(self, grad_output: Array, saved: Conv2dSaved) -> tuple[Array, Params]:
+        dY, (A, X_shape, P_shape, single, Y_shape) = grad_output, saved
+        _check.upstream("Conv2d", dY, Y_shape, A.dtype)
         W = self.params["weight"]
         h, w = dY.shape[-2], dY.shape[-1]
         n, g, k, p = A.shape
         o = self.out_channels // g
         dY = dY.reshape(n, g, o, p)
         # dW[g,o,k] = sum_n,p dY[n,g,o,p] A[n,g,k,p]
-        grads = {"weight": (dY @ A.mT).sum(axis=-4).reshape(*W.shape)}
+        grads = {"weight": special.total(special.over_samples(dY.mT, A.mT), -4).reshape(*W.shape)}
         if "bias" in self.params:
             # db[g,o] = sum_n,p dY[n,g,o,p]
-            grads["bias"] = dY.sum(axis=(-4, -1)).reshape(g * o)
+            grads["bias"] = special.total(dY, (-4, -1)).reshape(g * o)
         # dA[n,g,k,p] = sum_o W[g,o,k] dY[n,g,o,p]
-        dA = (W.reshape(g, o, k).mT @ dY).reshape(n, self.in_channels, *self.kernel_size, h, w)
+        dA = special.product(W.reshape(g, o, k).mT, dY).reshape(n, self.in_channels, *self.kernel_size, h, w)
         dX = _taps_adjoint(dA, P_shape, self.stride, self.dilation)
-        for axis, margin in zip((-2, -1), self._margins(), strict=True):
+        for axis, margin in zip((-2, -1), self.margins(), strict=True):
             dX = _extend_adjoint(dX, axis, margin, self.padding_mode, X_shape[axis])
         return dX.reshape(*X_shape[1:]) if single else dX, grads
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,14 +12,26 @@ from refnet.generator import Generator, resolve
 from refnet.nn.module import Array, Module, Params
 
 
+class DropoutSaved(NamedTuple):
+    """Where an element is kept and q = 1 - p, None in evaluation mode; whether the mask was given; the input's shape
+    and dtype."""
+
+    kept: Array
+    q: Array
+    given: bool
+    shape: tuple[int, ...]
+    dtype: Any
+
+
 class Dropout(Module):
     """y = x / (1 - p) where an element is kept, 0 where it is dropped; evaluation mode hands the input on.
 
-    With p = 1 every element is dropped, whatever the mask. A dropped infinity or NaN gives 0 (NaN in torch, which
-    multiplies by 0). There is no `inplace`: inputs are never written.
+    With p = 1 every element is dropped, whatever the mask. A dropped element is multiplied by 0, as in torch: a NaN or
+    an infinity gives NaN.
 
     Args:
         p: probability of an element to be dropped, 0 <= p <= 1.
+        inplace: accepted as torch's; inputs are never written.
         generator: source of the masks that are not given: an element is kept where its float64 draw from [0, 1) is at
             least p. These are not torch's masks; to compare, give the mask.
 
@@ -28,15 +40,19 @@ class Dropout(Module):
         ValueError: p is outside [0, 1], or the mask has another shape than the input.
     """
 
-    def __init__(self, p: float = 0.5, *, generator: Generator | None = None) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None) -> None:
         super().__init__()
         if not 0 <= p <= 1:
             raise ValueError(f"Dropout: expected 0 <= p <= 1, got {p}")
-        self.p = p
+        self.p, self.inplace = p, inplace
         self.generator = resolve(generator)
 
-    def forward(self, X: Array, mask: Array | None = None) -> tuple[Array, Any]:
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}"
+
+    def forward(self, input: Array, mask: Array | None = None) -> tuple[Array, DropoutSaved]:
         """`mask`: a boolean array, True where an element is kept; None draws one, in training mode."""
+        X = input
         _check.floating("Dropout", input=X)
         given = mask is not None
         if mask is not None:
@@ -44,18 +60,19 @@ class Dropout(Module):
                 raise TypeError(f"Dropout: expected mask of dtype bool, got {mask.dtype}")
             _check.same_shape("Dropout", input=X, mask=mask)
         if not self.training:
-            return X, (None, None, given)
+            return X, DropoutSaved(None, None, given, X.shape, X.dtype)
         if self.p == 1:
             kept, q = np.zeros(X.shape, np.bool_), special.lift(1.0, X)
         else:
             kept = special.rand(self.generator, X) >= self.p if mask is None else mask
             q = 1 - special.lift(self.p, X)
         # Y[.] = [kept[.]] X[.] / (1 - p)
-        return np.where(kept, X / q, 0), (kept, q, given)
+        return np.where(kept, X / q, X * 0), DropoutSaved(kept, q, given, X.shape, X.dtype)
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
+    def backward(self, grad_output: Array, saved: DropoutSaved) -> tuple[Any, Params]:
         """The gradient of the input, or, where a mask was given, of both inputs: (gradient, None)."""
-        kept, q, given = saved
+        dY, (kept, q, given, shape, dtype) = grad_output, saved
+        _check.upstream("Dropout", dY, shape, dtype)
         # dX[.] = [kept[.]] dY[.] / (1 - p)
-        dX = dY if kept is None else np.where(kept, dY / q, 0)
+        dX = dY if kept is None else np.where(kept, dY / q, dY * 0)
         return (dX, None) if given else dX, {}

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refnet import _check
+from refnet.arithmetic import special
 from refnet.generator import Generator
 from refnet.nn import init
 from refnet.nn.module import Array, Module, Params
+
+
+class LinearSaved(NamedTuple):
+    """The input."""
+
+    X: Array
 
 
 class Linear(Module):
@@ -22,12 +29,13 @@ class Linear(Module):
     Args:
         in_features, out_features: sizes of the last axis of input and output.
         bias: whether there is a b.
+        device: accepted as torch's: the processor.
         dtype: float32 or float64 (the default).
         generator: source of the initial values; torch's defaults, U(-1/sqrt(i), 1/sqrt(i)) for both, bit for bit.
 
     Raises:
-        TypeError: input and weight are not floats of one dtype.
-        ValueError: the input's last axis is not `in_features`.
+        TypeError: a size is no integer; input and weight are not floats of one dtype.
+        ValueError: a size is negative; the input's last axis is not `in_features`.
     """
 
     def __init__(
@@ -35,49 +43,74 @@ class Linear(Module):
         in_features: int,
         out_features: int,
         bias: bool = True,
+        device: Any = None,
         dtype: Any = None,
         *,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        W = np.empty((out_features, in_features), dtype or np.float64)
+        self.in_features = _check.size("Linear", "in_features", in_features)
+        self.out_features = _check.size("Linear", "out_features", out_features)
+        W = np.empty((out_features, in_features), _check.dtype_of("Linear", dtype, device))
         self.params["weight"] = init.kaiming_uniform_(W, a=math.sqrt(5), generator=generator)
         if bias:
             bound = 1 / math.sqrt(in_features) if in_features > 0 else 0
             self.params["bias"] = init.uniform_(np.empty(out_features, W.dtype), -bound, bound, generator=generator)
 
-    def forward(self, X: Array) -> tuple[Array, Any]:
-        W = self.params["weight"]
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={'bias' in self.params}"
+
+    def forward(self, input: Array) -> tuple[Array, LinearSaved]:
+        X, W = input, self.params["weight"]
         _check.floating("Linear", input=X, weight=W)
         _check.last_axis("Linear", X, W.shape[-1], "in_features")
         # Y[n,o] = sum_i X[n,i] W[o,i] + b[o]
-        Y = X @ W.mT
+        Y = special.product(X, W.mT)
         if "bias" in self.params:
             Y = Y + self.params["bias"]
-        return Y, X
+        return Y, LinearSaved(X)
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        X, W = saved, self.params["weight"]
+    def backward(self, grad_output: Array, saved: LinearSaved) -> tuple[Array, Params]:
+        dY, (X,), W = grad_output, saved, self.params["weight"]
+        _check.upstream("Linear", dY, (*X.shape[:-1], W.shape[-2]), X.dtype)
         dYn, Xn = (dY, X) if X.ndim == 2 else (dY.reshape(-1, dY.shape[-1]), X.reshape(-1, X.shape[-1]))
         # dX[n,i] = sum_o dY[n,o] W[o,i]
-        dX = dY @ W
+        dX = special.product(dY, W)
         # dW[o,i] = sum_n dY[n,o] X[n,i]
-        grads = {"weight": dYn.mT @ Xn}
+        grads = {"weight": special.over_samples(dYn, Xn)}
         if "bias" in self.params:
             # db[o] = sum_n dY[n,o]
-            grads["bias"] = dYn.sum(axis=-2)
+            grads["bias"] = special.total(dYn, -2)
         return dX, grads
 
 
+class IdentitySaved(NamedTuple):
+    """Shape and dtype of the input."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
 class Identity(Module):
-    """y = x."""
+    """y = x. Arguments of any kind are accepted, as by torch, and have no meaning."""
 
-    def forward(self, X: Array) -> tuple[Array, Any]:
-        return X, None
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__()
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        return dY, {}
+    def forward(self, input: Array) -> tuple[Array, IdentitySaved]:
+        return input, IdentitySaved(input.shape, input.dtype)
+
+    def backward(self, grad_output: Array, saved: IdentitySaved) -> tuple[Array, Params]:
+        _check.upstream("Identity", grad_output, *saved)
+        return grad_output, {}
+
+
+class FlattenSaved(NamedTuple):
+    """Shape of the input; shape and dtype of the output."""
+
+    shape: tuple[int, ...]
+    flat: tuple[int, ...]
+    dtype: Any
 
 
 class Flatten(Module):
@@ -87,14 +120,24 @@ class Flatten(Module):
         super().__init__()
         self.start_dim, self.end_dim = start_dim, end_dim
 
-    def forward(self, X: Array) -> tuple[Array, Any]:
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+    def forward(self, input: Array) -> tuple[Array, FlattenSaved]:
+        X = input
         shape = tuple(X.shape)
         start, end = (axis + len(shape) if axis < 0 else axis for axis in (self.start_dim, self.end_dim))
-        if not 0 <= start <= end < len(shape):
+        if not shape and {self.start_dim, self.end_dim} <= {0, -1}:
+            Y = X.reshape(1)
+        elif not 0 <= start <= end < len(shape):
             raise ValueError(
                 f"Flatten: expected axes {self.start_dim} to {self.end_dim} in the input, got shape {shape}"
             )
-        return X.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]), shape
+        else:
+            Y = X.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+        return Y, FlattenSaved(shape, tuple(Y.shape), X.dtype)
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        return dY.reshape(*saved), {}
+    def backward(self, grad_output: Array, saved: FlattenSaved) -> tuple[Array, Params]:
+        dY, (shape, flat, dtype) = grad_output, saved
+        _check.upstream("Flatten", dY, flat, dtype)
+        return dY.reshape(*shape), {}

@@ -1,7 +1,8 @@
 """Losses: modules of two inputs, `forward(input, target)`.
 
-Names, argument names and defaults are torch.nn's. Options are keyword-only where torch has the deprecated
-`size_average` and `reduce` among its positional ones. `backward` returns `(grad_input, grad_target)`, the latter None
+Names, argument names, their order and defaults are torch.nn's. torch's deprecated `size_average` and `reduce` mean here
+what they mean there: where one is given, `reduction` is "none" if `reduce` is False, "sum" if `size_average` is False,
+and otherwise "mean". `backward` returns `(grad_input, grad_target)`, the latter None
 for a target of integers.
 
 `reduction` makes of the losses L of single elements or samples
@@ -15,7 +16,7 @@ of nothing is NaN, as torch's: 0 / n with NaN for an n of 0.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,21 @@ REDUCTIONS = ("none", "mean", "sum")
 BCE_FLOOR = 9.999999960041972e-13
 
 
+def _reduction(operation: str, size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """The reduction that the arguments ask for, the deprecated ones first."""
+    for name, value in (("size_average", size_average), ("reduce", reduce)):
+        if value is not None:
+            _check.flag(operation, name, value)
+    if size_average is not None or reduce is not None:
+        return "none" if reduce is False else "sum" if size_average is False else "mean"
+    _check.one_of(operation, "reduction", reduction, REDUCTIONS)
+    return reduction
+
+
+def _upstream(operation: str, dY: Array, X: Array, reduction: str) -> None:
+    _check.upstream(operation, dY, X.shape if reduction == "none" else (), X.dtype)
+
+
 def _reduce(L: Array, n: int, reduction: str) -> Array:
     if reduction == "none":
         return L
@@ -37,7 +53,14 @@ def _reduce(L: Array, n: int, reduction: str) -> Array:
 
 def _along(c: int, A: Array) -> Array:
     """sum_c A[n,c], with the axis c left in place, of size 1."""
-    return A.sum(axis=c, keepdims=True)
+    return special.total(A, c, keepdims=True)
+
+
+class MSELossSaved(NamedTuple):
+    """X - T, and the number of its elements."""
+
+    D: Array
+    n: int
 
 
 class MSELoss(Module):
@@ -53,26 +76,33 @@ class MSELoss(Module):
         ValueError: they are not of one shape.
     """
 
-    def __init__(self, *, reduction: str = "mean") -> None:
+    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__()
-        _check.one_of("MSELoss", "reduction", reduction, REDUCTIONS)
-        self.reduction = reduction
+        self.reduction = _reduction("MSELoss", size_average, reduce, reduction)
 
-    def forward(self, X: Array, T: Array) -> tuple[Array, Any]:
+    def forward(self, input: Array, target: Array) -> tuple[Array, MSELossSaved]:
+        X, T = input, target
         _check.floating("MSELoss", input=X, target=T)
         _check.same_shape("MSELoss", input=X, target=T)
         D = X - T
         # L[.] = (X[.] - T[.])^2
-        return _reduce(D * D, X.size, self.reduction), (D, X.size)
+        return _reduce(D * D, X.size, self.reduction), MSELossSaved(D, X.size)
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        D, n = saved
+    def backward(self, grad_output: Array, saved: MSELossSaved) -> tuple[Any, Params]:
+        dY, (D, n) = grad_output, saved
+        _upstream("MSELoss", dY, D, self.reduction)
         # dX[.] = dY[.] 2 (X[.] - T[.]), for a mean / n
         dX = dY * 2 * D
         if self.reduction == "mean":
             dX = dX / n
         # dT[.] = -dX[.]
         return (dX, -dX), {}
+
+
+class HalfSquaredErrorSaved(NamedTuple):
+    """T - X."""
+
+    D: Array
 
 
 class HalfSquaredError(Module):
@@ -86,19 +116,28 @@ class HalfSquaredError(Module):
         ValueError: they are not of one shape.
     """
 
-    def forward(self, X: Array, T: Array) -> tuple[Array, Any]:
+    def forward(self, input: Array, target: Array) -> tuple[Array, HalfSquaredErrorSaved]:
+        X, T = input, target
         _check.floating("HalfSquaredError", input=X, target=T)
         _check.same_shape("HalfSquaredError", input=X, target=T)
         D = T - X
         # Y = sum_. (T[.] - X[.])^2 / 2
-        return np.sum(D * D) / 2, D
+        return np.sum(D * D) / 2, HalfSquaredErrorSaved(D)
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        D = saved
+    def backward(self, grad_output: Array, saved: HalfSquaredErrorSaved) -> tuple[Any, Params]:
+        dY, (D,) = grad_output, saved
+        _upstream("HalfSquaredError", dY, D, "sum")
         # dT[.] = dY (T[.] - X[.])
         dT = dY * D
         # dX[.] = -dT[.]
         return (-dT, dT), {}
+
+
+class L1LossSaved(NamedTuple):
+    """The sign of X - T, and the number of elements."""
+
+    sign: Array
+    n: int
 
 
 class L1Loss(Module):
@@ -114,12 +153,12 @@ class L1Loss(Module):
         ValueError: they are not of one shape.
     """
 
-    def __init__(self, *, reduction: str = "mean") -> None:
+    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__()
-        _check.one_of("L1Loss", "reduction", reduction, REDUCTIONS)
-        self.reduction = reduction
+        self.reduction = _reduction("L1Loss", size_average, reduce, reduction)
 
-    def forward(self, X: Array, T: Array) -> tuple[Array, Any]:
+    def forward(self, input: Array, target: Array) -> tuple[Array, L1LossSaved]:
+        X, T = input, target
         _check.floating("L1Loss", input=X, target=T)
         _check.same_shape("L1Loss", input=X, target=T)
         D = X - T
@@ -127,16 +166,27 @@ class L1Loss(Module):
         zero, one, minus = (special.lift(value, X) for value in (0.0, 1.0, -1.0))
         L = np.where(D == 0, zero, np.where(D < 0, -D, D))
         sign = np.where(D > 0, one, np.where(D < 0, minus, zero))
-        return _reduce(L, X.size, self.reduction), (sign, X.size)
+        return _reduce(L, X.size, self.reduction), L1LossSaved(sign, X.size)
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        sign, n = saved
+    def backward(self, grad_output: Array, saved: L1LossSaved) -> tuple[Any, Params]:
+        dY, (sign, n) = grad_output, saved
+        _upstream("L1Loss", dY, sign, self.reduction)
         # dX[.] = dY[.] sign(X[.] - T[.]), for a mean / n
         dX = dY * sign
         if self.reduction == "mean":
             dX = dX / n
         # dT[.] = -dX[.]
         return (dX, -dX), {}
+
+
+class BCELossSaved(NamedTuple):
+    """Input, target, the clamped logarithms of X and of 1 - X, and the weight or None."""
+
+    X: Array
+    T: Array
+    A: Array
+    B: Array
+    W: Array | None
 
 
 class BCELoss(Module):
@@ -159,15 +209,21 @@ class BCELoss(Module):
         ValueError: input and target differ in shape or leave [0, 1], or the weight does not broadcast to them.
     """
 
-    def __init__(self, weight: Array | None = None, *, reduction: str = "mean") -> None:
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
         super().__init__()
-        _check.one_of("BCELoss", "reduction", reduction, REDUCTIONS)
+        self.reduction = _reduction("BCELoss", size_average, reduce, reduction)
         if weight is not None:
             _check.floating("BCELoss", weight=weight)
             self.buffers["weight"] = weight
-        self.reduction = reduction
 
-    def forward(self, X: Array, T: Array) -> tuple[Array, Any]:
+    def forward(self, input: Array, target: Array) -> tuple[Array, BCELossSaved]:
+        X, T = input, target
         _check.floating("BCELoss", input=X, target=T, **self.buffers)
         _check.same_shape("BCELoss", input=X, target=T)
         _check.broadcast_to("BCELoss", X.shape, **self.buffers)
@@ -185,10 +241,11 @@ class BCELoss(Module):
         # L[.] = -W[.] (T[.] A[.] + (1 - T[.]) B[.])
         L = -(T * A + (1 - T) * B)
         L = L if W is None else W * L
-        return _reduce(L, X.size, self.reduction), (X, T, A, B, W)
+        return _reduce(L, X.size, self.reduction), BCELossSaved(X, T, A, B, W)
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        X, T, A, B, W = saved
+    def backward(self, grad_output: Array, saved: BCELossSaved) -> tuple[Any, Params]:
+        dY, (X, T, A, B, W) = grad_output, saved
+        _upstream("BCELoss", dY, X, self.reduction)
         variance, floor = X * (1 - X), special.lift(BCE_FLOOR, X)
         dL = dY if W is None else dY * W
         # dX[.] = dY[.] W[.] (X[.] - T[.]) / max(X[.] (1 - X[.]), BCE_FLOOR), for a mean / n
@@ -198,6 +255,17 @@ class BCELoss(Module):
         if self.reduction == "mean":
             dX, dT = dX / X.size, dT / X.size
         return (dX, dT), {}
+
+
+class BCEWithLogitsLossSaved(NamedTuple):
+    """Input, target, log s(X), log s(-X), and the weights or None."""
+
+    X: Array
+    T: Array
+    A: Array
+    B: Array
+    W: Array | None
+    P: Array | None
 
 
 class BCEWithLogitsLoss(Module):
@@ -221,17 +289,22 @@ class BCEWithLogitsLoss(Module):
     """
 
     def __init__(
-        self, weight: Array | None = None, *, reduction: str = "mean", pos_weight: Array | None = None
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Array | None = None,
     ) -> None:
         super().__init__()
-        _check.one_of("BCEWithLogitsLoss", "reduction", reduction, REDUCTIONS)
+        self.reduction = _reduction("BCEWithLogitsLoss", size_average, reduce, reduction)
         for name, array in (("weight", weight), ("pos_weight", pos_weight)):
             if array is not None:
                 _check.floating("BCEWithLogitsLoss", **{name: array})
                 self.buffers[name] = array
-        self.reduction = reduction
 
-    def forward(self, X: Array, T: Array) -> tuple[Array, Any]:
+    def forward(self, input: Array, target: Array) -> tuple[Array, BCEWithLogitsLossSaved]:
+        X, T = input, target
         _check.floating("BCEWithLogitsLoss", input=X, target=T, **self.buffers)
         _check.same_shape("BCEWithLogitsLoss", input=X, target=T)
         _check.broadcast_to("BCEWithLogitsLoss", X.shape, **self.buffers)
@@ -241,10 +314,11 @@ class BCEWithLogitsLoss(Module):
         # L[.] = -W[.] (P[.] T[.] A[.] + (1 - T[.]) B[.])
         L = -((T if P is None else P * T) * A + (1 - T) * B)
         L = L if W is None else W * L
-        return _reduce(L, X.size, self.reduction), (X, T, A, B, W, P)
+        return _reduce(L, X.size, self.reduction), BCEWithLogitsLossSaved(X, T, A, B, W, P)
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        X, T, A, B, W, P = saved
+    def backward(self, grad_output: Array, saved: BCEWithLogitsLossSaved) -> tuple[Any, Params]:
+        dY, (X, T, A, B, W, P) = grad_output, saved
+        _upstream("BCEWithLogitsLoss", dY, X, self.reduction)
         dL = dY if W is None else dY * W
         # dX[.] = dY[.] W[.] ((1 - T[.]) s(X[.]) - P[.] T[.] s(-X[.])), for a mean / n
         Y, Z = special.sigmoids(X)
@@ -254,6 +328,39 @@ class BCEWithLogitsLoss(Module):
         if self.reduction == "mean":
             dX, dT = dX / X.size, dT / X.size
         return (dX, dT), {}
+
+
+class IndexTerms(NamedTuple):
+    """Of class indices: exp(S), where c = t, the weight of t, the sum over the other classes, the sum over all."""
+
+    E: Array
+    Q: Array
+    Z: Array
+    R: Array
+    D: Array
+
+
+class DistributionTerms(NamedTuple):
+    """Of a distribution: exp(S), A, the weight or None, the sum of E, -log P, and the axis c."""
+
+    E: Array
+    A: Array
+    W: Array | None
+    D: Array
+    U: Array
+    c: int
+
+
+class CrossEntropyLossSaved(NamedTuple):
+    """The class axis; which samples count, None for probabilities; the divisor of a mean; 0; the terms; the shape of
+    the losses of single samples."""
+
+    c: int
+    kept: Array | None
+    n: Array
+    zero: Array
+    terms: IndexTerms | DistributionTerms
+    shape: tuple[int, ...]
 
 
 class CrossEntropyLoss(Module):
@@ -290,22 +397,25 @@ class CrossEntropyLoss(Module):
     def __init__(
         self,
         weight: Array | None = None,
-        *,
+        size_average: bool | None = None,
         ignore_index: int = -100,
+        reduce: bool | None = None,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        _check.one_of("CrossEntropyLoss", "reduction", reduction, REDUCTIONS)
+        self.reduction = _reduction("CrossEntropyLoss", size_average, reduce, reduction)
+        _check.integer("CrossEntropyLoss", "ignore_index", ignore_index)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
         if weight is not None:
             _check.floating("CrossEntropyLoss", weight=weight)
             self.buffers["weight"] = weight
-        self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
-    def forward(self, X: Array, T: Array) -> tuple[Array, Any]:
-        c, T, W = self._fit(X, T)
+    def forward(self, input: Array, target: Array) -> tuple[Array, CrossEntropyLossSaved]:
+        X = input
+        c, T, W = self.fit(X, target)
         zero, one = special.lift(0.0, X), special.lift(1.0, X)
         S = X - special.shift(X, c)
         E = np.exp(S)
@@ -318,42 +428,44 @@ class CrossEntropyLoss(Module):
             n = Z.sum()
             n = np.where(n == 0, math.nan, n)
             if self.label_smoothing:
-                L, terms = self._distribution(S, E, np.where(Q, one, zero), W, c)
+                L, terms = self.distribution(S, E, np.where(Q, one, zero), W, c)
             else:
-                L, terms = self._index(S, E, Q, Z, c, zero)
+                L, terms = self.index(S, E, Q, Z, c, zero)
             L = np.where(kept, L, zero)
         else:
             kept, n = None, special.lift(math.prod(X.shape) // X.shape[c] or math.nan, X)
-            L, terms = self._distribution(S, E, T, W, c)
-        saved = (c, kept, n, zero, terms)
+            L, terms = self.distribution(S, E, T, W, c)
+        shape = (*X.shape[: X.ndim + c], *X.shape[X.ndim + c + 1 :])
+        saved = CrossEntropyLossSaved(c, kept, n, zero, terms, shape)
         if self.reduction == "none":
             return L.sum(axis=c), saved
         return L.sum() if self.reduction == "sum" else L.sum() / n, saved
 
-    def backward(self, dY: Array, saved: Any) -> tuple[Array, Params]:
-        c, kept, n, zero, terms = saved
+    def backward(self, grad_output: Array, saved: CrossEntropyLossSaved) -> tuple[Any, Params]:
+        dY, (c, kept, n, zero, terms, shape) = grad_output, saved
+        _check.upstream("CrossEntropyLoss", dY, shape if self.reduction == "none" else (), zero.dtype)
         # dL[n] = dY[n], for a sum dY, for a mean dY / n; 0 where ignored
         dL = np.expand_dims(dY, c) if self.reduction == "none" else dY if self.reduction == "sum" else dY / n
         if kept is None:
-            return self._distribution_backward(dL, *terms), {}
+            return self.distribution_backward(dL, *terms), {}
         dL = np.where(kept, dL, zero)
         if self.label_smoothing:
-            return (self._distribution_backward(dL, *terms)[0], None), {}
-        return (self._index_backward(dL, *terms), None), {}
+            return (self.distribution_backward(dL, *terms)[0], None), {}
+        return (self.index_backward(dL, *terms), None), {}
 
-    def _index(self, S: Array, E: Array, Q: Array, Z: Array, c: int, zero: Array) -> tuple[Array, Any]:
+    def index(self, S: Array, E: Array, Q: Array, Z: Array, c: int, zero: Array) -> tuple[Array, Any]:
         """L (n, 1) for the class t at which Q (n, c) is true."""
         # R[n] = sum_{k != t} E[n,k], D[n] = R[n] + E[n,t] = sum_k E[n,k]
         R, St = _along(c, np.where(Q, zero, E)), _along(c, np.where(Q, S, zero))
         Et = np.exp(St)
         # L[n] = Z[n] (log D[n] - S[n,t]); where t is the likeliest class E[n,t] = 1, and the digits of R[n] survive
-        return Z * (np.log1p(R + (Et - 1)) - St), (E, Q, Z, R, R + Et)
+        return Z * (np.log1p(R + (Et - 1)) - St), IndexTerms(E, Q, Z, R, R + Et)
 
-    def _index_backward(self, dL: Array, E: Array, Q: Array, Z: Array, R: Array, D: Array) -> Array:
+    def index_backward(self, dL: Array, E: Array, Q: Array, Z: Array, R: Array, D: Array) -> Array:
         # dX[n,c] = dL[n] Z[n] (P[n,c] - [c = t]), P[n,c] = E[n,c] / D[n] and so P[n,t] - 1 = -R[n] / D[n]
         return dL * Z / D * np.where(Q, -R, E)
 
-    def _distribution(self, S: Array, E: Array, Q: Array, W: Array | None, c: int) -> tuple[Array, Any]:
+    def distribution(self, S: Array, E: Array, Q: Array, W: Array | None, c: int) -> tuple[Array, Any]:
         """L (n, 1) for the target distribution Q (n, c)."""
         A = Q
         if self.label_smoothing:
@@ -366,9 +478,9 @@ class CrossEntropyLoss(Module):
         D = _along(c, E)
         U = np.log(D) - S
         # L[n] = sum_c A[n,c] U[n,c]
-        return _along(c, A * U), (E, A, W, D, U, c)
+        return _along(c, A * U), DistributionTerms(E, A, W, D, U, c)
 
-    def _distribution_backward(
+    def distribution_backward(
         self, dL: Array, E: Array, A: Array, W: Array | None, D: Array, U: Array, c: int
     ) -> tuple[Array, Array]:
         # dX[n,c] = dL[n] (P[n,c] sum_k A[n,k] - A[n,c]), P[n,c] = E[n,c] / D[n]
@@ -381,7 +493,7 @@ class CrossEntropyLoss(Module):
             dQ = dQ * (1 - special.lift(self.label_smoothing, E))
         return dX, dQ
 
-    def _fit(self, X: Array, T: Array) -> tuple[int, Array, Array | None]:
+    def fit(self, X: Array, T: Array) -> tuple[int, Array, Array | None]:
         """The class axis of X, from the end, and target and weights laid along it; raises where something is amiss."""
         _check.floating("CrossEntropyLoss", input=X, **self.buffers)
         shape, given = tuple(X.shape), tuple(T.shape)

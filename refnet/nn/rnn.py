@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,25 @@ from refnet.arithmetic import special
 from refnet.generator import Generator
 from refnet.nn import init
 from refnet.nn.module import Array, Module, Params
+
+
+class LSTMCellSaved(NamedTuple):
+    """Whether there was a single sample without the axis n; inputs; Zg; s(-Zi), s(-Zf), s(-Zo); the gates; C1 and its
+    tanh; whether the states were given."""
+
+    single: bool
+    X: Array
+    H0: Array
+    C0: Array
+    Zg: Array
+    R: tuple[Array, Array, Array]
+    Si: Array
+    Sf: Array
+    Tg: Array
+    So: Array
+    C1: Array
+    Tc: Array
+    given: str
 
 
 class LSTMCell(Module):
@@ -24,12 +43,13 @@ class LSTMCell(Module):
         Z = X W^T + bias_ih + H0 U^T + bias_hh     Si = s(Zi)   Sf = s(Zf)   Tg = tanh(Zg)   So = s(Zo)
         C1 = Sf C0 + Si Tg                         H1 = So tanh(C1)
 
-    torch.nn.LSTMCell takes (H0, C0) as one tuple, and zeros if it is left out; here they are two inputs, always given.
+    The states come as torch's one tuple (H0, C0), or as two inputs; zeros if they are left out.
     The derivatives of sigmoid and tanh are written s(z) s(-z) and 4 s(2z) s(-2z): accurate in saturated gates too.
 
     Args:
         input_size, hidden_size: number of input units, of hidden units.
         bias: whether there are the two biases.
+        device: accepted as torch's: the processor.
         dtype: float32 or float64 (the default).
         generator: source of the initial values; torch's defaults, U(-1/sqrt(h), 1/sqrt(h)) for all, bit for bit.
 
@@ -43,22 +63,43 @@ class LSTMCell(Module):
         input_size: int,
         hidden_size: int,
         bias: bool = True,
+        device: Any = None,
         dtype: Any = None,
         *,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        self.input_size, self.hidden_size = input_size, hidden_size
+        self.input_size = _check.size("LSTMCell", "input_size", input_size)
+        self.hidden_size = _check.size("LSTMCell", "hidden_size", hidden_size)
         bound = 1 / math.sqrt(hidden_size) if hidden_size > 0 else 0
         z = 4 * hidden_size
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (z, input_size), "weight_hh": (z, hidden_size)}
         if bias:
             shapes |= {"bias_ih": (z,), "bias_hh": (z,)}
+        dtype = _check.dtype_of("LSTMCell", dtype, device)
         for name, shape in shapes.items():
-            self.params[name] = init.uniform_(np.empty(shape, dtype or np.float64), -bound, bound, generator=generator)
+            self.params[name] = init.uniform_(np.empty(shape, dtype), -bound, bound, generator=generator)
 
-    def forward(self, X: Array, H0: Array, C0: Array) -> tuple[tuple[Array, Array], Any]:
-        """Return `((H1, C1), saved)`."""
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}" + ("" if "bias_ih" in self.params else ", bias=False")
+
+    def forward(
+        self, input: Array, hx: Any = None, cx: Array | None = None
+    ) -> tuple[tuple[Array, Array], LSTMCellSaved]:
+        """Return `((H1, C1), saved)`. `hx` is the tuple (H0, C0), or H0 alone with C0 as `cx`; None means zeros."""
+        X = input
+        H0: Array
+        C0: Array
+        _check.floating("LSTMCell", input=X)
+        given = "two" if cx is not None else "none" if hx is None else "tuple"
+        if given == "none":
+            H0 = C0 = _zeros(X, self.hidden_size)
+        elif given == "two":
+            H0, C0 = hx, cx
+        elif not isinstance(hx, tuple | list) or len(hx) != 2:
+            raise TypeError(f"LSTMCell: expected hx to be a pair of states, got {type(hx).__name__}")
+        else:
+            H0, C0 = hx
         _check.floating("LSTMCell", input=X, h0=H0, c0=C0, **self.params)
         if X.ndim not in (1, 2) or X.shape[-1] != self.input_size:
             x = self.input_size
@@ -76,7 +117,7 @@ class LSTMCell(Module):
         if single:
             X, H0, C0 = (np.expand_dims(array, -2) for array in (X, H0, C0))
         # Z[n,z] = sum_x X[n,x] W[z,x] + bias_ih[z] + sum_h H0[n,h] U[z,h] + bias_hh[z]
-        Z = X @ self.params["weight_ih"].mT + H0 @ self.params["weight_hh"].mT
+        Z = special.product(X, self.params["weight_ih"].mT) + special.product(H0, self.params["weight_hh"].mT)
         if "bias_ih" in self.params:
             Z = Z + self.params["bias_ih"] + self.params["bias_hh"]
         h = self.hidden_size
@@ -89,12 +130,16 @@ class LSTMCell(Module):
         Tc = np.tanh(C1)
         H1 = So * Tc
         output = (H1.reshape(*shape), C1.reshape(*shape)) if single else (H1, C1)
-        return output, (single, X, H0, C0, Zg, (Ri, Rf, Ro), Si, Sf, Tg, So, C1, Tc)
+        return output, LSTMCellSaved(single, X, H0, C0, Zg, (Ri, Rf, Ro), Si, Sf, Tg, So, C1, Tc, given)
 
-    def backward(self, grad_output: tuple[Array, Array], saved: Any) -> tuple[tuple[Array, Array, Array], Params]:
-        """Return `((dX, dH0, dC0), grad_params)` for `(dH1, dC1)`."""
+    def backward(self, grad_output: tuple[Array, Array], saved: LSTMCellSaved) -> tuple[Any, Params]:
+        """Return `(grad_input, grad_params)` for `(dH1, dC1)`; grad_input has the form of the inputs: dX alone,
+        (dX, (dH0, dC0)) or (dX, dH0, dC0)."""
         dH1, dC1 = grad_output
-        single, X, H0, C0, Zg, (Ri, Rf, Ro), Si, Sf, Tg, So, C1, Tc = saved
+        single, X, H0, C0, Zg, (Ri, Rf, Ro), Si, Sf, Tg, So, C1, Tc, given = saved
+        shape = (self.hidden_size,) if single else C1.shape
+        for d in grad_output:
+            _check.upstream("LSTMCell", d, shape, C1.dtype)
         if single:
             dH1, dC1 = np.expand_dims(dH1, -2), np.expand_dims(dC1, -2)
         # dC[n,h] = dC1[n,h] + dH1[n,h] So[n,h] tanh'(C1[n,h]): all that reaches C1
@@ -109,16 +154,24 @@ class LSTMCell(Module):
         dZo = dH1 * Tc * (So * Ro)
         dZ = np.concatenate([dZi, dZf, dZg, dZo], axis=-1)
         # dX[n,x] = sum_z dZ[n,z] W[z,x]     dH0[n,h] = sum_z dZ[n,z] U[z,h]     dC0[n,h] = dC[n,h] Sf[n,h]
-        dX, dH0, dC0 = dZ @ self.params["weight_ih"], dZ @ self.params["weight_hh"], dC * Sf
+        dX, dH0 = special.product(dZ, self.params["weight_ih"]), special.product(dZ, self.params["weight_hh"])
+        dC0 = dC * Sf
         if single:
             dX, dH0, dC0 = dX.reshape(self.input_size), dH0.reshape(self.hidden_size), dC0.reshape(self.hidden_size)
         # dW[z,x] = sum_n dZ[n,z] X[n,x]     dU[z,h] = sum_n dZ[n,z] H0[n,h]
-        grads = {"weight_ih": dZ.mT @ X, "weight_hh": dZ.mT @ H0}
+        grads = {"weight_ih": special.over_samples(dZ, X), "weight_hh": special.over_samples(dZ, H0)}
         if "bias_ih" in self.params:
             # dbias_ih[z] = dbias_hh[z] = sum_n dZ[n,z]; two arrays, as one may be scaled in place
-            grads["bias_ih"] = dZ.sum(axis=-2)
+            grads["bias_ih"] = special.total(dZ, -2)
             grads["bias_hh"] = grads["bias_ih"].copy()
-        return (dX, dH0, dC0), grads
+        inputs = {"none": dX, "tuple": (dX, (dH0, dC0)), "two": (dX, dH0, dC0)}
+        return inputs[given], grads
+
+
+def _zeros(X: Array, h: int) -> Array:
+    """(..., h) zeros of the arithmetic and dtype of X."""
+    Z = np.zeros((*X.shape[:-1], h), X.dtype) if X.dtype.kind == "f" else np.zeros((*X.shape[:-1], h))
+    return Z + special.lift(0.0, X)
 
 
 def _dtanh(X: Array) -> Array:

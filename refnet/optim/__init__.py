@@ -1,7 +1,6 @@
 """Optimizers under torch.optim's names, arguments and defaults."""
 
 from refnet.optim.adam import Adam
-from refnet.optim.optimizer import Optimizer, State
 from refnet.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "Optimizer", "State"]
+__all__ = ["SGD", "Adam"]

@@ -63,6 +63,7 @@ LISTED: dict[str, Callable[[Any, Any], Any]] = {
     WINDOWS: lambda x, y: np.lib.stride_tricks.sliding_window_view(x, (2, 3), axis=(-2, -1)),
     "lift": lambda x, y: x * special.lift(0.3, x),
     "shift": lambda x, y: x - special.shift(x, -1),
+    "largest": lambda x, y: special.largest(x, -1),
     "sigmoid": lambda x, y: special.sigmoid(x),
     "log_sigmoid": lambda x, y: special.log_sigmoid(x),
     "mT": lambda x, y: x.mT,
@@ -95,7 +96,7 @@ def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
         arithmetic._each is not ArrayLike._each or arithmetic.__array_ufunc__ is not ArrayLike.__array_ufunc__
     )
     different |= {*arithmetic.UFUNCS} - ufuncs if one_rule_for_all else {*arithmetic.UFUNCS} ^ ufuncs
-    specials = {*functions.SPECIALS, *(["sigmoids"] if hasattr(arithmetic, "__follows__") else [])}
+    specials = {*functions.SPECIALS, *(functions.FOLLOWED if hasattr(arithmetic, "__follows__") else ())}
     specials |= {*(functions.OF_COUNTERS if arithmetic in COUNTING else ())}
     members = {name for name in functions.METHODS if not hasattr(arithmetic, name)}
     return {f.__name__ for f in different} | ({*arithmetic.SPECIALS} ^ specials) | members
@@ -171,6 +172,8 @@ LAYERS: dict[str, Layer] = {
     "BatchNorm1d": Layer(lambda: nn.BatchNorm1d(4), ((5, 4),)),
     "BatchNorm1d, averaging": Layer(lambda: nn.BatchNorm1d(4, momentum=None), ((5, 4, 2),)),
     "BatchNorm1d, evaluating": Layer(lambda: nn.BatchNorm1d(4).eval(), ((5, 4),)),
+    "LayerNorm": Layer(lambda: nn.LayerNorm(4), ((5, 4),)),
+    "LayerNorm, two axes": Layer(lambda: nn.LayerNorm((3, 4), bias=False), ((2, 5, 3, 4),)),
     "Dropout": Layer(lambda: nn.Dropout(0.3), ((5, 4), of_booleans(5, 4))),
     "Conv2d": Layer(lambda: nn.Conv2d(2, 3, 3, stride=2, padding=1), ((2, 2, 5, 4),)),
     "Conv2d, grouped": Layer(

@@ -166,7 +166,7 @@ def test_state_dict_shows_a_shared_array_at_every_place():
 def test_load_state_dict(build):
     net, other = build(nn), build(nn)
     for seed, array in enumerate(other.state_dict().values()):
-        array[...] = grid(seed, *array.shape)
+        array[...] = abs(grid(seed, *array.shape))
     arrays = net.state_dict()
     net.load_state_dict({name: array.copy() for name, array in other.state_dict().items()})
     np.testing.assert_equal(net.state_dict(), other.state_dict())

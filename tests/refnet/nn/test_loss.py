@@ -7,7 +7,9 @@ each, counted from the formula, times the magnitude of the terms that are rounde
 
 from __future__ import annotations
 
+import inspect
 import math
+import warnings
 from fractions import Fraction
 from typing import Any
 
@@ -594,9 +596,19 @@ def test_refusals_of_options(name: str, options: dict[str, Any], error: Any, wor
 
 
 @pytest.mark.parametrize("name", REDUCED)
-def test_size_average_and_reduce_are_gone(name: str) -> None:
-    for deprecated in ("size_average", "reduce"):
-        with pytest.raises(TypeError, match=deprecated):
-            getattr(nn, name)(**{deprecated: True})
-    with pytest.raises(TypeError, match="positional"):
-        getattr(nn, name)(None, "sum")
+@pytest.mark.parametrize("size_average", [None, True, False])
+@pytest.mark.parametrize("reduce", [None, True, False])
+def test_deprecated_arguments_mean_what_they_mean_in_torch(name: str, size_average: Any, reduce: Any) -> None:
+    arguments = {"size_average": size_average, "reduce": reduce, "reduction": "none"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = getattr(torch.nn, name)(**arguments)
+    assert getattr(nn, name)(**arguments).reduction == theirs.reduction
+
+
+@pytest.mark.parametrize("name", REDUCED)
+def test_arguments_are_torchs(name: str) -> None:
+    ours, theirs = (inspect.signature(getattr(kind, name)).parameters for kind in (nn, torch.nn))
+    assert [(p.name, p.default, p.kind) for p in ours.values()] == [
+        (p.name, p.default, p.kind) for p in theirs.values()
+    ]

@@ -188,7 +188,7 @@ def test_initial_values_are_torchs(dtype: Any) -> None:
     generator = Generator(12)
     for (x, h), bias in itertools.product(SIZES, (True, False)):
         theirs = torch.nn.LSTMCell(x, h, bias, dtype=getattr(torch, np.dtype(dtype).name))
-        ours = LSTMCell(x, h, bias, dtype, generator=generator)
+        ours = LSTMCell(x, h, bias, dtype=dtype, generator=generator)
         assert list(ours.params) == [name for name, _ in theirs.named_parameters()]
         for name, parameter in theirs.named_parameters():
             assert ours.params[name].dtype == dtype

@@ -382,7 +382,7 @@ RATES = {
     "falling": lambda k: 0.9**k,
     "warming up": lambda k: min(1, k / 5),
     "stepwise": lambda k: 0.5 ** (k // 4),
-    "a numpy number": lambda k: np.cos(k / 12),
+    "a numpy number": lambda k: (1 + np.cos(k / 12)) / 2,
     "a float32": lambda k: np.float32(0.9**k),
 }
 

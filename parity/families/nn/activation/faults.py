@@ -44,19 +44,19 @@ def _sigmoid_overflows(dY: Any, X: Any) -> Any:
 
 
 def _tanh_parentheses(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    Y = np.tanh(saved)
+    Y = np.tanh(saved.X)
     # dX[.] = dY[.] 1 - Y[.]^2
     return dY - Y * Y, {}
 
 
 def _tanh_at_output(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     # dX[.] = dY[.] tanh'(Y[.])
-    return right(dY, np.tanh(saved))
+    return right(dY, saved._replace(X=np.tanh(saved.X)))
 
 
 def _tanh_not_squared(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     # dX[.] = dY[.] (1 - Y[.])
-    return dY * (1 - np.tanh(saved)), {}
+    return dY * (1 - np.tanh(saved.X)), {}
 
 
 def _relu_by_gradient(module: Any, right: Any, dY: Any, saved: Any) -> Any:
@@ -65,7 +65,7 @@ def _relu_by_gradient(module: Any, right: Any, dY: Any, saved: Any) -> Any:
 
 
 def _softmax_diagonal(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    Y, _ = saved
+    Y = saved.Y
     # dX[c] = dY[c] Y[c] (1 - Y[c])
     return dY * (Y * (1 - Y)), {}
 
@@ -80,30 +80,30 @@ def _other_axis(module: Any, right: Any, X: Any) -> Any:
 
 
 def _softmax_without_shift(module: Any, right: Any, X: Any) -> Any:
-    _, (_, c) = right(X)
-    E = np.exp(X)
+    _, saved = right(X)
+    c, E = saved.c, np.exp(X)
     # Y[c] = E[c] / sum_k E[k], E[c] = exp(X[c])
     Y = E / E.sum(axis=c, keepdims=True)
-    return Y, (Y, c)
+    return Y, saved._replace(Y=Y)
 
 
 def _log_of_softmax(module: Any, right: Any, X: Any) -> Any:
-    _, (_, c) = right(X)
+    _, saved = right(X)
+    c = saved.c
     E = np.exp(X - special.shift(X, c))
     # Y[c] = log(E[c] / sum_k E[k])
     Y = np.log(E / E.sum(axis=c, keepdims=True))
-    return Y, (Y, c)
+    return Y, saved._replace(Y=Y)
 
 
 def _log_softmax_of_one(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    Y, _ = saved
+    Y = saved.Y
     # dX[c] = dY[c] - exp(Y[c])
     return dY - np.exp(Y), {}
 
 
 def _log_softmax_as_softmax(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    Y, c = saved
-    P = np.exp(Y)
+    c, P = saved.c, np.exp(saved.Y)
     # dX[c] = P[c] (dY[c] - sum_k dY[k] P[k])
     return P * (dY - (dY * P).sum(axis=c, keepdims=True)), {}
 

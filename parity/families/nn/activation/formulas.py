@@ -21,7 +21,7 @@ def _sigmoid_from_output(module: Any) -> None:
 
 def _tanh_from_output(module: Any) -> None:
     def backward(dY: Any, saved: Any) -> Any:
-        Y = np.tanh(saved)
+        Y = np.tanh(saved.X)
         # dX[.] = dY[.] (1 - Y[.]^2)
         return dY * (1 - Y * Y), {}
 

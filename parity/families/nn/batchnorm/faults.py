@@ -132,7 +132,7 @@ FAULTS = (
         "running var moves to S / N against S / (N - 1)",
         "a small batch; the buffers, or the output in evaluation mode",
         "tinygrad/tinygrad#807, ml-explore/mlx#3817, tenstorrent/tt-metal#55438, brainpy/BrainPy#843",
-        "_track",
+        "track",
         _biased_running_variance,
     ),
     _batchnorm(
@@ -140,7 +140,7 @@ FAULTS = (
         "m running + (1 - m) batch against (1 - m) running + m batch; a convention elsewhere, that of Keras",
         "momentum other than 1/2",
         "issue class: a convention taken over unchanged",
-        "_track",
+        "track",
         _momentum_the_other_way,
     ),
     _batchnorm(
@@ -148,7 +148,7 @@ FAULTS = (
         "running statistics as before against moved by momentum",
         "training mode",
         "issue class: a missing update",
-        "_track",
+        "track",
         _never_tracked,
     ),
     _batchnorm(

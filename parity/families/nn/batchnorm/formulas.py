@@ -29,9 +29,9 @@ def _normalize_by_a_line(module: Any) -> None:
 
 def _one_pass_variance(module: Any) -> None:
     right_forward, right_backward = module.forward, module.backward
-    track = module._track
+    track = module.track
     # The right forward finds out what is asked for; the statistics are moved below, once.
-    module._track = lambda *_: None
+    module.track = lambda *_: None
 
     def forward(X: Any) -> Any:
         _, (H, R, n, N, channel, batch) = right_forward(X)

@@ -41,14 +41,14 @@ def _first_group_for_all(module: Any, right: Any, dY: Any, saved: Any) -> Any:
 
 
 def _cropped_by_one(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    margins = module._margins
+    margins = module.margins
     (top, bottom), columns = margins()
     if module.padding_mode != "zeros" or top == 0:
         raise Unsupported("there is no padding of zeros to be cropped wrongly")
     # dX[y,x] = dP[y + top - 1,x + left]
-    module._margins = lambda: ((top - 1, bottom + 1), columns)
+    module.margins = lambda: ((top - 1, bottom + 1), columns)
     result = right(dY, saved)
-    module._margins = margins
+    module.margins = margins
     return result
 
 

@@ -51,7 +51,7 @@ class _Targets:
 
 
 def _targets(module: Any, X: Any, T: Any) -> _Targets:
-    c, t, W = module._fit(X, T)
+    c, t, W = module.fit(X, T)
     if t.dtype.kind not in "iu":
         raise Unsupported("the target is probabilities")
     zero, one = special.lift(0.0, X), special.lift(1.0, X)
@@ -133,7 +133,7 @@ def _softmax(X: Any, c: int) -> Any:
 
 
 def _of_softmax(module: Any, right: Any, X: Any, T: Any) -> Any:
-    c, *_ = module._fit(X, T)
+    c, *_ = module.fit(X, T)
     P = _softmax(X, c)
     # L[n] = -log softmax(softmax(X))[n,t]
     Y, saved = right(P, T)

@@ -26,14 +26,14 @@ def _cross_entropy_of_log_softmax(module: Any) -> None:
         # dX[n,c] = dA[n,c] - exp(A[n,c]) sum_k dA[n,k]
         return dA - np.exp(A) * along(c, dA)
 
-    right = module._distribution_backward
+    right = module.distribution_backward
 
     def distribution_backward(dL: Any, E: Any, A: Any, W: Any, D: Any, U: Any, c: int) -> Any:
         _, dQ = right(dL, E, A, W, D, U, c)
         # log P[n,c] = -U[n,c]     dA[n,c] = -dL[n] A[n,c]
         return log_softmax_backward(-(dL * A), -U, c), dQ
 
-    module._index, module._index_backward, module._distribution_backward = index, index_backward, distribution_backward
+    module.index, module.index_backward, module.distribution_backward = index, index_backward, distribution_backward
 
 
 WEAKER = (

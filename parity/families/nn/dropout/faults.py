@@ -11,27 +11,30 @@ from refnet.arithmetic import special
 
 
 def _scaled_by_p(module: Any, right: Any, *inputs: Any) -> Any:
-    Y, (kept, q, given) = right(*inputs)
+    Y, saved = right(*inputs)
+    kept = saved.kept
     if kept is None or not 0 < module.p < 1:
-        return Y, (kept, q, given)
+        return Y, saved
     q = special.lift(module.p, inputs[0])
     # Y[.] = [kept[.]] X[.] / p
-    return np.where(kept, inputs[0] / q, 0), (kept, q, given)
+    return np.where(kept, inputs[0] / q, 0), saved._replace(q=q)
 
 
 def _not_scaled(module: Any, right: Any, *inputs: Any) -> Any:
-    Y, (kept, _, given) = right(*inputs)
+    Y, saved = right(*inputs)
     # Y[.] = [kept[.]] X[.]
-    return (Y if kept is None else np.where(kept, inputs[0], 0)), (kept, special.lift(1.0, inputs[0]), given)
+    Y = Y if saved.kept is None else np.where(saved.kept, inputs[0], 0)
+    return Y, saved._replace(q=special.lift(1.0, inputs[0]))
 
 
 def _nothing_kept(module: Any, right: Any, *inputs: Any) -> Any:
-    Y, (kept, q, given) = right(*inputs)
+    Y, saved = right(*inputs)
+    kept = saved.kept
     if kept is None:
-        return Y, (kept, q, given)
+        return Y, saved
     q = 1 - special.lift(module.p, inputs[0])
     # Y[.] = ([kept[.]] X[.]) / (1 - p)
-    return np.where(kept, inputs[0], 0) / q, (kept, q, given)
+    return np.where(kept, inputs[0], 0) / q, saved._replace(q=q)
 
 
 def _always(module: Any, right: Any, *inputs: Any) -> Any:
@@ -42,14 +45,14 @@ def _always(module: Any, right: Any, *inputs: Any) -> Any:
 
 
 def _not_masked_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    kept, q, given = saved
+    kept, q, given, *_ = saved
     # dX[.] = dY[.] / (1 - p)
     dX = dY if kept is None else dY / q
     return (dX, None) if given else dX, {}
 
 
 def _not_scaled_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    kept, _, given = saved
+    kept, _, given, *_ = saved
     # dX[.] = [kept[.]] dY[.]
     dX = dY if kept is None else np.where(kept, dY, 0)
     return (dX, None) if given else dX, {}

@@ -66,7 +66,7 @@ def _bias_forgotten(module: Any, right: Any, X: Any) -> Any:
 
 def _input_of_previous_sample(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     dX, grads = right(dY, saved)
-    X = _rows(saved)
+    X = _rows(saved.X)
     # dW[o,i] = sum_n dY[n,o] X[n - 1,i]
     return dX, {**grads, "weight": _rows(dY).mT @ np.concatenate([X[-1:], X[:-1]], axis=-2)}
 

@@ -46,15 +46,14 @@ def _states_ignored(module: Any, right: Any, X: Any, H0: Any, C0: Any) -> Any:
 
 
 def _tanh_at_output(module: Any, right: Any, grad_output: Any, saved: Any) -> Any:
-    *before, _, Tc = saved
     # dC[n,h] = dC1[n,h] + dH1[n,h] So[n,h] tanh'(Tc[n,h])
-    return right(grad_output, (*before, Tc, Tc))
+    return right(grad_output, saved._replace(C1=saved.Tc))
 
 
 def _forget_gate_left_out(module: Any, right: Any, grad_output: Any, saved: Any) -> Any:
     (dX, dH0, dC0), grads = right(grad_output, saved)
     dH1, dC1 = grad_output
-    *_, So, C1, _ = saved
+    So, C1 = saved.So, saved.C1
     # dC0[n,h] = dC[n,h], dC[n,h] = dC1[n,h] + dH1[n,h] So[n,h] tanh'(C1[n,h])
     dC = dC1 + dH1 * So * (4 * (special.sigmoid(2 * C1) * special.sigmoid(-2 * C1)))
     return (dX, dH0, dC.reshape(*dC0.shape)), grads

@@ -11,7 +11,7 @@ from parity.families.formula import Variant
 
 def _gates_from_outputs(module: Any) -> None:
     def backward(grad_output: Any, saved: Any) -> Any:
-        single, X, H0, C0, *_, Si, Sf, Tg, So, _, Tc = saved
+        single, X, H0, C0, *_, Si, Sf, Tg, So, _, Tc, _ = saved
         dH1, dC1 = (np.expand_dims(d, -2) for d in grad_output) if single else grad_output
         # dC[n,h] = dC1[n,h] + dH1[n,h] So[n,h] (1 - Tc[n,h]^2)
         dC = dC1 + dH1 * So * (1 - Tc * Tc)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from refnet.nn.batchnorm import BatchNorm1d
+from refnet.nn.normalization import BatchNorm1d
 
 pytestmark = pytest.mark.arithmetic
 
