@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import parity.families
-from parity.families.listing import CASES, CONVENTIONS, DERIVATIVES, FAULTS, FILES, REWRITINGS, TABLE, WEAKER
+from parity.families.listing import CASES, CONVENTIONS, DERIVATIVES, FAULTS, FILES, NO_OTHER, REWRITINGS, TABLE, WEAKER
 
 ROOM = Path(parity.families.__path__[0])
 LISTS = {
     "cases": {"CASES": CASES},
     "faults": {"FAULTS": FAULTS},
-    "formulas": {"WEAKER": WEAKER, "CONVENTIONS": CONVENTIONS, "DERIVATIVES": DERIVATIVES},
+    "formulas": {"WEAKER": WEAKER, "CONVENTIONS": CONVENTIONS, "DERIVATIVES": DERIVATIVES, "NO_OTHER": NO_OTHER},
     "transcription": {},
 }
 
