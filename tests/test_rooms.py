@@ -43,7 +43,7 @@ DOORS = 12
 LINES = 450
 """The most lines of a file of refnet or parity."""
 
-LONG: set[str] = set()
+LONG: set[str] = {"refnet/nn/loss.py"}
 """Files that are still longer."""
 
 FIXED_NAMES = {"__init__", "cases", "faults", "formulas", "transcription"}

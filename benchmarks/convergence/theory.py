@@ -193,7 +193,7 @@ def _squared_distances(G: Array, full: Array) -> Array:
 
 def batch_gradients(problem: Problem, net: refnet.nn.Module, batches: Array) -> Array:
     """The gradient of each of R batches of n samples each, (R, n) of indices: (R, p), all p weights in one row."""
-    from parity.records.definition import gradients
+    from refnet.train.step import gradients
 
     R, n = batches.shape
     chunk = max(1, ELEMENTS // (n * max(problem.units)))
@@ -383,15 +383,15 @@ def _hessian(problem: Problem) -> tuple[list[list[Any]], list[Any], Any]:
 
     The cost is quadratic, so its gradient is H v + c, and H's columns are what the gradient gains at unit vectors.
     """
-    from parity.records import definition
     from parity.truth import ball
+    from refnet.train.step import gradients
 
     inputs, targets = ball.lift(problem.train_inputs), ball.lift(problem.train_targets)
 
     def at(w: float, b: float) -> tuple[Any, list[Any]]:
         net = problem.network()
         net.bind({"0.weight": ball.lift(np.array([[w]])), "0.bias": ball.lift(np.array([b]))})
-        value, grads = definition.gradients(net, problem.loss(), inputs, targets, ball.lift(np.ones(())))
+        value, grads = gradients(net, problem.loss(), inputs, targets, ball.lift(np.ones(())))
         return ball.values(value).item(), [ball.values(grads[key]).item() for key in ("0.weight", "0.bias")]
 
     cost, c = at(0.0, 0.0)

@@ -112,7 +112,11 @@ class Budget(ArrayLike, inner="x"):
             return Budget(*bounds.constant(value, self.profile.storage), self.profile)
         array = np.asarray(value)
         x = array.astype(np.float64)
-        converted = (array.dtype.kind == "f") | (abs(x) < 2.0**53)
+        if array.dtype == object:
+            # Fractions, which binary64 may not hold.
+            converted = np.asarray(np.frompyfunc(lambda v: Fraction(float(v)) == v, 1, 1)(array), bool)
+        else:
+            converted = (array.dtype.kind == "f") | (abs(x) < 2.0**53)
         return Budget(*as_constant(x, converted, self.profile.storage), self.profile)
 
     def _lift(self, value: Any) -> Budget:
@@ -316,8 +320,8 @@ Budget.FUNCTIONS = {
 Budget.SPECIALS = {
     "lift": Budget.constant,
     "shift": _shift,
-    # Which place is chosen, any bound allows.
-    "largest": lambda a, axis: special.largest(a.x, axis),
+    # Any place will do.
+    "largest": lambda X, axis: special.largest(X.x, axis),
     "sigmoid": _closed(elementwise.sigmoid),
     "log_sigmoid": _closed(elementwise.log_sigmoid),
 }

@@ -11,7 +11,7 @@ import numpy as np
 
 from parity.budget.array import Budget, Profile
 from parity.engines.base import Engine
-from parity.engines.refnet import collect
+from parity.engines.refnet import collect, recorded
 from parity.families.altered import Altered, bare
 from parity.families.fault import Fault, Lift, Steps
 from parity.records import definition
@@ -50,17 +50,8 @@ class FaultyEngine(Engine):
         return answer
 
     def train(self, record: Train) -> Answer:
-        losses = np.empty(record.iterations, record.dtype)
-        series: dict[str, list[Any]] = {}
         with np.errstate(all="ignore"):
-            for k, loss, params, state in self.steps(record, np.copy):
-                for name, p in params.items():
-                    series.setdefault(f"param.{name}", []).append(p.copy())
-                for name, s in state.items() if k else ():
-                    series.setdefault(f"state.{name}", []).append(s.copy())
-                if loss is not None:
-                    losses[k] = loss
-        return {"loss": losses, **{name: np.stack(values) for name, values in series.items()}}
+            return recorded(self.steps(record, np.copy))
 
     def tensors(self, record: VJP | Optimize, lift: Lift) -> Any:
         """What `definition` gives for the record in the arithmetic of `lift`, with the mistake made."""

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from parity.engines.base import Engine
-from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, weights, within
+from parity.records.definition import weights
+from parity.records.facts import facts, schema
+from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
 
 
 class TorchEngine(Engine):
@@ -101,15 +103,16 @@ class TorchEngine(Engine):
         torch = self.torch
         module = self._build(record.spec, record.arrays, record.dtype).train(record.training)
         inputs = [self._tensor(x, requires_grad=x.dtype.kind == "f") for x in record.inputs]
-        if record.spec.type == "LSTMCell":
-            output = module(inputs[0], (inputs[1], inputs[2]))
-        elif record.spec.type == "Dropout":
-            output = _masked(torch, inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
+        about = facts(record.spec)
+        if about.mask:
+            output = _masked(inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
         else:
+            apart = len(inputs) - about.together
+            together = (tuple(inputs[apart:]),) if about.together else ()
             with warnings.catch_warnings():
                 # What torch says of an even kernel and padding="same" concerns its speed.
                 warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
-                output = module(*inputs)
+                output = module(*inputs[:apart], *together)
         outputs = output if isinstance(output, tuple) else (output,)
         torch.autograd.backward(outputs, [self._tensor(g) for g in record.grad_outputs])
         several = len(inputs) > 1
@@ -129,21 +132,19 @@ class TorchEngine(Engine):
         params = {name: self._tensor(p).clone().requires_grad_() for name, p in record.params.items()}
         optimizer = self._optimizer(record.spec, params, record.groups)
         before = {name: _array(p).astype(np.float64) for name, p in params.items()}
-        series: dict[str, list[Array | None]] = {}
+        series: dict[str, list[Array]] = {}
         for k in range(record.steps):
+            grads = record.gradients(k)
             for name, p in params.items():
-                p.grad = self._tensor(record.grads[name][k])
+                p.grad = self._tensor(grads[name]) if name in grads else None
             optimizer.step()
             for name, p in params.items():
                 after = _array(p).astype(np.float64)
                 series.setdefault(f"update.{name}", []).append(after - before[name])
                 before[name] = after
-                for key, value in optimizer.state[p].items():
-                    if value is not None and value.shape == p.shape:
-                        series.setdefault(f"state.{name}.{key}", [None] * k).append(_array(value))
-        return {
-            name: np.stack([np.full_like(s[-1], np.nan) if v is None else v for v in s]) for name, s in series.items()
-        }
+                for key, value in _state(record.spec, optimizer, p).items():
+                    series.setdefault(f"state.{name}.{key}", []).append(_array(value))
+        return {name: np.stack(values) for name, values in series.items()}
 
     def _optimizer(self, spec: Spec, params: Mapping[str, Any], groups: Any = None) -> Any:
         if not hasattr(self.torch.optim, spec.type):
@@ -160,9 +161,9 @@ class TorchEngine(Engine):
         torch = self.torch
         network = self._build(record.network, record.arrays, record.dtype)
         loss = self._construct(record.loss, {}, getattr(torch, record.dtype))
-        params = dict(network.named_parameters())
-        trainable = record.trainable or tuple(params)
-        optimizer = self._optimizer(record.optimizer, {name: params[name] for name in trainable})
+        params, buffers = dict(network.named_parameters()), dict(network.named_buffers())
+        trainable = record.trained(params)
+        optimizer = self._optimizer(record.optimizer, {name: params[name] for name in trainable}, record.groups)
         for path, array in record.state.items():
             name, _, key = path.rpartition(".")
             optimizer.state[params[name]][key] = self._tensor(array)
@@ -192,10 +193,17 @@ class TorchEngine(Engine):
             keep("loss", value, k, record.iterations)
             keep_weights(k + 1)
             for name in trainable:
-                for key, state in optimizer.state[params[name]].items():
-                    if state is not None and state.shape == params[name].shape:
-                        keep(f"state.{name}.{key}", state, k, record.iterations)
+                for key, state in _state(record.optimizer, optimizer, params[name]).items():
+                    keep(f"state.{name}.{key}", state, k, record.iterations)
+            for name, buffer in buffers.items():
+                keep(f"buffer.{name}", buffer, k, record.iterations)
         return series
+
+
+def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:
+    """The arrays that an optimizer keeps for a parameter, of those that its schema lists."""
+    kept = optimizer.state.get(p, {})
+    return {key: kept[key] for key in schema(spec) if kept.get(key) is not None}
 
 
 def _line(error: Exception) -> str:
@@ -216,7 +224,7 @@ def _array(tensor: Any) -> Array:
     return array
 
 
-def _masked(torch: Any, x: Any, mask: Any, p: float) -> Any:
+def _masked(x: Any, mask: Any, p: float) -> Any:
     """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one."""
     return x * mask.to(x.dtype) * (1 / (1 - p) if p < 1 else 0.0)
 

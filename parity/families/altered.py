@@ -72,7 +72,9 @@ Altered.SPECIALS = {
     "lift": lambda like, value: special.lift(value, like.a),
     "shift": lambda X, axis: X._wrapped(_primitive("shift")(X, axis)),
     "largest": lambda X, axis: special.largest(X.a, axis),
-    "total": lambda X, *args: X.sum(*args) if "sum" in X.rules else X._wrapped(_primitive("total")(X, *args)),
+    "total": lambda X, axis, keepdims: (
+        X.sum(axis, keepdims) if "sum" in X.rules else X._wrapped(special.total(X.a, axis, keepdims))
+    ),
     "sigmoid": lambda X: X._wrapped(_primitive("sigmoid")(X)),
     "sigmoids": lambda X: tuple(map(X._wrapped, _primitive("sigmoids")(X))),
     "log_sigmoid": lambda X: X._wrapped(_primitive("log_sigmoid")(X)),

@@ -59,12 +59,13 @@ class Draw:
         shape: its shape.
         kind: `real` (both signs; grid: k/64, |k| <= 128; full: magnitude 1/8 to 4), `positive` (its absolute value, at
             least 1/64), `unit` (between 0 and 1, excluded), `index` (integers below `below`, or given ones), `mask`
-            (booleans), `values` (given ones, rounded to the dtype), `onehot` (one 1 among zeros).
+            (booleans), `values` (given ones, rounded to the dtype), `onehot` (one number, `scale`, among zeros).
         below: for `index`.
         values: for `values` and `index`, in C order, repeated to fill the shape.
         scale: a power of two that real, positive and unit values are multiplied by. offset: is added to them then.
         layout: of memory: `contiguous`, `transposed` (last two axes), `sliced` (every other element of a larger array),
-            `expanded` (stride 0: the first slice along the first axis repeated).
+            `reversed` (negative strides along every axis), `expanded` (stride 0: the first slice along the first axis
+            repeated).
     """
 
     shape: tuple[int, ...]
@@ -90,7 +91,7 @@ class Draw:
             return (bits[:, 0] & np.uint64(1)).astype(bool).reshape(self.shape)
         if self.kind == "onehot":
             flat = np.zeros(n, dtype)
-            flat[: min(n, 1)] = 1
+            flat[: min(n, 1)] = self.scale
             return np.roll(flat, int(bits[0, 0] % np.uint64(n)) if n else 0).reshape(self.shape)
         make = {"real": _real, "positive": lambda *a: abs(_real(*a)), "unit": _unit}[self.kind]
         values = make(bits, family, dtype)
@@ -138,6 +139,9 @@ def _laid_out(array: Array, layout: str) -> Array:
         wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
         wide[..., ::2] = array
         return wide[..., ::2]
+    if layout == "reversed":
+        whole = tuple(slice(None, None, -1) for _ in array.shape)
+        return np.ascontiguousarray(array[whole])[whole]
     if layout == "expanded":
         return np.broadcast_to(array[:1], array.shape)
     return array
@@ -204,6 +208,7 @@ class OptimizeCase:
     grads: Mapping[str, Draw]
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
     families: tuple[str, ...] = FAMILIES
+    absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def record(self, family: str, dtype: str) -> Optimize:
         return Optimize(
@@ -211,6 +216,7 @@ class OptimizeCase:
             {name: draw.make(f"{self.name}:{name}", family, dtype) for name, draw in self.params.items()},
             {name: draw.make(f"{self.name}:grad.{name}", family, dtype) for name, draw in self.grads.items()},
             self.groups,
+            self.absent,
         )
 
 
@@ -239,17 +245,11 @@ class TrainCase:
     certified: tuple[int, ...] = ()
     trainable: tuple[str, ...] | None = None
     families: tuple[str, ...] = FULL
+    groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
 
     def record(self, family: str, dtype: str) -> Train:
-        n = self.inputs.shape[0]
-        batches = sampler.order(
-            n,
-            self.batch_size,
-            self.iterations,
-            shuffle=self.shuffle,
-            drop_last=self.drop_last,
-            generator=Generator(self.seed),
-        )
+        order: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "drop_last": self.drop_last}
+        batches = sampler.order(self.inputs.shape[0], updates=self.iterations, generator=Generator(self.seed), **order)
         return Train(
             self.network,
             self.loss,
@@ -259,6 +259,8 @@ class TrainCase:
             self.targets.make(f"{self.name}:targets", family, dtype),
             tuple(batches),
             self.trainable,
+            groups=self.groups,
+            order={**order, "seed": self.seed},
         )
 
 

@@ -18,11 +18,10 @@ from parity.families.case import Spec
 from parity.families.fault import VJP, Optimize, Unsupported
 from parity.families.listing import transcriptions
 from parity.families.mpmath_arrays import Array, Index, Module, array_of
+from parity.records import definition
 
 DIGITS = 500
 """1 - sigmoid(1000), as documented, loses the first 434 of them; more than 32 are wanted of the rest."""
-
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 LAYERS = transcriptions("LAYERS")
 OPTIMIZERS = transcriptions("OPTIMIZERS")
@@ -41,7 +40,7 @@ def transcribed(record: VJP | Optimize, digits: int = DIGITS) -> dict[str, Array
         module = Module({name: _lifted(a) for name, a in record.arrays.items()}, record.training)
         outputs = _forward(record.spec, module, *(_lifted(x) for x in record.inputs))
         names = ["output"] if len(outputs) == 1 else [f"output.{k}" for k in range(len(outputs))]
-        buffers = {f"buffer.{n}": a for n, a in module.arrays.items() if _is_buffer(record.spec, n)}
+        buffers = {f"buffer.{n}": module.arrays[n] for n in definition.build(record.spec, record.arrays).buffers}
         return {**dict(zip(names, outputs, strict=True)), **buffers}
 
 
@@ -66,7 +65,7 @@ def differences(record: VJP, each: int = 3, digits: int = 100, step: str = "1e-3
         wanted = {
             name: x for name, x, given in zip(names, inputs, record.inputs, strict=True) if given.dtype.kind == "f"
         }
-        wanted |= {f"grad.{n}": a for n, a in arrays.items() if not _is_buffer(record.spec, n)}
+        wanted |= {f"grad.{n}": arrays[n] for n in definition.build(record.spec, record.arrays).params}
         here = objective()
         return {
             (name, i): _slope(objective, here, x, i, mpf(step))
@@ -102,10 +101,6 @@ def _known(transcriptions: Mapping[str, Callable[..., Any]], spec: Spec) -> Call
     if spec.type not in transcriptions:
         raise Unsupported(f"transcription: expected one of {', '.join(transcriptions)}, got {spec.type}")
     return transcriptions[spec.type]
-
-
-def _is_buffer(spec: Spec, name: str) -> bool:
-    return spec.type.endswith("Loss") or name.startswith("loss.") or name.rpartition(".")[2] in BUFFERS
 
 
 def _lifted(given: Any) -> Array:

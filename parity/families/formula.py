@@ -24,6 +24,7 @@ class Variant:
         name: the formula, short. why: when it differs, and who uses it. source: where that can be read.
         patches: for each module type, what makes a module of it the variant.
         users: the engines that use it; the variants of one engine are also judged all at once.
+        dtypes: those in which it differs from the formula itself.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Variant:
     source: str
     patches: Mapping[str, Patch]
     users: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ("float64", "float32")
 
 
 def together(variants: Sequence[Variant]) -> Variant:

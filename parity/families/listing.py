@@ -1,7 +1,8 @@
 """The table of families, and what they list: cases, mistakes, rewritings, other formulas, transcriptions.
 
 A family is a folder with some of four files: `cases.py` lists CASES; `faults.py` lists FAULTS; `formulas.py` lists
-WEAKER, CONVENTIONS and DERIVATIVES; `transcription.py` lists LAYERS or OPTIMIZERS. A new family is one line here.
+WEAKER, CONVENTIONS, DERIVATIVES and NO_OTHER; `transcription.py` lists LAYERS or OPTIMIZERS. A new family is one line
+here.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "DERIVATIVES",
     "FAULTS",
     "FILES",
+    "NO_OTHER",
     "REWRITINGS",
     "TABLE",
     "WEAKER",
@@ -43,12 +45,14 @@ TABLE = (
     "nn.loss",
     "nn.cross_entropy",
     "nn.batchnorm",
+    "nn.normalization",
     "nn.dropout",
     "nn.conv",
     "nn.rnn",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",
+    "optim.adam",
     "whole.arithmetic",
     "whole.training",
 )
@@ -83,6 +87,12 @@ DERIVATIVES: Mapping[str, Patch] = {
     kind: patch for listed in _listed("formulas", "DERIVATIVES", {}) for kind, patch in listed.items()
 }
 """Where refnet follows a convention that is not its formula's derivative: the derivative, as the tape finds it."""
+
+
+NO_OTHER: Mapping[str, str] = {
+    kind: reason for listed in _listed("formulas", "NO_OTHER", {}) for kind, reason in listed.items()
+}
+"""The classes of which no weaker formula and no other convention is known, and why."""
 
 
 def catalogue() -> tuple[Case, ...]:

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import refnet
-from parity.records.record import VJP, Optimize, Spec, Train, weights, within
+from parity.records.facts import facts, is_counter
+from parity.records.record import VJP, Optimize, Spec, Train, within
+from refnet.train.step import Update
 
 Array = Any
 Tensors = dict[str, Array]
@@ -22,13 +24,14 @@ NO_PATCHES: Mapping[str, Patch] = {}
 
 
 class Moment(NamedTuple):
-    """A training between two updates: how many are done, the loss of the batch that is about to be descended (None
-    after the last), and the live parameters and optimizer state (copy what must not move on)."""
+    """A training between two updates: how many are done, the loss that the last of them descended (None before the
+    first), and the live parameters, optimizer state and buffers (copy what must not move on)."""
 
     done: int
     loss: Array | None
     params: Tensors
     state: Tensors
+    buffers: Tensors
 
 
 def build(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch] = NO_PATCHES) -> refnet.nn.Module:
@@ -48,7 +51,7 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
         network, loss = spec.layers
         module = Objective(_construct(network, {}, patches), _construct(loss, within(arrays, "loss."), patches))
     else:
-        module = getattr(refnet.nn, spec.type)(**spec.args, **weights(spec, arrays), **_generator(spec.type))
+        module = getattr(refnet.nn, spec.type)(**spec.args, **weights(spec, arrays), **_generator(spec))
     if spec.type in patches:
         patches[spec.type](module)
     return module
@@ -62,12 +65,12 @@ def _takes_generator(name: str) -> bool:
 _SPARE = refnet.Generator(0)
 
 
-def _generator(name: str) -> dict[str, refnet.Generator]:
+def _generator(spec: Spec) -> dict[str, refnet.Generator]:
     """A source of initial values, which are replaced at once: not the default generator, which is the user's."""
-    if not _takes_generator(name):
+    if not _takes_generator(spec.type):
         return {}
-    # Dropout draws later on, and the same from every build; seeding a generator costs more than a small layer's pass.
-    return {"generator": refnet.Generator(0) if name == "Dropout" else _SPARE}
+    # What draws later on draws the same from every build; seeding a generator costs more than a small layer's pass.
+    return {"generator": refnet.Generator(0) if facts(spec).draws else _SPARE}
 
 
 class Objective(refnet.nn.Module):
@@ -76,30 +79,7 @@ class Objective(refnet.nn.Module):
     def __init__(self, network: refnet.nn.Module, loss: refnet.nn.Module) -> None:
         super().__init__()
         self.network, self.loss = network, loss
-        self._collect()
-
-    def _collect(self) -> None:
-        self.params = {f"network.{name}": p for name, p in self.network.params.items()}
-        self.buffers = {
-            **{f"network.{name}": b for name, b in self.network.buffers.items()},
-            **{f"loss.{name}": b for name, b in self.loss.buffers.items()},
-        }
-
-    def modules(self) -> Iterator[refnet.nn.Module]:
-        yield self
-        yield from self.network.modules()
-        yield from self.loss.modules()
-
-    def state_dict(self) -> dict[str, Array]:
-        return {
-            **{f"network.{name}": a for name, a in self.network.state_dict().items()},
-            **{f"loss.{name}": a for name, a in self.loss.state_dict().items()},
-        }
-
-    def bind(self, arrays: Mapping[str, Array]) -> None:
-        self.network.bind(within(arrays, "network."))
-        self.loss.bind(within(arrays, "loss."))
-        self._collect()
+        self.adopt({"network": network, "loss": loss})
 
     def forward(self, *inputs: Array) -> tuple[Array, Any]:
         X, T = inputs
@@ -112,6 +92,11 @@ class Objective(refnet.nn.Module):
         (dY, dT), _ = self.loss.backward(grad_output, saved_loss)
         dX, grads = self.network.backward(dY, saved_network)
         return (dX, dT), {f"network.{name}": grad for name, grad in grads.items()}
+
+
+def weights(spec: Spec, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The arrays that a class takes as constructor arguments, though they are its buffers."""
+    return {name: arrays[name] for name in facts(spec).arrays if name in arrays}
 
 
 def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Tensors:
@@ -174,45 +159,64 @@ def optimizer(
 def optimize(
     record: Optimize, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES
 ) -> dict[str, list[Array]]:
-    """`param.NAME` before and after each step, and `state.NAME.KEY` after each step (None before it exists), in the
-    arithmetic of `lift`.
+    """`param.NAME` before and after each step, and `state.NAME.KEY` after each step from the first after which it is
+    there, in the arithmetic of `lift`.
     """
     params = {name: lift(p) for name, p in record.params.items()}
     made = optimizer(record.spec, params, record.groups, patches)
     tensors: dict[str, list[Array]] = {f"param.{name}": [p.copy()] for name, p in params.items()}
     for k in range(record.steps):
-        made.step({name: lift(g[k]) for name, g in record.grads.items()})
+        made.step({name: lift(g) for name, g in record.gradients(k).items()})
         for name, p in params.items():
             tensors[f"param.{name}"].append(p.copy())
-            for key, value in made.state.get(name, {}).items():
-                if value is not None and np.ndim(value) == np.ndim(p):
-                    tensors.setdefault(f"state.{name}.{key}", [None] * k).append(value.copy())
+        for path, array in state_of(made).items():
+            tensors.setdefault(f"state.{path}", []).append(array.copy())
     return tensors
 
 
-def train(record: Train, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Iterator[Moment]:
-    """Train in the arithmetic of `lift`; yields before each update and after the last."""
-    network = build(record.network, {name: lift(a) for name, a in record.arrays.items()}, patches)
-    loss = build(record.loss, {}, patches)
+def updating(
+    record: Train,
+    arrays: Mapping[str, Array],
+    state: Mapping[str, Array],
+    lift: Callable[[Array], Array],
+    patches: Mapping[str, Patch] = NO_PATCHES,
+) -> Update:
+    """The network on `arrays`, the loss and the optimizer with `state` of a training, as they are before an update;
+    those of many runs at once where `lift` gives runs."""
+    network = build(record.network, arrays, patches)
+    trained = {name: network.params[name] for name in record.trained(network.params)}
+    made = optimizer(record.optimizer, trained, record.groups, patches)
+    restore(made, state)
     inputs, targets = (lift(a) if a.dtype.kind == "f" else a for a in (record.inputs, record.targets))
-    trainable = record.trainable or tuple(network.params)
-    made = optimizer(record.optimizer, {name: network.params[name] for name in trainable}, patches=patches)
-    restore(made, {name: lift(a) for name, a in record.state.items()})
-    one = lift(np.ones((), record.dtype))
+    return Update(network, build(record.loss, {}, patches), made, inputs, targets)
+
+
+def lifted_state(spec: Spec, state: Mapping[str, Array], lift: Callable[[Array], Array]) -> Tensors:
+    """An optimizer's state in the arithmetic of `lift`, but for counters, which are the same in every arithmetic."""
+    return {path: np.array(a, np.float32) if is_counter(spec, path) else lift(a) for path, a in state.items()}
+
+
+def train(record: Train, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Iterator[Moment]:
+    """Train in the arithmetic of `lift`; yields before the first and after each update."""
+    arrays = {name: lift(a) if a.dtype.kind == "f" else a.copy() for name, a in record.arrays.items()}
+    update = updating(record, arrays, lifted_state(record.optimizer, record.state, lift), lift, patches)
+    yield moment(0, None, update)
     for k, batch in enumerate(record.batches):
-        value, grads = gradients(network, loss, inputs[batch], targets[batch], one)
-        yield Moment(k, value, network.params, state_of(made))
-        made.step({name: grads[name] for name in trainable})
-    yield Moment(record.iterations, None, network.params, state_of(made))
+        yield moment(k + 1, update(batch), update)
+
+
+def moment(done: int, loss: Array | None, update: Update) -> Moment:
+    """What there is after so many updates."""
+    return Moment(done, loss, update.net.params, state_of(update.opt), update.net.buffers)
 
 
 def state_of(made: Any) -> Tensors:
-    """The arrays of an optimizer's state under `NAME.KEY`."""
+    """The arrays of an optimizer's state that its schema lists, under `NAME.KEY`."""
     return {
-        f"{name}.{key}": value
+        f"{name}.{array.name}": state[array.name]
         for name, state in made.state.items()
-        for key, value in state.items()
-        if value is not None
+        for array in made.schema
+        if state.get(array.name) is not None
     }
 
 
@@ -221,14 +225,3 @@ def restore(made: Any, state: Mapping[str, Array]) -> None:
     for path, array in state.items():
         name, _, key = path.rpartition(".")
         made.state.setdefault(name, {})[key] = array
-
-
-def gradients(
-    network: refnet.nn.Module, loss: refnet.nn.Module, inputs: Array, targets: Array, one: Array
-) -> tuple[Array, Tensors]:
-    """The loss and its gradient by every parameter."""
-    output, saved = network.forward(inputs)
-    value, saved_loss = loss.forward(output, targets)
-    (grad_output, _), _ = loss.backward(one, saved_loss)
-    _, grads = network.backward(grad_output, saved)
-    return value, grads

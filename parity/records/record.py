@@ -3,7 +3,7 @@ to say instead of an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,13 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
 Answer = dict[str, Array]
+
+LATER = {"later": True}
+"""Marks a field that records have not always had. At its default it is no part of a record's content, so that the
+answers kept before stay valid."""
+
+DERIVED = {"derived": True}
+"""Marks a field that says again what others say, and is no part of a record's content."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +80,24 @@ class Optimize:
     """Steps of an optimizer from `params` on a given stream of gradients.
 
     The answer is a dict of arrays with a leading step axis: `update.NAME` (the parameter after each step minus before
-    it, subtracted in float64) and `state.NAME.KEY` for each array of the optimizer's state (NaN before it exists).
+    it, subtracted in float64) and `state.NAME.KEY` for each array of the optimizer's state (from the first step after
+    which it is there). A counter of steps is a number, in float32, as torch's is.
 
     Attributes:
         spec: the optimizer. params: initial values. grads: (steps, *shape) for each name.
         groups: for parameter groups, the names of each and the arguments in which it differs; None is one group of all.
+        absent: for some names the steps, from 0, at which the parameter has no gradient: it is left alone then.
     """
 
     spec: Spec
     params: Arrays
     grads: Arrays
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
+    absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict, metadata=LATER)
+
+    def gradients(self, step: int) -> Arrays:
+        """Those of a step, from 0; a parameter without one is left out."""
+        return {name: g[step] for name, g in self.grads.items() if step not in self.absent.get(name, ())}
 
     @property
     def steps(self) -> int:
@@ -99,14 +113,17 @@ class Train:
     """Training from `arrays` by `iterations` updates.
 
     The answer is a dict: `loss` (iterations,), the loss of each update's batch before the update; `param.NAME`
-    (iterations + 1, *shape), the parameter before the first and after each update; `state.NAME.KEY` (iterations,
-    *shape), the optimizer's state after each update, where it has any.
+    (iterations + 1, *shape), the parameter before the first and after each update; `state.NAME.KEY` and `buffer.NAME`
+    (iterations, *shape), the optimizer's state and the network's buffers after each update, where there are any.
 
     Attributes:
         network, loss, optimizer: what to build. arrays: initial parameters and buffers.
         batches: the index array of each update's batch, the same for every engine.
         trainable: names that the optimizer is given; None is all parameters.
         state: the optimizer's state before the first update, under `NAME.KEY`; empty where there is none yet.
+        groups: for parameter groups, as in `Optimize`; they name what is trained then.
+        order: how a loader comes to the batches, where one does: `batch_size`, `shuffle`, `drop_last` and the `seed` of
+            its generator.
     """
 
     network: Spec
@@ -118,6 +135,14 @@ class Train:
     batches: tuple[Array, ...]
     trainable: tuple[str, ...] | None = None
     state: Arrays = field(default_factory=dict)
+    groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = field(default=None, metadata=LATER)
+    order: Mapping[str, Any] = field(default_factory=dict, metadata=DERIVED)
+
+    def trained(self, params: Iterable[str]) -> tuple[str, ...]:
+        """The names that the optimizer is given, of a network with these."""
+        if self.groups is not None:
+            return tuple(name for names, _ in self.groups for name in names)
+        return self.trainable or tuple(params)
 
     @property
     def iterations(self) -> int:
@@ -125,7 +150,8 @@ class Train:
 
     def single(self, number: int, before: Arrays, state: Arrays) -> Train:
         """The record of the update of that number (from 1) alone, from these weights and this optimizer state."""
-        return replace(self, arrays=dict(before), state=dict(state), batches=(self.batches[number - 1],))
+        batch = self.batches[number - 1]
+        return replace(self, arrays=dict(before), state=dict(state), batches=(batch,), order={})
 
     @property
     def dtype(self) -> str:
@@ -160,11 +186,6 @@ class Split:
 def within(arrays: Arrays, prefix: str) -> dict[str, Array]:
     """The arrays whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
-
-
-def weights(spec: Spec, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The arrays that a loss takes as constructor arguments, though they are its buffers."""
-    return {name: a for name, a in arrays.items() if spec.type.endswith("Loss") and name in ("weight", "pos_weight")}
 
 
 class Undecided(ArithmeticError):

@@ -15,7 +15,7 @@ from parity.families.listing import catalogue
 from parity.records.record import Answer, Array, Train, UsageError
 from parity.run import pool
 from parity.vectors import catalogue_answers
-from parity.verdict import free_run
+from parity.verdict import free_run, lockstep
 
 STEPS = 12
 """The number of single updates of a training that are certified, evenly spread in the logarithm of their number."""
@@ -185,14 +185,10 @@ def _recorded(record: Train) -> dict[int, Train]:
 
 
 def _single_updates(record: Train, answer: Answer, numbers: Sequence[int]) -> list[Train]:
-    """Records of one update each: a recorded run's updates of these numbers (from 1), from its weights and optimizer
-    state before them."""
-    states = {n.removeprefix("state."): a for n, a in answer.items() if n.startswith("state.")}
-    return [
-        record.single(
-            k,
-            {n: answer[f"param.{n}"][k - 1] for n in record.arrays},
-            {n: a[k - 2] for n, a in states.items()} if k > 1 else record.state,
-        )
-        for k in numbers
-    ]
+    """Records of one update each: a recorded run's updates of these numbers (from 1), from its weights, buffers and
+    optimizer state before them."""
+    found = []
+    for k in numbers:
+        arrays, state = lockstep.before(record, answer, np.array([k - 1]))
+        found.append(record.single(k, *({name: a[0] for name, a in one.items()} for one in (arrays, state))))
+    return found

@@ -45,8 +45,8 @@ def certified(record: Record | Split, updates: Iterable[int] = ()) -> dict[str, 
     """The true answer to `record`: precision rises until each element is settled; what is open at the end is
     `undecided`.
 
-    For a `Train` record, with a leading axis over `updates` (numbers from 1, the first update being 1): `param.NAME`
-    and `state.NAME.KEY` after, `update.NAME` by, and `loss` of the batch of each of these updates.
+    For a `Train` record, with a leading axis over `updates` (numbers from 1, the first update being 1): `param.NAME`,
+    `state.NAME.KEY` and `buffer.NAME` after, `update.NAME` by, and `loss` of the batch of each of these updates.
 
     For a `Split`: `whole.NAME`, `parts.K.NAME`, and `combined.grad.NAME`, what the parts make up. As the split has it,
     its balls overlap those of the whole's gradient in every element and have a radius below RADIUS, or some lie apart.
@@ -199,8 +199,6 @@ def _optimize(record: Optimize) -> dict[str, Any]:
         if name.startswith("param."):
             series = [after - before for before, after in pairwise(series)]
             name = name.replace("param.", "update.")
-        else:
-            series = [s for s in series if s is not None]
         found[name] = np.stack([ball.values(s) for s in series])
     return found
 
@@ -208,19 +206,19 @@ def _optimize(record: Optimize) -> dict[str, Any]:
 def _train(record: Train, updates: list[int]) -> dict[str, Any]:
     kept: dict[str, list[Any]] = {}
     before: dict[str, Any] = {}
-    descended: Any = None
     with tape.untaped():
-        for k, loss, params, state in definition.train(record, ball.lift):
+        for k, loss, params, state, buffers in definition.train(record, ball.lift):
             if k in updates:
                 for name, p in params.items():
                     kept.setdefault(f"param.{name}", []).append(ball.values(p))
                     kept.setdefault(f"update.{name}", []).append(ball.values(p - before[name]))
                 for name, s in state.items():
                     kept.setdefault(f"state.{name}", []).append(ball.values(s))
-                kept.setdefault("loss", []).append(ball.values(descended))
+                for name, b in buffers.items():
+                    kept.setdefault(f"buffer.{name}", []).append(ball.values(b))
+                kept.setdefault("loss", []).append(ball.values(loss))
             if k >= updates[-1]:
                 break
-            descended = loss
             if k + 1 in updates:
                 before = {name: p.copy() for name, p in params.items()}
     return {name: np.stack(series) for name, series in kept.items()}

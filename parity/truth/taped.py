@@ -9,7 +9,6 @@ import numpy as np
 
 from parity.truth.pullbacks import PULLBACKS, Value
 from parity.truth.tape import Made
-from refnet.arithmetic import special
 from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule, named
 
 
@@ -156,7 +155,7 @@ Taped.FUNCTIONS = {
 Taped.SPECIALS = {
     "lift": _asked("lift"),
     "shift": _asked("shift"),
-    "largest": lambda X, axis: special.largest(X.value, axis),
+    "largest": _asked("largest"),
     "sigmoid": _primitive("sigmoid"),
     "log_sigmoid": _primitive("log_sigmoid"),
 }

@@ -70,6 +70,8 @@ def _parts(value: Any) -> Iterator[bytes]:
     if is_dataclass(value):
         yield type(value).__name__.encode()
         for field in fields(value):
+            if "derived" in field.metadata or ("later" in field.metadata and not getattr(value, field.name)):
+                continue
             yield field.name.encode()
             yield from _parts(getattr(value, field.name))
     elif isinstance(value, Mapping):

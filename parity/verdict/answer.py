@@ -7,6 +7,7 @@ from functools import cache
 
 from parity.families.listing import Variant, conventions
 from parity.families.listing import weaker as weaker_formulas
+from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Optimize, Undecided
 from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, around_itself, bounds
 from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
@@ -16,21 +17,27 @@ class Judge:
     """One record's truth and budgets: judges the answers of all engines of one profile, and computes nothing twice."""
 
     def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile) -> None:
-        self.dtype = record.dtype
+        self.record = record
         self.enclosures = enclose(record, truths, profile)
         self.others = others_for(record, truths, profile)
-        self.step = (lambda k: f"step {k + 1}") if isinstance(record, Optimize) else None
 
     def __call__(self, answer: Answer) -> list[TensorVerdict]:
         """The verdict on every tensor of an answer; one that nobody asked for fails too."""
         due = ", ".join(self.enclosures)
         return [
             *(
-                judge(name, answer.get(name), e, expected_dtype(name, e, self.dtype), self.others, self.step)
+                judge(name, answer.get(name), e, dtype_of(self.record, name), self.others, self._step(e))
                 for name, e in self.enclosures.items()
             ),
             *(failed(name, f"expected no tensor but {due}") for name in answer if name not in self.enclosures),
         ]
+
+    def _step(self, enclosure: Enclosure) -> Callable[[int], str] | None:
+        """How the steps of an optimizer are called; a state need not be there from the first on."""
+        if not isinstance(self.record, Optimize):
+            return None
+        before = self.record.steps - enclosure.truth.shape[0]
+        return lambda k: f"step {before + k + 1}"
 
 
 def judge_answer(
@@ -43,17 +50,10 @@ def judge_answer(
 def others_for(record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile) -> tuple[Other, ...]:
     """The listed other formulas that bear on a record."""
     return other_formulas(
-        record.spec.types() if isinstance(record, VJP) else set(),
+        record.spec.types(),
         lambda patches: enclose(record, truths, profile, patches),
-        lambda patches: enclose_itself(record, profile, patches) if isinstance(record, VJP) else {},
+        lambda patches: enclose_itself(record, profile, patches),
     )
-
-
-def expected_dtype(name: str, enclosure: Enclosure, dtype: str) -> str:
-    """Updates are differences taken in float64; counters are integers."""
-    if name.startswith("update."):
-        return "float64"
-    return "int64" if name.endswith("num_batches_tracked") else dtype
 
 
 def enclose(
@@ -95,7 +95,7 @@ def other_formulas(
     )
 
 
-def enclose_itself(record: VJP, profile: Profile, patches: Patches) -> dict[str, Enclosure]:
+def enclose_itself(record: VJP | Optimize, profile: Profile, patches: Patches) -> dict[str, Enclosure]:
     """The enclosures of a convention, whose own values in binary64 are the truth."""
     own = around_itself(record, profile, patches)
     return {name: Enclosure(Truth.of(values.x), values.e) for name, values in own.items()}

@@ -15,11 +15,12 @@ from functools import cache
 import numpy as np
 
 from parity.budget.array import Profile
+from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Array, Optimize, Record, Split, Train, Undecided
 from parity.truth.value import Truth
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
-from parity.verdict.answer import Judge, expected_dtype
+from parity.verdict.answer import Judge
 from parity.verdict.diagnosis import diagnose
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
 
@@ -77,7 +78,7 @@ class OneRecord:
         verdicts = []
         for name, t in self.truths.items():
             blind = Enclosure(t, np.full(t.shape, np.inf))
-            v = judge(name, answer.get(name), blind, expected_dtype(name, blind, self.record.dtype))
+            v = judge(name, answer.get(name), blind, dtype_of(self.record, name))
             verdicts.append(v if v.verdict == "FAIL" else TensorVerdict(name, "undecided"))
         unasked = [name for name in answer if name not in self.truths]
         return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]

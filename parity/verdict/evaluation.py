@@ -15,6 +15,7 @@ import numpy as np
 
 from parity.budget.array import Budget, Profile
 from parity.records import definition
+from parity.records.facts import is_counter
 from parity.records.record import VJP, Answer, Optimize, Split, Train
 from refnet.arithmetic.runs import Runs
 
@@ -70,16 +71,17 @@ def bounds(record: VJP | Optimize, profile: Profile, patches: Patches = NO_PATCH
             wide = [Budget(p.x, p.e, p.q, Profile.of("float64")) for p in series]
             found[name.replace("param.", "update.")] = np.stack([(a - b).e for b, a in pairwise(wide)])
         else:
-            missing = np.full(next(s for s in series if s is not None).shape, np.inf)
-            found[name] = np.stack([missing if s is None else s.e for s in series])
+            found[name] = np.stack([Evaluation.of(s).e for s in series])
     return found
 
 
-def around_itself(record: VJP, profile: Profile, patches: Patches) -> dict[str, Evaluation]:
+def around_itself(record: VJP | Optimize, profile: Profile, patches: Patches) -> dict[str, Evaluation]:
     """A formula's own values in binary64: an engine may differ from them by their bound and its own."""
-    wide = definition.vjp(record, lambda a: Budget.exact(a, Profile.of("float64")), patches)
-    own = definition.vjp(record, lambda a: Budget.exact(a, profile), patches)
-    return {name: Evaluation(t.x, t.e + own[name].e) for name, t in wide.items() if isinstance(t, Budget)}
+    wide, own = (
+        in_answer(record, _in_budgets(record, lambda a, p=p: Budget.exact(a, p), patches))  # type: ignore[misc]
+        for p in (Profile.of("float64"), profile)
+    )
+    return {name: Evaluation(v.x, v.e + own[name].e) for name, v in wide.items() if v.x.dtype.kind == "f"}
 
 
 def bounds_of_narrower(record: VJP | Optimize, profile: Profile) -> dict[str, Array]:
@@ -104,10 +106,7 @@ def in_answer(record: VJP | Optimize, tensors: Mapping[str, Any]) -> dict[str, E
         return {name: Evaluation.of(t) for name, t in tensors.items()}
     found = {}
     for name, series in tensors.items():
-        steps = [None if t is None else Evaluation.of(t) for t in series]
-        like = next(s for s in steps if s is not None)
-        missing = Evaluation(np.full_like(like.x, np.nan), np.zeros_like(like.e))
-        known = [missing if s is None else s for s in steps]
+        known = [Evaluation.of(t) for t in series]
         x, e = np.stack([s.x for s in known]), np.stack([s.e for s in known])
         if name.startswith("param."):
             moved = x[1:] - x[:-1]
@@ -145,6 +144,7 @@ def shapes(record: Train) -> dict[str, tuple[int, ...]]:
         "loss": (n,),
         **{f"param.{name}": (n + 1, *p.shape) for name, p in after.params.items()},
         **{f"state.{name}": (n, *s.shape) for name, s in after.state.items()},
+        **{f"buffer.{name}": (n, *b.shape) for name, b in after.buffers.items()},
     }
 
 
@@ -156,38 +156,38 @@ def leading(arrays: Mapping[str, Array]) -> dict[str, Array]:
 @np.errstate(all="ignore")
 def updates(
     record: Train,
-    params: Mapping[str, Array],
+    arrays: Mapping[str, Array],
     state: Mapping[str, Array],
     batches: Array,
     profile: Profile,
     patches: Patches = NO_PATCHES,
 ) -> dict[str, Evaluation]:
-    """One update of each run, from its own weights and state: `loss`, `update.NAME` and `state.NAME.KEY`."""
+    """One update of each run, from its own parameters, buffers and state: `loss`, `update.NAME`, `state.NAME.KEY` and
+    `buffer.NAME`."""
 
-    def lift(array: Array) -> Runs:
-        return Runs(Budget.exact(array, profile))
+    def lift(array: Array) -> Any:
+        return Runs(Budget.exact(array, profile) if array.dtype.kind == "f" else array.copy())
 
-    network = definition.build(record.network, {name: lift(p) for name, p in params.items()}, patches)
-    loss = definition.build(record.loss, {}, patches)
-    targets = record.targets[batches]
-    value, grads = definition.gradients(
-        network,
-        loss,
-        lift(record.inputs[batches]),
-        lift(targets) if targets.dtype.kind == "f" else Runs(targets),
-        lift(np.ones(len(batches), record.dtype)),
-    )
-    trainable = record.trainable or tuple(network.params)
-    optimizer = definition.optimizer(
-        record.optimizer, {name: network.params[name] for name in trainable}, patches=patches
-    )
-    definition.restore(optimizer, {name: lift(a) for name, a in state.items()})
-    optimizer.step({name: grads[name] for name in trainable})
-    return {
-        "loss": Evaluation(value.a.x, value.a.e),
-        **{f"update.{name}": _update(p.a, params[name]) for name, p in network.params.items()},
-        **{f"state.{name}": Evaluation(s.a.x, s.a.e) for name, s in definition.state_of(optimizer).items()},
+    kept = {
+        path: Runs(np.array(a, np.float32)) if is_counter(record.optimizer, path) else lift(a)
+        for path, a in state.items()
     }
+    update = definition.updating(record, {name: lift(a) for name, a in arrays.items()}, kept, np.asarray, patches)
+    value = update.on(lift(record.inputs[batches]), lift(record.targets[batches]))
+    runs = len(batches)
+    return {
+        "loss": _of_runs(value, runs),
+        **{f"update.{name}": _update(p.a, arrays[name]) for name, p in update.net.params.items()},
+        **{f"state.{name}": _of_runs(s, runs) for name, s in definition.state_of(update.opt).items()},
+        **{f"buffer.{name}": _of_runs(b, runs) for name, b in update.net.buffers.items()},
+    }
+
+
+def _of_runs(tensor: Any, runs: int) -> Evaluation:
+    """Of an array of each run; one that is not of runs is the same for all."""
+    if isinstance(tensor, Runs):
+        return Evaluation.of(tensor.a)
+    return Evaluation.of(np.broadcast_to(tensor, (runs, *np.shape(tensor))))
 
 
 def _update(after: Budget, before: Array) -> Evaluation:

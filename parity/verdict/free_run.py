@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -50,18 +49,16 @@ def bounds(record: Train, updates: Iterable[int]) -> dict[str, Array]:
     wanted = sorted(updates)
     rows: list[dict[str, Array]] = []
     row: dict[str, Array] = {}
-    before: Any = None
     with np.errstate(all="ignore"):
-        for k, loss, params, _ in moments(record, profile):
-            if k:
+        for k, loss, params, *_ in moments(record, profile):
+            if loss is not None:
                 # Parameters are written in place.
-                row = {"loss": before.e, **{f"param.{name}": p.e.copy() for name, p in params.items()}}
+                row = {"loss": loss.e, **{f"param.{name}": p.e.copy() for name, p in params.items()}}
                 if any((p.e > abs(p.x)).any() for p in params.values()):
                     break
                 rows += [row] if k in wanted else []
                 if k == wanted[-1]:
                     break
-            before = loss
     spent = {name: np.full_like(e, np.inf) for name, e in row.items()}
     rows += [spent] * (len(wanted) - len(rows))
     return {name: _rounded_up(np.stack([r[name] for r in rows])) for name in row}

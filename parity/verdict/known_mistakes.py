@@ -69,8 +69,9 @@ def _compared(moment: Moment, answer: Answer) -> Iterator[tuple[Evaluation, Arra
     said = {f"param.{name}": (k, p) for name, p in moment.params.items()}
     if k:
         said |= {f"state.{name}": (k - 1, s) for name, s in moment.state.items()}
+        said |= {f"buffer.{name}": (k - 1, b) for name, b in moment.buffers.items()}
     if moment.loss is not None:
-        said["loss"] = (k, moment.loss)
+        said["loss"] = (k - 1, moment.loss)
     for name, (row, tensor) in said.items():
         yield Evaluation.of(tensor), answer[name][row] if name in answer else None
 

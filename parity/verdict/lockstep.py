@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from parity.records.facts import dtype_of
 from parity.records.record import Answer, Train, Undecided
 from parity.verdict.answer import other_formulas
 from parity.verdict.evaluation import NO_PATCHES, Evaluation, Patches, Profile, leading, shapes, updates
@@ -22,7 +23,7 @@ CHUNK = 2_000
 
 
 def judge_steps(record: Train, answer: Answer, profile: Profile) -> list[TensorVerdict]:
-    """The verdict on `loss`, on `update.NAME` and on `state.NAME.KEY`, over all updates, of a recorded run.
+    """The verdict on `loss`, `update.NAME`, `state.NAME.KEY` and `buffer.NAME`, over all updates, of a recorded run.
 
     The update that a verdict's `where` names, from 0, comes first in its index. An answer that is no such run fails
     in one verdict, on `run`.
@@ -75,10 +76,9 @@ def _judge(
     enclosed: Callable[[Patches], Mapping[str, Enclosure]],
     step: Callable[[int], str],
 ) -> list[TensorVerdict]:
-    others = other_formulas(record.network.types() | {record.loss.type}, enclosed, enclosed)
+    others = other_formulas(record.network.types() | {record.loss.type, record.optimizer.type}, enclosed, enclosed)
     return [
-        judge(name, tensors[name], e, "float64" if name.startswith("update.") else record.dtype, others, step)
-        for name, e in enclosed(NO_PATCHES).items()
+        judge(name, tensors[name], e, dtype_of(record, name), others, step) for name, e in enclosed(NO_PATCHES).items()
     ]
 
 
@@ -101,8 +101,9 @@ def _misfit(record: Train, answer: Answer, due: Mapping[str, tuple[int, ...]]) -
         return f"expected {', '.join(due)}, got {', '.join(answer) or 'nothing'}"
     for name, shape in due.items():
         got = answer[name]
-        if got.shape != shape or str(got.dtype) != record.dtype:
-            return f"expected {name} of shape {shape} and dtype {record.dtype}, got {got.shape} and {got.dtype}"
+        dtype = dtype_of(record, name)
+        if got.shape != shape or str(got.dtype) != dtype:
+            return f"expected {name} of shape {shape} and dtype {dtype}, got {got.shape} and {got.dtype}"
         weights = name.startswith("param.")
         if weights and not np.array_equal(got[0], record.arrays[name.removeprefix("param.")]):
             return f"expected {name}[0] to be the initial value, got something else"
@@ -124,14 +125,11 @@ def _enclose(
     chunks = list(_alike(record))
     while chunks:
         steps = chunks.pop()
-        params = {n: answer[f"param.{n}"][steps] for n in record.arrays}
-        state = {n.removeprefix("state."): a[steps - 1] for n, a in answer.items() if n.startswith("state.")}
-        # Only the first update does not find the state that the one before it left.
-        state = state if steps[0] else leading(record.state)
+        arrays, state = before(record, answer, steps)
         batches = np.stack([record.batches[k] for k in steps])
         try:
-            reference = updates(record, params, state, batches, wide, patches)
-            own = reference if profile == wide else updates(record, params, state, batches, profile, patches)
+            reference = updates(record, arrays, state, batches, wide, patches)
+            own = reference if profile == wide else updates(record, arrays, state, batches, profile, patches)
         except Undecided:
             # One step near a kink leaves the others decided.
             undecided[steps] = len(steps) == 1
@@ -140,6 +138,20 @@ def _enclose(
         for name, values in reference.items():
             x[name][steps], e[name][steps] = values.x, values.e + own[name].e
     return {name: Enclosure(_truth(values, undecided), e[name]) for name, values in x.items()}
+
+
+def before(record: Train, answer: Answer, steps: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The parameters and buffers, and the optimizer's state, that some updates (from 0) of a recorded run find, with a
+    leading axis for the updates: the first alone, or others."""
+    if not steps[0]:
+        # Only the first does not find what the one before it left.
+        return leading(record.arrays), leading(record.state)
+    state, buffers = (
+        {name.removeprefix(kind): a[steps - 1] for name, a in answer.items() if name.startswith(kind)}
+        for kind in ("state.", "buffer.")
+    )
+    params = {n: answer[f"param.{n}"][steps] for n in record.arrays if n not in buffers}
+    return params | buffers, state
 
 
 def _truth(values: Array, undecided: Array) -> Truth:

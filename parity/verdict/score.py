@@ -12,8 +12,9 @@ import numpy as np
 
 from parity.engines.faulty import FaultyEngine
 from parity.families.listing import Case, Fault
+from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Optimize, Record, Train, Undecided, Unsupported
-from parity.verdict.answer import Judge, expected_dtype
+from parity.verdict.answer import Judge
 from parity.verdict.evaluation import Profile
 from parity.verdict.tensor import Enclosure, TensorVerdict, Truth
 
@@ -155,7 +156,7 @@ class _AnswerMeasure:
         self.record = record
         judge = Judge(record, truths, Profile.of(record.dtype))
         self.enclosures, self.others = judge.enclosures, judge.others
-        self.dtypes = {name: expected_dtype(name, e, record.dtype) for name, e in self.enclosures.items()}
+        self.dtypes = {name: dtype_of(record, name) for name in self.enclosures}
         self.right = FaultyEngine().answer(record)
 
     def measured(self, engine: FaultyEngine) -> _Measured | None:

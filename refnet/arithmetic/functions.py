@@ -41,8 +41,8 @@ FUNCTIONS = (
 # Primitives of `special` that every arithmetic answers in its own way.
 SPECIALS = ("lift", "shift", "largest", "sigmoid", "log_sigmoid")
 
-# Of arithmetics that only follow what is done to floats (`__follows__`): elsewhere they are what they are made of.
-OF_FOLLOWERS = ("sigmoids", "total")
+# Of what is done in several steps, which arithmetics follow that do not take it as one function.
+FOLLOWED = ("sigmoids", "total")
 
 # Of a counter of steps, which is a plain array in every arithmetic but those that hold one for each run or record it.
 OF_COUNTERS = ("one_minus_power",)

@@ -84,8 +84,8 @@ def one_minus_power(beta: float, t: Array, like: Array) -> Array:
     """1 - beta^t for 0 <= beta < 1 and a counter t = 1, 2, ..., as a constant of the arithmetic and dtype of `like`.
 
     On floats it is computed in binary64 whatever the dtype, as 2 T / (1 + T) with T = tanh(-t log(beta) / 2), where
-    nothing cancels; other arithmetics take the exact power. A counter of another arithmetic (one for each run, or one
-    that is recorded) answers itself.
+    nothing cancels; other arithmetics take the exact power (of each counter, where there are several). A counter of
+    another arithmetic (one for each run, or one that is recorded) answers itself.
     """
     if not isinstance(t, (np.ndarray, np.generic)):
         return t.__special__("one_minus_power", beta, like)
@@ -93,7 +93,8 @@ def one_minus_power(beta: float, t: Array, like: Array) -> Array:
         like = like.a
     if isinstance(like, (np.ndarray, np.generic)) and like.dtype.kind == "f":
         return _one_minus_power(beta, t.astype(np.float64)).astype(like.dtype)
-    return lift(1 - Fraction(beta) ** int(t), like)
+    powers = np.frompyfunc(lambda n: 1 - Fraction(beta) ** int(n), 1, 1)(t)
+    return lift(powers, like)
 
 
 def _one_minus_power(beta: float, t: Array) -> Array:

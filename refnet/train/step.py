@@ -45,10 +45,16 @@ class Update:
 
     def gradients(self, X: Array, T: Array) -> tuple[dict[str, Array], Array]:
         """The gradients of what `opt` moves, and the loss."""
-        Y, saved = self.net.forward(X)
-        value, saved_loss = self.loss.forward(Y, T)
-        if value.ndim:
-            raise ValueError(f"fit: expected a loss that is one number, got shape {tuple(value.shape)}")
-        (dY, _), _ = self.loss.backward(self._one, saved_loss)
-        _, grads = self.net.backward(dY, saved)
+        value, grads = gradients(self.net, self.loss, X, T, self._one)
         return {name: grads[name] for name in self.held} if self._some else grads, value
+
+
+def gradients(net: Module, loss: Module, X: Array, T: Array, one: Array) -> tuple[Array, dict[str, Array]]:
+    """The loss, and its gradient by every parameter of `net`; `one` is the number 1 in the arithmetic of the loss."""
+    Y, saved = net.forward(X)
+    value, saved_loss = loss.forward(Y, T)
+    if value.ndim:
+        raise ValueError(f"fit: expected a loss that is one number, got shape {tuple(value.shape)}")
+    (dY, _), _ = loss.backward(one, saved_loss)
+    _, grads = net.backward(dY, saved)
+    return value, grads

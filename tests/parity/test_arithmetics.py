@@ -63,7 +63,7 @@ LISTED: dict[str, Callable[[Any, Any], Any]] = {
     WINDOWS: lambda x, y: np.lib.stride_tricks.sliding_window_view(x, (2, 3), axis=(-2, -1)),
     "lift": lambda x, y: x * special.lift(0.3, x),
     "shift": lambda x, y: x - special.shift(x, -1),
-    "largest": lambda x, y: np.where(special.largest(x, -1), x, y),
+    "largest": lambda x, y: special.largest(x, -1),
     "sigmoid": lambda x, y: special.sigmoid(x),
     "log_sigmoid": lambda x, y: special.log_sigmoid(x),
     "mT": lambda x, y: x.mT,
@@ -96,7 +96,7 @@ def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
         arithmetic._each is not ArrayLike._each or arithmetic.__array_ufunc__ is not ArrayLike.__array_ufunc__
     )
     different |= {*arithmetic.UFUNCS} - ufuncs if one_rule_for_all else {*arithmetic.UFUNCS} ^ ufuncs
-    specials = {*functions.SPECIALS, *(functions.OF_FOLLOWERS if hasattr(arithmetic, "__follows__") else ())}
+    specials = {*functions.SPECIALS, *(functions.FOLLOWED if hasattr(arithmetic, "__follows__") else ())}
     specials |= {*(functions.OF_COUNTERS if arithmetic in COUNTING else ())}
     members = {name for name in functions.METHODS if not hasattr(arithmetic, name)}
     return {f.__name__ for f in different} | ({*arithmetic.SPECIALS} ^ specials) | members

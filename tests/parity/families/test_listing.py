@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import parity.families
-from parity.families.listing import CASES, CONVENTIONS, DERIVATIVES, FAULTS, FILES, REWRITINGS, TABLE, WEAKER
+from parity.families.listing import CASES, CONVENTIONS, DERIVATIVES, FAULTS, FILES, NO_OTHER, REWRITINGS, TABLE, WEAKER
 
 ROOM = Path(parity.families.__path__[0])
 LISTS = {
     "cases": {"CASES": CASES},
     "faults": {"FAULTS": FAULTS},
-    "formulas": {"WEAKER": WEAKER, "CONVENTIONS": CONVENTIONS, "DERIVATIVES": DERIVATIVES},
+    "formulas": {"WEAKER": WEAKER, "CONVENTIONS": CONVENTIONS, "DERIVATIVES": DERIVATIVES, "NO_OTHER": NO_OTHER},
     "transcription": {},
 }
 
@@ -56,6 +56,6 @@ def test_names_are_unique(listed: tuple) -> None:
 
 
 def test_transcriptions_are_read_where_they_are_needed() -> None:
-    code = "import parity.families.listing, parity.run.trial, sys; print('mpmath' in sys.modules)"
+    code = "import parity.families.listing, parity.run.judging, sys; print('mpmath' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

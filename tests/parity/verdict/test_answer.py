@@ -9,10 +9,11 @@ import pytest
 from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
 from parity.families.listing import catalogue
+from parity.records.facts import dtype_of
 from parity.records.record import VJP, Optimize, Spec, Undecided
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
-from parity.verdict.answer import Judge, enclose, expected_dtype, judge_answer, other_formulas
+from parity.verdict.answer import Judge, enclose, judge_answer, other_formulas
 
 pytestmark = pytest.mark.arithmetic
 
@@ -78,7 +79,7 @@ def test_names():
 def test_dtypes():
     record, truths, answer = at(BATCHNORM, dtype="float32")
     enclosures = enclose(record, truths, FLOAT32)
-    due = {name: expected_dtype(name, e, "float32") for name, e in enclosures.items()}
+    due = {name: dtype_of(record, name) for name in enclosures}
     assert due["output"] == "float32"
     assert due["buffer.num_batches_tracked"] == "int64"
     answer["buffer.num_batches_tracked"] = answer["buffer.num_batches_tracked"].astype(np.float32)

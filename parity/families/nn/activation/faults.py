@@ -64,6 +64,11 @@ def _relu_by_gradient(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return np.where(dY > 0, dY, 0), {}
 
 
+def _relu_leaky(dY: Any, X: Any) -> Any:
+    # dX[.] = dY[.] where X[.] > 0, dY[.] / 64 elsewhere
+    return np.where(X > 0, dY, dY / 64)
+
+
 def _softmax_diagonal(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     Y = saved.Y
     # dX[c] = dY[c] Y[c] (1 - Y[c])
@@ -157,6 +162,13 @@ FAULTS = (
         "any",
         "issue class: a derivative misremembered",
         {"Tanh": replaced("backward", _tanh_not_squared)},
+    ),
+    Fault(
+        "ReLU' of a leaky ReLU",
+        "dX = dY / 64 where X < 0 against 0",
+        "X < 0",
+        "issue class: the derivative of another activation",
+        {"ReLU": _of_input(_relu_leaky)},
     ),
     Fault(
         "ReLU' by the gradient's sign",

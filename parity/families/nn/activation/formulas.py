@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -91,3 +92,8 @@ CONVENTIONS = (
         {"ReLU": _relu_at_zero(1.0)},
     ),
 )
+
+NO_OTHER: Mapping[str, str] = {
+    "Softmax": "torch and JAX take off the maximum too, and no other formula is known in use",
+    "LogSoftmax": "torch and JAX take off the maximum too, and no other formula is known in use",
+}

@@ -71,6 +71,45 @@ def _input_of_previous_sample(module: Any, right: Any, dY: Any, saved: Any) -> A
     return dX, {**grads, "weight": _rows(dY).mT @ np.concatenate([X[-1:], X[:-1]], axis=-2)}
 
 
+def _ones(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = 1
+    dX, grads = right(dY, saved)
+    return dX * 0 + 1, grads
+
+
+def _cut_off(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = 0
+    dX, grads = right(dY, saved)
+    return dX * 0, grads
+
+
+def _twice(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = dY[.] + dY[.]
+    dX, grads = right(dY, saved)
+    return dX + dX, grads
+
+
+def _exchanged(module: Any, right: Any, X: Any) -> Any:
+    # Y[n,k] of X[n,b,a] for X[n,a,b]
+    Y, saved = right(X)
+    return right(X.mT)[0].reshape(*Y.shape), saved
+
+
+def _exchanged_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[n,a,b] = dY[n,k], k counting b first and then a
+    dX, grads = right(dY, saved)
+    return dX.reshape(*dX.shape[:-2], dX.shape[-1], dX.shape[-2]).mT, grads
+
+
+def _as_it_came(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX = dY
+    return dY, {}
+
+
+def _otherwise(kind: str, name: str, what: str, reveal: str, by: Any, method: str = "backward") -> Fault:
+    return Fault(f"{kind}: {name}", what, reveal, f"issue class: {name}", {kind: replaced(method, by)})
+
+
 FAULTS = (
     Fault(
         "weight not transposed",
@@ -127,6 +166,31 @@ FAULTS = (
         "a bias that is not 0, as it often is at the start",
         "issue class: a missing term",
         {"Linear": replaced("forward", _bias_forgotten)},
+    ),
+    _otherwise("Identity", "gradient of ones", "dX = 1 against dX = dY", "a gradient other than 1", _ones),
+    _otherwise("Identity", "gradient cut off", "dX = 0 against dX = dY", "any", _cut_off),
+    _otherwise("Identity", "gradient counted twice", "dX = 2 dY against dX = dY", "any", _twice),
+    _otherwise(
+        "Flatten",
+        "last axes exchanged backward",
+        "dX read with its last two axes exchanged against dX in the order of X",
+        "two flattened axes",
+        _exchanged_backward,
+    ),
+    _otherwise(
+        "Flatten",
+        "last axes exchanged",
+        "X read with its last two axes exchanged against X in its own order",
+        "two flattened axes",
+        _exchanged,
+        "forward",
+    ),
+    _otherwise(
+        "Flatten",
+        "gradient not reshaped",
+        "dX of the output's shape against that of X",
+        "more than one axis",
+        _as_it_came,
     ),
     Fault(
         "input of the previous sample",

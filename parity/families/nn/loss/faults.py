@@ -62,6 +62,12 @@ def _without_two(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return (dX / 2, dT / 2), grads
 
 
+def _doubled(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    (dX, dT), grads = right(dY, saved)
+    # dX[.] = dY 2 (X[.] - T[.])
+    return (dX * 2, dT * 2), grads
+
+
 def _by_the_power_rule(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     D, n = saved
     # dX[.] = dY 2 (X[.] - T[.])^2 / (X[.] - T[.]) / n
@@ -173,6 +179,13 @@ FAULTS = (
         "any",
         "issue class: a missing factor",
         {"MSELoss": replaced("backward", _without_two)},
+    ),
+    Fault(
+        "half left out backward",
+        "dX = dY 2 (X - T) against dX = dY (X - T): the square's 2 without the half",
+        "any",
+        "issue class: a factor too many",
+        {"HalfSquaredError": replaced("backward", _doubled)},
     ),
     Fault(
         "square by the power rule",

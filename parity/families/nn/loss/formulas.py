@@ -121,3 +121,9 @@ CONVENTIONS = (
         {"BCELoss": _torch_binary_cross_entropy},
     ),
 )
+
+NO_OTHER: Mapping[str, str] = {
+    "MSELoss": "a difference and its square",
+    "L1Loss": "a difference and its sign",
+    "HalfSquaredError": "a difference and its square",
+}

@@ -55,12 +55,13 @@ def _rows_shifted(grad: Array) -> Array:
 
 
 def _as_stored(array: Array) -> Array:
-    """The array as one reads it who walks through memory from its first element and knows nothing of strides."""
+    """The array as one reads it who walks through memory from its lowest address and knows nothing of strides."""
     if array.flags.c_contiguous or not array.size:
         return array
+    shape, array = array.shape, array[tuple(slice(None, None, -1 if s < 0 else 1) for s in array.strides)]
     steps = [s // array.itemsize for s in array.strides]
     reach = 1 + sum((n - 1) * s for n, s in zip(array.shape, steps, strict=True))
-    return np.resize(np.lib.stride_tricks.as_strided(array, (reach,), (array.itemsize,)), array.shape)
+    return np.resize(np.lib.stride_tricks.as_strided(array, (reach,), (array.itemsize,)), shape)
 
 
 def _gradient_as_stored(record: VJP) -> VJP:

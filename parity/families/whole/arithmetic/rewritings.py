@@ -9,6 +9,7 @@ import numpy as np
 
 from parity.families.altered import Rules
 from parity.families.fault import Fault, replaced
+from parity.records.facts import MODULES
 from refnet.arithmetic import special
 from refnet.arithmetic.fma import fma
 
@@ -16,7 +17,7 @@ Array = np.ndarray[Any, Any]
 Order = Callable[[Array], Array]
 """Adds up the last axis."""
 
-CONTRACTIONS = ("Linear", "Conv2d", "LSTMCell")
+CONTRACTIONS = tuple(name for name, facts in MODULES.items() if facts.products)
 
 
 def _one_by_one(terms: Array) -> Array:
@@ -153,18 +154,7 @@ def _rewriting(name: str, what: str, where: str, rules: Rules, *types: str) -> F
     return Fault(name, what, "never", where, rules=rules, types=types)
 
 
-SUMS = (
-    *CONTRACTIONS,
-    "BatchNorm1d",
-    "Softmax",
-    "LogSoftmax",
-    "MSELoss",
-    "L1Loss",
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "CrossEntropyLoss",
-    "HalfSquaredError",
-)
+SUMS = tuple(name for name, facts in MODULES.items() if facts.sums)
 
 REWRITINGS = (
     _rewriting(

@@ -10,6 +10,9 @@ import numpy as np
 
 from parity.families.fault import Fault, Lift, Steps, Train
 from parity.records import definition
+from refnet.arithmetic import special
+from refnet.nn import Sequential
+from refnet.train.step import Update
 
 Grads = dict[str, Any]
 
@@ -18,57 +21,42 @@ Grads = dict[str, Any]
 class _Loop:
     """What a training loop has at hand."""
 
-    network: Any
-    loss: Any
-    optimizer: Any
-    trainable: tuple[str, ...]
-    inputs: Any
-    targets: Any
-    one: Any
-
-    @classmethod
-    def of(cls, record: Train, lift: Lift) -> _Loop:
-        network = definition.build(record.network, {name: lift(a) for name, a in record.arrays.items()})
-        inputs, targets = (lift(a) if a.dtype.kind == "f" else a for a in (record.inputs, record.targets))
-        trainable = record.trainable or tuple(network.params)
-        optimizer = definition.optimizer(record.optimizer, {name: network.params[name] for name in trainable})
-        definition.restore(optimizer, {name: lift(a) for name, a in record.state.items()})
-        one = lift(np.ones((), record.dtype))
-        return cls(network, definition.build(record.loss, {}), optimizer, trainable, inputs, targets, one)
+    update: Update
 
     def gradients(self, batch: Any, rows: Any = None) -> tuple[Any, Grads]:
         """Loss and gradients of a batch, with the targets of other rows if these are given."""
-        targets = self.targets[batch if rows is None else rows]
-        return definition.gradients(self.network, self.loss, self.inputs[batch], targets, self.one)
+        grads, value = self.update.gradients(
+            self.update.inputs[batch], self.update.targets[batch if rows is None else rows]
+        )
+        return value, grads
 
     def step(self, grads: Grads) -> None:
-        self.optimizer.step({name: grads[name] for name in self.trainable if name in grads})
+        self.update.opt.step({name: grads[name] for name in self.update.held if name in grads})
 
 
 def _loop(update: Callable[[_Loop, Train, int], Any]) -> Callable[[Train, Lift], Steps]:
     """A training whose update number k is `update(loop, record, k)`; it returns the loss that it records."""
 
     def train(record: Train, lift: Lift) -> Steps:
-        loop = _Loop.of(record, lift)
+        arrays = {name: lift(a) for name, a in record.arrays.items()}
+        state = definition.lifted_state(record.optimizer, record.state, lift)
+        loop = _Loop(definition.updating(record, arrays, state, lift))
+        yield definition.moment(0, None, loop.update)
         for k in range(record.iterations):
-            params, state = _copied(loop.network.params), _copied(definition.state_of(loop.optimizer))
-            yield definition.Moment(k, update(loop, record, k), params, state)
-        yield definition.Moment(record.iterations, None, loop.network.params, definition.state_of(loop.optimizer))
+            yield definition.moment(k + 1, update(loop, record, k), loop.update)
 
     return train
 
 
-def _copied(arrays: definition.Tensors) -> definition.Tensors:
-    return {name: a.copy() for name, a in arrays.items()}
-
-
 def _sequential(loop: _Loop, record: Train, k: int) -> Any:
     batch = record.batches[k]
-    output, saved = loop.network.forward(loop.inputs[batch])
-    value, saved_loss = loop.loss.forward(output, loop.targets[batch])
-    (dX, _), _ = loop.loss.backward(loop.one, saved_loss)
-    for place in range(len(loop.network.layers) - 1, -1, -1):
-        layer = loop.network.layers[place]
+    network, loss = loop.update.net, loop.update.loss
+    assert isinstance(network, Sequential)
+    output, saved = network.forward(loop.update.inputs[batch])
+    value, saved_loss = loss.forward(output, loop.update.targets[batch])
+    (dX, _), _ = loss.backward(special.lift(1.0, value), saved_loss)
+    for place in range(len(network.layers) - 1, -1, -1):
+        layer = network.layers[place]
         _, grads = layer.backward(dX, saved[place])
         loop.step({f"{place}.{name}": grad for name, grad in grads.items()})
         # dX[n,i] = sum_o dY[n,o] W[o,i] with the W that has just been updated

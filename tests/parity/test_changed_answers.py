@@ -1,0 +1,66 @@
+"""Whatever is changed in a right answer is seen: every tensor of refnet's answers that is not zero, in float64, one
+kind of change at a time.
+
+One tensor in a hundred is changed in every run of the tests, always the same ones; `-m slow` changes all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+from parity.budget.array import Profile
+from parity.engines.refnet import RefnetEngine
+from parity.families.case import TrainCase
+from parity.families.listing import catalogue
+from parity.records.facts import dtype_of
+from parity.records.record import VJP, Array, Undecided
+from parity.vectors import catalogue_answers
+from parity.verdict.answer import Judge
+from parity.verdict.tensor import judge
+
+CHANGES = {
+    "negated": lambda t: -t,
+    "zeroed": lambda t: np.zeros_like(t),
+    "doubled": lambda t: 2 * t,
+    "times 1.001": lambda t: 1.001 * t,
+}
+
+
+def passing(share: int) -> Iterator[str]:
+    """What is changed and passes, of one tensor in `share`."""
+    for case in catalogue():
+        for family in case.families if not isinstance(case, TrainCase) else ():
+            record = case.record(family, "float64")
+            answer: dict[str, Array] | None = None
+            truths = catalogue_answers.truths(case, family, "float64")
+            names = [name for name in truths if crc32(f"{case.name}, {family}, {name}".encode()) % share == 0]
+            for name in names:
+                if answer is None:
+                    engine = RefnetEngine()
+                    answer = engine.vjp(record) if isinstance(record, VJP) else engine.optimize(record)  # type: ignore[arg-type]
+                    try:
+                        judging = Judge(record, truths, Profile.of("float64"))  # type: ignore[arg-type]
+                    except Undecided:
+                        break
+                right, enclosure = answer[name], judging.enclosures[name]
+                if right.dtype.kind != "f" or not right.any() or not enclosure.truth.hi.any():
+                    continue
+                for change, by in CHANGES.items():
+                    with np.errstate(all="ignore"):
+                        changed = by(right)
+                    v = judge(name, changed, enclosure, dtype_of(record, name), judging.others)
+                    if v.verdict != "FAIL":
+                        yield f"{case.name}, {family}, {name}, {change}: {v.verdict} {v.formula}"
+
+
+def test_a_change_is_seen() -> None:
+    assert list(passing(100)) == []
+
+
+@pytest.mark.slow
+def test_every_change_is_seen() -> None:
+    assert list(passing(1)) == []
