@@ -35,10 +35,11 @@ FIRST = 3
 of updates has grown tenfold."""
 
 CALL = 0.3e-6
-TRANSLATION = {True: 0.1, False: 0.35}
 """Seconds that a call into NumPy costs beside its work, three times as many as one of its library's for each tiny
-matrix of a stack; and that machine code takes to make, the translator loaded or not: roughly, to tell whether a
-training is long enough for it."""
+matrix of a stack: roughly, to tell whether a training is long enough for machine code."""
+
+PAID_BACK = 0.5
+"""The share of what machine code saves, roughly, that its translation may take."""
 
 SHARE = {True: 0.3, False: 0.02}
 """The share of a plain update that machine code saves over a replay, at least: with operations that are all written out
@@ -85,8 +86,9 @@ class Captured:
     `resume`.
     """
 
-    def __init__(self, update: Update, iterations: int) -> None:
+    def __init__(self, update: Update, iterations: int, interrupted: Callable[[], bool] = lambda: False) -> None:
         self.update = update
+        self._interrupted = interrupted
         self.iterations = iterations
         self.why_plain = "" if iterations > SHORT else f"a record pays only beyond {SHORT} updates"
         self.why_not_native = "no update was captured"
@@ -288,11 +290,11 @@ class Captured:
         if {"raise", "call", "print", "log"} & set(np.geterr().values()):
             self.why_not_native = "NumPy is told to do more than warn of floating-point errors"
             return None
-        if self.iterations * _saved(recording.program, self._seconds) < TRANSLATION[native.loaded()]:
-            self.why_not_native = "machine code pays only in a longer training"
-            return None
+        worth = PAID_BACK * self.iterations * _saved(recording.program, self._seconds)
         try:
-            machine = native.Machine(recording.program, arrays, recording.data, recording.rates)
+            machine = native.Machine(
+                *(recording.program, arrays, recording.data, recording.rates), worth, self._interrupted
+            )
         except native.NotNative as reason:
             self.why_not_native = str(reason)
             return None
