@@ -39,7 +39,7 @@ def run_updates(
     # A schedule that may do anything is asked when its update is due.
     known = lr_lambda is None or is_capturable(lr_lambda)
     interrupts: list[Any] = []
-    step = Captured(update, total if capture else 0, lambda: bool(interrupts))
+    step = Captured(update, order.sizes(total if capture else 0), lambda: bool(interrupts))
     own_rates = [group["lr"] for group in opt.param_groups]
     stops = [*(update for update in rows if update), total]
 

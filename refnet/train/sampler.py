@@ -61,6 +61,11 @@ class Order:
         """How many samples the batch of update k + 1 has."""
         return self._short if self._short and (k + 1) % self.updates_per_epoch == 0 else self._full
 
+    def sizes(self, updates: int) -> dict[int, int]:
+        """For each size how many of the first batches have it."""
+        short = updates // self.updates_per_epoch if self._short else 0
+        return {self._full: updates - short} | ({self._short: short} if short else {})
+
     def alike(self, k: int) -> int | None:
         """How many batches from that of update k + 1 on have as many samples as it; None if all have."""
         return max(1, self.updates_per_epoch - 1 - k % self.updates_per_epoch) if self._short else None

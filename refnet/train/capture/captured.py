@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,13 @@ from refnet.train.capture.watch import Watch
 from refnet.train.step import Update
 
 SHORT = 100
-"""Trainings of at most this many updates are plain: a record would not pay for itself."""
+"""Updates on batches of one size up to which these are plain: a record would not pay for itself. But it does wherever
+it takes less than a tenth of them; it takes RECORDING seconds a module, about, and is not worth a thought for FEW."""
+
+RECORDING = 3e-3
+FEW = 10
+
+_TOO_SHORT = f"a record pays only beyond {SHORT} updates"
 
 CHANGES = 20
 """How often a callback may change what an update is before replaying is given up."""
@@ -86,11 +92,14 @@ class Captured:
     `resume`.
     """
 
-    def __init__(self, update: Update, iterations: int, interrupted: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, update: Update, expected: Mapping[int, int], interrupted: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`expected`: how many updates there will be on batches of each size; `interrupted`: whether somebody waits for
+        the update to be over."""
         self.update = update
-        self._interrupted = interrupted
-        self.iterations = iterations
-        self.why_plain = "" if iterations > SHORT else f"a record pays only beyond {SHORT} updates"
+        self._expected, self._interrupted = expected, interrupted
+        self.why_plain = "" if sum(expected.values()) > min(SHORT, FEW) else _TOO_SHORT
         self.why_not_native = "no update was captured"
         self._seconds = math.inf  # of a plain update
         # Until then an optimizer makes new state.
@@ -116,6 +125,8 @@ class Captured:
             return self.update(batch)
         if self._plain_first > 0:
             return self._plainly(batch)
+        if not self._pays(size):
+            return self._plain_between(batch)
         try:
             return self._first(size, batch)
         except Uncapturable as reason:
@@ -126,6 +137,22 @@ class Captured:
         value = self.update(batch)
         self._seconds = min(self._seconds, time.perf_counter() - start)
         self._plain_first -= 1
+        return value
+
+    def _pays(self, size: int) -> bool:
+        """Whether a record pays for batches of this size."""
+        updates, modules = self._expected.get(size, 0), sum(1 for _ in self.update.net.modules())
+        return updates > SHORT or (updates > FEW and updates * self._seconds > 10 * RECORDING * modules)
+
+    def _plain_between(self, batch: Any) -> Any:
+        """A plain update among captured ones, or, if there are none, with nothing but plain ones to come."""
+        self.settle()
+        value = self.update(batch)
+        if self._steps and self._storage is not None:
+            self._storage.leave()
+            self._ignore_overflow()
+        elif not any(map(self._pays, self._expected)):
+            self.why_plain = _TOO_SHORT
         return value
 
     def _give_up(self, why: str, batch: Any) -> Any:
@@ -255,7 +282,7 @@ class Captured:
         arrays = replay.layout(recording.program)
         call = replay.function(recording.program, arrays, recording.data, indexed=isinstance(batch, np.ndarray))
         generators = [generator for generator, _ in recording.generators]
-        step = _Step(call, self._machine(recording, arrays), generators, recording.checks, 1, _next_comparison(1))
+        step = _Step(call, self._machine(recording, arrays, size), generators, recording.checks, 1, _next_comparison(1))
         ways = [comparison.Captured(call, inside := memory_of(recording.program, arrays))]
         if (machine := step.machine) is not None:
             ways.append(comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside))
@@ -285,12 +312,12 @@ class Captured:
         lasting += [array for kept in update.opt.state.values() for array in kept.values()]
         return Watch((update.net, update.loss, update.opt), lasting, update.opt.param_groups)
 
-    def _machine(self, recording: Recording, arrays: dict[Ref, NDArray[Any]]) -> native.Machine | None:
+    def _machine(self, recording: Recording, arrays: dict[Ref, NDArray[Any]], size: int) -> native.Machine | None:
         """Its program as machine code, if it is worth it and can be."""
         if {"raise", "call", "print", "log"} & set(np.geterr().values()):
             self.why_not_native = "NumPy is told to do more than warn of floating-point errors"
             return None
-        worth = PAID_BACK * self.iterations * _saved(recording.program, self._seconds)
+        worth = PAID_BACK * self._expected.get(size, 0) * _saved(recording.program, self._seconds)
         try:
             machine = native.Machine(
                 *(recording.program, arrays, recording.data, recording.rates), worth, self._interrupted

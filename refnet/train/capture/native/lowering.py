@@ -14,6 +14,7 @@ that its loop makes of it.
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
     return np.broadcast_to(array, shape).strides
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Work:
     """An elementwise operation that waits for others to share a loop with: its operands and result, where they begin
     and their steps; written out, or a loop of NumPy's.
@@ -118,25 +119,32 @@ class _Work:
     first: tuple[int, ...]
     does: llvm_loops.Statement | Loop
 
+    @functools.cached_property
+    def _operands(self) -> list[tuple[int, tuple[int, ...], int, int]]:
+        """Each with its steps, and where its elements lie, at most: from the lowest byte to behind the highest. The
+        result comes last.
+        """
+        found = []
+        for first, steps in zip(self.first, zip(*self.axes.steps, strict=True), strict=True):
+            ways = [(size - 1) * step for size, step in zip(self.axes.sizes, steps, strict=True)]
+            low, high = first + sum(way for way in ways if way < 0), first + sum(way for way in ways if way > 0) + 8
+            found.append((first, steps, low, high))
+        return found
+
     def goes_with(self, other: _Work) -> bool:
         """Whether the two may take turns at every place: what one writes, the other has at the same places or not at
         all.
         """
-        if self.axes.sizes != other.axes.sizes:
-            return False
-        for mine, my_steps in zip(self.first, zip(*self.axes.steps, strict=True), strict=True):
-            for theirs, their_steps in zip(other.first, zip(*other.axes.steps, strict=True), strict=True):
-                is_written = mine == self.first[-1] or theirs == other.first[-1]
-                (low, high), (other_low, other_high) = self._span(mine, my_steps), self._span(theirs, their_steps)
-                apart = high <= other_low or other_high <= low
-                if is_written and not apart and (mine, my_steps) != (theirs, their_steps):
-                    return False
-        return True
+        mine, theirs = self._operands, other._operands
+        return (
+            self.axes.sizes == other.axes.sizes
+            and all(_apart_or_same(mine[-1], operand) for operand in theirs)
+            and all(_apart_or_same(theirs[-1], operand) for operand in mine)
+        )
 
-    def _span(self, first: int, steps: Sequence[int]) -> tuple[int, int]:
-        """Where the elements lie, at most: from the lowest byte to behind the highest."""
-        ways = [(size - 1) * step for size, step in zip(self.axes.sizes, steps, strict=True)]
-        return first + sum(way for way in ways if way < 0), first + sum(way for way in ways if way > 0) + 8
+
+def _apart_or_same(one: tuple[int, Any, int, int], other: tuple[int, Any, int, int]) -> bool:
+    return one[3] <= other[2] or other[3] <= one[2] or one[:2] == other[:2]
 
 
 class Lowering:

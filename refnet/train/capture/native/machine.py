@@ -13,6 +13,9 @@ from refnet.train.capture.native.lowering import Call, Loop, Lowering, address_o
 from refnet.train.capture.native.translator import NotNative
 from refnet.train.capture.program import Program, Ref
 
+LOWERING = 1e-4
+"""Seconds that an operation takes to become a line of the table, about."""
+
 
 class Machine:
     """A program as a table of calls that a function of machine code goes through.
@@ -38,7 +41,8 @@ class Machine:
         worth: float = float("inf"),
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
-        if not translator.loaded() and worth < translator.LOADING:
+        cost = len(program.operations) * LOWERING + (0 if translator.loaded() else translator.LOADING)
+        if worth < cost:
             raise NotNative("machine code pays only in a longer training")
         self._result = arrays[program.result]
         if not self._result.flags.c_contiguous:

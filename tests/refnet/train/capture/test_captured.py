@@ -429,6 +429,7 @@ def test_a_short_training_is_plain():
 
 def test_machine_code_is_made_where_it_pays(monkeypatch):
     monkeypatch.setattr(translator, "loaded", lambda: True)
+    monkeypatch.setattr(captured, "_saved", lambda *_: 1e-5)
     monkeypatch.setattr(translator, "missing", lambda texts: len(set(texts)))
     begin = start()()
     history = refnet.fit(begin.net, begin.loss, begin.opt, X, T, batch_size=None, iterations=200)
