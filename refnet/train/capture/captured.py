@@ -18,7 +18,7 @@ from refnet.train.capture import comparison, native, replay
 from refnet.train.capture.comparison import Comparison
 from refnet.train.capture.contract import why_not
 from refnet.train.capture.program import Program, Ref, memory_of
-from refnet.train.capture.recorder import Uncapturable
+from refnet.train.capture.recorder import Interrupted, Uncapturable, never
 from refnet.train.capture.recording import Recording, record
 from refnet.train.capture.storage import Storage, arrays_of
 from refnet.train.capture.watch import Watch
@@ -92,9 +92,7 @@ class Captured:
     `resume`.
     """
 
-    def __init__(
-        self, update: Update, expected: Mapping[int, int], interrupted: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, update: Update, expected: Mapping[int, int], interrupted: Callable[[], bool] = never) -> None:
         """`expected`: how many updates there will be on batches of each size; `interrupted`: whether somebody waits for
         the update to be over."""
         self.update = update
@@ -129,6 +127,11 @@ class Captured:
             return self._plain_between(batch)
         try:
             return self._first(size, batch)
+        except Interrupted:
+            # What was begun is left, and begun again if there is an update after this one.
+            self.settle()
+            self._forget()
+            return self.update(batch)
         except Uncapturable as reason:
             return self._give_up(str(reason), batch)
 
@@ -276,7 +279,7 @@ class Captured:
         self.settle()
         self._storage = storage = self._storage or Storage(self.update)
         storage.leave()
-        recording = record(self.update, storage, self._rates, batch)
+        recording = record(self.update, storage, self._rates, batch, self._interrupted)
         self._rates = recording.rates
         self.read_rates()
         arrays = replay.layout(recording.program)
@@ -286,7 +289,7 @@ class Captured:
         ways = [comparison.Captured(call, inside := memory_of(recording.program, arrays))]
         if (machine := step.machine) is not None:
             ways.append(comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside))
-        beside = Comparison(self.update, storage, self._rates, generators)
+        beside = Comparison(self.update, storage, self._rates, generators, self._interrupted)
         agree = beside.trials(batch, ways)
         storage.leave()
         value, really = beside.real(batch, ways)

@@ -12,6 +12,7 @@ from refnet.train.capture.native import translator
 from refnet.train.capture.native.lowering import Call, Loop, Lowering, address_of
 from refnet.train.capture.native.translator import NotNative
 from refnet.train.capture.program import Program, Ref
+from refnet.train.capture.recorder import Interrupted, never
 
 LOWERING = 1e-4
 """Seconds that an operation takes to become a line of the table, about."""
@@ -29,7 +30,8 @@ class Machine:
 
     Raises:
         NotNative: llvmlite is missing; something in the program is no loop of NumPy's; or the translation would take
-            longer than it is worth, or was given up.
+            longer than it is worth.
+        Interrupted: somebody wants to interrupt.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class Machine:
         data: Sequence[tuple[NDArray[Any], NDArray[Any]]],
         cells: Sequence[NDArray[Any]],
         worth: float = float("inf"),
-        interrupted: Callable[[], bool] = lambda: False,
+        interrupted: Callable[[], bool] = never,
     ) -> None:
         cost = len(program.operations) * LOWERING + (0 if translator.loaded() else translator.LOADING)
         if worth < cost:
@@ -62,6 +64,8 @@ class Machine:
             start += cell.nbytes
         self._rates = start
         for operation in program.operations:
+            if interrupted():
+                raise Interrupted
             out = arrays[operation.out]
             args = [arrays[arg] if isinstance(arg, Ref) else np.asarray(arg, out.dtype) for arg in operation.args]
             lowering.kept.append(args)

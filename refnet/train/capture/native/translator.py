@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from refnet.train.capture.native.llvm_loops import DECLARATIONS
+from refnet.train.capture.recorder import Interrupted
 
 AT_ONCE = 4
 """Kernels that are translated in one call, which nothing interrupts."""
@@ -73,14 +74,15 @@ def translated(texts: Iterable[str], seconds: float, interrupted: Callable[[], b
     """For each kernel its address and the code that it is part of.
 
     Raises:
-        NotNative: it takes longer than so many seconds; or somebody wants to interrupt.
+        NotNative: it takes longer than so many seconds.
+        Interrupted: somebody wants to interrupt.
     """
     texts = list(dict.fromkeys(texts))
     start = time.perf_counter()
     new = [text for text in texts if text not in _known]
     for first in range(0, len(new), AT_ONCE):
         if interrupted():
-            raise NotNative("the translation was interrupted")
+            raise Interrupted
         if time.perf_counter() - start > seconds:
             raise NotNative("the translation takes too long")
         some = new[first : first + AT_ONCE]

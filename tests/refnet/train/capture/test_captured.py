@@ -455,8 +455,8 @@ def test_a_program_with_a_fault_is_not_relied_on(way, monkeypatch):
     """A sum for a difference: the first replay does not do what the plain update does, and then all are plain."""
     simplify = program.simplify
 
-    def with_a_fault(made, parameters):
-        simplify(made, parameters)
+    def with_a_fault(made, *args):
+        simplify(made, *args)
         made.operations[-1] = replace(made.operations[-1], function=np.add)
 
     monkeypatch.setattr(program, "simplify", with_a_fault)

@@ -11,12 +11,12 @@ import textwrap
 
 import numpy as np
 import pytest
-from twice import T, X, assert_same_bits, linear, start
+from twice import T, X, assert_same_bits, linear, standing, start
 
 import refnet
 from refnet import nn, optim
-from refnet.train.capture import captured, native
-from refnet.train.capture.native import translator
+from refnet.train.capture import captured, comparison, native, program, recorder
+from refnet.train.capture.native import lowering, translator
 
 pytest.importorskip("llvmlite")
 
@@ -66,22 +66,54 @@ def test_translation_stops_when_it_takes_longer_than_it_is_worth(kernels):
     assert len(kernels) <= translator.AT_ONCE
 
 
-def test_an_interrupt_ends_a_translation(kernels):
-    """It is heeded between two pieces of a few kernels; the update is done, and then it is handed on."""
-    begin, code, seen = start(deep(30), targets=X)(), translator.Code, []
+STAGES = {
+    "recording": (recorder.Recorder, "note"),
+    "simplifying": (program.Program, "moved"),
+    "lowering": (lowering.Lowering, "operation"),
+    "translating": (translator, "Code"),
+    "trying": (comparison.Comparison, "_compare"),
+}
 
-    def interrupting(source, names):
-        seen.append(len(kernels))
-        signal.raise_signal(signal.SIGINT)
-        return code(source, names)
 
-    translator.Code = interrupting
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            refnet.fit(begin.net, begin.loss, begin.opt, X, X, iterations=500, batch_size=4)
-    finally:
-        translator.Code = code
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_interrupt_ends_what_is_done_beside_the_update(stage, kernels, monkeypatch):
+    """It is heeded before the next operation, piece or trial; the update is done, and then it is handed on."""
+    owner, name = STAGES[stage]
+    true, seen = getattr(owner, name), []
+
+    def interrupting(*args, **options):
+        seen.append(1)
+        if len(seen) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return true(*args, **options)
+
+    begin, twin = start(deep(6), targets=X)(), start(deep(6), targets=X)()
+    monkeypatch.setattr(owner, name, interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        refnet.fit(begin.net, begin.loss, begin.opt, X, X, iterations=500, batch_size=4, generator=begin.generator)
     assert len(seen) <= 2
+    monkeypatch.undo()
+    refnet.fit(twin.net, twin.loss, twin.opt, X, X, iterations=2, batch_size=4, generator=twin.generator, capture=False)
+    assert standing(begin) == standing(twin)
+
+
+def test_after_an_interrupt_that_is_only_noted_updates_are_captured(kernels, monkeypatch):
+    begin, noted = start(deep(6), targets=X)(), []
+    before = signal.signal(signal.SIGINT, lambda *_: noted.append(1))
+    true = lowering.Lowering.operation
+
+    def interrupting(*args):
+        if not noted:
+            signal.raise_signal(signal.SIGINT)
+        return true(*args)
+
+    monkeypatch.setattr(lowering.Lowering, "operation", interrupting)
+    try:
+        history = refnet.fit(begin.net, begin.loss, begin.opt, X, X, iterations=50, batch_size=4)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert noted == [1]
+    assert (history.why_plain, history.why_not_native) == ("", "")
 
 
 def test_what_is_translated_is_small():
