@@ -101,7 +101,7 @@ def run_updates(
 def _until_failure(
     lr_lambda: Callable[[int], float] | None, first: int, updates: int
 ) -> tuple[list[float] | None, Exception | None]:
-    """What the rates of so many updates are multiplied by, as far as they can be had, and why not further."""
+    """The factors of the rates of the next updates, and, where the schedule fails, those before that and the error."""
     if lr_lambda is None:
         return None, None
     factors: list[float] = []

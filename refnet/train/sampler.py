@@ -168,7 +168,7 @@ class Batches(Iterator[Batch]):
     @abstractmethod
     def take(self, updates: int) -> NDArray[np.int64] | None:
         """The next batches, which must be full, as indices (updates, batch_size); None where each is the whole set in
-        its own order. The generator is left as by so many calls of `next`.
+        its own order. The generator is left as by a call of `next` for each.
 
         Raises ValueError if one of the batches is not full.
         """
@@ -219,7 +219,7 @@ class _Epochs(Batches):
         return indices
 
     def _advance(self, batches: int) -> tuple[int, int]:
-        """Where the next batches begin and end in an epoch: so many, or those that are left and full, or the last."""
+        """Where the next batches begin and end in an epoch: all, or those that are left and full, or the last."""
         if self._seen == self._end:
             self._samples = self._order()
             self._seen, self._begun = 0, True

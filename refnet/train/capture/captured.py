@@ -198,7 +198,7 @@ class Captured:
         return value
 
     def at_once(self, samples: int, most: int) -> int:
-        """How many updates on batches of so many samples, out of `most`, `many` takes at once; 1 if it takes none."""
+        """How many of the next `most` updates, on batches of this size, `many` does at once; 1 if it does none."""
         step = self._steps.get(samples)
         if step is None or step.machine is None or self._foreign:
             return 1
@@ -212,7 +212,7 @@ class Captured:
         own_rates: Sequence[Any],
         factors: Sequence[float] | None,
     ) -> None:
-        """Updates on batches of so many samples, at the groups' rates or at these times the factors; fills in the
+        """Updates on batches of this size, at the groups' rates or at these times the factors; fills in the
         losses. `indices`: (updates, ...), or None where each batch is the whole set.
         """
         step = self._steps[samples]

@@ -125,7 +125,7 @@ def elementwise(form: str, operands: Sequence[Operand], out: Operand) -> Stateme
 
 
 def short_sum(total: Operand, first: Operand, terms: int, step: int) -> Statement:
-    """`total` plus the sum of so many numbers, from the first to the last."""
+    """`total` plus the sum of `terms` numbers, added from the first to the last."""
 
     def lines(y: str, names: Sequence[str]) -> list[str]:
         before, sum_, *others = names

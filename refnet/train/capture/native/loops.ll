@@ -10,8 +10,8 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 ; What an update works on: its batch of indices, where its loss goes, and its rates (or null).
 %state = type { ptr, ptr, ptr }
 
-; A loop called n times m times. Before each call its operands are set to where they first are, and so many outer and
-; inner steps further on.
+; A loop called n times m times. Before each call its operands are set to where they are at first, and moved by an
+; outer step for each outer turn and an inner step for each inner one.
 define internal void @calls(ptr %loop, ptr %data, ptr %args, ptr %first, ptr %dims, ptr %steps, i64 %nargs,
                             i64 %n, i64 %m, ptr %outer, ptr %inner) {
 entry:
@@ -120,7 +120,8 @@ define void @loss(ptr %args, ptr %dims, ptr %steps, ptr %data) {
   ret void
 }
 
-; dims: so many elements, in blocks of so many; so many calls, one after the other on each block. data: the calls.
+; Calls that are done on one block of elements after the other. dims: how many elements, how many in a block, how many
+; calls; data: the calls.
 define void @blocks(ptr %args, ptr %dims, ptr %steps, ptr %data) {
 entry:
   %size = load i64, ptr %dims

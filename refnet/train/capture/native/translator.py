@@ -74,7 +74,7 @@ def translated(texts: Iterable[str], seconds: float, interrupted: Callable[[], b
     """For each kernel its address and the code that it is part of.
 
     Raises:
-        NotNative: it takes longer than so many seconds.
+        NotNative: it takes longer than `seconds`.
         Interrupted: somebody wants to interrupt.
     """
     texts = list(dict.fromkeys(texts))
