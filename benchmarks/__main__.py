@@ -19,6 +19,10 @@ LAZY = {
         "benchmarks.convergence.study_commands:convergence",
         "Compare batch, mini-batch and stochastic gradient descent.",
     ),
+    "trainings": (
+        "benchmarks.trainings.command:trainings",
+        "Do random trainings plainly and in every captured way: whether every bit is the same.",
+    ),
     "report": (
         "benchmarks.convergence.study_commands:report",
         "Draw the figures and the page of a study again, from DIR/tables alone.",

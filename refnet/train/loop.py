@@ -38,7 +38,8 @@ def run_updates(
     net, opt, total = update.net, update.opt, len(losses)
     # A schedule that may do anything is asked when its update is due.
     known = lr_lambda is None or is_capturable(lr_lambda)
-    step = Captured(update, total if capture else 0)
+    interrupts: list[Any] = []
+    step = Captured(update, order.sizes(total if capture else 0), lambda: bool(interrupts))
     own_rates = [group["lr"] for group in opt.param_groups]
     stops = [*(update for update in rows if update), total]
 
@@ -54,7 +55,7 @@ def run_updates(
     keep(0)
     done = 0
     try:
-        with _whole_updates() as (interrupts, deliver):
+        with _whole_updates(interrupts) as deliver:
             while done < total:
                 size = order.size(done)
                 most = stops[bisect_right(stops, done)] - done
@@ -100,7 +101,7 @@ def run_updates(
 def _until_failure(
     lr_lambda: Callable[[int], float] | None, first: int, updates: int
 ) -> tuple[list[float] | None, Exception | None]:
-    """What the rates of so many updates are multiplied by, as far as they can be had, and why not further."""
+    """The factors of the rates of the next updates, and, where the schedule fails, those before that and the error."""
     if lr_lambda is None:
         return None, None
     factors: list[float] = []
@@ -113,15 +114,14 @@ def _until_failure(
 
 
 @contextmanager
-def _whole_updates() -> Iterator[tuple[list[Any], Callable[[], None]]]:
-    """Hold interrupts back: `(interrupts, deliver)`, the list of those that came and a function that hands one on.
+def _whole_updates(interrupts: list[Any]) -> Iterator[Callable[[], None]]:
+    """Hold interrupts back: those that come go to the list, and `deliver` hands one on.
 
     Python delivers them to the main thread alone, and only if it handles them at all; elsewhere none is held back.
     """
-    interrupts: list[Any] = []
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield interrupts, lambda: None
+        yield lambda: None
         return
 
     def hold(*interrupt: Any) -> None:
@@ -136,7 +136,7 @@ def _whole_updates() -> Iterator[tuple[list[Any], Callable[[], None]]]:
 
     signal.signal(signal.SIGINT, hold)
     try:
-        yield interrupts, deliver
+        yield deliver
     finally:
         signal.signal(signal.SIGINT, previous)
         if interrupts:

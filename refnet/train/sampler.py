@@ -61,6 +61,11 @@ class Order:
         """How many samples the batch of update k + 1 has."""
         return self._short if self._short and (k + 1) % self.updates_per_epoch == 0 else self._full
 
+    def sizes(self, updates: int) -> dict[int, int]:
+        """For each size how many of the first batches have it."""
+        short = updates // self.updates_per_epoch if self._short else 0
+        return {self._full: updates - short} | ({self._short: short} if short else {})
+
     def alike(self, k: int) -> int | None:
         """How many batches from that of update k + 1 on have as many samples as it; None if all have."""
         return max(1, self.updates_per_epoch - 1 - k % self.updates_per_epoch) if self._short else None
@@ -163,7 +168,7 @@ class Batches(Iterator[Batch]):
     @abstractmethod
     def take(self, updates: int) -> NDArray[np.int64] | None:
         """The next batches, which must be full, as indices (updates, batch_size); None where each is the whole set in
-        its own order. The generator is left as by so many calls of `next`.
+        its own order. The generator is left as by a call of `next` for each.
 
         Raises ValueError if one of the batches is not full.
         """
@@ -214,7 +219,7 @@ class _Epochs(Batches):
         return indices
 
     def _advance(self, batches: int) -> tuple[int, int]:
-        """Where the next batches begin and end in an epoch: so many, or those that are left and full, or the last."""
+        """Where the next batches begin and end in an epoch: all, or those that are left and full, or the last."""
         if self._seen == self._end:
             self._samples = self._order()
             self._seen, self._begun = 0, True

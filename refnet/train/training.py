@@ -25,7 +25,7 @@ class History:
 
     Attributes:
         loss: (updates,); `loss[k]` is the loss of the batch of update k + 1 before that update: the one it descends.
-        updates_per_epoch: so many updates see the data once; update k + 1 belongs to epoch `k // updates_per_epoch`.
+        updates_per_epoch: how many updates see the data once; update k + 1 belongs to epoch `k // updates_per_epoch`.
         recorded: (r,); after how many updates the weights were recorded, ascending.
         weights: `weights[name][j]` is the parameter after `recorded[j]` updates; (r, *shape), under the names and in
             the order of `net.params`; empty if nothing was recorded.

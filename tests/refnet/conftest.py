@@ -16,8 +16,7 @@ def do_updates(monkeypatch):
 
     def choose(way):
         monkeypatch.setattr(captured, "SHORT", 0)
-        cost = 0.0 if way == "as machine code" else float("inf")
-        monkeypatch.setattr(captured, "TRANSLATION", {True: cost, False: cost})
+        monkeypatch.setattr(captured, "PAID_BACK", float("inf") if way == "as machine code" else -1.0)
         return way
 
     return choose

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,20 @@ from refnet.train.capture import comparison, native, replay
 from refnet.train.capture.comparison import Comparison
 from refnet.train.capture.contract import why_not
 from refnet.train.capture.program import Program, Ref, memory_of
-from refnet.train.capture.recorder import Uncapturable
+from refnet.train.capture.recorder import Interrupted, Uncapturable, never
 from refnet.train.capture.recording import Recording, record
 from refnet.train.capture.storage import Storage, arrays_of
 from refnet.train.capture.watch import Watch
 from refnet.train.step import Update
 
 SHORT = 100
-"""Trainings of at most this many updates are plain: a record would not pay for itself."""
+"""Updates on batches of one size up to which these are plain: a record would not pay for itself. But it does wherever
+it takes less than a tenth of them; it takes RECORDING seconds a module, about, and is not worth a thought for FEW."""
+
+RECORDING = 3e-3
+FEW = 10
+
+_TOO_SHORT = f"a record pays only beyond {SHORT} updates"
 
 CHANGES = 20
 """How often a callback may change what an update is before replaying is given up."""
@@ -35,10 +41,11 @@ FIRST = 3
 of updates has grown tenfold."""
 
 CALL = 0.3e-6
-TRANSLATION = {True: 0.1, False: 0.35}
 """Seconds that a call into NumPy costs beside its work, three times as many as one of its library's for each tiny
-matrix of a stack; and that machine code takes to make, the translator loaded or not: roughly, to tell whether a
-training is long enough for it."""
+matrix of a stack: roughly, to tell whether a training is long enough for machine code."""
+
+PAID_BACK = 0.5
+"""The share of what machine code saves, roughly, that its translation may take."""
 
 SHARE = {True: 0.3, False: 0.02}
 """The share of a plain update that machine code saves over a replay, at least: with operations that are all written out
@@ -85,10 +92,12 @@ class Captured:
     `resume`.
     """
 
-    def __init__(self, update: Update, iterations: int) -> None:
+    def __init__(self, update: Update, expected: Mapping[int, int], interrupted: Callable[[], bool] = never) -> None:
+        """`expected`: how many updates there will be on batches of each size; `interrupted`: whether somebody waits for
+        the update to be over."""
         self.update = update
-        self.iterations = iterations
-        self.why_plain = "" if iterations > SHORT else f"a record pays only beyond {SHORT} updates"
+        self._expected, self._interrupted = expected, interrupted
+        self.why_plain = "" if sum(expected.values()) > min(SHORT, FEW) else _TOO_SHORT
         self.why_not_native = "no update was captured"
         self._seconds = math.inf  # of a plain update
         # Until then an optimizer makes new state.
@@ -114,8 +123,15 @@ class Captured:
             return self.update(batch)
         if self._plain_first > 0:
             return self._plainly(batch)
+        if not self._pays(size):
+            return self._plain_between(batch)
         try:
             return self._first(size, batch)
+        except Interrupted:
+            # What was begun is left, and begun again if there is an update after this one.
+            self.settle()
+            self._forget()
+            return self.update(batch)
         except Uncapturable as reason:
             return self._give_up(str(reason), batch)
 
@@ -124,6 +140,22 @@ class Captured:
         value = self.update(batch)
         self._seconds = min(self._seconds, time.perf_counter() - start)
         self._plain_first -= 1
+        return value
+
+    def _pays(self, size: int) -> bool:
+        """Whether a record pays for batches of this size."""
+        updates, modules = self._expected.get(size, 0), sum(1 for _ in self.update.net.modules())
+        return updates > SHORT or (updates > FEW and updates * self._seconds > 10 * RECORDING * modules)
+
+    def _plain_between(self, batch: Any) -> Any:
+        """A plain update among captured ones, or, if there are none, with nothing but plain ones to come."""
+        self.settle()
+        value = self.update(batch)
+        if self._steps and self._storage is not None:
+            self._storage.leave()
+            self._ignore_overflow()
+        elif not any(map(self._pays, self._expected)):
+            self.why_plain = _TOO_SHORT
         return value
 
     def _give_up(self, why: str, batch: Any) -> Any:
@@ -166,7 +198,7 @@ class Captured:
         return value
 
     def at_once(self, samples: int, most: int) -> int:
-        """How many updates on batches of so many samples, out of `most`, `many` takes at once; 1 if it takes none."""
+        """How many of the next `most` updates, on batches of this size, `many` does at once; 1 if it does none."""
         step = self._steps.get(samples)
         if step is None or step.machine is None or self._foreign:
             return 1
@@ -180,7 +212,7 @@ class Captured:
         own_rates: Sequence[Any],
         factors: Sequence[float] | None,
     ) -> None:
-        """Updates on batches of so many samples, at the groups' rates or at these times the factors; fills in the
+        """Updates on batches of this size, at the groups' rates or at these times the factors; fills in the
         losses. `indices`: (updates, ...), or None where each batch is the whole set.
         """
         step = self._steps[samples]
@@ -247,17 +279,17 @@ class Captured:
         self.settle()
         self._storage = storage = self._storage or Storage(self.update)
         storage.leave()
-        recording = record(self.update, storage, self._rates, batch)
+        recording = record(self.update, storage, self._rates, batch, self._interrupted)
         self._rates = recording.rates
         self.read_rates()
         arrays = replay.layout(recording.program)
         call = replay.function(recording.program, arrays, recording.data, indexed=isinstance(batch, np.ndarray))
         generators = [generator for generator, _ in recording.generators]
-        step = _Step(call, self._machine(recording, arrays), generators, recording.checks, 1, _next_comparison(1))
+        step = _Step(call, self._machine(recording, arrays, size), generators, recording.checks, 1, _next_comparison(1))
         ways = [comparison.Captured(call, inside := memory_of(recording.program, arrays))]
         if (machine := step.machine) is not None:
             ways.append(comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside))
-        beside = Comparison(self.update, storage, self._rates, generators)
+        beside = Comparison(self.update, storage, self._rates, generators, self._interrupted)
         agree = beside.trials(batch, ways)
         storage.leave()
         value, really = beside.real(batch, ways)
@@ -283,16 +315,16 @@ class Captured:
         lasting += [array for kept in update.opt.state.values() for array in kept.values()]
         return Watch((update.net, update.loss, update.opt), lasting, update.opt.param_groups)
 
-    def _machine(self, recording: Recording, arrays: dict[Ref, NDArray[Any]]) -> native.Machine | None:
+    def _machine(self, recording: Recording, arrays: dict[Ref, NDArray[Any]], size: int) -> native.Machine | None:
         """Its program as machine code, if it is worth it and can be."""
         if {"raise", "call", "print", "log"} & set(np.geterr().values()):
             self.why_not_native = "NumPy is told to do more than warn of floating-point errors"
             return None
-        if self.iterations * _saved(recording.program, self._seconds) < TRANSLATION[native.loaded()]:
-            self.why_not_native = "machine code pays only in a longer training"
-            return None
+        worth = PAID_BACK * self._expected.get(size, 0) * _saved(recording.program, self._seconds)
         try:
-            machine = native.Machine(recording.program, arrays, recording.data, recording.rates)
+            machine = native.Machine(
+                *(recording.program, arrays, recording.data, recording.rates), worth, self._interrupted
+            )
         except native.NotNative as reason:
             self.why_not_native = str(reason)
             return None

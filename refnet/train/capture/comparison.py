@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from refnet.arithmetic.runs import Runs, plain
 from refnet.generator import Generator
-from refnet.train.capture.recorder import Uncapturable
+from refnet.train.capture.recorder import Interrupted, Uncapturable, never
 from refnet.train.capture.storage import Storage
 from refnet.train.step import Update
 
@@ -49,12 +49,19 @@ class Comparison:
     Args:
         rates: the cells from which a captured update takes the groups' learning rates.
         generators: those that an update draws from.
+        interrupted: whether to stop trying.
     """
 
     def __init__(
-        self, update: Update, storage: Storage, rates: Sequence[NDArray[Any]], generators: Iterable[Generator]
+        self,
+        update: Update,
+        storage: Storage,
+        rates: Sequence[NDArray[Any]],
+        generators: Iterable[Generator],
+        interrupted: Callable[[], bool] = never,
     ) -> None:
         self._update, self._storage, self._rates, self._generators = update, storage, rates, list(generators)
+        self._interrupted = interrupted
 
     def trials(self, batch: Any, ways: Sequence[Captured]) -> list[bool]:
         """Whether each of the ways agrees with the plain update, and with the first way in what it computes in
@@ -69,6 +76,8 @@ class Comparison:
         try:
             with np.errstate(all="ignore"):
                 for trial in range(TRIALS if numbers < MANY else 1):
+                    if self._interrupted():
+                        raise Interrupted
                     self._storage.restore(true)
                     self._move(draws)
                     factor = LARGE_RATE if trial % 2 else 1.0

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refnet.train.capture.recorder import Recorded
+from refnet.train.capture.recorder import Interrupted, Recorded, never
 
 ELEMENTWISE = frozenset(
     {
@@ -184,18 +184,18 @@ def memory_of(program: Program, arrays: Mapping[Ref, NDArray[Any]]) -> list[NDAr
     return list(owners.values())
 
 
-def simplify(program: Program, parameters: int) -> None:
+def simplify(program: Program, parameters: int, interrupted: Callable[[], bool] = never) -> None:
     """Leave out what is not needed and join what can be joined; what is left has the bits that it had.
 
-    `parameters`: how many the optimizer moves.
+    `parameters`: how many the optimizer moves; `interrupted`: whether to stop.
     """
-    without_repetitions(program)
+    without_repetitions(program, interrupted)
     without_dead(program)
     into_place(program)
     join_parameters(program, parameters)
 
 
-def without_repetitions(program: Program) -> None:
+def without_repetitions(program: Program, interrupted: Callable[[], bool] = never) -> None:
     """Do once what is done twice: the same operation on the same arrays; and nothing for --x and 1 x, which are x."""
     times = Counter(operation.out.root for operation in program.operations if not operation.checks)
     writes: Counter[int] = Counter()
@@ -214,6 +214,8 @@ def without_repetitions(program: Program) -> None:
 
     kept = []
     for operation in program.operations:
+        if interrupted():
+            raise Interrupted
         step = Program([operation], program.given, program.constant, program.sizes, program.first, program.result)
         step.moved(places)
         (operation,) = step.operations

@@ -18,6 +18,14 @@ class Uncapturable(Exception):
     """What a step does cannot be repeated from a record of its operations; the message says what it was."""
 
 
+class Interrupted(Uncapturable):
+    """Somebody wants to interrupt while an update is being captured."""
+
+
+def never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, eq=False)
 class Recorded:
     """One call, `function(*args, out)` or as `replay` writes it down, and the array that it filled; `updates` says
@@ -39,6 +47,7 @@ class Recorder:
         samples: the whole set that a batch is taken from, by the id of the batch.
         generators: the generators that were drawn from, with their state before.
         checks: checks of the samples' values that passed, each with the whole set.
+        interrupted: whether to stop, because somebody wants to interrupt.
         quiet: whether an operation was carried out with overflow ignored.
         updates: whether what comes now is the optimizer's.
     """
@@ -47,10 +56,13 @@ class Recorder:
     samples: dict[int, NDArray[Any]] = field(default_factory=dict)
     generators: list[tuple[Generator, NDArray[np.uint8]]] = field(default_factory=list)
     checks: list[tuple[Callable[[NDArray[Any]], None], NDArray[Any]]] = field(default_factory=list)
+    interrupted: Callable[[], bool] = never
     quiet: bool = False
     updates: bool = False
 
     def note(self, function: Any, args: tuple[Any, ...], out: Any, **options: Any) -> Traced:
+        if self.interrupted():
+            raise Interrupted
         out = np.asarray(out)
         self.quiet = self.quiet or np.geterr()["over"] == "ignore"
         self.operations.append(Recorded(function, args, out, self.updates, tuple(sorted(options.items()))))

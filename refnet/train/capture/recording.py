@@ -41,12 +41,14 @@ class Recording:
     ignores_overflow: bool
 
 
-def record(update: Update, storage: Storage, rates: Sequence[NDArray[Any]], batch: Any) -> Recording:
+def record(
+    update: Update, storage: Storage, rates: Sequence[NDArray[Any]], batch: Any, interrupted: Callable[[], bool]
+) -> Recording:
     """Record an update on batches like this one. Arrays and generators are left as they were.
 
-    `rates`: the cells of the groups' learning rates, if there are any yet.
+    `rates`: the cells of the groups' learning rates, if there are any yet; `interrupted`: whether to stop.
     """
-    recorder = Recorder()
+    recorder = Recorder(interrupted=interrupted)
     data, seen = [], []
 
     def samples(whole: NDArray[Any]) -> Any:
@@ -77,7 +79,7 @@ def record(update: Update, storage: Storage, rates: Sequence[NDArray[Any]], batc
     if not isinstance(result, Traced):
         raise Uncapturable("the loss does not depend on what is trained")
     made = program.build(recorder.operations, storage.homes() + cells + seen, result.a)
-    program.simplify(made, len(update.held))
+    program.simplify(made, len(update.held), interrupted)
     return Recording(made, data, cells, recorder.generators, recorder.checks, recorder.quiet)
 
 

@@ -56,9 +56,9 @@ from benchmarks.speed import cost_growth
 from benchmarks.speed.networks import perceptron
 from refnet.train.capture import captured
 
-network, capture, translation = perceptron(4, 3, 2, batch=2), sys.argv[1] != "plain", float(sys.argv[2])
+network, capture, share = perceptron(4, 3, 2, batch=2), sys.argv[1] != "plain", float(sys.argv[2])
 # Whether machine code pays, and how many updates a call of it takes, would hang on a clock.
-captured.TRANSLATION, captured.AT_ONCE = {True: translation, False: translation}, 0.0
+captured.PAID_BACK, captured.AT_ONCE = share, 0.0
 cost_growth.peak(network, capture, 300)
 for updates in (300, 1_500):
     # The least of three: tables of the interpreter's own grow now and then.
@@ -69,7 +69,7 @@ for updates in (300, 1_500):
 @pytest.mark.parametrize("way", ["plain", "replayed", "machine code"])
 def test_memory_is_flat_over_updates(way):
     # In a process of its own: other threads of this one take memory too.
-    command = [sys.executable, "-c", PEAKS, way, "0" if way == "machine code" else "inf"]
+    command = [sys.executable, "-c", PEAKS, way, "inf" if way == "machine code" else "-1"]
     few, many = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert abs(many - few) < 20_000
 

@@ -61,8 +61,7 @@ def assert_lone_twins(make, loss=nn.MSELoss, targets=T, iterations=150, capture=
 def test_every_run_is_its_lone_twin(batch_size, rates, how, monkeypatch):
     if how == "native":
         pytest.importorskip("llvmlite")
-    cost = 0.0 if how == "native" else np.inf
-    monkeypatch.setattr(captured, "TRANSLATION", {True: cost, False: cost})
+    monkeypatch.setattr(captured, "PAID_BACK", np.inf if how == "native" else -1.0)
     for options in ({}, {"momentum": 0.5, "nesterov": True, "weight_decay": 0.01}):
         history = assert_lone_twins(
             lambda options=options: start(rates=rates, **options), batch_size=batch_size, capture=how != "plain"
@@ -538,6 +537,8 @@ def test_no_machine_code_is_no_obstacle(monkeypatch):
     def missing():
         raise native.NotNative("llvmlite is not installed")
 
-    monkeypatch.setattr(captured, "TRANSLATION", {True: 0.0, False: 0.0})
-    monkeypatch.setattr(translator, "_target", missing)
+    monkeypatch.setattr(captured, "PAID_BACK", float("inf"))
+    monkeypatch.setattr(translator, "_processor", missing)
+    for known in (translator.functions,):
+        known.cache_clear()
     assert assert_lone_twins(start).why_not_native == "llvmlite is not installed"

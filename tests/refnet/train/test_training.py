@@ -15,6 +15,7 @@ import refnet
 from refnet import nn, optim
 from refnet.train import loop, sampler, training
 from refnet.train import step as updates
+from refnet.train.capture import captured
 
 pytestmark = pytest.mark.arithmetic
 
@@ -459,7 +460,8 @@ def test_a_schedule_that_fails_leaves_the_rates_and_whole_updates(capture, way):
     np.testing.assert_equal(copies(net), copies(whole))
 
 
-def test_the_history_says_why_updates_were_plain():
+def test_the_history_says_why_updates_were_plain(monkeypatch):
+    monkeypatch.setattr(captured, "PAID_BACK", -1.0)
     net, opt = build()
     history = refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=100)
     assert (history.why_plain, history.why_not_native) == (

@@ -2,6 +2,6 @@
 
 from refnet.train.capture.native.lowering import LONG, TINY_PRODUCT
 from refnet.train.capture.native.machine import Machine
-from refnet.train.capture.native.translator import NotNative, loaded
+from refnet.train.capture.native.translator import NotNative
 
-__all__ = ["LONG", "TINY_PRODUCT", "Machine", "NotNative", "loaded"]
+__all__ = ["LONG", "TINY_PRODUCT", "Machine", "NotNative"]

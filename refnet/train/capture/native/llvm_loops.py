@@ -7,8 +7,7 @@ loop. What is not prescribed, such as exp and the order of a long sum, stays Num
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -98,8 +97,8 @@ def type_of(dtype: np.dtype[Any]) -> str:
 
 
 class Operand(NamedTuple):
-    """One number at each place of a loop: bytes from the program's base to the first, bytes to the next along each
-    axis, and LLVM's type."""
+    """One number at each place of a loop: the address of the first, bytes to the next along each axis, and LLVM's
+    type."""
 
     first: int
     steps: tuple[int, ...]
@@ -126,7 +125,7 @@ def elementwise(form: str, operands: Sequence[Operand], out: Operand) -> Stateme
 
 
 def short_sum(total: Operand, first: Operand, terms: int, step: int) -> Statement:
-    """`total` plus the sum of so many numbers, from the first to the last."""
+    """`total` plus the sum of `terms` numbers, added from the first to the last."""
 
     def lines(y: str, names: Sequence[str]) -> list[str]:
         before, sum_, *others = names
@@ -153,56 +152,80 @@ def product_term(fused: bool, total: Operand, a: Operand, b: Operand) -> Stateme
     return Statement((total, a, b), total, lines)
 
 
-FEW = 64
-"""Places up to which a loop is unrolled where it is called, so that numbers stay in registers from one operation to the
-next. Beyond, it is a function by itself: the translator takes more than twice as long for one that is twice as long."""
+class Kernel(NamedTuple):
+    """A function with the signature of NumPy's inner loops, without an address in it: loops of the same kind on other
+    memory are the same kernel.
 
-
-def nest(name: str, sizes: Sequence[int], statements: Iterable[Statement], *, part: bool = False) -> str:
-    """A function of the base that carries out all statements at every place, the last axis innermost; with `part`
-    also of the first place on the first axis, and of the one behind the last.
+    Attributes:
+        text: its definition, in which @kernel, !group, !loop and !accesses stand for names.
+        operands: in the order in which it takes them.
     """
-    inline = "alwaysinline" if math.prod(sizes) <= FEW else "noinline"
+
+    text: str
+    operands: tuple[Operand, ...]
+
+
+def kernel(sizes: Sequence[int], statements: Sequence[Statement]) -> Kernel:
+    """All statements at every place, the last axis innermost. A single axis may have any size: `dims[0]`.
+
+    What a statement has computed stays in a register for those after it: two operands are the same numbers, or lie
+    apart.
+    """
+    operands = dict.fromkeys(operand for statement in statements for operand in (*statement.operands, statement.out))
+    places = {operand: place for place, operand in enumerate(operands)}
     depth = len(sizes)
-    first, end = ("%from", "%to") if part else ("0", str(sizes[0]))
-    parameters = "ptr %base, i64 %from, i64 %to" if part else "ptr %base"
-    lines = [f"define internal void @{name}({parameters}) {inline} {{", "entry:", "  br label %axis0"]
+    ends = ["%n"] if depth == 1 else [str(size) for size in sizes]
+    lines = ["define void @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data) {", "entry:", "%n = load i64, ptr %dims"]
+    for place in places.values():
+        lines += [f"%q{place} = getelementptr ptr, ptr %args, i64 {place}", f"%p{place} = load ptr, ptr %q{place}"]
+    lines.append("br label %axis0")
     for axis in range(depth):
-        before, start = ("entry", first) if axis == 0 else (f"axis{axis - 1}", "0")
-        lines += [f"axis{axis}:", f"  %i{axis} = phi i64 [{start}, %{before}], [%n{axis}, %next{axis}]"]
+        before = "entry" if axis == 0 else f"axis{axis - 1}"
+        lines += [f"axis{axis}:", f"%i{axis} = phi i64 [0, %{before}], [%n{axis}, %next{axis}]"]
         if axis < depth - 1:
-            lines.append(f"  br label %axis{axis + 1}")
-    lines += [f"  {line}" for number, statement in enumerate(statements) for line in _body(number, statement)]
-    lines.append(f"  br label %next{depth - 1}")
+            lines.append(f"br label %axis{axis + 1}")
+    lines += [*_body(places, statements), f"br label %next{depth - 1}"]
+    # Whatever the addresses: no place of the innermost axis needs what another has written.
+    independent = all(statement.out.steps[-1] for statement in statements)
     for axis in reversed(range(depth)):
         after = f"next{axis - 1}" if axis else "done"
+        mark = ", !llvm.loop !loop" if axis == depth - 1 and independent else ""
         lines += [
             f"next{axis}:",
-            f"  %n{axis} = add nuw nsw i64 %i{axis}, 1",
-            f"  %c{axis} = icmp ult i64 %n{axis}, {end if axis == 0 else sizes[axis]}",
-            f"  br i1 %c{axis}, label %axis{axis}, label %{after}",
+            f"%n{axis} = add nuw nsw i64 %i{axis}, 1",
+            f"%c{axis} = icmp ult i64 %n{axis}, {ends[axis]}",
+            f"br i1 %c{axis}, label %axis{axis}, label %{after}{mark}",
         ]
-    return "\n".join([*lines, "done:", "  ret void", "}"])
+    lines += ["done:", "ret void", "}"]
+    lines += ["!group = distinct !{}", "!loop = distinct !{!loop, !accesses}"]
+    lines.append('!accesses = !{!"llvm.loop.parallel_accesses", !group}')
+    return Kernel("\n".join(lines), tuple(places))
 
 
-def _body(number: int, statement: Statement) -> list[str]:
-    lines, names = [], []
-    for k, operand in enumerate(statement.operands):
-        at, name = f"%s{number}.{k}", f"%x{number}.{k}"
-        lines += _pointer(at, operand)
-        lines.append(f"{name} = load {operand.type}, ptr {at}, align 1")
-        names.append(name)
-    y, at = f"%y{number}", f"%s{number}.y"
-    lines += statement.lines(y, names)
-    lines += _pointer(at, statement.out)
-    lines.append(f"store {statement.out.type} {y}, ptr {at}, align 1")
+def _body(places: dict[Operand, int], statements: Sequence[Statement]) -> list[str]:
+    lines: list[str] = []
+    for operand, place in places.items():
+        offset = "0"
+        for axis, step in enumerate(operand.steps):
+            if step:
+                lines += [f"%m{place}.{axis} = mul i64 %i{axis}, {step}"]
+                lines += [f"%o{place}.{axis} = add i64 {offset}, %m{place}.{axis}"]
+                offset = f"%o{place}.{axis}"
+        lines.append(f"%a{place} = getelementptr i8, ptr %p{place}, i64 {offset}")
+    last = {statement.out: number for number, statement in enumerate(statements)}
+    known: dict[Operand, str] = {}
+    for number, statement in enumerate(statements):
+        for operand in statement.operands:
+            if operand not in known:
+                place = places[operand]
+                known[operand] = f"%x{place}.{number}"
+                lines.append(
+                    f"{known[operand]} = load {operand.type}, ptr %a{place}, align 1, !llvm.access.group !group"
+                )
+        y, out = f"%y{number}", statement.out
+        lines += statement.lines(y, [known[operand] for operand in statement.operands])
+        # (what was read there in another type is no longer there)
+        known = {operand: name for operand, name in known.items() if operand.first != out.first} | {out: y}
+        if last[out] == number:
+            lines.append(f"store {out.type} {y}, ptr %a{places[out]}, align 1, !llvm.access.group !group")
     return lines
-
-
-def _pointer(at: str, operand: Operand) -> list[str]:
-    lines, place = [], str(operand.first)
-    for axis, step in enumerate(operand.steps):
-        if step:
-            lines += [f"{at}.m{axis} = mul i64 %i{axis}, {step}", f"{at}.o{axis} = add i64 {place}, {at}.m{axis}"]
-            place = f"{at}.o{axis}"
-    return [*lines, f"{at} = getelementptr i8, ptr %base, i64 {place}"]

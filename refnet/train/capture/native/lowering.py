@@ -1,9 +1,10 @@
-"""A program as calls and loops of LLVM's intermediate representation.
+"""A program as a table of calls.
 
-Operations that IEEE 754 prescribes are written out (`llvm_loops`) and left to the translator to keep in registers,
-unroll and vectorize, which changes no bit of them. For all else the code calls the very inner loops that NumPy's ufuncs
-call, found in the ufuncs' public C structure (`PyUFuncObject` in numpy/ufuncobject.h: `functions`, `data`, `types`),
-with pointers, sizes and strides written down in advance.
+What is called are the very inner loops that NumPy's ufuncs call, found in the ufuncs' public C structure
+(`PyUFuncObject` in numpy/ufuncobject.h: `functions`, `data`, `types`), with pointers, sizes and strides written down in
+advance. Operations that IEEE 754 prescribes are written out as loops of their own (`llvm_loops`), with the same
+signature, and left to the translator to keep in registers, unroll and vectorize, which changes no bit of them. There is
+no address in them, so that equal layers, and other trainings, have them in common.
 
 An elementwise loop may go through the elements in any order. In a sum the order is NumPy's own: it starts from 0 and
 adds, along axes sorted by stride, rows to a row where the innermost axis stays, and otherwise the pairwise sum of a row
@@ -13,11 +14,11 @@ that its loop makes of it.
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,29 @@ class _UFunc(ctypes.Structure):
     )
 
 
-def _loop(ufunc: np.ufunc, arrays: Sequence[NDArray[Any]]) -> tuple[str, int]:
+class Loop(NamedTuple):
+    """A loop by its address, or by its kernel's text, and the address of its data."""
+
+    function: int | str
+    data: int = 0
+
+
+class Call(NamedTuple):
+    """A line of the table: see `%call` in loops.ll. All but the loop are addresses and numbers."""
+
+    loop: Loop
+    args: int = 0
+    first: int = 0
+    dims: int = 0
+    steps: int = 0
+    pointers: int = 0
+    n: int = 1
+    m: int = 1
+    outer: int = 0
+    inner: int = 0
+
+
+def _loop(ufunc: np.ufunc, arrays: Sequence[NDArray[Any]]) -> Loop:
     """The inner loop of a ufunc for operands of these dtypes, and the data that it is called with."""
     chars = "".join(array.dtype.char for array in arrays)
     types = f"{chars[: ufunc.nin]}->{chars[ufunc.nin :]}"
@@ -58,7 +81,7 @@ def _loop(ufunc: np.ufunc, arrays: Sequence[NDArray[Any]]) -> tuple[str, int]:
         raise NotNative(f"np.{ufunc.__name__} has no loop {types}")
     at = ufunc.types.index(types)
     fields = _UFunc.from_address(id(ufunc))
-    return f"inttoptr (i64 {fields.functions[at]} to ptr)", fields.data[at] or 0
+    return Loop(fields.functions[at] or 0, fields.data[at] or 0)
 
 
 @dataclass(frozen=True)
@@ -86,7 +109,7 @@ def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
     return np.broadcast_to(array, shape).strides
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Work:
     """An elementwise operation that waits for others to share a loop with: its operands and result, where they begin
     and their steps; written out, or a loop of NumPy's.
@@ -94,83 +117,85 @@ class _Work:
 
     axes: _Axes
     first: tuple[int, ...]
-    does: llvm_loops.Statement | tuple[str, int]
+    does: llvm_loops.Statement | Loop
+
+    @functools.cached_property
+    def _operands(self) -> list[tuple[int, tuple[int, ...], int, int]]:
+        """Each with its steps, and where its elements lie, at most: from the lowest byte to behind the highest. The
+        result comes last.
+        """
+        found = []
+        for first, steps in zip(self.first, zip(*self.axes.steps, strict=True), strict=True):
+            ways = [(size - 1) * step for size, step in zip(self.axes.sizes, steps, strict=True)]
+            low, high = first + sum(way for way in ways if way < 0), first + sum(way for way in ways if way > 0) + 8
+            found.append((first, steps, low, high))
+        return found
 
     def goes_with(self, other: _Work) -> bool:
         """Whether the two may take turns at every place: what one writes, the other has at the same places or not at
         all.
         """
-        if self.axes.sizes != other.axes.sizes:
-            return False
-        for mine, my_steps in zip(self.first, zip(*self.axes.steps, strict=True), strict=True):
-            for theirs, their_steps in zip(other.first, zip(*other.axes.steps, strict=True), strict=True):
-                is_written = mine == self.first[-1] or theirs == other.first[-1]
-                (low, high), (other_low, other_high) = self._span(mine, my_steps), self._span(theirs, their_steps)
-                apart = high <= other_low or other_high <= low
-                if is_written and not apart and (mine, my_steps) != (theirs, their_steps):
-                    return False
-        return True
+        mine, theirs = self._operands, other._operands
+        return (
+            self.axes.sizes == other.axes.sizes
+            and all(_apart_or_same(mine[-1], operand) for operand in theirs)
+            and all(_apart_or_same(theirs[-1], operand) for operand in mine)
+        )
 
-    def _span(self, first: int, steps: Sequence[int]) -> tuple[int, int]:
-        """Where the elements lie, at most: from the lowest byte to behind the highest."""
-        ways = [(size - 1) * step for size, step in zip(self.axes.sizes, steps, strict=True)]
-        return first + sum(way for way in ways if way < 0), first + sum(way for way in ways if way > 0) + 8
+
+def _apart_or_same(one: tuple[int, Any, int, int], other: tuple[int, Any, int, int]) -> bool:
+    return one[3] <= other[2] or other[3] <= one[2] or one[:2] == other[:2]
 
 
 class Lowering:
-    """Calls, one after the other, as lines of the intermediate representation.
+    """Calls, one after the other.
 
     Attributes:
-        base: an address; operations that are written out find their operands by the distance from it, so that the
-            translator knows what lies where and keeps in registers what is only passed on.
-        functions: the functions that the lines call.
-        most: the largest number of places that one of them goes through.
+        calls: the table.
+        inside: for a line of the table that does calls block by block, its number and these.
+        kept: what must live as long as the table.
     """
 
-    def __init__(self, base: int) -> None:
-        self.base = base
-        self.lines: list[str] = []
-        self.functions: list[str] = []
-        self.most = 0
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
         self.kept: list[Any] = []
+        self.inside: list[tuple[int, list[Call]]] = []
         self._pending: list[_Work] = []
 
     def done(self) -> Self:
         self._flush()
         return self
 
-    def table(self, numbers: Sequence[int]) -> int:
+    def numbers(self, numbers: Sequence[int]) -> int:
         """The address of these numbers."""
         memory = np.array(numbers, np.int64)
         self.kept.append(memory)
         return address_of(memory)
 
-    def call(self, loop: tuple[str, int], arrays: Sequence[NDArray[Any]], dims: Sequence[int], axes: _Axes) -> None:
+    def fixed(self, name: str, arrays: Sequence[NDArray[Any]], dims: Sequence[int], data: int = 0) -> None:
+        """A function of loops.ll."""
+        self._flush()
+        self.calls.append(Call(Loop(name, data), self.numbers(list(map(address_of, arrays))), 0, self.numbers(dims)))
+
+    def call(self, loop: Loop, arrays: Sequence[NDArray[Any]], dims: Sequence[int], axes: _Axes) -> None:
         """`loop` along the innermost axis, or with its own `dims` behind that, once for each place on the others."""
         self._flush()
         self._call(loop, tuple(map(address_of, arrays)), dims, axes)
 
-    def _call(self, loop: tuple[str, int], first: tuple[int, ...], dims: Sequence[int], axes: _Axes) -> None:
+    def _call(self, loop: Loop, first: tuple[int, ...], dims: Sequence[int], axes: _Axes) -> None:
         """(A loop may leave its pointers anywhere, as that of matmul does, so each call gets them anew.)"""
-        function, data = loop
         if 0 in axes.sizes:
             return
         *outer, size = axes.sizes
         *around, steps = axes.steps
-        args, start, dims_at, steps_at = map(self.table, (first, first, [size, *dims], steps))
-        if not outer:
-            self.lines.append(memcpy(pointers(args, start), 8 * len(first)))
-            self.lines.append(f"call void {function}({pointers(args, dims_at, steps_at, data)})")
-            return
         if len(outer) > 2:
             raise NotNative("an operation with more than two axes outside its loop")
-        if len(outer) == 1:
-            outer, around = [1, *outer], [around[0], *around]
-        n, m = outer
-        self.lines.append(
-            f"call void @calls(ptr {function}, {pointers(data, args, start, dims_at, steps_at)}, "
-            f"i64 {len(first)}, i64 {n}, i64 {m}, {pointers(*map(self.table, around))})"
+        n, m = [1] * (2 - len(outer)) + outer
+        still = (0,) * len(first)
+        args, start, dims_at, steps_at, *around_at = map(
+            self.numbers, (first, first, [size, *dims], steps, *[still] * (2 - len(outer)), *around)
         )
+        self.calls.append(Call(loop, args, start, dims_at, steps_at, len(first), n, m, *around_at))
 
     def operation(self, operation: Operation, args: list[NDArray[Any]], out: NDArray[Any]) -> None:
         """What `replay` does by a call into NumPy."""
@@ -201,7 +226,7 @@ class Lowering:
         else:
             raise NotNative(f"{getattr(called, '__name__', called)} is no loop of NumPy's")
 
-    def elementwise(self, does: str | tuple[str, int], arrays: Sequence[NDArray[Any]]) -> None:
+    def elementwise(self, does: str | Loop, arrays: Sequence[NDArray[Any]]) -> None:
         """By a formula, or a loop of NumPy's."""
         shape, out = arrays[-1].shape, arrays[-1]
         for array in arrays[:-1]:
@@ -213,7 +238,7 @@ class Lowering:
         axes = _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps])
         if 0 in axes.sizes:
             return
-        if isinstance(does, tuple) and (len(axes.sizes) > 1 or min(axes.steps[0]) < 0):
+        if isinstance(does, Loop) and (len(axes.sizes) > 1 or min(axes.steps[0]) < 0):
             self.call(does, arrays, (), axes)
             return
         *operands, result = self._operands(arrays, axes)
@@ -222,7 +247,7 @@ class Lowering:
 
     def _operands(self, arrays: Sequence[NDArray[Any]], axes: _Axes) -> list[llvm_loops.Operand]:
         return [
-            llvm_loops.Operand(address_of(array) - self.base, steps, llvm_loops.type_of(array.dtype))
+            llvm_loops.Operand(address_of(array), steps, llvm_loops.type_of(array.dtype))
             for array, steps in zip(arrays, zip(*axes.steps, strict=True), strict=True)
         ]
 
@@ -231,16 +256,14 @@ class Lowering:
             self._flush()
         self._pending.append(work)
 
-    def statement(self, axes: _Axes, statement: llvm_loops.Statement) -> None:
+    def statements(self, axes: _Axes, statements: Sequence[llvm_loops.Statement]) -> None:
         """A loop of its own."""
         self._flush()
-        self.lines.append(f"call void @{self._nest(axes.sizes, [statement])}(ptr %base)")
+        self.calls.append(self._kernel(axes.sizes, statements))
 
-    def _nest(self, sizes: Sequence[int], statements: Sequence[llvm_loops.Statement], *, part: bool = False) -> str:
-        self.most = max(self.most, math.prod(sizes))
-        name = f"nest{len(self.functions)}"
-        self.functions.append(llvm_loops.nest(name, sizes, statements, part=part))
-        return name
+    def _kernel(self, sizes: Sequence[int], statements: Sequence[llvm_loops.Statement]) -> Call:
+        text, operands = llvm_loops.kernel(sizes, statements)
+        return Call(Loop(text), self.numbers([operand.first for operand in operands]), 0, self.numbers(sizes))
 
     def _flush(self) -> None:
         """Write down the operations that wait: those written out in common loops between NumPy's; if there are many
@@ -249,38 +272,35 @@ class Lowering:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        sizes = pending[0].axes.sizes
-        in_blocks = len(pending) > 1 and len(sizes) == 1 and sizes[0] >= LONG
-        outside, self.lines = self.lines, [] if in_blocks else self.lines
+        axes = pending[0].axes
+        in_blocks = len(pending) > 1 and len(axes.sizes) == 1 and axes.sizes[0] >= LONG
+        inside: list[Call] = []
         for is_statement, group in itertools.groupby(pending, lambda work: isinstance(work.does, llvm_loops.Statement)):
             if is_statement:
-                name = self._nest(sizes, [work.does for work in group], part=in_blocks)  # type: ignore[misc]
-                self.lines.append(f"call void @{name}(ptr %base{', i64 %from, i64 %to' if in_blocks else ''})")
+                statements = [work.does for work in group if isinstance(work.does, llvm_loops.Statement)]
+                if in_blocks:
+                    inside.append(self._kernel_on_blocks(statements))
+                else:
+                    self.calls.append(self._kernel(axes.sizes, statements))
                 continue
             for work in group:
-                assert isinstance(work.does, tuple)
+                assert isinstance(work.does, Loop)
                 if in_blocks:
-                    self._call_on_block(work.does, work.first, work.axes.steps[0])
+                    inside.append(self._on_blocks(work.does, work.first, work.axes.steps[0]))
                 else:
                     self._call(work.does, work.first, (), work.axes)
         if in_blocks:
-            inside, self.lines = "\n  ".join(self.lines), outside
-            name = f"blocks{len(self.functions)}"
-            self.functions.append(_blocks(name, sizes[0], inside))
-            self.lines.append(f"call void @{name}(ptr %base)")
+            self.calls.append(Call(Loop("blocks"), 0, 0, self.numbers([axes.sizes[0], BLOCK, len(inside)])))
+            self.inside.append((len(self.calls) - 1, inside))
 
-    def _call_on_block(self, loop: tuple[str, int], first: tuple[int, ...], steps: tuple[int, ...]) -> None:
-        function, data = loop
-        args, dims, steps_at = map(self.table, (first, [0], steps))
-        number = len(self.kept)
-        self.lines.append(f"store i64 %n, {pointers(dims)}")
-        for k, (start, step) in enumerate(zip(first, steps, strict=True)):
-            self.lines += [
-                f"%m{number}.{k} = mul i64 %from, {step}",
-                f"%a{number}.{k} = add i64 {start}, %m{number}.{k}",
-                f"store i64 %a{number}.{k}, {pointers(args + 8 * k)}",
-            ]
-        self.lines.append(f"call void {function}({pointers(args, dims, steps_at, data)})")
+    def _on_blocks(self, loop: Loop, first: Sequence[int], steps: Sequence[int]) -> Call:
+        args, start, dims, steps_at = map(self.numbers, (first, first, [0], steps))
+        return Call(loop, args, start, dims, steps_at, len(first))
+
+    def _kernel_on_blocks(self, statements: Sequence[llvm_loops.Statement]) -> Call:
+        text, operands = llvm_loops.kernel([0], statements)
+        first, steps = ([operand.first for operand in operands], [operand.steps[0] for operand in operands])
+        return self._on_blocks(Loop(text), first, steps)
 
     def copy(self, array: NDArray[Any], out: NDArray[Any]) -> None:
         if array.dtype != out.dtype or out.itemsize not in (1, 4, 8):
@@ -289,8 +309,7 @@ class Lowering:
         if lie_alike and out.size > BLOCK:
             if address_of(out) != address_of(array) and np.shares_memory(array, out):
                 raise NotNative("an operation that writes over its operand")
-            self._flush()
-            self.lines.append(memcpy(pointers(address_of(out), address_of(array)), out.nbytes))
+            self.fixed("copy", (array, out), [out.nbytes])
         else:
             self.elementwise(llvm_loops.COPY, (array, out))
 
@@ -322,8 +341,7 @@ class Lowering:
             numbers = (out[..., m, n], a[..., m, k], b[..., k, n])
             axes = _axes(outer, [array.strides for array in numbers])
             statements.append(llvm_loops.product_term(how.fused, *self._operands(numbers, axes)))
-        self._flush()
-        self.lines.append(f"call void @{self._nest(axes.sizes, statements)}(ptr %base)")
+        self.statements(axes, statements)
 
     def reduce(self, called: Any, array: NDArray[Any], out: NDArray[Any], options: dict[str, Any]) -> None:
         axis = options["axis"]
@@ -348,11 +366,11 @@ class Lowering:
             self.call(_loop(ufunc, (out, array, out)), (out, array, out), (), joined)
         elif step:
             total, row, _ = self._operands((out, array, out), joined)
-            self.statement(joined, llvm_loops.elementwise(form, (total, row), total))
+            self.statements(joined, [llvm_loops.elementwise(form, (total, row), total)])
         else:
             rows = _Axes(joined.sizes[:-1] or (1,), tuple(around) or ((0, 0, 0),))
             total, row, _ = self._operands((out, array, out), rows)
-            self.statement(rows, llvm_loops.short_sum(total, row, joined.sizes[-1], array_step))
+            self.statements(rows, [llvm_loops.short_sum(total, row, joined.sizes[-1], array_step)])
 
 
 def _order(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> Summation | None:
@@ -362,33 +380,6 @@ def _order(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> Summation | N
     if not of_floats or np.shares_memory(a, b) or min(map(min, steps)) < 0:
         return None
     return order_of_products((*a.shape[-2:], b.shape[-1]), *steps, out.dtype.str, fused=fuses())
-
-
-def _blocks(name: str, size: int, inside: str) -> str:
-    """A function of the base that does what is inside for one block of so many elements after the other."""
-    return f"""define internal void @{name}(ptr %base) {{
-entry:
-  br label %block
-block:
-  %from = phi i64 [0, %entry], [%to, %block]
-  %end = add i64 %from, {BLOCK}
-  %short = icmp slt i64 {size}, %end
-  %to = select i1 %short, i64 {size}, i64 %end
-  %n = sub i64 %to, %from
-  {inside}
-  %more = icmp slt i64 %to, {size}
-  br i1 %more, label %block, label %done
-done:
-  ret void
-}}"""
-
-
-def pointers(*addresses: int) -> str:
-    return ", ".join(f"ptr inttoptr (i64 {address} to ptr)" for address in addresses)
-
-
-def memcpy(both: str, size: int) -> str:
-    return f"call void @llvm.memcpy.p0.p0.i64({both}, i64 {size}, i1 false)"
 
 
 def address_of(array: NDArray[Any]) -> int:

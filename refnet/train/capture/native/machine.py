@@ -1,40 +1,37 @@
-"""A program as machine code: one call for many updates, and no other bits.
-
-The code is LLVM's intermediate representation (`lowering`), translated by llvmlite if that is installed.
-"""
+"""A program as machine code: one call for many updates, and no other bits."""
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refnet.train.capture.native import llvm_loops
-from refnet.train.capture.native.lowering import Lowering, address_of, memcpy, pointers
-from refnet.train.capture.native.translator import NotNative, compiled
+from refnet.train.capture.native import translator
+from refnet.train.capture.native.lowering import Call, Loop, Lowering, address_of
+from refnet.train.capture.native.translator import NotNative
 from refnet.train.capture.program import Program, Ref
+from refnet.train.capture.recorder import Interrupted, never
 
-
-@functools.cache
-def _helpers() -> str:
-    """The code that is the same for every program."""
-    return importlib.resources.files(__package__).joinpath("loops.ll").read_text("utf-8")
+LOWERING = 1e-4
+"""Seconds that an operation takes to become a line of the table, about."""
 
 
 class Machine:
-    """A program as a function of machine code.
+    """A program as a table of calls that a function of machine code goes through.
 
     Args:
         program, arrays: the program, and where its arrays lie (`replay.layout`).
         data: each whole set with the buffer that a batch of it goes to.
         cells: arrays that may be set anew for each update: the learning rates.
+        worth: seconds that a translation may take.
+        interrupted: whether to give up, because somebody wants to interrupt.
 
     Raises:
-        NotNative: llvmlite is missing, or something in the program is no loop of NumPy's.
+        NotNative: llvmlite is missing; something in the program is no loop of NumPy's; or the translation would take
+            longer than it is worth.
+        Interrupted: somebody wants to interrupt.
     """
 
     def __init__(
@@ -43,31 +40,65 @@ class Machine:
         arrays: dict[Ref, NDArray[Any]],
         data: Sequence[tuple[NDArray[Any], NDArray[Any]]],
         cells: Sequence[NDArray[Any]],
+        worth: float = float("inf"),
+        interrupted: Callable[[], bool] = never,
     ) -> None:
+        cost = len(program.operations) * LOWERING + (0 if translator.loaded() else translator.LOADING)
+        if worth < cost:
+            raise NotNative("machine code pays only in a longer training")
         self._result = arrays[program.result]
-        self._base = address_of(self._result)
-        lowering = Lowering(self._base)
+        if not self._result.flags.c_contiguous:
+            raise NotNative("a loss that does not lie in order")
+        self._state = np.zeros(3, np.int64)
+        lowering, state = Lowering(), address_of(self._state)
         self._samples = 0
         for whole, buffer in data:
             row = whole[:1].nbytes
             if not (whole.flags.c_contiguous and buffer.flags.c_contiguous) or row == 0:
                 raise NotNative("samples that do not lie side by side")
             self._samples = buffer.nbytes // row
-            lowering.lines.append(
-                f"call void @take({pointers(address_of(buffer), address_of(whole))}, ptr %batch, "
-                f"i64 {self._samples}, i64 {row})"
-            )
+            lowering.fixed("take", (whole, buffer), (self._samples, row), state)
+        start = 0
+        for cell in cells:
+            lowering.fixed("rate", (cell,), (cell.nbytes, start), state)
+            start += cell.nbytes
+        self._rates = start
         for operation in program.operations:
+            if interrupted():
+                raise Interrupted
             out = arrays[operation.out]
             args = [arrays[arg] if isinstance(arg, Ref) else np.asarray(arg, out.dtype) for arg in operation.args]
             lowering.kept.append(args)
             lowering.operation(operation, args, out)
-        if not self._result.flags.c_contiguous:
-            raise NotNative("a loss that does not lie in order")
-        self._kept = (lowering.kept, arrays, program.given, list(data), list(cells))
-        self._run = compiled(
-            _source(lowering.done(), self._samples, self._result, cells), unrolled=lowering.most <= llvm_loops.FEW
-        )
+        lowering.fixed("loss", (self._result,), (self._result.nbytes,), state)
+        self._kept: list[Any] = [lowering.kept, arrays, program.given, list(data), list(cells)]
+        self._table = self._translated(lowering.done(), worth, interrupted)
+
+    def _translated(self, lowering: Lowering, worth: float, interrupted: Callable[[], bool]) -> NDArray[np.int64]:
+        """The table, with addresses in place of kernels and names."""
+        calls = [*lowering.calls, *(call for _, inside in lowering.inside for call in inside)]
+        texts = [call.loop.function for call in calls if isinstance(call.loop.function, str)]
+        texts = [text for text in texts if text not in translator.FUNCTIONS]
+        if translator.missing(texts) * translator.SECONDS > worth:
+            raise NotNative("machine code pays only in a longer training")
+        addresses, self._function, code = translator.functions()
+        kernels = translator.translated(texts, worth, interrupted)
+        self._kept.append([code, *kernels.values()])
+
+        def lines(calls: Sequence[Call]) -> NDArray[np.int64]:
+            table = []
+            for (function, own), *numbers in calls:
+                if isinstance(function, str):
+                    function = addresses[function] if function in addresses else kernels[function][0]
+                table.append((function, own, *numbers))
+            return np.array(table, np.int64).reshape(-1, len(Loop._fields) + len(Call._fields) - 1)
+
+        table = lines(lowering.calls)
+        for number, inside in lowering.inside:
+            block = lines(inside)
+            self._kept.append(block)
+            table[number, 1] = address_of(block)
+        return table
 
     def run(
         self, updates: int, indices: NDArray[np.int64] | None = None, rates: NDArray[Any] | None = None
@@ -80,49 +111,8 @@ class Machine:
             if indices.size != updates * self._samples:
                 raise ValueError(f"Machine: expected batches of {self._samples} samples, got {indices.shape}")
         losses = np.empty((updates, *self._result.shape), self._result.dtype)
-        addresses = [None if array is None else address_of(array) for array in (indices, losses, rates)]
-        self._run(updates, *addresses, self._base)
+        addresses = [0 if array is None else address_of(array) for array in (indices, losses, rates)]
+        steps = (8 * self._samples, self._result.nbytes, self._rates)
+        ways = [number for pair in zip(addresses, steps, strict=True) for number in pair]
+        self._function(updates, address_of(self._table), len(self._table), address_of(self._state), *ways)
         return losses
-
-
-def _source(lowering: Lowering, samples: int, result: NDArray[Any], cells: Sequence[NDArray[Any]]) -> str:
-    """A function of the number of updates and of the addresses of batches, losses and rates (or null)."""
-    width, setting, start = sum(cell.nbytes for cell in cells), [], 0
-    for number, cell in enumerate(cells):
-        setting += [
-            f"%rate.{number} = getelementptr i8, ptr %rates.k, i64 {start}",
-            memcpy(f"{pointers(address_of(cell))}, ptr %rate.{number}", cell.nbytes),
-        ]
-        start += cell.nbytes
-    set_rates, update, functions = "\n  ".join(setting), "\n  ".join(lowering.lines), "\n".join(lowering.functions)
-    return f"""{_helpers()}
-{llvm_loops.DECLARATIONS}
-{functions}
-define void @run(i64 %n, ptr %batches, ptr %losses, ptr %rates, ptr %base) {{
-entry:
-  %steady = icmp eq ptr %rates, null
-  br label %head
-head:
-  %k = phi i64 [0, %entry], [%k.next, %update]
-  %more = icmp slt i64 %k, %n
-  br i1 %more, label %body, label %done
-body:
-  br i1 %steady, label %update, label %set
-set:
-  %rates.off = mul i64 %k, {width}
-  %rates.k = getelementptr i8, ptr %rates, i64 %rates.off
-  {set_rates}
-  br label %update
-update:
-  %batch.off = mul i64 %k, {samples}
-  %batch = getelementptr i64, ptr %batches, i64 %batch.off
-  {update}
-  %loss.off = mul i64 %k, {result.nbytes}
-  %loss = getelementptr i8, ptr %losses, i64 %loss.off
-  {memcpy(f"ptr %loss, {pointers(address_of(result))}", result.nbytes)}
-  %k.next = add i64 %k, 1
-  br label %head
-done:
-  ret void
-}}
-"""

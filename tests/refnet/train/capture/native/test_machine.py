@@ -247,11 +247,14 @@ def test_an_operand_is_not_written_over_while_it_is_read():
 
 
 def test_without_the_translator(monkeypatch):
-    translator._target.cache_clear()
+    caches = (translator._processor, translator.functions)
+    for known in caches:
+        known.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "llvmlite", None)
     recorder, X = Recorder(), full(3)
     result = Traced(X, recorder).sum()
     program = build(recorder.operations, [X], result.a)
     with pytest.raises(native.NotNative, match="llvmlite is not installed"):
         native.Machine(program, replay.layout(program), [], [])
-    translator._target.cache_clear()
+    for known in caches:
+        known.cache_clear()

@@ -1,0 +1,60 @@
+"""python -m benchmarks trainings: random trainings in every captured way, one in a hundred of those that are committed
+as results; and that what would be wrong is seen."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.trainings import compare, draw
+from benchmarks.trainings.command import summary, trainings
+from refnet.train.capture import storage
+
+pytest.importorskip("llvmlite")
+
+
+@pytest.mark.parametrize("first", range(0, 200, 20))
+def test_every_way_leaves_the_bits_of_the_plain_training(first):
+    outcomes = list(map(compare.outcome, range(first, first + 20)))
+    assert [one for one in outcomes if one.differs] == []
+    assert {"replayed", "machine code", "ensemble"} <= {way for one in outcomes for way in one.captured}
+
+
+def test_a_training_is_the_same_every_time():
+    for seed in range(30):
+        one, other = draw.training(seed), draw.training(seed)
+        assert one.features == other.features
+        first, second = one.begin(0), other.begin(0)
+        np.testing.assert_equal(first.net.state_dict(), second.net.state_dict())
+        np.testing.assert_equal(first.inputs, second.inputs)
+
+
+def test_what_is_drawn_is_many_things():
+    found = summary([compare.Outcome(seed, draw.training(seed).features, (), (), ()) for seed in range(2_000)])
+    expected = {f"callback {name}" for name in draw.CALLBACKS} | {f"schedule {name}" for name in draw.SCHEDULES}
+    expected |= {f"layout {name}" for name in draw.LAYOUTS} | {
+        "Conv2d",
+        "BatchNorm1d",
+        "Dropout",
+        "Undeclared",
+        "Counted",
+    }
+    assert expected <= found["features"].keys()
+
+
+def test_a_difference_is_seen_and_told(monkeypatch, tmp_path):
+    """As if arrays were not written back after captured updates."""
+    monkeypatch.setattr(storage.Storage, "settle", lambda self: None)
+    assert compare.outcome(0).differs
+
+
+def test_the_command(tmp_path):
+    path = tmp_path / "found.json"
+    done = CliRunner().invoke(trainings, ["--count", "2", "--first", "5", "--json", str(path)])
+    assert (done.exit_code, done.output.split(",")[0]) == (0, "2 trainings")
+    found = json.loads(path.read_text())
+    assert (found["trainings"], found["first"], found["different"]) == (2, 5, 0)
+    done = CliRunner().invoke(trainings, ["--count", "1", "--json", str(tmp_path / "missing" / "x")])
+    assert done.exit_code == 2
+    assert "expected a place to write to, got: No such file or directory" in done.output
