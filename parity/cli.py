@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 ENGINES = ("refnet", "torch")
 DTYPES = ("float64", "float32")
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Where output can't be written to the end."""
 
 FAILURES = 40
 """So many failures are told in words; the table and the files have them all."""
@@ -257,21 +261,55 @@ def _certify_example(report: Report, check: bool, workers: int) -> None:
     metavar="FILE",
     help="Write it as a page to walk through: one HTML file, readable offline.",
 )
-def example(as_json: bool, html_file: Path | None) -> None:
-    """The worked example, figure by figure: published, certified, refnet's, torch's, and what recipes yield each."""
+@click.option(
+    "--worksheet",
+    "seed",
+    type=click.IntRange(min=0),
+    metavar="SEED",
+    help="With --html: a worksheet to print, with numbers of its own for each SEED, and its certified key.",
+)
+@click.option(
+    "--check",
+    "typed",
+    metavar="FIGURE",
+    help="Say what a figure is that was worked out by hand: right, in print, or a known mistake's.",
+)
+@click.option("--step", default="", metavar="NAME", help="With --check: the figure that it is meant to be, as E@1.")
+@click.option(
+    "--own",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --check: a JSON file of one's own numbers by name, as {\"w5\": 0.41}; the others are the article's.",
+)
+def example(
+    as_json: bool, html_file: Path | None, seed: int | None, typed: str | None, step: str, own: Path | None
+) -> None:
+    """The worked example, figure by figure: published, certified, refnet's, torch's, and what recipes yield each.
+
+    With --check, exit code 0 says that the figure is right, 1 that it is not.
+    """
     from parity import example as worked
 
+    if typed is not None:
+        if as_json or html_file or seed is not None:
+            raise UsageError("--check: expected no other output beside it, got --json, --html or --worksheet")
+        if not worked.recognise(_console(), typed, step, own):
+            raise SystemExit(1)
+        return
+    if seed is not None and (as_json or not html_file):
+        raise UsageError("--worksheet: expected --html FILE beside it, and no --json")
+    if step or own:
+        raise UsageError(f"{'--step' if step else '--own'}: expected --check FIGURE beside it, got none")
     if html_file:
         _writable(html_file)
         from parity.vectors import store
 
-        store.replace(html_file, worked.as_html().encode())
+        page = worked.as_html() if seed is None else worked.worksheet(seed)
+        store.replace(html_file, page.encode())
         if not as_json:
             return
     if as_json:
-        import json
-
-        _console().out(json.dumps(worked.as_json(), separators=(",", ":")))
+        _console().out(worked.as_json())
     else:
         worked.report(_console())
 
@@ -332,6 +370,14 @@ def main() -> None:
     """The program `parity`, and `python -m parity`."""
     try:
         cli.main(prog_name="parity", standalone_mode=False)
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        # What is left in the buffer has no place to go to either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"parity: the output: expected a place to write to, got: {error.strerror}", err=True)
+        sys.exit(2)
     except UsageError as error:
         click.echo(f"parity: {error}", err=True)
         sys.exit(2)
