@@ -42,7 +42,10 @@ CONSTANTS: Mapping[str, Fraction] = {
 
 def constants(model: Model) -> Mapping[str, Fraction]:
     """What a network is made of before anybody has changed it."""
-    return CONSTANTS if model.samples == 1 else {**CONSTANTS, **SECOND}
+    if model.samples == 1:
+        return CONSTANTS
+    sample = {name: number for name, number in CONSTANTS.items() if name[0] in "it"}
+    return {**sample, **SECOND, **CONSTANTS}
 
 
 def sections(model: Model) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ from parity.example.mistakes import Mistake
 from parity.example.model import Model
 from parity.example.perceptron import Recipe
 from parity.example.published import Published
-from parity.records.record import UsageError
+from parity.records.record import UsageError as UsageError
 
 LIMIT = 1000
 """The largest number that is taken."""

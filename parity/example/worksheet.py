@@ -18,8 +18,7 @@ from parity.example.digits import fixed
 from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS, Figure
 from parity.example.model import ARTICLE
 from parity.example.perceptron import CORRECT, WEIGHTS, Example, Tensors, budgets
-from parity.example.typed_figure import Judge
-from parity.records.record import UsageError
+from parity.example.typed_figure import Judge, UsageError
 from parity.report.shell import fill, html_page
 from refnet.generator import Generator
 
@@ -99,7 +98,7 @@ def build(seed: int) -> str:
         "seed": str(seed),
         "places": str(PLACES),
         "drawing": _drawing(),
-        "given": "".join(f"<dt>{name}</dt><dd>{_plain(number)}</dd>" for name, number in given.items()),
+        "given": "".join(f"<dt>{_letters(name)}</dt><dd>{_plain(number)}</dd>" for name, number in given.items()),
         "tasks": "\n".join(_tasks(section) for section in SECTIONS),
         "key": _key(key(given)),
         "mistakes": _mistakes(given),
@@ -113,16 +112,20 @@ def _plain(number: Fraction) -> str:
     return f"{float(number):g}"
 
 
+def _letters(name: str) -> str:
+    return "η" if name == "eta" else name.replace("d", "∂") if "/" in name else name
+
+
 def _name(figure: Figure) -> str:
     name, _, updates = figure.key.partition("@")
-    return html.escape(name.replace("d", "∂") if "/" in name else name) + (" after the update" if updates else "")
+    return html.escape(_letters(name)) + (" after the update" if updates else "")
 
 
 def _tasks(section: str) -> str:
     rows = []
     for figure in asked():
         if figure.section == section:
-            formula = figure.spelled(lambda operand: operand.replace("d", "∂") if "/" in operand else operand)
+            formula = figure.spelled(_letters).replace(" * ", " × ").replace("-", "−").replace("^2", "²")
             words = f" = {html.escape(formula)}" if formula else ""
             rows.append(f"<p><span><b>{_name(figure)}</b>{words} =</span><i></i></p>")
     title = html.escape(SECTIONS[section] if section != "after" else "After the update")
@@ -134,7 +137,7 @@ def _key(answers: Mapping[str, str]) -> str:
     for two in (names[k : k + 2] for k in range(0, len(names), 2)):
         cells = (f'<th scope="row">{_name(FIGURES[name])}</th><td>{answers[name]}</td>' for name in two)
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="scroll" tabindex="0"><table><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _mistakes(given: Mapping[str, Fraction]) -> str:
