@@ -57,7 +57,7 @@ def worksheet(seed: int) -> str:
     Raises:
         UsageError: the seed is not one of a generator.
     """
-    from parity.example.worksheet import build
+    from parity.example.teacher_sheet import build
 
     return build(seed)
 

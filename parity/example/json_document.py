@@ -21,7 +21,7 @@ Certified figures are {decimal, hi, lo}. `decimal` has 32 digits; `hi` and `lo`,
 
 A figure is one number of the hand computation, in its order, by the correct recipe. `key`: as "dE/dw5", "w5@1" (after 1
 update), "E@10000". `formula`: its letters; `template`: the same in Python, the `operands` (figures or constants) in
-braces. `tensor` and `index`: where it stands in `trajectories`, after so many `updates` (all but `input` and `target`,
+braces. `tensor` and `index`: where it stands in `trajectories`, after `updates` updates (all but `input` and `target`,
 which do not move). `engines`: {engine: {decimal, hex, shown, verdict, budget, share}}; the engine's number is exactly
 `hex`; `shown` is it to as many digits as its dtype tells apart, in two parts: what agrees with the certified figure,
 and the rest; `budget` {decimal, hex} is how far a right run may be from the truth, `share` how much of that was used.

@@ -30,7 +30,7 @@ const Digits = (() => {
     return twice > b || (twice === b && q % 2n === 1n) ? q + 1n : q;
   }
 
-  /* So many significant digits, spelled as `parity` does. */
+  /* A number of significant digits, spelled as `parity` does. */
   function significant(a, digits) {
     if (a === 0n) return "0." + "0".repeat(digits - 1);
     const size = abs(a);

@@ -7,7 +7,7 @@ const Spelling = (() => {
 
   const bare = (text) => (text.includes(".") ? text.replace(/\.?0+(?=e|$)/, "") : text);
 
-  /* So many digits, or fewer where the number ends before. */
+  /* That many digits, or fewer where the number ends before. */
   function digits(number, most = state.digits) {
     if (number === undefined) return "\u2026";
     if (number === null) return "not finite";

@@ -112,7 +112,7 @@ const Words = (() => {
     unsettled: "not this figure",
   };
 
-  /* What is said of a judged figure that was typed with so many decimals, sentence by sentence. */
+  /* What is said of a judged figure that was typed with `places` decimals, sentence by sentence. */
   function verdict(found, places) {
     const { kind, carried, cut, blind } = found;
     if (kind === "right") return [places ? `To all ${decimals(places)} that you gave.` : "As a whole number."];

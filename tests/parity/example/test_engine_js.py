@@ -238,7 +238,7 @@ def test_other_recipes_are_outside(many):
 
 
 class Carried:
-    """An array each of whose results is rounded to so many decimals; `cut`, cut off."""
+    """An array each of whose results is rounded to a number of decimals; `cut`, cut off."""
 
     def __init__(self, x, places, cut):
         self.x, self.places, self.cut = x, places, cut
@@ -280,7 +280,7 @@ class Carried:
 
 
 def by_hand(constants, places, each, cut=False):
-    """The figures up to E after 1 update, each result rounded (or each operation, if `each`) to so many decimals."""
+    """The figures up to E after 1 update, each result rounded (or each operation, if `each`) to that many decimals."""
 
     def exp(x):
         return x._new(np.exp(x.x)) if isinstance(x, Carried) else np.exp(x)

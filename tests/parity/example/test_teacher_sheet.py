@@ -8,7 +8,7 @@ import pytest
 
 from parity.example.hand_computation import CONSTANTS, FIGURES
 from parity.example.perceptron import CORRECT, WEIGHTS, Example
-from parity.example.worksheet import PLACES, asked, build, key, numbers
+from parity.example.teacher_sheet import PLACES, asked, build, key, numbers
 from parity.records.record import UsageError
 
 SEEDS = range(0, 60, 7)
