@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from pathlib import Path
 import click
 
 DTYPES = ("float64", "float32")
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Where output can't be written to the end."""
 
 _pattern = click.option(
     "-k",
@@ -211,18 +215,52 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     metavar="FILE",
     help="Write it as a page to walk through: one HTML file, readable offline.",
 )
-def example(as_json: bool, html_file: Path | None) -> None:
-    """The worked example, figure by figure: published, certified, refnet's, torch's, and what recipes yield each."""
+@click.option(
+    "--worksheet",
+    "seed",
+    type=click.IntRange(min=0),
+    metavar="SEED",
+    help="With --html: a worksheet to print, with numbers of its own for each SEED, and its certified key.",
+)
+@click.option(
+    "--check",
+    "typed",
+    metavar="FIGURE",
+    help="Say what a figure is that was worked out by hand: right, in print, or a known mistake's.",
+)
+@click.option("--step", default="", metavar="NAME", help="With --check: the figure that it is meant to be, as E@1.")
+@click.option(
+    "--own",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --check: a JSON file of one's own numbers by name, as {\"w5\": 0.41}; the others are the article's.",
+)
+def example(
+    as_json: bool, html_file: Path | None, seed: int | None, typed: str | None, step: str, own: Path | None
+) -> None:
+    """The worked example, figure by figure: published, certified, refnet's, torch's, and what recipes yield each.
+
+    With --check, exit code 0 says that the figure is right, 1 that it is not.
+    """
     from parity import example as worked
+    from parity.records.record import UsageError
     from parity.report import console, export
 
+    if typed is not None:
+        if as_json or html_file or seed is not None:
+            raise UsageError("--check: expected no other output beside it, got --json, --html or --worksheet")
+        if not worked.recognise(console.standard_output(), typed, step, own):
+            raise SystemExit(1)
+        return
+    if seed is not None and (as_json or not html_file):
+        raise UsageError("--worksheet: expected --html FILE beside it, and no --json")
+    if step or own:
+        raise UsageError(f"{'--step' if step else '--own'}: expected --check FIGURE beside it, got none")
     if html_file:
         export.check_place(html_file)
-        export.save(html_file, worked.as_html())
+        export.save(html_file, worked.as_html() if seed is None else worked.worksheet(seed))
     if as_json:
-        import json
-
-        console.standard_output().out(json.dumps(worked.as_json(), separators=(",", ":")))
+        console.standard_output().out(worked.as_json())
     elif not html_file:
         worked.report(console.standard_output())
 
@@ -235,6 +273,14 @@ def main() -> None:
     """The program `parity`, and `python -m parity`."""
     try:
         cli.main(prog_name="parity", standalone_mode=False)
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        # What is left in the buffer has no place to go to either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"parity: the output: expected a place to write to, got: {error.strerror}", err=True)
+        sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -8,7 +8,8 @@ python-flint, `certify` and `check` no torch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,15 +29,15 @@ def report(console: Console, dtype: str = "float64") -> None:
     render(content, console)
 
 
-def as_json(dtype: str = "float64") -> dict[str, Any]:
-    """All of it as plain dicts, lists, strings and numbers, in the layout of `parity.example.json_document`.
+def as_json(dtype: str = "float64") -> str:
+    """All of it as JSON, in the layout of `parity.example.json_document`.
 
     Raises as `report`.
     """
     from parity.example.content import gather
-    from parity.example.json_document import document
+    from parity.example.json_document import document, dumps
 
-    return document(gather(dtype))
+    return dumps(document(gather(dtype)))
 
 
 def as_html() -> str:
@@ -48,6 +49,31 @@ def as_html() -> str:
     from parity.example.web_page import build
 
     return build()
+
+
+def worksheet(seed: int) -> str:
+    """A worksheet to print, as one HTML document: numbers by seed, a line for each figure, and the certified key.
+
+    Raises:
+        UsageError: the seed is not one of a generator.
+    """
+    from parity.example.teacher_sheet import build
+
+    return build(seed)
+
+
+def recognise(console: Console, typed: str, step: str = "", own: Path | None = None) -> bool:
+    """Print what a figure is that somebody worked out by hand; whether it is right.
+
+    Args:
+        typed: the figure. step: the name of the figure that it is meant to be. own: a file of one's own numbers.
+
+    Raises:
+        UsageError: no number, no such step, or no such file; see `parity.example.typed_report.read_own`.
+    """
+    from parity.example.typed_report import render
+
+    return render(console, typed, step, own)
 
 
 def parts() -> int:

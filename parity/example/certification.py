@@ -137,7 +137,7 @@ def yields(x: Any, published: Published) -> bool:
         return False
     beyond = abs(x - ball.ball(value)) - ball.ball(unit / 2)
     if not (beyond < 0 or beyond > 0):
-        raise Undecided(f"{published.text}: {x} is half-way between two figures of so many decimals")
+        raise Undecided(f"{published.text}: {x} is half-way between two figures with that many decimals")
     return bool(beyond < 0)
 
 

@@ -16,7 +16,7 @@ are pairs, `NAME.hi` the value rounded to binary64, `NAME.lo` the rest; together
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -44,16 +44,21 @@ TASKS = len(RECIPES) * (1 + len(DTYPES))
 """The parts that certifying it consists of."""
 
 
-def _positions() -> Iterator[int]:
+ROUND = tuple(sorted({digit * 10**power for digit in range(1, 10) for power in range(4)} | {UPDATES}))
+"""Numbers of updates that people ask for: one digit and zeros."""
+
+
+def _positions() -> tuple[int, ...]:
+    found = {*ROUND, UPDATES - 1}
     k = 0
-    while k < UPDATES - 1:
-        yield k
+    while k < UPDATES:
+        found.add(k)
         k += max(1, k // 29)
-    yield from (UPDATES - 1, UPDATES)
+    return tuple(sorted(found))
 
 
-POSITIONS = tuple(_positions())
-"""Numbers of updates: each up to 58, then in steps of about a thirtieth, and the last two."""
+POSITIONS = _positions()
+"""Numbers of updates: each up to 58, then in steps of about a thirtieth; the last two; and those in ROUND."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Certified:
         return tuple(sorted(name.removeprefix("steps.").removesuffix(".hi") for name in names))
 
     def tensor(self, name: str, updates: int, recipe: Recipe = CORRECT) -> Truth:
-        """A tensor of `Example.round` after so many updates: any number for SERIES, one of POSITIONS for the others."""
+        """A tensor of `Example.round` after a number of updates: any number for SERIES, one of POSITIONS for the others."""
         r = RECIPES.index(recipe)
         if name in GIVEN:
             return rational(GIVEN[name])

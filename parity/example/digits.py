@@ -6,10 +6,13 @@ Certified numbers and their decimals come to the worked example through this fil
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
+
+import numpy as np
 
 from parity.truth.value import Truth, decimal
 
-__all__ = ["SHOWN", "Truth", "decimal", "exact", "fixed", "mark", "places"]
+__all__ = ["SHOWN", "Truth", "decimal", "exact", "fixed", "mark", "places", "shortest"]
 
 SHOWN = {"float64": 17, "float32": 9}
 """Significant digits that tell any two numbers of a dtype apart."""
@@ -31,6 +34,12 @@ def fixed(number: Fraction, decimals: int) -> str:
     digits = f"{abs(scaled):0{decimals + 1}d}"
     whole, fraction = digits[: len(digits) - decimals], digits[len(digits) - decimals :]
     return ("-" if scaled < 0 else "") + whole + ("." + fraction if decimals else "")
+
+
+def shortest(number: np.ndarray[Any, Any]) -> str:
+    """A float (0-d) with as few significant digits as tell it apart from every other of its format."""
+    texts = (decimal(float(number), digits) for digits in range(1, SHOWN[str(number.dtype)] + 1))
+    return next(text for text in texts if number.dtype.type(text) == number)
 
 
 def mark(text: str, reference: str) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """The worked example as JSON.
 
-    format        "parity.example/1": what is here stays, more may come
+    format        "parity.example/2": what is here stays, more may come
     dtype         of the engines
     updates       10000, the length of a training
     positions     numbers of updates at which `trajectories` are given, ascending: p of them
@@ -21,7 +21,7 @@ Certified figures are {decimal, hi, lo}. `decimal` has 32 digits; `hi` and `lo`,
 
 A figure is one number of the hand computation, in its order, by the correct recipe. `key`: as "dE/dw5", "w5@1" (after 1
 update), "E@10000". `formula`: its letters; `template`: the same in Python, the `operands` (figures or constants) in
-braces. `tensor` and `index`: where it stands in `trajectories`, after so many `updates` (all but `input` and `target`,
+braces. `tensor` and `index`: where it stands in `trajectories`, after `updates` updates (all but `input` and `target`,
 which do not move). `engines`: {engine: {decimal, hex, shown, verdict, budget, share}}; the engine's number is exactly
 `hex`; `shown` is it to as many digits as its dtype tells apart, in two parts: what agrees with the certified figure,
 and the rest; `budget` {decimal, hex} is how far a right run may be from the truth, `share` how much of that was used.
@@ -36,6 +36,7 @@ positions up to `judged_to`. A number of digits or a share without bound is null
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from fractions import Fraction
@@ -52,8 +53,11 @@ from parity.example.perceptron import RECIPES, UPDATES, Recipe
 from parity.example.provenance import Finding
 from parity.example.published import SOURCES
 
-FORMAT = "parity.example/1"
+FORMAT = "parity.example/2"
 DIGITS = 32
+
+TOLD = tuple(n for n in POSITIONS if n <= 10 or n >= UPDATES - 1 or str(n).rstrip("0") in ("1", "2", "5"))
+"""The numbers of updates of the trajectories: fewer than are certified, so that the document stays readable."""
 
 Json = dict[str, Any]
 
@@ -65,7 +69,7 @@ def document(content: Content) -> Json:
         "format": FORMAT,
         "dtype": content.dtype,
         "updates": UPDATES,
-        "positions": list(POSITIONS),
+        "positions": list(TOLD),
         "constants": {name: f"{float(number):g}" for name, number in CONSTANTS.items()},
         "recipes": [{"key": r.key, "order": r.order, "biases": r.biases, "words": str(r)} for r in RECIPES],
         "sections": dict(SECTIONS),
@@ -78,6 +82,24 @@ def document(content: Content) -> Json:
         "moved": [_moved(moved) for moved in content.moved],
         "words": dict(content.words),
     }
+
+
+def dumps(made: Json) -> str:
+    """The document as JSON text: each figure, run or trajectory has a line of its own."""
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_lines(part)}" for key, part in made.items()) + "\n}"
+
+
+def _lines(part: Any) -> str:
+    """A part of the document; what it holds of lists and objects, each on its own line."""
+    if isinstance(part, dict) and any(isinstance(value, dict) for value in part.values()):
+        return "{\n" + ",\n".join(f"{json.dumps(key)}: {_lines(value)}" for key, value in part.items()) + "\n}"
+    if isinstance(part, list) and any(isinstance(value, dict) for value in part):
+        return "[\n" + ",\n".join(_compact(value) for value in part) + "\n]"
+    return _compact(part)
+
+
+def _compact(part: Any) -> str:
+    return json.dumps(part, separators=(",", ":"), allow_nan=False)
 
 
 def _figure(figure: Figure, runs: Mapping[str, Run], certified: Certified) -> Json:
@@ -123,8 +145,9 @@ def _published(finding: Finding) -> Json:
 
 def _trajectory(recipe: Recipe, certified: Certified) -> Json:
     r = RECIPES.index(recipe)
-    tensors = {name: certified.truth(f"series.{name}")[r, list(POSITIONS)] for name in SERIES}
-    tensors |= {name: certified.truth(f"steps.{name}")[r] for name in certified.steps}
+    tensors = {name: certified.truth(f"series.{name}")[r, list(TOLD)] for name in SERIES}
+    at = [POSITIONS.index(n) for n in TOLD]
+    tensors |= {name: certified.truth(f"steps.{name}")[r, at] for name in certified.steps}
     return {name: _certified(truth) for name, truth in tensors.items()}
 
 

@@ -106,16 +106,24 @@ class Example:
         params: the live parameters; copy what must not move on.
     """
 
-    def __init__(self, recipe: Recipe, lift: Lift, params: Mapping[str, Array] = PARAMS) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        lift: Lift,
+        params: Mapping[str, Array] = PARAMS,
+        input: Array = INPUT,
+        target: Array = TARGET,
+        rate: Fraction = RATE,
+    ) -> None:
         self.recipe = recipe
         self.params: Tensors = {name: lift(exact) for name, exact in params.items()}
-        self.input, self.target, self.ones = lift(INPUT), lift(TARGET), lift(_exact(1, 1))
+        self.input, self.target, self.ones = lift(input), lift(target), lift(_exact(1, 1))
         self.network = Sequential(_linear(), Sigmoid(), _linear(), Sigmoid())
         self.network.bind(self.params)
         self.loss = HalfSquaredError()
         moving = {name: p for name, p in self.params.items() if recipe.moves(name)}
         self._optimizers = {
-            place: SGD({name: p for name, p in moving.items() if name.startswith(place)}, lr=float(RATE))
+            place: SGD({name: p for name, p in moving.items() if name.startswith(place)}, lr=float(rate))
             for place in "02"
         }
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from parity.example.certified_example import MOVE
 from parity.example.content import Content
-from parity.example.digits import SHOWN, decimal, exact, fixed, mark
+from parity.example.digits import SHOWN, decimal, exact, fixed, mark, shortest
 from parity.example.engine_runs import Run, free_run, judged_to, verdict
 from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS, Figure
 from parity.example.perceptron import BUG, RECIPES, UPDATES
@@ -25,8 +25,9 @@ ABOUT = "Two inputs, two hidden and two output units, sigmoids; E = (t1 - out_o1
 LEGEND = (
     "Each figure: as printed; certified, which is the truth rounded to 20 digits; as the engines have it. [Digits in "
     "brackets] are those from the first that differs from the truth, rounded likewise. An engine is exact where it has "
-    "the number of its format that is nearest to the truth; else it says how much of its rounding budget it used, the "
-    "most that a right evaluation may be off. dE/dnet is often called delta; w5@1 is w5 after 1 update."
+    "the number of its format that is nearest to the truth, shown with as few digits as tell it apart. Else it says "
+    "how much of its rounding budget it used, the most that a right evaluation may be off. dE/dnet is often called "
+    "delta; w5@1 is w5 after 1 update."
 )
 
 
@@ -96,9 +97,13 @@ def _engines(figure: Figure, content: Content, reference: str) -> Iterator[Text]
     for run in content.runs.values():
         told.setdefault(run.figure(figure.key).tobytes(), []).append(run)
     for first, *others in told.values():
-        number = decimal(float(first.figure(figure.key)), SHOWN[content.dtype])
-        note = Text(_judged(first, figure.key, content))
-        yield _line(", ".join(run.engine for run in (first, *others)), number, reference, note)
+        names = ", ".join(run.engine for run in (first, *others))
+        judged = _judged(first, figure.key, content)
+        if judged == "exact":
+            # Further digits are those of the float, not of the truth: nothing in them is wrong.
+            yield _line(names, shortest(first.figure(figure.key)), note=Text(judged))
+        else:
+            yield _line(names, decimal(float(first.figure(figure.key)), SHOWN[content.dtype]), reference, Text(judged))
     for engine, reason in content.missing.items():
         yield Text(f"  {engine:<14}unsupported: {reason}", style="dim")
 

@@ -7,9 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from parity.example.certified_example import POSITIONS
 from parity.example.hand_computation import FIGURES
-from parity.example.json_document import FORMAT, document
+from parity.example.json_document import FORMAT, TOLD, document, dumps
 from parity.example.perceptron import RECIPES, UPDATES
 from parity.example.published import PUBLISHED
 
@@ -42,10 +41,10 @@ def agrees(number):
 
 
 def test_top(json_):
-    assert json_["format"] == FORMAT == "parity.example/1"
+    assert json_["format"] == FORMAT == "parity.example/2"
     assert set(json_) == TOP
     assert json_["updates"] == UPDATES
-    assert json_["positions"] == list(POSITIONS)
+    assert json_["positions"] == list(TOLD)
     assert list(json_["sections"]) == SECTIONS
     assert [r["key"] for r in json_["recipes"]] == [r.key for r in RECIPES]
     assert json_["constants"]["i2"] == "0.1"
@@ -84,9 +83,9 @@ def test_trajectories(json_, kept):
         assert set(trajectory) == {"E", "out_o", *kept.steps}
         for name, parts in trajectory.items():
             hi = np.vectorize(float.fromhex)(np.array(parts["hi"], dtype=object))
-            assert hi.shape[0] == len(POSITIONS)
+            assert hi.shape[0] == len(TOLD)
             np.testing.assert_array_equal(hi[-1], kept.tensor(name, UPDATES, recipe).hi)
-        sample = {part: trajectory["dE/d0.weight"][part][100][1][0] for part in ("decimal", "hi", "lo")}
+        sample = {part: trajectory["dE/d0.weight"][part][15][1][0] for part in ("decimal", "hi", "lo")}
         assert agrees(sample)
 
 
@@ -115,3 +114,15 @@ def test_runs_and_rule_of_signs(json_):
         assert all(agrees(moved[name]) for name in ("gradient", "smaller", "error", "larger"))
         falls_with_smaller = exact(moved["smaller"]) < exact(moved["error"])
         assert falls_with_smaller == (exact(moved["gradient"]) > 0)
+
+
+def test_the_text_is_of_reasonable_size_and_in_lines(gathered, json_):
+    text = dumps(document(gathered))
+    assert json.loads(text) == json_
+    assert len(text) < 1_000_000
+    assert max(map(len, text.splitlines())) < 10_000
+
+
+def test_the_numbers_of_updates_that_are_told():
+    assert TOLD[:12] == (*range(11), 20)
+    assert {50, 100, 200, 500, 1_000, 2_000, 5_000, 9_999, 10_000} <= set(TOLD)

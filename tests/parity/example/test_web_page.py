@@ -2,238 +2,26 @@
 
 import base64
 import itertools
-import json
 import math
-import os
 import re
-import select
-import shutil
-import signal
-import subprocess
-import time
-from collections import deque
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from parity.example import web_page
+from parity.example.certified_example import GIVEN, POSITIONS
+from parity.example.digits import exact
 from parity.example.hand_computation import FIGURES
 from parity.example.json_document import document
 from parity.example.perceptron import RECIPES, UPDATES
 from parity.example.published import PUBLISHED
 from parity.truth.value import decimal
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    "--remote-debugging-pipe",
-)
-PATIENCE = 300.0
-"""Seconds that a browser may take to answer."""
-
-
-def executable():
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    reason = "expected a browser for the tests of the page (Debian: apt-get install chromium), found none"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-class Browser:
-    """One tab. `events` are what the browser said unasked."""
-
-    def __init__(self, program, folder):
-        to_browser, self._out = os.pipe()
-        self._in, from_browser = os.pipe()
-        # The browser reads descriptor 3 and writes 4. A shell renumbers what it inherits.
-        command = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
-        self._process = subprocess.Popen(
-            ["bash", "-c", command, program, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
-            pass_fds=(to_browser, from_browser),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        os.close(to_browser)
-        os.close(from_browser)
-        self._ids, self._rest, self._session = itertools.count(1), b"", None
-        self.events = deque(maxlen=10_000)
-        (target,) = (t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
-        self._session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
-        self.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
-
-    def close(self):
-        os.close(self._out)
-        os.close(self._in)
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def call(self, method, **params):
-        number = next(self._ids)
-        message = {"id": number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._read()
-            if answer.get("id") == number:
-                assert "error" not in answer, f"{method}: {answer['error']}"
-                return answer["result"]
-            self.events.append(answer)
-
-    def _read(self):
-        while b"\0" not in self._rest:
-            ready, _, _ = select.select([self._in], [], [], PATIENCE)
-            assert ready, f"expected an answer of the browser within {PATIENCE:g} s, got none"
-            chunk = os.read(self._in, 1 << 20)
-            assert chunk, "expected an answer of the browser, which has ended"
-            self._rest += chunk
-        message, _, self._rest = self._rest.partition(b"\0")
-        return json.loads(message)
-
-    def js(self, expression):
-        """The value of an expression in the page."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in result, result["exceptionDetails"]
-        return result["result"].get("value")
-
-    def open(self, url):
-        # By way of an empty page: a new fragment alone would not load anything.
-        for place in ("about:blank", url):
-            self._visit(place)
-
-    def _visit(self, url):
-        self.events.clear()
-        self.call("Page.navigate", url=url)
-        deadline = time.monotonic() + PATIENCE
-        while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
-            assert time.monotonic() < deadline, f"expected {url} to load within {PATIENCE:g} s"
-            self.js("1")
-
-    def size(self, width, height, dark=False, medium=""):
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", media=medium, features=[scheme])
-
-    def key(self, name, code, text=""):
-        """Press a key, as a keyboard does."""
-        common = {"key": name, "code": name, "windowsVirtualKeyCode": code}
-        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
-        self.call("Input.dispatchKeyEvent", type="keyUp", **common)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    tab = Browser(executable(), tmp_path_factory.mktemp("browser"))
-    tab.size(1280, 900)
-    yield tab
-    tab.close()
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    built = tmp_path_factory.mktemp("page") / "page.html"
-    built.write_text(web_page.build(), encoding="utf-8")
-    return built.as_uri()
-
 
 @pytest.fixture(scope="module")
 def json_(gathered):
     return document(gathered)
-
-
-class Page:
-    """What a reader does on the page, and what the reader sees."""
-
-    def __init__(self, browser, url):
-        self.browser, self.url = browser, url
-
-    def open(self, fragment=""):
-        self.browser.open(self.url + fragment)
-        return self.whole()
-
-    def whole(self):
-        """Wait for the figures of a whole training, which come a little later."""
-        deadline = time.monotonic() + PATIENCE
-        while self.js("[...document.querySelectorAll('#figures td')].some((e) => e.textContent === '\u2026')"):
-            assert time.monotonic() < deadline, f"expected every figure within {PATIENCE:g} s"
-            time.sleep(0.01)
-        return self
-
-    def go(self, **settings):
-        """A new fragment in the open page, as from a link of a teacher's."""
-        fragment = "&".join(f"{name}={value}" for name, value in settings.items()) + "&"
-        heard = "new Promise((done) => addEventListener('hashchange', () => done(), { once: true }))"
-        self.js(f"(() => {{ const heard = {heard}; location.hash = {json.dumps(fragment)}; return heard; }})()")
-
-    def js(self, expression):
-        return self.browser.js(expression)
-
-    def on(self, selector, expression):
-        """The value of an expression of the first element `e` of a selector."""
-        return self.js(f"((e) => {expression})(document.querySelector({json.dumps(selector)}))")
-
-    def text(self, selector):
-        return self.on(selector, "e.textContent")
-
-    def texts(self, selector):
-        return self.js(f"[...document.querySelectorAll({json.dumps(selector)})].map((e) => e.textContent)")
-
-    def click(self, selector):
-        self.on(selector, "e.scrollIntoView({ block: 'center' })")
-        x, y = self.on(selector, "((b) => [b.x + b.width / 2, b.y + b.height / 2])(e.getBoundingClientRect())")
-        where = {"x": x, "y": y, "button": "left", "clickCount": 1}
-        self.browser.call("Input.dispatchMouseEvent", type="mousePressed", **where)
-        self.browser.call("Input.dispatchMouseEvent", type="mouseReleased", **where)
-
-    def type(self, selector, text):
-        """Replace what a field holds, by keyboard."""
-        self.on(selector, "{ e.focus(); e.select(); }")
-        self.browser.key("Backspace", 8)
-        if text:
-            self.browser.call("Input.insertText", text=text)
-
-    def enter(self, figure):
-        self.type("#yours", figure)
-        self.browser.key("Enter", 13, "\r")
-
-    def slide(self, k):
-        self.on("#at", f"{{ e.value = {k}; e.dispatchEvent(new Event('input')); }}")
-
-    def switch(self, name, value):
-        self.click(f"input[name={name}][value={value}]")
-
-    def step(self, key):
-        self.on("#step", f"{{ e.value = {json.dumps(key)}; e.dispatchEvent(new Event('change')); }}")
-
-    def figures(self):
-        cells = "[...document.querySelectorAll('[data-figure]')].map((e) => [e.dataset.figure, e.textContent])"
-        return self.whole().js(f"Object.fromEntries({cells})")
-
-    def fragment(self):
-        # The page waits a little before it changes its address.
-        return self.js("new Promise((done) => setTimeout(() => done(location.hash.slice(1)), 200))")
-
-
-@pytest.fixture
-def opened(browser, file):
-    browser.size(1280, 900)
-    return Page(browser, file).open()
 
 
 def bare(text):
@@ -293,21 +81,12 @@ PLACES = [int(k) for k in np.linspace(0, len(web_page.KEPT) - 1, 20).round()]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.key)
-def test_every_figure_is_the_certified_one_to_the_digits_shown(recipe, opened, json_):
-    trajectory = {
-        name: [np.vectorize(float.fromhex)(np.array(parts[part], dtype=object)) for part in ("hi", "lo")]
-        for name, parts in json_["trajectories"][recipe.key].items()
-    }
-    places = {n: k for k, n in enumerate(json_["positions"])}
-
+def test_every_figure_is_the_certified_one_to_the_digits_shown(recipe, opened, kept):
     def expected(figure, n, digits):
         reached = n + figure.updates if figure.updates < 2 else figure.updates
-        if figure.tensor in ("input", "target"):
-            return bare(decimal(Fraction(json_["constants"][f"{figure.tensor[0]}{figure.index[0] + 1}"]), digits))
-        if reached not in places:
+        if reached not in POSITIONS and figure.tensor not in GIVEN:
             return None
-        hi, lo = (Fraction(float(part[places[reached], *figure.index])) for part in trajectory[figure.tensor])
-        return bare(decimal(hi + lo, digits))
+        return bare(decimal(exact(kept.tensor(figure.tensor, reached, recipe)[figure.index]), digits))
 
     opened.switch("order", recipe.order)
     opened.switch("biases", recipe.biases)
@@ -425,7 +204,7 @@ def test_the_slider_by_keyboard(opened):
 def test_predict_then_reveal(opened):
     opened.click("#predict")
     opened.step("out_h1")
-    assert "= ? " in opened.texts("#formula dd")
+    assert "= ?" in opened.texts("#formula dd")
     assert opened.figures()["net_h1"] == "0.3775"
     assert set(list(opened.figures().values())[1:]) == {"?"}
     assert "0.593269992" not in opened.js("document.getElementById('drawing').innerHTML")
@@ -467,9 +246,87 @@ def test_a_learners_figure_is_right(opened):
 
 def test_the_right_figure_of_another_step(opened):
     opened.go(step="net_h1", yours="0.291027774")
-    assert "A known mistake explains it." in opened.text("#verdict")
-    assert "At which step are you?" in opened.text("#verdict")
+    assert opened.text("#verdict h3") == "→ Another step’s figure"
+    assert "It is the right figure of another step: E after 1 update." in opened.text("#verdict")
     assert "too few decimals" not in opened.text("#verdict")
+    opened.click("#verdict button")
+    assert opened.text("#verdict h3") == "✓ Right"
+    assert opened.fragment() == "step=E@1&yours=0.291027774"
+
+
+def test_the_articles_figure_is_recognised_on_the_first_step(opened):
+    opened.enter("0.291027924")
+    assert opened.text("#verdict h3") == "→ Another step’s figure"
+    said = opened.text("#verdict")
+    assert "It is printed as E after 1 update (the article" in said
+    assert "and is a bug’s figure. Yielded by: sequential, biases frozen, after 1 update." in said
+    assert "too few decimals" not in said
+    # Ten updates on, it is still that of the first round.
+    opened.slide(10)
+    opened.enter("0.291027924")
+    assert "It is printed as E after 1 update (the article" in opened.text("#verdict")
+
+
+def test_a_figure_that_was_cut_off(opened):
+    opened.step("E@1")
+    opened.enter("0.29102")
+    assert opened.text("#verdict h3") == "≈ Right, but cut off instead of rounded"
+    assert "cut off after 5 decimals. Rounded, it is 0.29103." in opened.text("#verdict")
+
+
+def test_the_network_follows_the_step(opened, kept):
+    def error():
+        return opened.texts("#network .node text")[-1]
+
+    assert (error(), opened.text("#at-words"), opened.text("#place")) == ("0.298371109", "0", "after 0 updates")
+    opened.step("E@1")
+    assert (error(), opened.text("#at-words"), opened.text("#place")) == ("0.291027774", "1", "after 1 update")
+    assert "w5 0.358916480" in opened.texts("#network .edge text")
+    opened.step("out_o1@10000")
+    opened.whole()
+    assert (error(), opened.text("#at-words")) == ("0.0000351018778", "10,000")
+    w5 = bare(decimal(exact(kept.tensor("2.weight", UPDATES)[0, 0]), 9))
+    assert f"w5 {w5}" in map(bare, opened.texts("#network .edge text"))
+    opened.step("net_h1")
+    assert (error(), opened.text("#at-words")) == ("0.298371109", "0")
+    # What stands after training stays open for the number of updates that the slider is moved to.
+    opened.step("E@1")
+    opened.drag(100)
+    assert (opened.on("#step", "e.value"), opened.text("#at-words")) == ("E", "100")
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000])
+def test_every_round_number_of_updates(n, opened, kept):
+    expected = bare(decimal(exact(kept.tensor("E", n)), 9))
+    opened.drag(n)
+    assert (opened.text("#at-words"), bare(opened.figures()["E"])) == (f"{n:,}", expected)
+    opened.drag(3)
+    opened.go(at=n)
+    assert (opened.text("#at-words"), bare(opened.figures()["E"])) == (f"{n:,}", expected)
+    assert opened.js("document.getElementById('address-message').hidden")
+
+
+def test_a_number_of_updates_that_the_page_does_not_hold(opened):
+    opened.go(at=1234)
+    assert "does not hold the round after 1,234 updates; it shows the one nearest to it" in opened.text(
+        "#address-message"
+    )
+    assert opened.fragment() == f"at={min(web_page.KEPT, key=lambda n: abs(math.log(max(n, 1) / 1234)))}"
+
+
+def test_the_axis_is_logarithmic(opened):
+    at = dict(
+        opened.js(
+            "[...document.querySelectorAll('#curve .tick')].map((e) => [e.dataset.at, Number(e.getAttribute('x'))])"
+        )
+    )
+    decades = [at["10"] - at["1"], at["100"] - at["10"], at["1000"] - at["100"], at["10000"] - at["1000"]]
+    assert max(decades) - min(decades) < 0.01
+    assert at["5000"] - at["500"] == pytest.approx(decades[0], abs=0.01)
+    assert at["0"] < at["1"]
+    assert opened.on("[data-at='1000']", "e.textContent") == "1,000"
+    opened.click("[data-at='1000']")
+    assert opened.text("#at-words") == "1,000"
 
 
 def test_decimals_carried(opened):
@@ -477,7 +334,7 @@ def test_decimals_carried(opened):
     # 0.75 - 0.01 = 0.74, 0.75 x 0.25 = 0.19, 0.74 x 0.19 = 0.14, and 0.14 x 0.59.
     opened.enter("0.0826")
     assert opened.text("#verdict h3").startswith("≈ Right method")
-    assert re.search(r"having carried [23] decimals on the way, or fewer", opened.text("#verdict"))
+    assert re.search(r"who carried [23] decimals on the way", opened.text("#verdict"))
 
 
 def test_the_verdict_is_the_right_recipes_under_the_bug_too(opened):
@@ -602,13 +459,91 @@ def test_a_mangled_address(fragment, named, opened):
     assert "digits=x" in opened.text("#address-message")
 
 
+# A network of the learner's own.
+
+
+def choose(opened, **chosen):
+    for name, value in chosen.items():
+        opened.on(f"#{name}", f"{{ e.value = {value!r}; e.dispatchEvent(new Event('change')); }}")
+
+
+def test_tanh_softmax_and_a_batch_of_two(opened):
+    choose(opened, hidden="tanh", error="cross-entropy", samples="2")
+    opened.whole()
+    # By hand: the net inputs of the second sample, 0.10 and 0.05, and so on.
+    h = [math.tanh(0.15 * 0.1 + 0.2 * 0.05 + 0.35), math.tanh(0.25 * 0.1 + 0.3 * 0.05 + 0.35)]
+    o = [0.4 * h[0] + 0.45 * h[1] + 0.6, 0.5 * h[0] + 0.55 * h[1] + 0.6]
+    share = math.exp(o[0]) / (math.exp(o[0]) + math.exp(o[1]))
+    figures = opened.figures()
+    assert float(figures["out_h2:2"]) == pytest.approx(h[1], rel=1e-8)
+    assert float(figures["out_o1:2"]) == pytest.approx(share, rel=1e-8)
+    assert float(figures["E_o1:2"]) == pytest.approx(-0.99 * math.log(share), rel=1e-8)
+    assert float(figures["dE/dnet_o1:2"]) == pytest.approx(share - 0.99, rel=1e-8)
+    assert float(figures["dE/dw6:2"]) == pytest.approx((share - 0.99) * h[1], rel=1e-8)
+    assert opened.fragment() == "hidden=tanh&error=cross-entropy&samples=2&step=net_h1:1"
+    opened.step("out_o1:2")
+    assert opened.text("#place") == "after 0 updates, sample 2 of 2"
+    opened.enter(f"{share:.7f}")
+    assert opened.text("#verdict h3") == "✓ Right"
+    # The gradients of both samples added, in place of their mean.
+    opened.step("dE/dw5")
+    total = 2 * float(opened.figures()["dE/dw5"])
+    opened.enter(f"{total:.6f}")
+    assert opened.text("#verdict h3") == "✗ Not the figure"
+    opened.click("#answer")
+    assert "batch-sum" in opened.js("[...document.querySelectorAll('[data-mistake]')].map((e) => e.dataset.mistake)")
+    opened.click("#reset")
+    assert opened.figures()["E@1"] == "0.291027774"
+
+
+def test_relu(opened):
+    opened.type("#w1", "-9")
+    choose(opened, hidden="relu")
+    figures = opened.figures()
+    # -9 x 0.05 + 0.2 x 0.1 + 0.35 is negative: the unit is silent, and learns nothing.
+    assert (bare(figures["net_h1"]), figures["out_h1"], figures["dE/dw1"]) == ("-0.08", "0", "0")
+    assert "max(0, " in "".join(opened.texts("#figures .formulas"))
+
+
+def test_a_training_that_overflows_is_said_to(opened):
+    choose(opened, hidden="relu")
+    opened.type("#w1", "900")
+    opened.type("#i1", "900")
+    opened.type("#eta", "1000")
+    opened.whole()
+    assert not {"Runtime.exceptionThrown"} & {e.get("method") for e in opened.browser.events}
+    assert all(text == "not finite" or math.isfinite(float(text)) for text in opened.figures().values())
+
+
+def test_a_choice_in_the_address(opened):
+    opened.go(hidden="relu", samples=2, step="dE/dw1:2")
+    assert opened.on("#step", "e.value") == "dE/dw1:2"
+    assert opened.text("#place") == "after 0 updates, sample 2 of 2"
+    opened.open("#hidden=elu")
+    assert "hidden=elu: expected one of sigmoid, tanh, relu" in opened.text("#address-message")
+
+
 # For everyone.
 
 
-@pytest.mark.parametrize("width", [320, 375, 768])
-def test_nothing_is_cut_off_on_a_narrow_screen(width, browser, file):
+@pytest.mark.parametrize("width", [320, 390, 600, 768, 1280])
+def test_values_stand_under_their_headings(width, browser, file, page_of):
     browser.size(width, 740)
-    narrow = Page(browser, file).open("#digits=32&at=100&recipe=sequential/unit&step=dE_o1/dout_h1&yours=0.05")
+    shown = page_of(browser, file).open("#digits=9")
+    seen = "[...e.querySelectorAll('th, td')].filter((c) => c.getBoundingClientRect().width > 0)"
+    edges = f"{seen}.map((c) => c.getBoundingClientRect().left)"
+    head = shown.on("#figures thead tr", edges)
+    row = shown.on("#figures tbody tr:nth-child(2)", edges)
+    assert len(head) == (4 if width > 768 else 3)
+    assert head == row
+    box = shown.on(".scroll", "[e.scrollWidth, e.clientWidth]")
+    assert box[0] <= box[1], "expected nothing that is to be scrolled to"
+
+
+@pytest.mark.parametrize("width", [320, 375, 768])
+def test_nothing_is_cut_off_on_a_narrow_screen(width, browser, file, page_of):
+    browser.size(width, 740)
+    narrow = page_of(browser, file).open("#digits=32&at=100&recipe=sequential/unit&step=dE_o1/dout_h1&yours=0.05")
     assert narrow.js("document.documentElement.scrollWidth") == width
     outside = narrow.js(
         "[...document.querySelectorAll('#network text')].filter((t) => { const b = t.getBoundingClientRect();"
@@ -617,10 +552,10 @@ def test_nothing_is_cut_off_on_a_narrow_screen(width, browser, file):
     assert outside == []
 
 
-def test_labels_do_not_cover_each_other(browser, file):
+def test_labels_do_not_cover_each_other(browser, file, page_of):
     for width in (360, 1280):
         browser.size(width, 900)
-        shown = Page(browser, file).open("#at=100&recipe=simultaneous/unit")
+        shown = page_of(browser, file).open("#at=100&recipe=simultaneous/unit")
         boxes = shown.js(
             "[...document.querySelectorAll('#network .edge text, #network .node text')].map((e) => {"
             " const b = e.getBoundingClientRect(); return [e.textContent, b.left, b.right, b.top, b.bottom]; })"
@@ -632,19 +567,19 @@ def test_labels_do_not_cover_each_other(browser, file):
             assert apart, (width, one, other)
 
 
-def test_dark_and_light(browser, file):
+def test_dark_and_light(browser, file, page_of):
     grounds = []
     for dark in (False, True):
         browser.size(1280, 900, dark)
-        shown = Page(browser, file).open()
+        shown = page_of(browser, file).open()
         grounds.append(shown.js("getComputedStyle(document.body).backgroundColor"))
         grounds.append(shown.js("getComputedStyle(document.body).color"))
     assert len(set(grounds)) == 4
 
 
-def test_print(browser, file):
+def test_print(browser, file, page_of):
     browser.size(1280, 900, medium="print")
-    shown = Page(browser, file).open("#step=E@1&yours=0.291027924")
+    shown = page_of(browser, file).open("#step=E@1&yours=0.291027924")
     assert all(shown.on(part, "e.offsetParent === null") for part in ("#next", "#yours", "#at", "#digits"))
     assert "0.291027773694" in shown.on("#verdict", "e.innerText")
     assert shown.js("document.getElementById('figures').offsetHeight") > 500
@@ -659,7 +594,7 @@ def test_everything_that_one_can_use_has_a_name(opened):
     used = [(n["role"]["value"], n["name"]["value"]) for n in tree if not n["ignored"] and n["role"]["value"] in roles]
     assert [role for role, name in used if not name] == []
     assert {role for role, _ in used} == roles
-    assert any("error 0.298371109" in name for role, name in used if role == "image")
+    assert any("error 0.291027774" in name for role, name in used if role == "image")
 
 
 def test_what_differs_is_marked_not_by_colour_alone(opened):

@@ -1,8 +1,8 @@
 "use strict";
 
 /*
- * The two drawings, as inline SVG: the network with its numbers, and the error's curve. What they say comes in as texts;
- * nothing here knows a figure's value or the page's state.
+ * The network with its numbers, as inline SVG. What it says comes in as texts; nothing here knows a figure's value or
+ * the page's state.
  */
 const Drawing = (() => {
   function fill(element, attributes, ...children) {
@@ -49,20 +49,22 @@ const Drawing = (() => {
 
   /* The part of the drawing that a figure or constant is about. */
   function part(key) {
+    const through = /dout_h(\d)\|o(\d)/.exec(key);
+    if (through) return WEIGHTS.find(({ from, to }) => from === `h${through[1]}` && to === `o${through[2]}`).key;
     const weight = /w\d/.exec(key);
     if (weight) return weight[0];
-    const both = /_o(\d)\/dout_h(\d)$/.exec(key);
+    const both = /_o(\d)\/dout_h(\d)/.exec(key);
     if (both) return WEIGHTS.find(({ from, to }) => from === `h${both[2]}` && to === `o${both[1]}`).key;
-    if (/^[it]\d$/.test(key)) return key[0] === "i" ? key : `o${key[1]}`;
+    if (/^[it]\d/.test(key)) return key[0] === "i" ? key : `o${key[1]}`;
     const unit = /_([ho]\d)/.exec(key);
     return unit ? unit[1] : key[0];
   }
 
   /*
    * say: a figure or constant as a text, by its key. now, used: the parts to bring out. title: all of it in words.
-   * A part carries the figure that it leads to as data-step.
+   * name: the figure that a part leads to, by its key; the part carries it as data-step.
    */
-  function network({ tall, say, now, used, title }) {
+  function network({ tall, say, now, used, title, name: named }) {
     const layout = tall ? TALL : WIDE;
     const mode = (name) => (name === now ? " now" : used.has(name) ? " used" : "");
     const [lines, labels, nodes] = [svg("g"), svg("g"), svg("g")];
@@ -70,7 +72,7 @@ const Drawing = (() => {
     for (const { key, from, to, straight } of WEIGHTS) {
       const [a, b] = [layout.at[from], layout.at[to]];
       const [x, y] = layout.label(a, b, straight, layout.gap(a, b, layout.box[from[0]], layout.box[to[0]]));
-      const edge = { class: `edge${mode(key)}`, "data-step": `dE/d${key}` };
+      const edge = { class: `edge${mode(key)}`, "data-step": named(`dE/d${key}`) };
       lines.append(svg("g", edge, line("", a, b)));
       const gradient = text(`\u2202 ${say(`dE/d${key}`)}`, x, y + 13, "middle", "soft");
       labels.append(svg("g", edge, text(`${key} ${say(key)}`, x, y - 2, "middle"), gradient));
@@ -87,7 +89,7 @@ const Drawing = (() => {
         const row = y + apart * (k - (rows.length - 1) / 2) + 4.5;
         return [text(label, left + 8, row, "start", k ? "soft" : "name"), text(words, right - 8, row, "end")];
       });
-      nodes.append(svg("g", { class: `node${mode(name)}`, "data-step": step }, box, ...texts));
+      nodes.append(svg("g", { class: `node${mode(name)}`, "data-step": named(step) }, box, ...texts));
     };
     for (const k of [1, 2]) {
       const net = (u) => [`net_${u}`, `out_${u}`].map((key) => [key.slice(0, 3), say(key)]);
@@ -116,45 +118,5 @@ const Drawing = (() => {
     );
   }
 
-  /* The curve ------------------------------------------------------------------------------------------------------ */
-
-  const CURVE = { height: 150, top: 8, bottom: 22, left: 8, right: 52 };
-  const TICKS = [0, 10, 58, 100, 1000, 10000];
-
-  /*
-   * errors: a series for each recipe, over positions; the last one is brought out. k: the place of the slider, which has
-   * the positions evenly spaced, as the curve has. dot: whether the error there is shown.
-   */
-  function curve({ width, positions, errors, k, dot, title }) {
-    const last = positions.length - 1;
-    const sizes = errors.flat().filter((e) => e > 0 && Number.isFinite(e));
-    const powers = sizes.map(Math.log10);
-    const low = sizes.length ? Math.floor(Math.min(...powers)) : -1;
-    const high = Math.max(low + 1, sizes.length ? Math.ceil(Math.max(...powers)) : 0);
-    const right = width - CURVE.right;
-    const bottom = CURVE.height - CURVE.bottom;
-    const x = (place) => CURVE.left + ((right - CURVE.left) * place) / last;
-    const at = (power) => CURVE.top + ((bottom - CURVE.top) * (high - power)) / (high - low);
-    const y = (e) => at(e > 0 ? Math.max(Math.log10(e), low) : low);
-    const root = svg("svg", { viewBox: `0 0 ${width} ${CURVE.height}`, role: "img", "aria-label": title });
-
-    for (let power = high; power >= low; power -= Math.ceil((high - low) / 6)) {
-      const words = power < -4 || power > 4 ? `1e${power}` : String(10 ** power);
-      root.append(line("axis", [0, at(power)], [right + 4, at(power)]), text(words, right + 8, at(power) + 4, "start"));
-    }
-    for (const n of TICKS) {
-      const place = positions.findIndex((p) => p >= n);
-      const words = new Intl.NumberFormat("en").format(positions[place]);
-      if (n !== 100 || width > 500) root.append(text(words, x(place), CURVE.height - 6, place ? "middle" : "start"));
-    }
-    errors.forEach((series, r) => {
-      const points = series.map((e, place) => `${x(place).toFixed(1)},${y(e).toFixed(1)}`).join(" ");
-      root.append(svg("polyline", { class: r === errors.length - 1 ? "path now" : "path", points }));
-    });
-    root.append(line("needle", [x(k), CURVE.top], [x(k), bottom]));
-    if (dot) root.append(svg("circle", { class: "dot", cx: x(k), cy: y(errors[errors.length - 1][k]), r: 5 }));
-    return root;
-  }
-
-  return { WEIGHTS, html, part, network, curve };
+  return { WEIGHTS, fill, html, line, network, part, svg, text };
 })();
