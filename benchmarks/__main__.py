@@ -13,11 +13,15 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 LAZY = {
     "speed": (
         "benchmarks.speed.speed_command:speed",
-        "Time a training step of refnet and of its peers: forward, loss, backward and update, on one fixed full batch.",
+        "Time trainings of refnet and of its peers: a whole one of 10,000 updates, and a step of it.",
     ),
     "convergence": (
         "benchmarks.convergence.study_commands:convergence",
         "Compare batch, mini-batch and stochastic gradient descent.",
+    ),
+    "targets": (
+        "benchmarks.convergence.study_commands:targets",
+        "The targets that the pilot runs of studies give, as benchmarks/convergence/fixed_targets.json keeps them.",
     ),
     "report": (
         "benchmarks.convergence.study_commands:report",
