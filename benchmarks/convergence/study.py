@@ -287,7 +287,9 @@ def groups(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
 
 def _even(members: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
     samples = members[0].arm.batch_size or len(load(members[0].problem).train_inputs)
-    parts = -(-len(members) // min(GROUP, max(4, TOGETHER // samples)))
+    # Beyond it trainings are made one after the other anyway, and a kill is to cost but one of them.
+    least = 4 if samples <= TOGETHER else 1
+    parts = -(-len(members) // min(GROUP, max(least, TOGETHER // samples)))
     for part in range(parts):
         yield tuple(members[part * len(members) // parts : (part + 1) * len(members) // parts])
 

@@ -91,6 +91,7 @@ def build(
         runs=int(study.frames["summary"]["seeds"].max()),
         pilots=study.frames["sweep"]["seed"].nunique(),
         timing=_timing(study),
+        timed=any(map(study.timed, study.problems)),
         intervals=_intervals(study),
         left_out=_left_out(study),
         rise=RISE,

@@ -263,6 +263,8 @@ def test_groups_hold_every_cell_once_with_what_it_can_be_trained_with():
         samples = group[0].arm.batch_size or len(load(group[0].problem).train_inputs)
         assert 18 <= len(group) <= GROUP
         assert samples * len(group) <= TOGETHER
+    # A training so large that none is made beside it is a group of its own.
+    assert {len(group) for group in groups([Cell("mnist_all", BATCH, 0.1, seed) for seed in range(3)])} == {1}
     # The longest work first.
     assert (made[0][0].problem, made[0][0].arm) == ("line", BATCH)
     assert groups([]) == []
