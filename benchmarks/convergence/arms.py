@@ -18,6 +18,9 @@ Schedule = Literal["constant", "decay"]
 
 REGIMES = ("batch", "mini-batch", "stochastic")
 
+Extent = Literal["small", "full", "real"]
+"""How much a study takes in: the default, everything, or the problems of real size."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -87,17 +90,26 @@ class Arm:
         return cls(**values)
 
 
-def arms(problem: Problem, full: bool) -> tuple[Arm, ...]:
-    """The arms that the study compares on `problem`.
+def core(problem: Problem) -> tuple[Arm, Arm, Arm]:
+    """The arms that stand for the three regimes in every study: the whole set, the middle size of mini-batch and single
+    samples, at a constant rate."""
+    return Arm(None), Arm(problem.batch_sizes[len(problem.batch_sizes) // 2]), Arm(1)
 
-    Full: the whole set, every mini-batch size and single samples, each under a constant and a decaying rate; then
-    single samples and the middle mini-batch size shuffled once and drawn with replacement. Otherwise the whole set,
-    the middle mini-batch size and single samples at a constant rate, and single samples at a decaying one.
+
+def arms(problem: Problem, extent: Extent = "small") -> tuple[Arm, ...]:
+    """The arms that a study compares on `problem`.
+
+    small: the three of `core`, and single samples at a decaying rate.
+    real: the whole set, every mini-batch size and single samples at a constant rate; single samples at a decaying one.
+    full: the whole set, every mini-batch size and single samples, each at a constant and at a decaying rate; then
+        single samples and the middle mini-batch size shuffled once and drawn with replacement.
     """
-    middle = problem.batch_sizes[len(problem.batch_sizes) // 2]
-    if not full:
-        return (Arm(None), Arm(middle), Arm(1), Arm(1, schedule="decay"))
+    if extent == "small":
+        return (*core(problem), Arm(1, schedule="decay"))
     sizes = (None, *reversed(problem.batch_sizes), 1)
+    if extent == "real":
+        return (*(Arm(size) for size in sizes), Arm(1, schedule="decay"))
+    middle = core(problem)[1].batch_size
     orders: tuple[Order, ...] = ("once", "replacement")
     return (
         *(Arm(size) for size in sizes),

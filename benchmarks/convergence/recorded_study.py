@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WORDS = {
     *("problem", "title", "kind", "network", "loss", "source", "arm", "order", "schedule", "engine", "other"),
     *("against", "measure", "parameter", *study_tables.DECIMALS),
+    *study_tables.TEXTS,
 }
 """The columns that hold text; all others hold numbers, or truth values."""
 
@@ -62,6 +63,25 @@ class RecordedStudy:
         """Whose runs are shown where one engine's are: refnet's, if there are any."""
         engines = set(self.frames["summary"]["engine"])
         return "refnet" if "refnet" in engines or not engines else min(engines)
+
+    @cached_property
+    def repeated(self) -> RecordedStudy | None:
+        """The study as its final runs with other last bits tell it; None if they were not made."""
+        if self.frames["summary_again"].empty:
+            return None
+        again = {name: self.frames[f"{name}_again"] for name in study_tables.REPEATED}
+        return RecordedStudy({**self.frames, **again}, self.environment)
+
+    def regimes(self, problem: str) -> set[str]:
+        """Those of the plain arms that had final runs."""
+        names = set(self.rows("summary", problem=problem, engine=self.engine)["arm"])
+        return {arm.regime for arm in self.plain(problem) if arm.name in names}
+
+    def timed(self, problem: str) -> bool:
+        """Whether the seconds of each plain arm are known."""
+        rows = self.rows("bands", problem=problem, engine=self.engine)
+        rows = rows[rows["arm"].isin([arm.name for arm in self.plain(problem)])]
+        return bool(len(rows) and rows["seconds"].notna().all())
 
     @cached_property
     def iterations(self) -> int:

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.convergence import engine_drift, theory, update_times
-from benchmarks.convergence.arms import Arm
+from benchmarks.convergence.arms import Arm, core
 from benchmarks.convergence.engine_drift import Drift
 from benchmarks.convergence.executors import Workers
-from benchmarks.convergence.problems import load
+from benchmarks.convergence.problems import REAL, load
 from benchmarks.convergence.study import Progress, Study
 from benchmarks.convergence.study_folder import Store
 from benchmarks.convergence.study_tables import Results
@@ -53,23 +53,24 @@ def beside(study: Study, results: Results) -> list[Part]:
     The moments are those of single samples drawn with replacement, at the rate chosen for that arm, or if it is none of
     the study's for the stochastic arm whose epochs are shuffled; under a decaying rate in full only. The twins train at
     the rates chosen for them, and have no schedule: the whole set, single samples and in full the middle mini-batch
-    size of each problem. mnist has none, being digits once more at six times the cost.
+    size of each problem. mnist has none, being digits once more at six times the cost; nor have the problems of real
+    size, whose gradients' variance would take gigabytes.
     """
     rates = {(choice.problem, choice.arm): choice.rate for choice in results.choices}
+    full = study.extent == "full"
     found = []
-    for problem in study.problems:
+    for problem in (problem for problem in study.problems if problem not in REAL):
         found.append(Part("variance", problem, theory.gradient_variance, {"name": problem}))
-        sizes = load(problem).batch_sizes
-        twinned = (Arm(None), Arm(1), Arm(sizes[len(sizes) // 2]))[: 3 if study.full else 2]
+        whole, middle, single = core(load(problem))
+        twinned = (whole, single, middle)[: 3 if full else 2]
         for arm in study.arms(problem) if problem != "mnist" else ():
             if arm in twinned:
                 twins = {"rate": rates[problem, arm.name], "iterations": study.iterations}
                 name = f"{problem}-{arm.batch_size or 'all'}"
-                found.append(
-                    Part("twin", name, engine_drift.drift, {"name": problem, "arm": arm, **twins}, needs="torch")
-                )
+                arguments = {"name": problem, "arm": arm, **twins}
+                found.append(Part("twin", name, engine_drift.drift, arguments, needs="torch"))
     if "line" in study.problems:
-        for arm in (Arm(1), Arm(1, schedule="decay"))[: 2 if study.full else 1]:
+        for arm in (Arm(1), Arm(1, schedule="decay"))[: 2 if full else 1]:
             rate = rates.get(("line", Arm(1, "replacement", arm.schedule).name), rates.get(("line", arm.name)))
             if rate is not None:
                 runs = {"rate": rate, "schedule": arm.schedule, "iterations": study.iterations}
@@ -83,7 +84,7 @@ def timings(study: Study) -> list[Part]:
     """What must run alone on the machine."""
     how = {
         "engines": [engine for engine in update_times.ENGINES if engine == "refnet" or find_spec(engine)],
-        "rounds": 5 if study.full else 3,
+        "rounds": 3 if study.extent == "small" else 7,
     }
     return [Part("timing", name, update_times.measure, {"name": name, **how}) for name in study.problems]
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from statistics import fmean
 from typing import Any, Literal, Protocol
 
 from benchmarks.convergence import cells as cells_
-from benchmarks.convergence.arms import REGIMES, Arm, arms
+from benchmarks.convergence import fixed_targets
+from benchmarks.convergence.arms import REGIMES, Arm, Extent, arms
 from benchmarks.convergence.cells import Cell, Engine, Outcome
 from benchmarks.convergence.executors import Workers
 from benchmarks.convergence.order_statistics import band
@@ -38,6 +40,9 @@ TIE = 1e-3
 """Final losses that differ by less than this share count as equal: on a convex cost many rates reach the optimum, and
 which of them is lowest is a matter of rounding."""
 
+RISE = 2
+"""A rate is stable while no run's loss rises above this many times what it was before training."""
+
 Train = Callable[[Sequence[Cell]], list[Outcome]]
 
 
@@ -50,7 +55,9 @@ class Study:
         seeds: final runs of each arm, with the seeds 0 to `seeds` - 1.
         iterations: updates of each run.
         engine: that of the final runs. Rates are chosen by refnet's runs alone: both compute the same function.
-        full: all arms of each problem, not only the most telling.
+        extent: which arms of each problem (see `arms`).
+        repeat: whether sweep and final runs of the `retold` arms are made once more, with other last bits of the
+            initial weights.
 
     Raises:
         ValueError: a problem or regime twice, or none; or no seed, or seeds that reach those of the sweep.
@@ -61,7 +68,8 @@ class Study:
     seeds: int = 20
     iterations: int = 10_000
     engine: Literal["refnet", "torch", "both"] = "refnet"
-    full: bool = False
+    extent: Extent = "small"
+    repeat: bool = False
 
     def __post_init__(self) -> None:
         for what, names in (("problems", self.problems), ("regimes", self.regimes)):
@@ -71,7 +79,12 @@ class Study:
             raise ValueError(f"Study: expected 1 to {PILOT_SEEDS[0]} seeds, got {self.seeds}")
 
     def arms(self, problem: str) -> tuple[Arm, ...]:
-        return tuple(arm for arm in arms(load(problem), self.full) if arm.regime in self.regimes)
+        return tuple(arm for arm in arms(load(problem), self.extent) if arm.regime in self.regimes)
+
+    def retold(self, problem: str) -> tuple[Arm, ...]:
+        """The arms that the study's sentences compare: shuffled every epoch, at a constant rate; and single samples at
+        a decaying one."""
+        return tuple(arm for arm in self.arms(problem) if arm in (Arm(arm.batch_size), Arm(1, schedule="decay")))
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -104,10 +117,13 @@ def conduct(study: Study, run: Run) -> Results:
 
     1. Every arm is tried at every rate of its problem's grid, with the pilot seeds.
     2. Each arm has the rate that `choose` gives. Where that is the lowest or the highest that was tried, the grid of
-       the problem is made wider there, by one rate for all of its arms: their budgets stay equal. So again, at most
-       EXTENSIONS times.
-    3. Of each problem the target is the loss that its worst arm came to in the sweep, in the median at its own rate.
-    4. Every arm at its rate, with seeds that the sweep did not use.
+       the problem is made wider there, by one rate for all of its arms: their budgets stay equal. This is repeated at
+       most EXTENSIONS times.
+    3. Every arm runs at its rate, with seeds that the sweep did not use.
+    4. If the study repeats, 1 to 3 once more for the `retold` arms, on the grid that there is now, from initial weights
+       with other last bits.
+
+    A problem's target is fixed (see `fixed_targets`), so that it depends neither on the arms nor on the runs.
     """
     pairs = [(problem, arm) for problem in study.problems for arm in study.arms(problem)]
     grids = {problem: load(problem).rates for problem in study.problems}
@@ -137,12 +153,24 @@ def conduct(study: Study, run: Run) -> Results:
         for engine in study.engines
         for seed in range(study.seeds)
     ]
-    final = run("final runs", finals)
+    retold = {(problem, arm) for problem, arm in pairs if arm in study.retold(problem)} if study.repeat else set()
+    again = [replace(cell, other_bits=True) for cell in pilots if (cell.problem, cell.arm) in retold]
+    final = run("final runs", finals, len(again))
+    swept_again = run("sweep, other last bits", again, len(retold) * study.seeds) if again else {}
+    choices_again = choose(again, swept_again)
+    finals_again = [
+        replace(cell, other_bits=True, rate=choices_again[cell.problem, cell.arm].rate)
+        for cell in finals
+        if (cell.problem, cell.arm) in retold and cell.engine == study.engines[0]
+    ]
+    final_again = run("final runs, other last bits", finals_again) if again else {}
     return Results(
         sweep=[(cell, swept[cell]) for cell in pilots],
         finals=[(cell, final[cell]) for cell in finals],
         choices=list(choices.values()),
-        targets=[Target(problem, target(choices, problem)) for problem in study.problems],
+        targets=[Target(problem, fixed_targets.of(problem)) for problem in study.problems],
+        finals_again=[(cell, final_again[cell]) for cell in finals_again],
+        choices_again=list(choices_again.values()),
     )
 
 
@@ -151,22 +179,41 @@ def final_loss(outcome: Outcome) -> float:
     return math.inf if outcome.diverged_at is not None else outcome.train_loss[-1]
 
 
+def stable(outcome: Outcome) -> bool:
+    """Whether the training stayed finite and its loss, on the full training set, within RISE times the first."""
+    return outcome.diverged_at is None and max(outcome.train_loss) <= RISE * outcome.train_loss[0]
+
+
 def choose(cells: Sequence[Cell], outcomes: Mapping[Cell, Outcome]) -> dict[tuple[str, Arm], Choice]:
-    """For each problem and arm the rate whose final loss, its median over seeds, is lowest; of rates that are equal but
-    for a share TIE of the lowest, the one whose loss was lowest on the way (`loss_on_the_way`), then the smallest.
+    """The rate of each problem and arm.
+
+    The largest stable rate is the highest one that is `stable` with every seed, as are all that are lower. At higher
+    rates a loss rises far above where it began before it falls, and what becomes of it hangs on the last bits of the
+    weights. Up to that rate, or at the lowest one if none is stable, the rate is chosen whose final loss is lowest in
+    the median over seeds. Rates within a share TIE of the lowest count as equal: of these the one whose loss was lowest
+    on the way (`loss_on_the_way`), then the smallest.
     """
     runs: dict[tuple[str, Arm], dict[float, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     for cell in sorted(cells, key=lambda cell: cell.rate):
         runs[cell.problem, cell.arm][cell.rate].append(outcomes[cell])
     chosen = {}
     for (problem, arm), by_rate in runs.items():
-        medians = {rate: band(list(map(final_loss, of_rate))).median for rate, of_rate in by_rate.items()}
+        rates = list(by_rate)
+        steady = [rate for rate, _ in takewhile(lambda item: all(map(stable, item[1])), by_rate.items())]
+        medians = {rate: band(list(map(final_loss, by_rate[rate]))).median for rate in steady or rates[:1]}
         least = min(medians.values())
         equal = [rate for rate, median in medians.items() if median <= (1 + TIE) * least]
         rate = min(equal, key=lambda rate: band(list(map(loss_on_the_way, by_rate[rate]))).median)
-        lowest, highest = min(medians), max(medians)
-        inside = lowest < rate < highest
-        chosen[problem, arm] = Choice(problem, arm.name, rate, medians[rate], lowest, highest, inside)
+        chosen[problem, arm] = Choice(
+            problem=problem,
+            arm=arm.name,
+            rate=rate,
+            median_final_train_loss=medians[rate],
+            largest_stable_rate=steady[-1] if steady else math.nan,
+            lowest_rate_tried=rates[0],
+            highest_rate_tried=rates[-1],
+            inside=rates[0] < rate < rates[-1],
+        )
     return chosen
 
 
@@ -180,12 +227,6 @@ def extended(grid: tuple[float, ...], chosen: set[float]) -> tuple[float, ...]:
     below = (grid[0] * (grid[0] / grid[1]),) if grid[0] in chosen else ()
     above = (grid[-1] * (grid[-1] / grid[-2]),) if grid[-1] in chosen else ()
     return (*below, *grid, *above)
-
-
-def target(choices: Mapping[tuple[str, Arm], Choice], problem: str) -> float:
-    """The largest of the arms' medians, those that diverge at every rate left out; NaN if all of them do."""
-    medians = [choice.median_final_train_loss for choice in choices.values() if choice.problem == problem]
-    return max(filter(math.isfinite, medians), default=math.nan)
 
 
 class Progress(Protocol):
@@ -240,13 +281,15 @@ def groups(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
     """The cells, once each, in groups that can be trained at once; the longest work first, so that none ends alone."""
     alike: dict[Any, list[Cell]] = defaultdict(list)
     for cell in dict.fromkeys(cells):
-        alike[cell.problem, cell.arm, cell.engine, cell.iterations].append(cell)
+        alike[cell.problem, cell.arm, cell.engine, cell.iterations, cell.other_bits].append(cell)
     return sorted((group for members in alike.values() for group in _even(members)), key=_work, reverse=True)
 
 
 def _even(members: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
     samples = members[0].arm.batch_size or len(load(members[0].problem).train_inputs)
-    parts = -(-len(members) // min(GROUP, max(4, TOGETHER // samples)))
+    # Beyond it trainings are made one after the other anyway, and a kill is to cost but one of them.
+    least = 4 if samples <= TOGETHER else 1
+    parts = -(-len(members) // min(GROUP, max(least, TOGETHER // samples)))
     for part in range(parts):
         yield tuple(members[part * len(members) // parts : (part + 1) * len(members) // parts])
 

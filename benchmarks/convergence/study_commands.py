@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import click
 
-from benchmarks.convergence.arms import REGIMES
+from benchmarks.convergence.arms import REGIMES, Extent
 from benchmarks.convergence.executors import Serial, Unavailable, Workers, WorkersLost, executor
-from benchmarks.convergence.problems import PROBLEMS
+from benchmarks.convergence.problems import PROBLEMS, REAL
 from benchmarks.environment import processor, versions
 
 if TYPE_CHECKING:
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
     from benchmarks.convergence.study import Study
 
-SMALL = ("line", "iris")
-"""The problems of the small default."""
-
-SEEDS = {False: 8, True: 20}
-"""Final runs of each arm: in the small default, and in full."""
+STUDIES: dict[Extent, tuple[tuple[str, ...], int]] = {
+    "small": (("line", "iris"), 8),
+    "full": (tuple(name for name in PROBLEMS if name not in REAL), 20),
+    "real": (REAL, 5),
+}
+"""Of each extent, the problems and the final runs of each arm."""
 
 PACKAGES = ("refnet", "numpy", "torch", "scikit-learn", "mlxtend")
 
@@ -49,13 +50,13 @@ def _executor_spec(context: click.Context, parameter: click.Parameter, value: st
     "problems",
     multiple=True,
     type=click.Choice(PROBLEMS),
-    help=f"Repeatable. [default: {', '.join(SMALL)}; with --full: all]",
+    help="Repeatable. [default: line, iris; with --full: all but the last two; with --real: the last two]",
 )
 @click.option("--regime", "regimes", multiple=True, type=click.Choice(REGIMES), help="Repeatable. [default: all]")
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
-    help=f"Final runs of each arm. [default: {SEEDS[False]}; with --full: {SEEDS[True]}]",
+    help="Final runs of each arm. [default: 8; with --full: 20; with --real: 5]",
 )
 @click.option(
     "--iterations", type=click.IntRange(min=1), default=10_000, show_default=True, help="Updates of each run."
@@ -87,7 +88,14 @@ def _executor_spec(context: click.Context, parameter: click.Parameter, value: st
     help="The study's folder.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the study in DIR.")
-@click.option("--full", is_flag=True, help="All problems, all arms, more seeds.")
+@click.option("--full", is_flag=True, help="More problems, all arms, more seeds.")
+@click.option("--real", is_flag=True, help="The problems of real size, all sizes of batch, fewer seeds.")
+@click.option(
+    "--repeat/--no-repeat",
+    default=None,
+    help="Also sweep and train with other last bits of the initial weights, and say which sentences change. "
+    "[default: with --full]",
+)
 @click.option(
     "--times/--no-times",
     "timed",
@@ -113,6 +121,8 @@ def convergence(
     out: Path,
     resume: bool,
     full: bool,
+    real: bool,
+    repeat: bool | None,
     timed: bool,
     drawn: bool,
 ) -> None:
@@ -124,6 +134,8 @@ def convergence(
 
     Exit code: 0 when the study is complete, 1 when its workers died, 2 for bad usage, 130 when interrupted.
     """
+    if full and real:
+        raise click.UsageError("--full and --real are two studies: expected one of them")
     from rich.console import Console
 
     from benchmarks.convergence.study import Study
@@ -132,13 +144,15 @@ def convergence(
     if jobs is not None and spec != "process":
         raise click.UsageError(f"--jobs belongs to --executor process, got --executor {spec}")
     try:
+        extent: Extent = "full" if full else "real" if real else "small"
         study = Study(
-            problems=tuple(dict.fromkeys(problems)) or (PROBLEMS if full else SMALL),
+            problems=tuple(dict.fromkeys(problems)) or STUDIES[extent][0],
             regimes=tuple(regime for regime in REGIMES if regime in regimes or not regimes),
-            seeds=seeds or SEEDS[full],
+            seeds=seeds or STUDIES[extent][1],
             iterations=iterations,
             engine=engine,
-            full=full,
+            extent=extent,
+            repeat=full if repeat is None else repeat,
         )
         start = partial(executor, spec, jobs or len(os.sched_getaffinity(0)))
         with Bar(Console(stderr=True, highlight=False, markup=False, emoji=False)) as bar:
@@ -267,6 +281,27 @@ class Bar:
 
     def say(self, message: str) -> None:
         self._console.print(message, soft_wrap=True)
+
+
+@click.command()
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="[default: print it]")
+def targets(folders: tuple[Path, ...], out: Path | None) -> None:
+    """The targets that the pilot runs of studies give, as benchmarks/convergence/fixed_targets.json keeps them."""
+    from benchmarks.convergence import fixed_targets, recorded_study
+    from refnet.files import write_bytes
+
+    found: dict[str, Any] = {}
+    try:
+        for folder in folders:
+            found |= fixed_targets.from_pilots(recorded_study.read(folder / "tables"))
+        text = fixed_targets.text(found)
+        if out is None:
+            click.echo(text, nl=False)
+        else:
+            write_bytes(out, text.encode())
+    except (ValueError, OSError) as error:
+        _fail(error, 2)
 
 
 @click.command()

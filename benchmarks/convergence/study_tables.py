@@ -46,6 +46,7 @@ class Choice:
 
     Attributes:
         median_final_train_loss: over the pilot seeds, at this rate.
+        largest_stable_rate: see `study.choose`; NaN if no rate is stable.
         lowest_rate_tried, highest_rate_tried: the ends of the grid, with what was added to it.
         inside: whether the rate lies between them.
     """
@@ -54,6 +55,7 @@ class Choice:
     arm: str
     rate: float
     median_final_train_loss: float
+    largest_stable_rate: float
     lowest_rate_tried: float
     highest_rate_tried: float
     inside: bool
@@ -61,7 +63,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Target:
-    """The loss on the full training set that a problem's runs are timed to."""
+    """The loss on the full training set that a problem's runs are timed to; NaN where none is fixed."""
 
     problem: str
     target_train_loss: float
@@ -73,6 +75,8 @@ class Results:
 
     Attributes:
         sweep, finals: cells and their outcomes.
+        choices_again, finals_again: the choice and the final runs once more, with other last bits; empty if the study
+            does not repeat.
         environment: what they were made in, as JSON values.
     """
 
@@ -86,6 +90,8 @@ class Results:
     surface: Sequence[Surface] = ()
     twin: Sequence[Drift] = ()
     timing: Sequence[Timing] = ()
+    choices_again: Sequence[Choice] = ()
+    finals_again: Trained = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -133,8 +139,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """The columns of each table, in order."""
 
+REPEATED = ("rates", "times_to_target", "summary", "pairs")
+"""Tables that a study has a second time, as NAME_again: with other last bits of the initial weights."""
+
+COLUMNS |= {f"{name}_again": COLUMNS[name] for name in REPEATED}
+
 INTEGERS = ("batch_size", "seed", "diverged_at", "update")
 """Columns of integers, some of them empty."""
+
+TEXTS = ("unmeasured",)
+"""Columns of text, some of it empty."""
 
 DECIMALS = ("eigenvalue", "limit")
 """Columns of numbers with more digits than binary64 holds."""
@@ -149,6 +163,12 @@ def write(folder: Path, results: Results) -> None:
         write_bytes(folder / name, text.encode())
 
 
+def file(folder: Path, name: str) -> Path:
+    """Where a table is: NAME.csv, or NAME.csv.gz if it has been compressed."""
+    plain, compressed = folder / f"{name}.csv", folder / f"{name}.csv.gz"
+    return compressed if compressed.exists() and not plain.exists() else plain
+
+
 def read(folder: Path) -> dict[str, DataFrame]:
     """The tables that `write` left in a folder, by name; one may have been compressed since, as NAME.csv.gz.
 
@@ -160,9 +180,9 @@ def read(folder: Path) -> dict[str, DataFrame]:
 
     tables = {}
     for name, columns in COLUMNS.items():
-        file, compressed = folder / f"{name}.csv", folder / f"{name}.csv.gz"
-        file = compressed if compressed.exists() and not file.exists() else file
-        frame = pd.read_csv(file, dtype=dict.fromkeys(DECIMALS, "str"))
+        frame = pd.read_csv(file(folder, name), dtype=dict.fromkeys((*DECIMALS, *TEXTS), "str"))
+        for column in frame.columns.intersection(TEXTS):
+            frame[column] = frame[column].fillna("").astype(object)
         if tuple(frame.columns) != columns:
             raise ValueError(f"{name}.csv: expected the columns {', '.join(columns)}, got {', '.join(frame.columns)}")
         tables[name] = frame.astype(_integers(columns))
@@ -174,7 +194,7 @@ def frames(results: Results) -> dict[str, DataFrame]:
     import pandas as pd
 
     prices = Prices(results.timing)
-    sweep, finals = (_runs(trained, prices) for trained in (results.sweep, results.finals))
+    sweep, finals, again = (_runs(runs, prices) for runs in (results.sweep, results.finals, results.finals_again))
     targets = {target.problem: target.target_train_loss for target in results.targets}
     rows: dict[str, Iterable[Row]] = {
         "problems": _problems({run.cell.problem for run in (*sweep, *finals)}),
@@ -194,6 +214,10 @@ def frames(results: Results) -> dict[str, DataFrame]:
         "twin": map(asdict, results.twin),
         "timing": map(asdict, results.timing),
         "cost": map(asdict, costs(results.timing)),
+        "rates_again": map(asdict, results.choices_again),
+        "times_to_target_again": _times(again, targets),
+        "summary_again": _summary(again, targets),
+        "pairs_again": _pairs(again),
     }
     return {
         name: pd.DataFrame(list(rows[name]), columns=list(columns)).astype(_integers(columns))
@@ -249,13 +273,12 @@ def _axes(cell: Cell, outcome: Outcome, prices: Prices) -> list[Row]:
     size = cell.arm.batch_size or n
     # A last batch that is not full is kept: an epoch is all samples, not a multiple of the batch.
     full, short = divmod(n, size)
-    of_full, of_short = (prices(cell.problem, cell.engine, samples) if samples else 0.0 for samples in (size, short))
+    price = prices(cell.problem, cell.engine, cell.arm.batch_size)
     axes = []
     for update in outcome.updates:
         epochs, rest = divmod(update, full + (short > 0))
         samples = epochs * n + rest * size
-        seconds = (epochs * full + rest) * of_full + epochs * of_short
-        axes.append({"update": update, "epoch": samples / n, "samples": samples, "seconds": seconds})
+        axes.append({"update": update, "epoch": samples / n, "samples": samples, "seconds": update * price})
     return axes
 
 
@@ -332,7 +355,7 @@ def _arrival(run: _Run, target: float) -> Row | None:
 
 def _times(runs: Iterable[_Run], targets: Mapping[str, float]) -> Iterator[Row]:
     for run in runs:
-        if run.cell.problem in targets:
+        if not math.isnan(targets.get(run.cell.problem, math.nan)):
             arrival = _arrival(run, targets[run.cell.problem])
             yield {**run.group, "seed": run.cell.seed, "reached": arrival is not None, **(arrival or {})}
 

@@ -33,6 +33,16 @@ BUSY = 0.9
 )
 @click.option("--rounds", type=click.IntRange(min=3), help="Rounds of each, in turn.  [default: 15; quick: 5]")
 @click.option("--quick", is_flag=True, help="Short rounds, and few of them.")
+@click.option(
+    "--trainings/--no-trainings",
+    "whole",
+    default=True,
+    show_default=True,
+    help="Time whole trainings, each in a process of its own: 20 minutes.",
+)
+@click.option(
+    "--steps/--no-steps", "stepping", default=True, show_default=True, help="Time a training's step: 15 minutes."
+)
 @click.option("--growth", "growing", is_flag=True, help="Also how refnet's cost grows with what it is given.")
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each library.")
@@ -40,7 +50,7 @@ BUSY = 0.9
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write speed.csv, floors.csv, growth.csv, environment.json and the figure, speed.png and speed.svg.",
+    help="Write trainings.csv, speed.csv, floors.csv, growth.csv, environment.json, and figures as PNG and SVG.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON document, and no tables.")
 @click.option("--list", "listing", is_flag=True, help="Name the networks and contenders, and stop.")
@@ -49,6 +59,8 @@ def speed(
     contenders_: str | None,
     rounds: int | None,
     quick: bool,
+    whole: bool,
+    stepping: bool,
     growing: bool,
     dtype: str,
     threads: int,
@@ -56,15 +68,16 @@ def speed(
     as_json: bool,
     listing: bool,
 ) -> None:
-    """Time a training step of refnet and of its peers: forward, loss, backward and update, on one fixed full batch.
+    """Time trainings of refnet and of its peers: a whole one of 10,000 updates, and a step of it.
 
-    All run in one process, in turn; each is first held against refnet's weights after a few updates. Libraries that
-    are not installed are named and left out.
+    A whole training runs in a process of its own, with all that it takes: loading, building, compiling. For a step all
+    run in one process, in turn, on one fixed full batch, and each is first held against refnet's weights after a few
+    updates. Libraries that are not installed are named and left out.
     """
     from dataclasses import replace
 
     from benchmarks.speed.contenders import CONTENDERS, LIMIT
-    from benchmarks.speed.networks import NETWORKS
+    from benchmarks.speed.networks import NETWORKS, STUDY
 
     chosen_networks = [replace(network, dtype=dtype) for network in _chosen("--networks", networks_, NETWORKS)]
     chosen = _chosen("--contenders", contenders_, CONTENDERS)
@@ -79,14 +92,25 @@ def speed(
     from benchmarks.speed.libraries_used import environment
     from benchmarks.speed.thread_limits import limited, settled
     from benchmarks.speed.timed_rounds import ROUND, contest
+    from benchmarks.speed.whole_training import TRAINED, WholeTraining, measure
 
+    laps, updates = (1, STUDY // 10) if quick else (min(rounds or 3, 5), STUDY)
     rounds, turn = rounds or (5 if quick else 15), ROUND / 4 if quick else ROUND
     contenders = [contender for contender in CONTENDERS if contender in chosen or contender is LIMIT]
     console = _console()
     outcomes: list[Outcome] = []
     points: list[Point] = []
-    with limited(threads), _progress(len(chosen_networks) + growing) as (told, done):
-        for network in chosen_networks:
+    trained: list[WholeTraining] = []
+    single = [network for network in chosen_networks if not network.many] if whole else []
+    names = [name for name in TRAINED if name in {contender.name for contender in chosen}]
+    stages = len(single) + stepping * len(chosen_networks) + growing
+    with limited(threads), _progress(stages) as (told, done):
+        for network in single if names else []:
+            trained += measure([network], names, rounds=laps, updates=updates, told=told)
+            done()
+        if trained and not as_json:
+            console.print(speed_tables.trainings(trained))
+        for network in chosen_networks if stepping else []:
             with settled(threads):
                 found = contest(contenders, network, rounds, turn, told)
             outcomes += found
@@ -101,23 +125,24 @@ def speed(
             done()
         where = {**environment(threads), "rounds": rounds, "seconds of a turn": turn, "dtype": dtype}
     where["cores used"] = used = _cores(outcomes)
-    judged = findings(outcomes, threads)
+    judged = findings(outcomes, threads) if stepping else []
     if as_json:
-        click.echo(_document(outcomes, points, judged, where))
+        click.echo(_document(trained, outcomes, points, judged, where))
     else:
         if points:
             console.print(speed_tables.growth(points))
         if judged:
             console.print(speed_tables.floors(judged))
-        if len(judged) < len(FLOORS):
+        if stepping and len(judged) < len(FLOORS):
             console.print("The floors are asked in float64 on one thread.")
         console.print()
         if used is not None and used < BUSY:
             console.print(speed_tables.busy(used), style="bold yellow")
             console.print()
-        console.print(speed_tables.LEGEND, style="dim", soft_wrap=True)
+        if stepping:
+            console.print(speed_tables.LEGEND, style="dim", soft_wrap=True)
     if out:
-        _write(out, outcomes, points, judged, where)
+        _write(out, trained, outcomes, points, judged, where)
 
 
 def _chosen(option: str, patterns: str | None, among: Sequence[Named]) -> list[Named]:
@@ -171,7 +196,7 @@ def _writable(out: Path) -> None:
         raise click.UsageError(f"--out: expected a folder to write to, got {out}: {error.strerror}") from None
 
 
-def _document(outcomes: Any, points: Any, judged: Any, where: Any) -> str:
+def _document(trained: Any, outcomes: Any, points: Any, judged: Any, where: Any) -> str:
     import json
 
     from benchmarks.speed import speed_tables
@@ -179,6 +204,7 @@ def _document(outcomes: Any, points: Any, judged: Any, where: Any) -> str:
     return json.dumps(
         {
             "environment": where,
+            "trainings": list(speed_tables.training_rows(trained)),
             "speed": list(speed_tables.speed_rows(outcomes)),
             "growth": list(speed_tables.growth_rows(points)),
             "floors": list(speed_tables.floor_rows(judged)),
@@ -188,7 +214,7 @@ def _document(outcomes: Any, points: Any, judged: Any, where: Any) -> str:
     )
 
 
-def _write(out: Path, outcomes: Any, points: Any, judged: Any, where: Any) -> None:
+def _write(out: Path, trained: Any, outcomes: Any, points: Any, judged: Any, where: Any) -> None:
     import json
 
     from benchmarks.speed import speed_figures, speed_tables
@@ -196,13 +222,14 @@ def _write(out: Path, outcomes: Any, points: Any, judged: Any, where: Any) -> No
 
     write_bytes(out / "environment.json", (json.dumps(where, indent=1) + "\n").encode())
     for name, rows in (
+        ("trainings", speed_tables.training_rows(trained)),
         ("speed", speed_tables.speed_rows(outcomes)),
         ("floors", speed_tables.floor_rows(judged)),
         ("growth", speed_tables.growth_rows(points)),
     ):
         if content := _csv(list(rows)):
             write_bytes(out / f"{name}.csv", content)
-    for name, content in speed_figures.drawn(outcomes, points):
+    for name, content in speed_figures.drawn(trained, outcomes, points):
         write_bytes(out / name, content)
 
 

@@ -1,21 +1,24 @@
-"""The figure: how far each contender is from the matrix products alone, against the size of the network; and what a
-training's step costs, against how many are trained at once. If growth was measured, a second figure of it.
+"""The figures: whole trainings; a training's step against its matrix products, network by network; what a step costs
+against how many are trained at once; and, if growth was measured, that.
 
-Colours: C. Wong, "Points of view: Color blindness", Nature Methods 8 (2011), which can be told apart by everyone.
+Networks have no order that a line could follow, so each is a panel, in which a contender has a row. Colours: C. Wong,
+"Points of view: Color blindness", Nature Methods 8 (2011), which can be told apart by everyone.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks.speed.contenders import LIMIT
 from benchmarks.speed.cost_growth import OF, Point
+from benchmarks.speed.networks import Network
 from benchmarks.speed.timed_rounds import Outcome, ratios
+from benchmarks.speed.whole_training import WholeTraining
 
 FAMILIES = {
     "refnet": "#D55E00",
@@ -58,49 +61,134 @@ METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date"
 """So that the same results give the same file."""
 
 
-def drawn(outcomes: Sequence[Outcome], points: Sequence[Point]) -> Iterator[tuple[str, bytes]]:
+def drawn(
+    trained: Sequence[WholeTraining], outcomes: Sequence[Outcome], points: Sequence[Point]
+) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the files."""
     import matplotlib as mpl
+
+    made: dict[str, Callable[[], Any]] = {
+        "trainings": lambda: _trainings(trained),
+        "speed": lambda: _steps([o for o in outcomes if not o.network.many]),
+        "speed-many": lambda: _many([o for o in outcomes if o.network.many]),
+        "growth": lambda: _growth(points),
+    }
+    with mpl.rc_context(STYLE):
+        for name, draw in made.items():
+            figure = draw()
+            for kind, metadata in METADATA.items() if figure is not None else ():
+                content = io.BytesIO()
+                figure.savefig(content, format=kind, dpi=200, metadata=metadata)
+                yield f"{name}.{kind}", content.getvalue()
+
+
+def _rows(networks: Sequence[Network], names: Sequence[str]) -> tuple[Any, list[Any]]:
+    """A figure with a panel for each network, at most three side by side, and in it a row for each name."""
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE):
-        for name, made in (("speed", _speed(Figure(layout="constrained"), outcomes)), ("growth", _growth(points))):
-            for kind, metadata in METADATA.items():
-                if made is not None:
-                    content = io.BytesIO()
-                    made.savefig(content, format=kind, dpi=300, metadata=metadata)
-                    yield f"{name}.{kind}", content.getvalue()
+    columns = min(3, len(networks))
+    lines = -(-len(networks) // columns)
+    figure = Figure(figsize=(1.3 + 1.9 * columns, 0.5 + lines * (0.55 + 0.17 * len(names))), layout="constrained")
+    panels = list(figure.subplots(lines, columns, squeeze=False, sharey=True).ravel())
+    for panel in panels[len(networks) :]:
+        panel.set_axis_off()
+    for panel, network in zip(panels, networks, strict=False):
+        panel.set_title(network.title, fontsize=8, loc="left")
+        panel.set_yticks(range(len(names)), names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
+        panel.tick_params(axis="y", length=0)
+        # Only the first of a row has labels.
+        for label, name in zip(panel.get_yticklabels(), names, strict=False):
+            label.set_color(_looks(name)["color"])
+        for y in range(1, len(names), 2):
+            panel.axhspan(y - 0.5, y + 0.5, color="0.95", linewidth=0, zorder=0)
+    return figure, panels[: len(networks)]
 
 
-def _speed(figure: Any, outcomes: Sequence[Outcome]) -> Any:
-    groups = [[o for o in outcomes if o.network.many is many] for many in (False, True)]
-    shown = [(draw, group) for draw, group in zip((_sizes, _runs), groups, strict=True) if group]
-    if not shown:
+def _dot(axes: Any, name: str, y: float, values: Any, *, filled: bool = True) -> None:
+    """The median, and a bar from the least to the most."""
+    colour = _looks(name)["color"]
+    axes.plot([values.min(), values.max()], [y, y], color=colour, linewidth=0.9, solid_capstyle="butt")
+    face = colour if filled else "white"
+    axes.plot(float(np.median(values)), y, "o", markersize=4, markeredgecolor=colour, markerfacecolor=face, zorder=3)
+
+
+def _along(axes: Any) -> None:
+    """A logarithmic axis along the rows, with plain numbers: at most four."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+    finer: Sequence[float] = (1, 2, 5) if math.log10(high / low) > 0.7 else (1, 1.5, 2, 3, 5, 7)
+    steps = (1,) if len(decades) > 1 else finer
+    first = math.floor(math.log10(low))
+    ticks = [s * 10.0**k for k in range(first, first + 12) for s in steps if low <= s * 10.0**k <= high]
+    ticks = ticks[:: -(-len(ticks) // 4)] if ticks else []
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FixedFormatter([f"{tick:,.6g}" for tick in ticks]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(True, axis="x", color="0.85", linewidth=0.4)
+    axes.set_axisbelow(True)
+
+
+def _trainings(found: Sequence[WholeTraining]) -> Any:
+    """Seconds of a whole training: in a fresh process, and after the libraries are loaded."""
+    from matplotlib.lines import Line2D
+
+    measured = [one for one in found if one.measured]
+    if not measured:
         return None
-    figure.set_size_inches(3.3 + 3.6 * len(shown), 4.2)
-    for k, (draw, group) in enumerate(shown):
-        draw(figure.add_subplot(1, len(shown), k + 1), group)
+    names = list(dict.fromkeys(one.contender for one in found))
+    networks = list(dict.fromkeys(one.network for one in measured))
+    figure, panels = _rows(networks, names)
+    for axes, network in zip(panels, networks, strict=True):
+        for one in (one for one in measured if one.network == network):
+            y = names.index(one.contender)
+            _dot(axes, one.contender, y - 0.18, one.fresh, filled=False)
+            _dot(axes, one.contender, y + 0.18, one.loaded)
+        _along(axes)
+    updates = max(one.updates for one in found)
+    figure.supxlabel(f"seconds of {updates:,} updates, {networks[0].dtype}", fontsize=8)
+    marks = {"fresh process": "white", "libraries loaded": "0.3"}
+    entries = [
+        Line2D([], [], linestyle="none", marker="o", markersize=4, color="0.3", markerfacecolor=face, label=words)
+        for words, face in marks.items()
+    ]
+    figure.legend(handles=entries, loc="outside upper center", ncols=2, frameon=False, fontsize=7.5)
     return figure
 
 
-def _sizes(axes: Any, outcomes: Sequence[Outcome]) -> None:
-    """Ratio to the limit, one place for each network in the order of its multiplications."""
-    networks = sorted({o.network for o in outcomes}, key=lambda network: network.multiplications)
-    limits = {o.network: o for o in outcomes if o.contender is LIMIT}
-    ends = []
-    for name, group in _by_contender(outcomes):
-        each = {o.network: ratios(o, limits[o.network]) for o in group}
-        places = [k for k, network in enumerate(networks) if network in each and each[network].size]
-        if places:
-            values = [each[networks[k]] for k in places]
-            ends.append((name, places[-1], _line(axes, name, places, values)))
-    axes.axhline(1, color="0.4", linewidth=0.8)
-    axes.annotate("the matrix products alone", (0, 1), (2, 3), textcoords="offset points", color="0.4", fontsize=7)
-    _logarithmic_up(axes)
-    axes.set_xticks(range(len(networks)), [f"{n.name}\nbatch {n.batch}" for n in networks], rotation=30, ha="right")
-    axes.set_ylabel("time of a training step / time of its matrix products")
-    axes.set_title(f"One training, {outcomes[0].network.dtype}", fontsize=8, loc="left")
-    _label(axes, ends)
+def _steps(outcomes: Sequence[Outcome]) -> Any:
+    """Time of a step over that of its matrix products."""
+    limits = {o.network: o for o in outcomes if o.contender is LIMIT and o.status == "measured"}
+    each = {(o.network, o.contender.name): ratios(o, limits[o.network]) for o in outcomes if o.network in limits}
+    each = {key: values for key, values in each.items() if values.size and key[1] != LIMIT.name}
+    if not each:
+        return None
+    names = list(dict.fromkeys(o.contender.name for o in outcomes if any(o.contender.name == name for _, name in each)))
+    networks = sorted({network for network, _ in each}, key=lambda network: network.multiplications)
+    figure, panels = _rows(networks, names)
+    for axes, network in zip(panels, networks, strict=True):
+        for y, name in enumerate(names):
+            if (network, name) in each:
+                _dot(axes, name, y, each[network, name])
+        axes.axvline(1, color="0.4", linewidth=0.8, zorder=1)
+        _along(axes)
+    figure.supxlabel(
+        f"time of a training's step over that of its matrix products (line at 1), {networks[0].dtype}", fontsize=8
+    )
+    return figure
+
+
+def _many(outcomes: Sequence[Outcome]) -> Any:
+    from matplotlib.figure import Figure
+
+    if not any(o.status == "measured" for o in outcomes):
+        return None
+    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    _runs(figure.add_subplot(), outcomes)
+    return figure
 
 
 def _runs(axes: Any, outcomes: Sequence[Outcome]) -> None:
@@ -114,7 +202,6 @@ def _runs(axes: Any, outcomes: Sequence[Outcome]) -> None:
     _logarithmic(axes, sorted({o.network.trainings for o in outcomes}))
     axes.set_xlabel("trainings of 2-2-2, batch 1")
     axes.set_ylabel("microseconds a training and step")
-    axes.set_title("Many trainings", fontsize=8, loc="left")
     _label(axes, ends)
 
 

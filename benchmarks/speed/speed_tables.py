@@ -17,6 +17,7 @@ from benchmarks.speed.cost_growth import OF, Point
 from benchmarks.speed.floors import Finding
 from benchmarks.speed.networks import STUDY
 from benchmarks.speed.timed_rounds import AGREEMENT, COMPARED, Outcome, ratios
+from benchmarks.speed.whole_training import WholeTraining
 
 LEGEND = f"""\
 us: microseconds of a training's step: forward, loss, backward, update, on the same full batch each time.
@@ -93,6 +94,46 @@ def _differs(outcome: Outcome) -> str:
     if math.isnan(outcome.difference):
         return ""
     return "same bits" if outcome.same_bits else f"{outcome.difference:.0e}"
+
+
+def trainings(found: Sequence[WholeTraining]) -> Group:
+    """A table of whole trainings in a fresh process, and one of what comes after the loading: a line a network."""
+    made: list[Any] = []
+    for what, words in (
+        ("fresh", "in a fresh process: its start, loading, building, compiling and all updates"),
+        ("loaded", "with the libraries loaded: building, compiling and all updates"),
+    ):
+        names = list(dict.fromkeys(one.contender for one in found))
+        table = _table("  network", *(column for name in names for column in (f"{name}, s", "")))
+        for network in dict.fromkeys(one.network for one in found):
+            cells: list[str] = []
+            for one in (one for one in found if one.network == network):
+                values = getattr(one, what)
+                cells += [figure(float(np.median(values))), spread(values)] if one.measured else ["", ""]
+            table.add_row(f"  {network.name}", *cells)
+        updates = max(one.updates for one in found)
+        made += [Text(f"{updates:,} updates {words}", "bold"), table, Text()]
+    notes = [f"{one.contender} on {one.network.name}: {one.reason}" for one in found if one.reason]
+    return Group(*made, *(Text(f"  {note}", "dim") for note in notes))
+
+
+def training_rows(found: Sequence[WholeTraining]) -> Iterator[dict[str, Any]]:
+    """A row for each contender on each network; seconds of a whole training."""
+    nothing = np.empty(0)
+    for one in found:
+        yield {
+            "network": one.network.name,
+            "batch": one.network.batch,
+            "dtype": one.network.dtype,
+            "updates": one.updates,
+            "contender": one.contender,
+            **_spread("fresh", one.fresh if one.measured else nothing),
+            **_spread("loaded", one.loaded if one.measured else nothing),
+            "rounds": len(one.fresh),
+            "cores": _known(one.cores),
+            "loss": _known(one.loss),
+            "reason": one.reason,
+        }
 
 
 def busy(cores: float) -> str:

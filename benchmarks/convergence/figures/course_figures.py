@@ -23,40 +23,39 @@ BEYOND = 1e100
 
 ORDERS = {"epoch": "shuffled every epoch", "once": "shuffled once", "replacement": "drawn with replacement"}
 SCHEDULES = {"constant": "constant rate", "decay": "decaying rate"}
+VARIANTS = {"schedule": "a constant and a decaying rate", "order": "orders of the data"}
+"""In what arms differ besides the size of their batch."""
 
 
-def timed(study: RecordedStudy) -> bool:
-    return bool(study.frames["bands"]["seconds"].notna().any())
-
-
-def axes_of(study: RecordedStudy) -> dict[str, str]:
-    """Those of AXES that the study has: there are no seconds before it was timed."""
-    return {name: words for name, words in AXES.items() if name != "seconds" or timed(study)}
+def axes_of(study: RecordedStudy, problem: str) -> dict[str, str]:
+    """Those of AXES that the problem has: there are no seconds where those of some arm are not known."""
+    return {name: words for name, words in AXES.items() if name != "seconds" or study.timed(problem)}
 
 
 def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
-    """For each problem: the regimes on all axes, then what schedules and orders do."""
+    """For each problem: the regimes on all axes, then what schedules do, and what orders do."""
     for problem in study.problems:
         yield _courses(study, problem)
-        yield _variants(study, problem)
+        for kind in VARIANTS:
+            yield _variants(study, problem, kind)
 
 
 def _courses(study: RecordedStudy, problem: str) -> Figure:
     about, arms, outcome = study.about(problem), study.plain(problem), study.outcome(problem)[1]
     runs = study.rows("summary", problem=problem, engine=study.engine)["seeds"].max()
-    shown = list(axes_of(study).values())
-    untimed = "" if timed(study) else " The study was not timed, so that wall-clock is missing."
+    shown = list(axes_of(study, problem).values())
+    untimed = "" if study.timed(problem) else " How long an update takes is not known of all of them: no seconds."
     least = " above the least that any weights have" if study.least(problem) else ""
     return Figure(
         name=f"curves-{problem}",
         problem=problem,
         title=f"{about['title']}: training loss and {outcome}",
-        caption=f"Loss on the full training set{least} (top) and {outcome} (bottom) of the same {runs:.0f} runs of "
+        caption=f"Loss on the full training set{least} and {outcome} of the same {runs:.0f} runs of "
         f"each regime, against {', '.join(shown)}. Line: median; band: 20% to 80% of the runs. Each regime has the "
         f"constant rate that its own sweep chose. Dashed: the target.{untimed}",
         alt=f"{about['title']}: training loss and {outcome} of {', '.join(arm.name for arm in arms)} against "
         f"{', '.join(shown)}.",
-        draw=lambda: _draw_courses(study, problem, arms),
+        draw=lambda narrow: _draw_courses(study, problem, arms, narrow),
     )
 
 
@@ -97,10 +96,15 @@ def target(axes: Axes, study: RecordedStudy, problem: str) -> None:
         axes.axhline(value, color=style.SOFT, linewidth=0.7, linestyle=(0, (3, 3)), zorder=0.5)
 
 
-def _draw_courses(study: RecordedStudy, problem: str, arms: list[Arm]) -> Canvas:
-    colours, shown, (measure, words) = style.colours(study.sizes(problem)), axes_of(study), study.outcome(problem)
-    figure = style.canvas(style.WIDE, 3.9)
-    panels = figure.subplots(2, len(shown), sharex="col", sharey="row", squeeze=False)
+def _draw_courses(study: RecordedStudy, problem: str, arms: list[Arm], narrow: bool) -> Canvas:
+    colours, (measure, words) = style.colours(study.sizes(problem)), study.outcome(problem)
+    shown = axes_of(study, problem)
+    if narrow:
+        figure = style.canvas(style.NARROW, 0.7 + 1.6 * len(shown))
+        panels = figure.subplots(len(shown), 2, sharex="row", sharey="col", squeeze=False).T
+    else:
+        figure = style.canvas(style.WIDE, 3.9)
+        panels = figure.subplots(2, len(shown), sharex="col", sharey="row", squeeze=False)
     rows = study.rows("bands", problem=problem, engine=study.engine)
     rows = rows[rows["arm"].isin([arm.name for arm in arms]) & (rows["update"] > 0)]
     for column, (against, unit) in enumerate(shown.items()):
@@ -109,12 +113,16 @@ def _draw_courses(study: RecordedStudy, problem: str, arms: list[Arm]) -> Canvas
                 line = {"color": colours[arm.batch_size], "zorder": 3 if arm.batch_size is None else 2}
                 course(panels[row, column], study, problem, arm, against, what, **line)
         target(panels[0, column], study, problem)
-        panels[1, column].set_xlabel(unit)
-        style.logarithmic(panels[1, column].xaxis, style.extent([rows[against]], 0.03), most=4)
+        for axes in panels[:, column] if narrow else panels[1:, column]:
+            axes.set_xlabel(unit)
+        style.logarithmic(panels[1, column].xaxis, style.extent([rows[against]], 0.03), most=3 if narrow else 4)
     style.logarithmic(panels[0, 0].yaxis, loss_range(study, problem, arms))
-    panels[0, 0].set_ylabel(study.loss_label(problem))
-    panels[1, 0].set_ylabel(words)
     _scale_outcome(panels[1, 0], rows, measure)
+    for axes, label in zip(panels[:, 0], (study.loss_label(problem), words), strict=True):
+        if narrow:
+            axes.set_title(label, loc="left")
+        else:
+            axes.set_ylabel(label)
     for axes in panels.flat:
         axes.grid(True)
     figure.align_ylabels()
@@ -133,31 +141,23 @@ def _scale_outcome(axes: Axes, rows: Any, measure: str) -> None:
     style.logarithmic(axes.yaxis, style.extent(values))
 
 
-def _variants(study: RecordedStudy, problem: str) -> Figure | Absent:
-    arms, title = study.arms(problem), study.about(problem)["title"]
-    varied = [arm for arm in arms if arm != Arm(arm.batch_size)]
-    if not varied:
-        return Absent(f"{title}: schedules and orders", "The study has no decaying rate and no other order.")
-    sizes = style.by_size(arm.batch_size for arm in arms)
-    rows = _kinds(arms)
-    what = " and ".join({"schedule": "a constant and a decaying rate", "order": "orders of the data"}[k] for k in rows)
+def _variants(study: RecordedStudy, problem: str, kind: str) -> Figure | Absent:
+    """What schedules do, or orders."""
+    title, what = study.about(problem)["title"], VARIANTS[kind]
+    families = _families(study.arms(problem), kind)
+    if not families:
+        return Absent(f"{title}: {kind}s", f"The study has no two {kind}s with the same size of batch.")
+    floor = " Where a course levels off at a constant rate is the noise floor of its batches." * (kind == "schedule")
     return Figure(
-        name=f"variants-{problem}",
+        name=f"{kind}s-{problem}",
         problem=problem,
         title=f"{title}: {what}",
         caption=f"Training loss against updates under {what}, one panel for each size of batch. Line: median; band: "
-        "20% to 80% of the runs; every arm at the rate of its own sweep. Dashed: the target. Where a course levels off "
-        "at a constant rate is the noise floor of its batches.",
-        alt=f"{title}: training loss against updates, panels for {', '.join(Arm(size).name for size in sizes)}, "
+        f"20% to 80% of the runs; every arm at the rate of its own sweep. Dashed: the target.{floor}",
+        alt=f"{title}: training loss against updates, panels for {', '.join(Arm(size).name for size in families)}, "
         f"lines for {what}.",
-        draw=lambda: _draw_variants(study, problem),
+        draw=lambda narrow: _draw_variants(study, problem, kind, families, narrow),
     )
-
-
-def _kinds(arms: list[Arm]) -> list[str]:
-    """In what the arms differ besides the size of their batch."""
-    kinds = {"schedule": any(a.schedule != "constant" for a in arms), "order": any(a.order != "epoch" for a in arms)}
-    return [kind for kind, differ in kinds.items() if differ]
 
 
 def _families(arms: list[Arm], kind: str) -> dict[int | None, list[Arm]]:
@@ -170,31 +170,28 @@ def _families(arms: list[Arm], kind: str) -> dict[int | None, list[Arm]]:
     return {size: same for size, same in families.items() if len(same) > 1}
 
 
-def _draw_variants(study: RecordedStudy, problem: str) -> Canvas:
-    arms, colours = study.arms(problem), style.colours(study.sizes(problem))
-    families = {kind: _families(arms, kind) for kind in _kinds(arms)}
-    columns = max(map(len, families.values()))
-    figure = style.canvas(style.WIDE if columns > 2 else 1.2 + 2.3 * columns, 0.6 + 1.75 * len(families))
-    panels = figure.subplots(len(families), columns, sharex=True, sharey=True, squeeze=False)
-    for row, (kind, same) in zip(panels, families.items(), strict=True):
-        for axes in row[len(same) :]:
-            axes.set_axis_off()
-        for axes, (size, members) in zip(row, same.items(), strict=False):
-            for arm in members:
-                dash = style.DASHES[getattr(arm, kind)]
-                course(axes, study, problem, arm, "update", "train_loss", color=colours[size], linestyle=dash)
-            target(axes, study, problem)
-            axes.set_title(Arm(size).name, loc="left")
-            axes.grid(True)
-            axes.tick_params(labelbottom=True)
-            axes.set_xlabel("updates")
-        row[0].set_ylabel(study.loss_label(problem))
-    used = [arm for same in families.values() for members in same.values() for arm in members]
-    solid = " and ".join({"schedule": "constant rate", "order": "shuffled every epoch"}[kind] for kind in families)
-    words = {"decay": SCHEDULES["decay"], "once": ORDERS["once"], "replacement": ORDERS["replacement"]}
-    present = {arm.schedule for arm in used} | {arm.order for arm in used}
-    entries = [style.line(style.SOFT, text, linestyle=style.DASHES[k]) for k, text in words.items() if k in present]
-    style.legend(figure, [style.line(style.SOFT, solid), *entries])
-    style.logarithmic(panels[0, 0].xaxis, (1, study.iterations * 1.1), most=3)
-    style.logarithmic(panels[0, 0].yaxis, loss_range(study, problem, used))
+def _draw_variants(
+    study: RecordedStudy, problem: str, kind: str, families: dict[int | None, list[Arm]], narrow: bool
+) -> Canvas:
+    colours = style.colours(study.sizes(problem))
+    figure, panels = style.panels(len(families), narrow, height=1.75, most=5, share=True)
+    for axes, (size, members) in zip(panels, families.items(), strict=True):
+        for arm in members:
+            dash = style.DASHES[getattr(arm, kind)]
+            course(axes, study, problem, arm, "update", "train_loss", color=colours[size], linestyle=dash)
+        target(axes, study, problem)
+        axes.set_title(Arm(size).name, loc="left")
+        axes.grid(True)
+        axes.set_xlabel("updates")
+    for axes in panels:
+        if (place := axes.get_subplotspec()) is not None and place.is_first_col():
+            axes.set_ylabel(study.loss_label(problem))
+    used = [arm for members in families.values() for arm in members]
+    words = {"schedule": SCHEDULES, "order": ORDERS}[kind]
+    present = {getattr(arm, kind) for arm in used}
+    style.legend(
+        figure, [style.line(style.SOFT, text, linestyle=style.DASHES[k]) for k, text in words.items() if k in present]
+    )
+    style.logarithmic(panels[0].xaxis, (1, study.iterations * 1.1), most=3)
+    style.logarithmic(panels[0].yaxis, loss_range(study, problem, used))
     return figure

@@ -41,7 +41,7 @@ def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
         f"updates. Median distance from the optimum: {_distances(study, arms)}.",
         alt=f"Contour map of the cost over w and b with the paths of {names} from one start to the optimum, and an "
         "enlargement of the final weights of all runs around the optimum.",
-        draw=lambda: _draw(study, problem, arms),
+        draw=lambda narrow: _draw(study, problem, arms, narrow),
     )
 
 
@@ -69,11 +69,10 @@ def _distances(study: RecordedStudy, arms: list[Arm]) -> str:
     return ", ".join(medians)
 
 
-def _draw(study: RecordedStudy, problem: str, arms: list[Arm]) -> Canvas:
+def _draw(study: RecordedStudy, problem: str, arms: list[Arm], narrow: bool) -> Canvas:
     colours, surface = style.colours(study.sizes(problem)), study.rows("surface", problem=problem).iloc[0]
     path = study.rows("path", engine=study.engine)
-    figure = style.canvas(style.WIDE, 3.3)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = style.row(2, narrow, height=2.8, share=False)
 
     first = path[path["seed"] == path["seed"].min()]
     courses = {arm: first[first["arm"] == arm.name][["w", "b"]].to_numpy() for arm in arms}
@@ -95,7 +94,7 @@ def _draw(study: RecordedStudy, problem: str, arms: list[Arm]) -> Canvas:
     ends = {arm: points[np.linalg.norm(points - best, axis=1) <= reach] for arm, points in ends.items()}
     _frame(right, list(ends.values()), surface)
     for arm, points in ends.items():
-        right.scatter(*points.T, s=14, linewidth=0.8, **_look(arm, colours[arm.batch_size]))
+        right.scatter(points[:, 0], points[:, 1], s=14, linewidth=0.8, **_look(arm, colours[arm.batch_size]))
     right.set_title(f"all {path['seed'].nunique()} runs after {study.iterations:,} updates", loc="left")
 
     optimum = style.line(style.INK, "optimum", marker="+", linestyle="none", markersize=8)

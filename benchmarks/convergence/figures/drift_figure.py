@@ -41,14 +41,14 @@ def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
         f"further. {verdict}",
         alt="For each problem, the drift between two engines in ULPs against updates, below a budget that grows faster "
         "and ends in a cross.",
-        draw=lambda: _draw(study),
+        draw=lambda narrow: _draw(study, narrow),
     )
 
 
-def _draw(study: RecordedStudy) -> Canvas:
+def _draw(study: RecordedStudy, narrow: bool) -> Canvas:
     rows = study.frames["twin"]
     problems = [problem for problem in study.problems if problem in set(rows["problem"])]
-    figure, panels = style.panels(len(problems))
+    figure, panels = style.panels(len(problems), narrow)
     ulps = rows["drift_ulps"].to_numpy()
     # Four decades more, so that the budget is seen as it leaves; but nothing is left of a weight at 2^53 of its ULPs.
     top = min(10.0 ** (math.ceil(math.log10(float(ulps[np.isfinite(ulps)].max(initial=1)))) + 4), 1e17)

@@ -13,6 +13,7 @@ from benchmarks.convergence.figures import style
 from benchmarks.convergence.figures.course_figures import ORDERS, SCHEDULES, loss_range
 from benchmarks.convergence.figures.style import Absent, Figure
 from benchmarks.convergence.recorded_study import RecordedStudy
+from benchmarks.convergence.study import RISE, TIE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,11 +39,15 @@ def _sensitivity(study: RecordedStudy, problem: str) -> Figure:
         problem=problem,
         title=f"{about['title']}: sensitivity to the learning rate",
         caption=f"Final training loss against the learning rate in the sweep: median of {seeds} pilot runs, bars from "
-        "the least to the largest. Ringed: the rate chosen for the final runs. Crosses at the upper edge: the median "
-        f"run diverged, or ended higher than ten times where it began.{limit}",
+        "the least to the largest. The line is full up to the largest stable rate. Beyond it the loss of some run rose "
+        f"above {RISE} times what it was before training: the line is thin, and no rate is chosen. Ringed: the rate "
+        "chosen, the lowest of the full line. Where there are larger dots, these end within a thousandth of the lowest "
+        "training loss and count as equal, whatever their distance from the least one; of them the one whose loss was "
+        "lower on the way is ringed. Crosses at the upper edge: the median run diverged, or "
+        f"ended higher than ten times where it began.{limit}",
         alt=f"{about['title']}: final training loss against learning rate, a line for each regime, the chosen rates "
         "ringed.",
-        draw=lambda: _draw(study, problem),
+        draw=lambda narrow: _draw(study, problem, narrow),
     )
 
 
@@ -56,17 +61,16 @@ def panels(arms: list[Arm]) -> dict[str, list[Arm]]:
     return {title: members for title, members in found.items() if members}
 
 
-def _draw(study: RecordedStudy, problem: str) -> Canvas:
+def _draw(study: RecordedStudy, problem: str, narrow: bool) -> Canvas:
     arms, colours = study.arms(problem), style.colours(study.sizes(problem))
     shown = panels(arms)
-    figure = style.canvas(1.1 + 1.97 * len(shown) if len(shown) > 1 else style.NARROW, 2.5)
-    axes = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    width = 1.1 + 1.97 * len(shown) if len(shown) > 1 else style.NARROW
+    figure, axes = style.row(len(shown), narrow, height=2.0, width=width)
     low, high = _range(study, problem, arms)
     for panel, (title, members) in zip(axes, shown.items(), strict=True):
         for place, arm in enumerate(members):
             _arm(panel, study, problem, arm, colours[arm.batch_size], (high, 0.97 - 0.045 * place))
         panel.set_title(title, loc="left")
-        panel.set_xlabel("learning rate")
         panel.grid(True)
     limits = study.rows("stability", problem=problem)
     if len(limits):
@@ -75,7 +79,10 @@ def _draw(study: RecordedStudy, problem: str) -> Canvas:
     style.logarithmic(axes[0].xaxis, style.extent([rates], 0.05), most=4)
     # Room for the crosses.
     style.logarithmic(axes[0].yaxis, (low, high * (high / low) ** 0.25))
-    axes[0].set_ylabel("final " + study.loss_label(problem))
+    for panel in axes if narrow else axes[:1]:
+        panel.set_ylabel("final " + study.loss_label(problem))
+    for panel in axes[-1:] if narrow else axes:
+        panel.set_xlabel("learning rate")
     entries = [
         style.line(colours[size], Arm(size).name, marker="o", markersize=3)
         for size in style.by_size(arm.batch_size for arm in arms)
@@ -103,14 +110,21 @@ def _arm(axes: Axes, study: RecordedStudy, problem: str, arm: Arm, colour: str, 
     rates = np.array(sorted(losses.groups))
     median, least, most = (getattr(losses, part)().to_numpy() for part in ("median", "min", "max"))
     seen = median <= top
-    line = {"color": colour, "linestyle": style.DASHES[arm.order]}
-    axes.plot(rates, np.where(seen, median, np.nan), marker="o", markersize=2.2, **line)
+    row = study.rows("rates", problem=problem, arm=arm.name).iloc[0]
+    # Where no rate is known to be stable, the line is full.
+    steady = rates <= (math.inf if math.isnan(row["largest_stable_rate"]) else row["largest_stable_rate"])
+    line: dict[str, Any] = {"color": colour, "linestyle": style.DASHES[arm.order], "marker": "o"}
+    axes.plot(rates, np.where(seen, median, np.nan), **{**line, "linewidth": 0.5, "markersize": 1.2, "alpha": 0.7})
+    axes.plot(rates, np.where(seen & steady, median, np.nan), **{**line, "markersize": 2.2})
     axes.vlines(rates[seen], least[seen], np.minimum(most[seen], top), color=colour, linewidth=0.8, alpha=0.6)
+    finals = sweep["final_train_loss"].fillna(math.inf).groupby(sweep["rate"]).median().to_numpy()
+    equal = seen & steady & (finals <= (1 + TIE) * finals[steady].min())
+    if equal.sum() > 1:
+        axes.plot(rates[equal], median[equal], "o", color=colour, markersize=4)
     lost = rates[~seen]
     cross: dict[str, Any] = {"marker": "x", "markersize": 3.5, "markeredgewidth": 0.9, "linestyle": "none"}
     axes.plot(lost, np.full(len(lost), height), transform=axes.get_xaxis_transform(), color=colour, **cross)
-    chosen = study.rows("rates", problem=problem, arm=arm.name)["rate"]
-    at = np.isin(rates, chosen) & seen
+    at = (rates == row["rate"]) & seen
     axes.plot(rates[at], median[at], "o", markersize=6.5, markerfacecolor="none", markeredgecolor=colour, zorder=4)
 
 

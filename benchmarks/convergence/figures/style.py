@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refnet.files import write_bytes
 
@@ -94,14 +94,14 @@ class Figure:
     Attributes:
         name: of its files. problem: whose, or None. title: a few words.
         caption: what is seen. alt: the same for one who does not see it.
-        draw: draws it, within `RC`.
+        draw: draws it, within `RC`: for a page, or narrow, for a column or a telephone.
     """
 
     name: str
     title: str
     caption: str
     alt: str
-    draw: Callable[[], Canvas]
+    draw: Callable[[bool], Canvas]
     problem: str | None = None
 
 
@@ -133,15 +133,36 @@ def canvas(width: float, height: float) -> Canvas:
     return Canvas(figsize=(width, height), layout="constrained")
 
 
-def panels(count: int, height: float = 1.9) -> tuple[Canvas, list[Axes]]:
-    """A figure of `count` equal panels, in even rows of at most four; `height` is that of a row."""
-    rows = -(-count // 4)
+def panels(
+    count: int, narrow: bool, *, height: float = 1.9, most: int = 4, share: bool = False
+) -> tuple[Canvas, list[Axes]]:
+    """A figure of `count` equal panels, in even rows of at most `most`, two if it is narrow; `height` is that of a row.
+
+    If the panels share their axes, upright labels stand at the first of each row alone.
+    """
+    rows = -(-count // min(most, 2 if narrow else most))
     columns = -(-count // rows)
-    figure = canvas(max(NARROW, 0.3 + 1.675 * columns), 0.55 + height * rows)
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=False).ravel()
-    for unused in axes[count:]:
-        unused.set_axis_off()
+    width = NARROW if narrow else max(NARROW, min(WIDE, 0.3 + 1.675 * columns))
+    figure = canvas(width, 0.55 + height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).ravel()
+    for place, panel in enumerate(axes):
+        if share:
+            # Below a panel that has none under it there would be no labels else.
+            panel.tick_params(labelbottom=True)
+        if place >= count:
+            panel.set_axis_off()
     return figure, list(axes[:count])
+
+
+def row(
+    count: int, narrow: bool, *, height: float, width: float = WIDE, share: bool = True
+) -> tuple[Canvas, list[Axes]]:
+    """A figure of `count` panels side by side, or one below the other if it is narrow; `height` is that of a panel."""
+    if narrow:
+        figure = canvas(NARROW, 0.55 + height * count)
+        return figure, list(figure.subplots(count, 1, squeeze=False, sharex=share, sharey=share).ravel())
+    figure = canvas(width, 0.5 + height)
+    return figure, list(figure.subplots(1, count, squeeze=False, sharex=share, sharey=share).ravel())
 
 
 def line(colour: str, label: str, **options: Any) -> Line2D:
@@ -239,26 +260,51 @@ def extent(values: Iterable[Any], margin: float = 0.06) -> tuple[float, float]:
     return 10 ** (low - more), 10 ** (high + more)
 
 
-def save(figure: Figure, folder: Path) -> str:
-    """Draw a figure into `folder`, as PNG and SVG under its name, and return the SVG element.
+class Drawn(NamedTuple):
+    """A figure's SVG elements: as wide as a page, and narrow."""
+
+    figure: Figure
+    wide: str
+    narrow: str
+
+
+ABOUT: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+"""What a file says of its making: nothing, so that equal tables give equal bytes."""
+
+
+def save(figure: Figure, folder: Path) -> Drawn:
+    """Draw a figure into `folder`, as PNG and SVG under its name, and return its SVG elements.
 
     Equal tables give equal bytes.
     """
+    files = _files(figure, narrow=False, kinds=("png", "svg"))
+    for kind, content in files.items():
+        write_bytes(folder / f"{figure.name}.{kind}", content)
+    narrow = _files(figure, narrow=True, kinds=("svg",))
+    return Drawn(figure, *(_element(svg) for svg in (files["svg"], narrow["svg"])))
+
+
+def _files(figure: Figure, *, narrow: bool, kinds: Iterable[str]) -> dict[str, bytes]:
     import matplotlib
 
     with matplotlib.rc_context(RC):
-        drawn = figure.draw()
+        drawn = figure.draw(narrow)
         # Laid out once, not anew for each kind of file.
         if layout := drawn.get_layout_engine():
             layout.execute(drawn)
         drawn.set_layout_engine("none")
         files = {}
-        for kind, about in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        for kind in kinds:
             buffer = io.BytesIO()
-            drawn.savefig(buffer, format=kind, metadata=about)
-            files[kind] = buffer.getvalue()
-    # Hundredths of a point are more than a printer shows, and half of a file.
-    files["svg"] = re.sub(rb' d="[^"]+', lambda path: re.sub(rb"(\.\d\d)\d+", rb"\1", path[0]), files["svg"])
-    for kind, content in files.items():
-        write_bytes(folder / f"{figure.name}.{kind}", content)
-    return re.sub(r".*?(?=<svg)", "", files["svg"].decode(), count=1, flags=re.DOTALL)
+            drawn.savefig(buffer, format=kind, metadata=ABOUT[kind])
+            # Hundredths of a point are more than a printer shows, and half of a file.
+            files[kind] = re.sub(rb' d="[^"]+', _rounded, buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+    return files
+
+
+def _rounded(path: re.Match[bytes]) -> bytes:
+    return re.sub(rb"(\.\d\d)\d+", rb"\1", path[0])
+
+
+def _element(svg: bytes) -> str:
+    return re.sub(r".*?(?=<svg)", "", svg.decode(), count=1, flags=re.DOTALL)

@@ -12,6 +12,7 @@ from benchmarks.convergence.arms import Arm
 from benchmarks.convergence.figures import style
 from benchmarks.convergence.figures.course_figures import BEYOND, SCHEDULES, axes_of
 from benchmarks.convergence.figures.style import Absent, Figure
+from benchmarks.convergence.order_statistics import LEVEL
 from benchmarks.convergence.recorded_study import RecordedStudy
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def _times(study: RecordedStudy, problem: str) -> Figure | Absent:
     title, times = study.about(problem)["title"], study.rows("times_to_target", problem=problem, engine=study.engine)
     target = float(study.rows("targets", problem=problem)["target_train_loss"].max())
     if times.empty or math.isnan(target):
-        return Absent(f"{title}: time to target", "Every regime diverged in the sweep: there is no target.")
-    shown = [words for axis, words in axes_of(study).items() if axis != "epoch"]
+        return Absent(f"{title}: time to target", "No target is fixed for this problem.")
+    shown = [words for axis, words in axes_of(study, problem).items() if axis != "epoch"]
     return Figure(
         name=f"targets-{problem}",
         problem=problem,
@@ -40,16 +41,15 @@ def _times(study: RecordedStudy, problem: str) -> Figure | Absent:
         "curve that ends below 100% ends in an open circle, where its runs ended.",
         alt=f"{title}: share of runs that reached the target against {', '.join(shown)}, a step curve for each regime "
         "and schedule.",
-        draw=lambda: _draw_times(study, problem),
+        draw=lambda narrow: _draw_times(study, problem, narrow),
     )
 
 
-def _draw_times(study: RecordedStudy, problem: str) -> Canvas:
+def _draw_times(study: RecordedStudy, problem: str, narrow: bool) -> Canvas:
     arms = [arm for arm in study.arms(problem) if arm.order == "epoch"]
     colours = style.colours(study.sizes(problem))
-    shown = {axis: words for axis, words in axes_of(study).items() if axis != "epoch"}
-    figure = style.canvas(style.WIDE, 2.4)
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    shown = {axis: words for axis, words in axes_of(study, problem).items() if axis != "epoch"}
+    figure, panels = style.row(len(shown), narrow, height=1.7, share=False)
     for axes, (axis, words) in zip(panels, shown.items(), strict=True):
         spans = []
         for arm in arms:
@@ -60,9 +60,11 @@ def _draw_times(study: RecordedStudy, problem: str) -> Canvas:
         style.logarithmic(axes.xaxis, style.extent(spans), most=4)
         axes.set_xlabel(words)
         axes.grid(True)
-    panels[0].set_ylim(-0.03, 1.03)
-    _percent(panels[0])
-    panels[0].set_ylabel("runs at the target")
+    for place, axes in enumerate(panels):
+        axes.set_ylim(-0.03, 1.03)
+        _percent(axes)
+        if narrow or not place:
+            axes.set_ylabel("runs at the target")
     entries = [style.line(colours[size], Arm(size).name) for size in style.by_size(arm.batch_size for arm in arms)]
     if any(arm.schedule == "decay" for arm in arms):
         entries += [style.line(style.SOFT, words, linestyle=style.DASHES[name]) for name, words in SCHEDULES.items()]
@@ -102,7 +104,7 @@ def _pairs(study: RecordedStudy, problem: str) -> Figure | Absent:
         f"Bar: an exact {coverage:.1%} interval of the sign test for the median difference, free of assumptions about "
         "its distribution."
         if np.isfinite(pairs[["low", "high"]]).any(axis=None)
-        else f"{n} pairs are too few for a 95% interval, which takes six."
+        else f"{n} pairs are too few for an interval of {float(LEVEL):.0%}, which takes six."
     )
     return Figure(
         name=f"pairs-{problem}",
@@ -111,17 +113,22 @@ def _pairs(study: RecordedStudy, problem: str) -> Figure | Absent:
         caption=f"Each arm minus {words}, at the end of {n} runs with equal initial weights: median difference of the "
         f"final training loss and of the {study.outcome(problem)[1]}. {interval}",
         alt=f"{title}: for each arm a dot and a bar, its difference from {words}.",
-        draw=lambda: _draw_pairs(study, problem, others),
+        draw=lambda narrow: _draw_pairs(study, problem, others, narrow),
     )
 
 
-def _draw_pairs(study: RecordedStudy, problem: str, others: dict[str, str]) -> Canvas:
+def _draw_pairs(study: RecordedStudy, problem: str, others: dict[str, str], narrow: bool) -> Canvas:
     pairs, colours = study.rows("pairs", problem=problem, engine=study.engine), style.colours(study.sizes(problem))
     named = {arm.name: arm for arm in study.arms(problem)}
     arms = [name for name in named if name in set(pairs["arm"])]
     measure, words = study.outcome(problem)
-    figure = style.canvas(style.WIDE, 0.75 + 0.24 * len(arms))
-    panels = figure.subplots(1, 2, sharey=True)
+    height = 0.35 + 0.24 * len(arms)
+    if narrow:
+        figure = style.canvas(style.NARROW, 0.8 + 2 * height)
+        panels = figure.subplots(2, 1, sharey=True)
+    else:
+        figure = style.canvas(style.WIDE, 0.4 + height)
+        panels = figure.subplots(1, 2, sharey=True)
     looks = dict(zip(others, (("o", -0.17), ("D", 0.17)) if len(others) > 1 else (("o", 0.0),), strict=True))
     for axes, what in zip(panels, ("train_loss", measure), strict=True):
         rows = pairs[pairs["measure"] == what]
@@ -143,9 +150,9 @@ def _draw_pairs(study: RecordedStudy, problem: str, others: dict[str, str]) -> C
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
     for axes in panels:
         axes.tick_params(axis="y", length=0)
-    panels[0].set_xlabel("difference of the final training loss")
     points = ",\npercentage points" if measure.endswith("accuracy") else ""
-    panels[1].set_xlabel(f"difference of the final {words}{points}")
+    for axes, what in zip(panels, ("training loss", f"{words}{points}"), strict=True):
+        axes.set_xlabel(f"difference of the final{chr(10) if narrow else ' '}{what}")
     faces = {"o": style.SOFT, "D": style.PAPER}
     entries = [
         style.line(style.SOFT, f"minus {others[against]}", marker=marker, markersize=4, markerfacecolor=faces[marker])

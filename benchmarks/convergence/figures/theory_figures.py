@@ -47,14 +47,14 @@ def _variance(study: RecordedStudy) -> Figure:
         f"{(z <= 2).mean():.0%} of the {len(z)} points lie within two standard errors of the formula.",
         alt="For each problem, the gradient's variance against batch size on logarithmic axes: points on the curves of "
         "the formula.",
-        draw=lambda: _draw_variance(study),
+        draw=lambda narrow: _draw_variance(study, narrow),
     )
 
 
-def _draw_variance(study: RecordedStudy) -> Canvas:
+def _draw_variance(study: RecordedStudy, narrow: bool) -> Canvas:
     rows = study.frames["gradient_variance"]
     problems = [problem for problem in study.problems if problem in set(rows["problem"])]
-    figure, panels = style.panels(len(problems), 1.75)
+    figure, panels = style.panels(len(problems), narrow, height=1.75)
     stages = sorted(set(rows["updates"]))
     looks = dict(zip(stages, [(style.INK, "o"), (style.OTHER, "s")], strict=False))
     for axes, problem in zip(panels, problems, strict=True):
@@ -108,7 +108,7 @@ def _moments(study: RecordedStudy) -> Figure:
         f"{(np.abs(every) <= 2).mean():.0%} of these lie within ±2 (grey).",
         alt="Mean and standard deviation of w and b against updates: measured points and bars on the exact line and "
         "band; below, their distances in standard errors, about zero.",
-        draw=lambda: _draw_moments(study),
+        draw=lambda narrow: _draw_moments(study, narrow),
     )
 
 
@@ -121,15 +121,19 @@ def _distances(rows: Any) -> tuple[Any, Any]:
         )
 
 
-def _draw_moments(study: RecordedStudy) -> Canvas:
+def _draw_moments(study: RecordedStudy, narrow: bool) -> Canvas:
     rows = study.frames["moments"]
     rows = rows[rows["update"] > 0]
     groups = [mine for _, mine in rows.groupby(["schedule", "parameter"], sort=False)]
-    figure = style.canvas(style.WIDE, 3.4)
-    panels = figure.subplots(2, len(groups), sharex=True, height_ratios=(2, 1), squeeze=False)
+    blocks = -(-len(groups) // 2) if narrow else 1
+    columns = -(-len(groups) // blocks)
+    figure = style.canvas(style.NARROW if narrow else style.WIDE, 0.6 + 2.8 * blocks)
+    grid = figure.subplots(2 * blocks, columns, sharex=True, height_ratios=(2, 1) * blocks, squeeze=False)
+    places = [divmod(k, columns) for k in range(len(groups))]
+    panels = [(grid[2 * block, column], grid[2 * block + 1, column]) for block, column in places]
     furthest = np.concatenate(_distances(rows))
     bound = max(3.2, 1.1 * np.abs(furthest[np.isfinite(furthest)]).max(initial=0))
-    for (top, bottom), mine in zip(panels.T, groups, strict=True):
+    for (top, bottom), mine in zip(panels, groups, strict=True):
         mean, sd = mine["exact_mean"], mine["exact_sd"]
         top.fill_between(mine["update"], mean - sd, mean + sd, color=style.STOCHASTIC, alpha=0.25, linewidth=0)
         top.plot(mine["update"], mean, color=style.STOCHASTIC)
@@ -141,9 +145,10 @@ def _draw_moments(study: RecordedStudy) -> Canvas:
         bottom.plot(mine["update"], means, "o", color=style.INK, markersize=2.2)
         bottom.plot(mine["update"], sds, "D", color=style.OTHER, markersize=2.4, markerfacecolor=style.PAPER)
         bottom.set(xlabel="updates", ylim=(-bound, bound))
-    panels[0, 0].set_ylabel("weight")
-    panels[1, 0].set_ylabel("standard errors")
-    style.logarithmic(panels[0, 0].xaxis, (1 / 1.15, 1.15 * rows["update"].max()), most=3)
+    for top, bottom in panels[::columns]:
+        top.set_ylabel("weight")
+        bottom.set_ylabel("standard errors")
+    style.logarithmic(panels[0][0].xaxis, (1 / 1.15, 1.15 * rows["update"].max()), most=3)
     figure.align_ylabels()
     mark = {"linestyle": "none", "markersize": 3.5}
     entries = [

@@ -16,7 +16,7 @@ def write(folder: Path) -> None:
     Raises:
         ValueError: a table is missing, damaged or empty where each study has rows, or has other columns.
     """
-    from benchmarks.convergence import recorded_study
+    from benchmarks.convergence import recorded_study, study_tables
     from benchmarks.convergence.figures import figures, style
     from benchmarks.convergence.report import study_page
 
@@ -27,5 +27,6 @@ def write(folder: Path) -> None:
         if isinstance(figure, style.Absent):
             absent.append(figure)
         else:
-            drawn.append((figure, style.save(figure, folder / "figures")))
-    write_bytes(folder / "report.html", study_page.build(study, drawn, absent).encode())
+            drawn.append(style.save(figure, folder / "figures"))
+    files = {name: study_tables.file(folder / "tables", name).name for name in study_tables.COLUMNS}
+    write_bytes(folder / "report.html", study_page.build(study, drawn, absent, files).encode())

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.convergence.arms import Arm
-from benchmarks.convergence.figures.course_figures import axes_of
+from benchmarks.convergence.order_statistics import paired
 from benchmarks.convergence.recorded_study import RecordedStudy
 
 if TYPE_CHECKING:
@@ -71,17 +72,14 @@ def listed(words: Iterable[str]) -> str:
 
 def in_short(study: RecordedStudy) -> Iterator[str]:
     """The study in a few sentences, over all of its problems."""
-    total = len(study.problems)
-    for axis in (axis for axis in UNITS if axis in axes_of(study)):
-        first: Counter[str] = Counter()
-        for problem in study.problems:
-            if best := quickest(study, problem, axis):
-                first[best[0].regime] += 1
-        if first:
-            winners = listed(f"{regime} on {count}" for regime, count in first.most_common())
-            fewest = "Least time" if axis == "seconds" else f"Fewest {UNITS[axis]}"
-            yield f"{fewest} to the target: {winners} of {plural(total, 'problem')}."
-    ratios = {p: r for p in study.problems if (r := _work_ratio(study, p))}
+    compared = [problem for problem in study.problems if len(study.regimes(problem)) > 1]
+    if not compared:
+        only = listed(sorted({regime for problem in study.problems for regime in study.regimes(problem)}))
+        yield f"Only one regime was run ({only}): nothing is compared."
+    for axis in UNITS:
+        if leaders := [lead for problem in compared if (lead := leader(study, problem, axis))]:
+            yield _leaders(axis, leaders)
+    ratios = {p: r for p in compared if (r := _work_ratio(study, p))}
     if ratios:
         low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
         between = (
@@ -96,18 +94,52 @@ def in_short(study: RecordedStudy) -> Iterator[str]:
         apart = rows[(rows["low"] > 0) | (rows["high"] < 0)]
         where = apart["problem"].value_counts(sort=False).items()
         which = f" ({listed(f'{count} on {title(study, str(p))}' for p, count in where)})" if len(apart) else ""
+        chance = float((1 - rows["coverage"]).sum())
         yield (
             f"What they have learned in the end, against the full batch and seed by seed: {len(apart)} of the "
             f"{plural(len(rows), 'interval')} of the other regimes’ accuracy or loss exclude{'s' * (len(apart) == 1)} "
-            f"zero{which}; at 95% about {number(round(0.05 * len(rows), 1))} would by chance alone."
+            f"zero{which}; at a coverage of {coverage(rows)} about {number(round(chance, 2))} would by chance alone."
         )
-    floors = [problem for problem in study.problems if (f := _floor(study, problem)) and f[1] < f[0]]
-    with_floor = [problem for problem in study.problems if _floor(study, problem)]
+    with_floor = {problem: floor for problem in study.problems if (floor := _floor(study, problem))}
     if with_floor:
+        lower = sum(decay < constant for constant, decay in with_floor.values())
         yield (
-            f"Single samples end lower with a decaying rate than with a constant one on {len(floors)} of "
+            f"Single samples end lower with a decaying rate than with a constant one on {lower} of "
             f"{plural(len(with_floor), 'problem')}, each rate with its own sweep."
         )
+
+
+def _leaders(axis: str, leaders: Sequence[Leader]) -> str:
+    """Who comes first on an axis, of the problems where some regime gets to the target."""
+    first = Counter(lead.arm.regime for lead in leaders if not lead.level)
+    fewest = "Least time" if axis == "seconds" else f"Fewest {UNITS[axis]}"
+    total, level = plural(len(leaders), "problem"), sum(bool(lead.level) for lead in leaders)
+    if not first:
+        return f"{fewest} to the target: on {total} the runs do not tell the first regime from another."
+    winners = listed(f"{regime} on {count}" for regime, count in first.most_common())
+    rest = f"; on {level} the runs do not tell the first regime from another" if level else ""
+    return f"{fewest} to the target: {winners} of {total}{rest}."
+
+
+def survival(study: RecordedStudy) -> list[tuple[str, str]]:
+    """Each sentence of `in_short`, and what it is with other last bits of the initial weights: "" if the same, or if
+    the study was not repeated."""
+    told = list(in_short(study))
+    if study.repeated is None:
+        return [(sentence, "") for sentence in told]
+    again = list(in_short(study.repeated))
+    # A sentence begins alike whatever its figures are.
+    other = {sentence[:24]: sentence for sentence in again}
+    return [
+        (sentence, "" if sentence in again else other.get(sentence[:24], "there is no such sentence"))
+        for sentence in told
+    ]
+
+
+def coverage(rows: DataFrame) -> str:
+    """The coverage of intervals, from their own column."""
+    low, high = float(rows["coverage"].min()), float(rows["coverage"].max())
+    return f"{low:.1%}" if f"{low:.1%}" == f"{high:.1%}" else f"{low:.1%} to {high:.1%}"
 
 
 def plural(count: int, noun: str) -> str:
@@ -125,8 +157,54 @@ def summary(study: RecordedStudy, problem: str, arms: Sequence[Arm]) -> dict[Arm
     return {arm: by_name[arm.name] for arm in arms if arm.name in by_name}
 
 
+@dataclass(frozen=True)
+class Leader:
+    """The regime that comes to a target first.
+
+    Attributes:
+        arm: the plain arm with the least median. median: that.
+        level: arms of other regimes that the runs do not tell apart from it: the interval of the sign test for the
+            difference of their times, seed by seed, holds zero.
+    """
+
+    arm: Arm
+    median: float
+    level: Sequence[Arm]
+
+
+def leader(study: RecordedStudy, problem: str, axis: str) -> Leader | None:
+    """Who comes first on this axis; None if no arm reaches the target, or there is but one regime.
+
+    Of the seconds nothing is said unless those of every arm are known.
+    """
+    if len(study.regimes(problem)) < 2 or (axis == "seconds" and not study.timed(problem)):
+        return None
+    best = quickest(study, problem, axis)
+    if best is None:
+        return None
+    arm, median = best
+    others = [other for other in study.plain(problem) if other.regime != arm.regime]
+    own = _times(study, problem, arm, axis)
+    level = []
+    for other in others:
+        theirs = _times(study, problem, other, axis)
+        seeds = sorted(own.keys() & theirs.keys())
+        if seeds:
+            difference = paired([own[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+            if difference.high >= 0:
+                level.append(other)
+    return Leader(arm, median, level)
+
+
+def _times(study: RecordedStudy, problem: str, arm: Arm, axis: str) -> dict[int, float]:
+    """When each seed's run came to the target; infinity for one that did not."""
+    rows = study.rows("times_to_target", problem=problem, engine=study.engine, arm=arm.name)
+    times = rows[axis].astype(float).where(rows["reached"].astype(bool), math.inf)
+    return {int(seed): float(time) for seed, time in zip(rows["seed"], times, strict=True)}
+
+
 def quickest(study: RecordedStudy, problem: str, axis: str) -> tuple[Arm, float] | None:
-    """The plain regime with the least median on this axis to the target; None if none reaches it."""
+    """The plain arm with the least median on this axis to the target; None if none reaches it."""
     medians = {
         arm: float(row[f"{axis}_to_target_median"])
         for arm, row in summary(study, problem, study.plain(problem)).items()
@@ -136,11 +214,12 @@ def quickest(study: RecordedStudy, problem: str, axis: str) -> tuple[Arm, float]
 
 
 def _work_ratio(study: RecordedStudy, problem: str) -> float | None:
-    """Samples to the target of the full batch over those of the plain regime that needs fewest."""
-    best, batch = quickest(study, problem, "samples"), summary(study, problem, [Arm(None)])
-    if not best or not batch or best[0] == Arm(None) or best[1] == 0:
+    """Samples to the target of the full batch over those of the regime that needs fewest, if the runs tell them
+    apart."""
+    lead, batch = leader(study, problem, "samples"), summary(study, problem, [Arm(None)])
+    if not lead or not batch or lead.median == 0 or Arm(None) in (lead.arm, *lead.level):
         return None
-    ratio = float(batch[Arm(None)]["samples_to_target_median"]) / best[1]
+    ratio = float(batch[Arm(None)]["samples_to_target_median"]) / lead.median
     return ratio if math.isfinite(ratio) else None
 
 
@@ -181,22 +260,15 @@ def _to_target(study: RecordedStudy, problem: str) -> Iterator[str]:
     arms = summary(study, problem, study.plain(problem))
     value = float(study.rows("targets", problem=problem)["target_train_loss"].iloc[0])
     if math.isnan(value):
-        yield "Every regime diverged at every rate of the sweep: there is no target."
+        yield "No target is fixed for this problem."
         return
-    found = []
-    for axis in (axis for axis in UNITS if axis in axes_of(study)):
-        if best := quickest(study, problem, axis):
-            arm, median = best
-            row = arms[arm]
-            band = " to ".join(
-                seconds(row[f"{axis}_to_target_{part}"])
-                if axis == "seconds"
-                else number(row[f"{axis}_to_target_{part}"])
-                for part in ("low", "high")
-            )
-            least = "least time" if axis == "seconds" else f"fewest {UNITS[axis]}"
-            found.append(f"{least}: {arm.name}, {amount(median, axis)} (20% to 80%: {band})")
-    yield f"To the target, a training loss of {number(value)}: " + ("; ".join(found) or "no regime gets there") + "."
+    if len(study.regimes(problem)) > 1:
+        found = []
+        for axis in UNITS:
+            if lead := leader(study, problem, axis):
+                found.append(_lead(lead, arms[lead.arm], axis))
+        told = "; ".join(found) or "no regime gets there"
+        yield f"To the target, a training loss of {number(value)}: {told}."
     late = [f"{arm.name} {percent(row['reached'])}" for arm, row in arms.items() if row["reached"] < 1]
     if late:
         yield f"Not all runs reach it within {study.iterations:,} updates: {listed(late)} do; the others are censored."
@@ -204,6 +276,14 @@ def _to_target(study: RecordedStudy, problem: str) -> Iterator[str]:
         best = quickest(study, problem, "samples")
         assert best is not None
         yield f"The full batch goes through {number(ratio)} times as many samples to the target as {best[0].name}."
+
+
+def _lead(lead: Leader, row: Any, axis: str) -> str:
+    show = seconds if axis == "seconds" else number
+    band = " to ".join(show(row[f"{axis}_to_target_{part}"]) for part in ("low", "high"))
+    least = "least time" if axis == "seconds" else f"fewest {UNITS[axis]}"
+    level = f", not told apart from {listed(arm.name for arm in lead.level)}" if lead.level else ""
+    return f"{least}: {lead.arm.name}, {amount(lead.median, axis)} (20% to 80%: {band}){level}"
 
 
 def _in_the_end(study: RecordedStudy, problem: str) -> Iterator[str]:
@@ -221,6 +301,7 @@ def _in_the_end(study: RecordedStudy, problem: str) -> Iterator[str]:
     rows = _against_batch(study)
     rows = rows[rows["problem"] == problem]
     if len(rows) and math.isfinite(rows["low"].max()):
+        covered = coverage(rows)
         rows = rows[(rows["low"] > 0) | (rows["high"] < 0)]
         difference = points if measure.endswith("accuracy") else lambda d: ("+" if d > 0 else "") + number(d)
         each = [
@@ -228,7 +309,7 @@ def _in_the_end(study: RecordedStudy, problem: str) -> Iterator[str]:
             for row in rows.itertuples()
         ]
         yield (
-            f"Seed by seed, against the full batch, the 95% interval of the {words} excludes zero for "
+            f"Seed by seed, against the full batch, the {covered} interval of the {words} excludes zero for "
             f"{listed(each) if each else 'no regime'}."
         )
     diverged = {arm.name: int(row["diverged"]) for arm, row in summary(study, problem, study.arms(problem)).items()}
@@ -262,6 +343,18 @@ def _tuning(study: RecordedStudy, problem: str) -> Iterator[str]:
     inside = rates["inside"].astype(bool)
     where = "all of them inside the grid" if inside.all() else f"at the grid’s edge: {'; '.join(rates['arm'][~inside])}"
     yield f"Chosen rates: {rate(low)} to {rate(high)}, of a grid from {grid}; {where}."
+    held = rates[rates["rate"] == rates["largest_stable_rate"]]
+    if len(held):
+        yield f"The largest stable rate was chosen for {listed(held['arm'])}; a higher one was not considered."
+    again = study.repeated
+    if again is not None:
+        then = dict(zip(*(again.rows("rates", problem=problem)[column] for column in ("arm", "rate")), strict=True))
+        now = dict(zip(rates["arm"], rates["rate"], strict=True))
+        moved = [f"{arm} ({rate(now[arm])}, then {rate(other)})" for arm, other in then.items() if now[arm] != other]
+        yield (
+            f"With other last bits of the initial weights {len(then) - len(moved)} of {plural(len(then), 'rate')} are "
+            f"chosen again{'; another one for ' + listed(moved) if moved else ''}."
+        )
     for limit in study.rows("stability", problem=problem).itertuples():
         sweep = study.rows("sweep", problem=problem, arm="batch")
         bound = sweep.groupby("rate")["diverged_at"].apply(lambda at: bool(at.isna().all()))
@@ -303,13 +396,32 @@ def of_twin(study: RecordedStudy) -> Iterator[str]:
 
 
 def of_cost(study: RecordedStudy) -> Iterator[str]:
+    """What updates cost: of each problem and engine what could be measured, and what could not."""
     for row in study.frames["cost"].itertuples():
-        crossing = (
-            f"the samples cost more than the overhead from a batch of {row.overtakes_at:,.0f} on"
-            if math.isfinite(row.overtakes_at)
-            else "no cost a sample could be measured"
-        )
-        yield (
-            f"{title(study, str(row.problem))}, {row.engine}: {seconds(1e-6 * row.overhead_us)} an update and "
-            f"{seconds(1e-6 * row.per_sample_us)} a sample; {crossing}."
-        )
+        name = f"{title(study, str(row.problem))}, {row.engine}"
+        times = study.rows("timing", problem=row.problem, engine=row.engine)
+        if row.unmeasured:
+            yield f"{name}: {row.unmeasured}."
+        else:
+            crossing = (
+                f"the samples cost more than the overhead from a batch of {row.overtakes_at:,.0f} on"
+                if math.isfinite(row.overtakes_at)
+                else "no cost a sample could be measured"
+            )
+            yield (
+                f"{name}: on a given batch {seconds(1e-6 * row.overhead_us)} an update and "
+                f"{seconds(1e-6 * row.per_sample_us)} a sample; {crossing}."
+            )
+        known = times[times["unmeasured"] == ""]
+        both = known[known["drawn"]].merge(known[~known["drawn"]], on="batch_size", suffixes=("", "_given"))
+        if len(both):
+            last = both.loc[both["batch_size"].idxmax()]
+            yield (
+                f"{name}: an update on {last['batch_size']} samples takes {seconds(1e-6 * last['microseconds'])} where "
+                f"they are drawn, {seconds(1e-6 * last['microseconds_given'])} where they are given."
+            )
+        lost = times[times["unmeasured"] != ""]
+        if len(lost):
+            why = Counter(lost["unmeasured"].str.partition(":")[0])
+            reasons = listed(f"{reason} ({count})" for reason, count in why.most_common())
+            yield f"{name}: {len(lost)} of {plural(len(times), 'time')} could not be measured: {reasons}."

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import colorsys
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.convergence.arms import arms
 from benchmarks.convergence.figures.course_figures import axes_of
-from benchmarks.convergence.figures.style import DARK, Absent, Figure
+from benchmarks.convergence.figures.style import DARK, Absent, Drawn, Figure
+from benchmarks.convergence.problems import load
 from benchmarks.convergence.recorded_study import RecordedStudy
 from benchmarks.convergence.report import sentences
 from benchmarks.convergence.report.sentences import number, percent, rate, seconds
+from benchmarks.convergence.study import RISE
+from benchmarks.convergence.update_times import CORES
 from parity.report.shell import html_page
 
 if TYPE_CHECKING:
@@ -39,6 +44,10 @@ TABLES = {
     "twin": "how far refnet and torch drift apart",
     "timing": "the time of an update, by batch size",
     "cost": "overhead and cost a sample, fitted to it",
+    "rates_again": "the rates chosen with other last bits of the initial weights",
+    "times_to_target_again": "where those runs came to the target",
+    "summary_again": "each arm at its end, with other last bits",
+    "pairs_again": "differences between arms, with other last bits",
 }
 """What each file of the folder `tables` holds."""
 
@@ -54,15 +63,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A figure on the page. width: in inches, as it is drawn."""
+    """A figure on the page, drawn for a wide and for a narrow one: class, SVG and width in inches of each."""
 
     figure: Figure
-    svg: str
-    width: float
+    drawings: Sequence[tuple[str, str, float]]
 
 
-def build(study: RecordedStudy, drawn: Sequence[tuple[Figure, str]], absent: Sequence[Absent]) -> str:
-    """The page with these figures, each with its SVG."""
+def build(
+    study: RecordedStudy, drawn: Sequence[Drawn], absent: Sequence[Absent], files: Mapping[str, str] | None = None
+) -> str:
+    """The page with these figures. files: those of the tables, if they are not all NAME.csv."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -73,16 +83,22 @@ def build(study: RecordedStudy, drawn: Sequence[tuple[Figure, str]], absent: Seq
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    embedded = [_embedded(figure, svg) for figure, svg in drawn]
-    colours = sorted({colour for _, svg in drawn for colour in re.findall(r"#[0-9a-f]{6}\b", svg)})
+    embedded = [_embedded(one) for one in drawn]
+    svgs = [svg for one in drawn for svg in (one.wide, one.narrow)]
+    colours = sorted({colour for svg in svgs for colour in re.findall(r"#[0-9a-f]{6}\b", svg)})
     body = environment.get_template("study_page.html").render(
         study=study,
         runs=int(study.frames["summary"]["seeds"].max()),
         pilots=study.frames["sweep"]["seed"].nunique(),
-        axes=sentences.listed(axes_of(study).values()),
-        timed="seconds" in axes_of(study),
+        timing=_timing(study),
+        timed=any(map(study.timed, study.problems)),
+        intervals=_intervals(study),
+        left_out=_left_out(study),
+        rise=RISE,
+        steady=bool(study.frames["rates"]["largest_stable_rate"].notna().any()),
         engines=sentences.listed(sorted(set(study.frames["summary"]["engine"]))),
-        short=list(sentences.in_short(study)),
+        short=sentences.survival(study),
+        repeated=study.repeated is not None,
         glance=_glance(study),
         problems=[_problem(study, problem, embedded) for problem in study.problems],
         beside=[
@@ -91,7 +107,7 @@ def build(study: RecordedStudy, drawn: Sequence[tuple[Figure, str]], absent: Seq
             ("cost", "What an update costs", _general(embedded, "cost"), _found(study, "cost")),
         ],
         absent=absent,
-        tables=TABLES,
+        tables={name: (words, (files or {}).get(name, f"{name}.csv")) for name, words in TABLES.items()},
         lengths={name: len(frame) for name, frame in study.frames.items()},
         facts=_facts(study.environment),
     )
@@ -104,6 +120,43 @@ def _dark_rules(colours: Iterable[str]) -> str:
     """What the figures' colours become on a dark ground."""
     rules = "".join(f"    --x{colour[1:]}: {dark(colour)};\n" for colour in colours)
     return f"@media screen and (prefers-color-scheme: dark) {{\n  :root {{\n{rules}  }}\n}}\n"
+
+
+def _timing(study: RecordedStudy) -> str:
+    """How well the times could be measured."""
+    times = study.frames["timing"]
+    if times.empty:
+        return "Wall-clock was not measured."
+    known = int((times["unmeasured"] == "").sum())
+    problems = [sentences.title(study, problem) for problem in study.problems if study.timed(problem)]
+    return (
+        "Wall-clock is measured apart from the runs: how long an update takes, which a run adds up. A time is "
+        f"published if this process had at least {CORES:g} of a core and the rounds agree; {known:,} of {len(times):,} "
+        "are. Seconds to the target are shown where those of all regimes are known: "
+        f"{sentences.listed(problems) if problems else 'nowhere'}."
+    )
+
+
+def _intervals(study: RecordedStudy) -> str:
+    """The coverage of the intervals."""
+    pairs = study.frames["pairs"]
+    known = pairs[pairs["low"].abs() < math.inf]
+    if known.empty:
+        return "There are too few runs for an interval, which takes six."
+    return f"The intervals cover the true median with a probability of {sentences.coverage(known)}."
+
+
+def _left_out(study: RecordedStudy) -> str:
+    """What a study of fewer arms says less of."""
+    every = sum(len(arms(load(problem), "full")) for problem in study.problems)
+    here = sum(len(study.arms(problem)) for problem in study.problems)
+    if here == every:
+        return ""
+    return (
+        f"This study has {here} of the {every} arms that the full one has on these problems. Targets are the same, so "
+        "that an arm comes to its target alike in both; but in the full one a size of batch that is missing here may "
+        "come first, and with another number of runs other differences are told apart."
+    )
 
 
 def _general(embedded: Sequence[Embedded], *names: str) -> list[Embedded]:
@@ -126,7 +179,7 @@ def _problem(study: RecordedStudy, problem: str, embedded: Sequence[Embedded]) -
 
 def _glance(study: RecordedStudy) -> Table:
     """For each problem the plain regimes that come first on each axis, and what they all end with."""
-    axes = [axis for axis in sentences.UNITS if axis in axes_of(study)]
+    axes = [axis for axis in sentences.UNITS if axis != "seconds" or any(map(study.timed, study.problems))]
     rows = []
     for problem in study.problems:
         measure, words = study.outcome(problem)
@@ -134,22 +187,29 @@ def _glance(study: RecordedStudy) -> Table:
         medians = [
             float(row[f"{measure}_median"]) for row in sentences.summary(study, problem, study.plain(problem)).values()
         ]
-        best = [sentences.quickest(study, problem, axis) for axis in axes]
         rows.append(
             [
                 sentences.title(study, problem),
-                *(
-                    "no regime" if b is None else f"{b[0].name}: {_at(b[1], a)}"
-                    for a, b in zip(axes, best, strict=True)
-                ),
+                *(_first(study, problem, axis) for axis in axes),
                 f"{words} {show(min(medians))} to {show(max(medians))}" if medians else "–",
             ]
         )
     return Table(
-        "At a glance: which regime comes to the target first (median), and between what all regimes end.",
+        "At a glance: which regime comes to the target first (median), and between what all regimes end. With ≈ the "
+        "runs do not tell it apart from some other regime.",
         ["problem", *(f"by {sentences.UNITS[axis]}" for axis in axes), f"after {study.iterations:,} updates"],
         rows,
     )
+
+
+def _first(study: RecordedStudy, problem: str, axis: str) -> str:
+    """The cell of a regime that comes first."""
+    if axis == "seconds" and not study.timed(problem):
+        return "not measured"
+    if len(study.regimes(problem)) < 2:
+        return "nothing to compare"
+    lead = sentences.leader(study, problem, axis)
+    return "no regime" if lead is None else f"{'≈ ' * bool(lead.level)}{lead.arm.name}: {_at(lead.median, axis)}"
 
 
 def _at(value: float, axis: str) -> str:
@@ -172,7 +232,7 @@ def _reached(show: Callable[[float], str]) -> Callable[[float], str]:
 
 def _times(study: RecordedStudy, problem: str) -> Table:
     frame = study.rows("summary", problem=problem)
-    shown = [axis for axis in ("update", "epoch", "samples", "seconds") if axis in axes_of(study)]
+    shown = list(axes_of(study, problem))
     names = {"update": "updates", "epoch": "epochs", "samples": "samples", "seconds": "time"}
     show = {"seconds": seconds}
 
@@ -224,13 +284,14 @@ def _ends(study: RecordedStudy, problem: str) -> Table:
 
 def _rates(study: RecordedStudy, problem: str) -> Table:
     return Table(
-        "The learning rate of each arm, chosen by its median final training loss in the sweep.",
-        ["arm", "rate", "median final training loss", "grid", "inside it"],
+        "The learning rate of each arm: of the stable ones of the sweep the one with the lowest median final loss.",
+        ["arm", "rate", "largest stable rate", "median final training loss", "grid", "inside it"],
         _rows(
             study.rows("rates", problem=problem),
             [
                 lambda row: row["arm"],
                 lambda row: rate(row["rate"]),
+                lambda row: "–" if math.isnan(row["largest_stable_rate"]) else rate(row["largest_stable_rate"]),
                 lambda row: number(row["median_final_train_loss"]),
                 lambda row: f"{rate(row['lowest_rate_tried'])} to {rate(row['highest_rate_tried'])}",
                 lambda row: "yes" if row["inside"] else "no",
@@ -279,13 +340,16 @@ def _facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _embedded(figure: Figure, svg: str) -> Embedded:
+def _embedded(drawn: Drawn) -> Embedded:
     from markupsafe import Markup
 
-    width = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
-    if width is None:
-        raise ValueError(f"{figure.name}.svg: expected a width in points, got {svg[:200]!r}")
-    return Embedded(figure, Markup(inline(svg, figure.name)), float(width[1]) / 72)
+    drawings = []
+    for kind, svg in (("wide", drawn.wide), ("narrow", drawn.narrow)):
+        width = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
+        if width is None:
+            raise ValueError(f"{drawn.figure.name}.svg: expected a width in points, got {svg[:200]!r}")
+        drawings.append((kind, Markup(inline(svg, f"{drawn.figure.name}.{kind}")), float(width[1]) / 72))
+    return Embedded(drawn.figure, drawings)
 
 
 def inline(svg: str, name: str) -> str:

@@ -44,6 +44,7 @@ class Contender:
         trains: the network that it trains in place of one that it has no way to express.
         note: what is to be known about its figures.
         compared: whether it trains at all, and so has weights to compare with refnet's.
+        alone: module and function that give the training of a whole process; "" if these are `place`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Contender:
     trains: Callable[[Network], Network] = lambda network: network
     note: str = ""
     compared: bool = True
+    alone: str = ""
 
     def takes(self, network: Network) -> bool:
         return self.many if network.many else self.one
@@ -71,9 +73,20 @@ class Contender:
             ImportError: the library is not there.
             Exception: whatever it answers to a network that it cannot train.
         """
-        module, _, function = self.place.partition(":")
-        made: Training = getattr(import_module(f"{__name__}.{module}"), function)(self.subject(network))
+        return self._made(self.place, network)
+
+    def whole(self, network: Network) -> Training:
+        """A training that is all that its process does; errors as `build`."""
+        return self._made(self.alone or self.place, network)
+
+    def _made(self, place: str, network: Network) -> Training:
+        made: Training = getattr(import_module(library_of(self)), place.partition(":")[2])(self.subject(network))
         return made
+
+
+def library_of(contender: Contender) -> str:
+    """The module that translates to its library; to import it is to load the library."""
+    return f"{__name__}.{contender.place.partition(':')[0]}"
 
 
 def without_last_sigmoid(network: Network) -> Network:
@@ -107,7 +120,12 @@ REPLAYED = Contender(
 )
 
 CAPTURED = Contender(
-    "refnet-captured", "refnet", "on_refnet:captured", "refnet.fit(...), llvmlite loaded if it is installed", many=True
+    "refnet-captured",
+    "refnet",
+    "on_refnet:captured",
+    "refnet.fit(...), llvmlite loaded if it is installed",
+    many=True,
+    alone="on_refnet:alone",
 )
 
 ENSEMBLE = Contender(

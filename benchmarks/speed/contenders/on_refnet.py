@@ -116,6 +116,11 @@ def captured(network: Network) -> Training:
     return lone(network, capture=True, least=study(network))
 
 
+def alone(network: Network) -> Training:
+    """As in a process that does nothing else: nothing was tried out before."""
+    return lone(network, capture=True)
+
+
 def ensemble(network: Network) -> Training:
     _load_translator()
     return _many(network, capture=True, least=study(network))

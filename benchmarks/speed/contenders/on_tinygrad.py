@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Any
 
 from tinygrad import Context, Device, Tensor, TinyJit
@@ -13,12 +15,19 @@ from benchmarks.speed.networks import RATE, Network, forward
 
 DEVICE = "CPU"
 
+CLANG = (
+    "its CPU device needs the compiler clang, which pip does not bring: apt install clang on Debian and Ubuntu, "
+    "dnf install clang on Fedora, xcode-select --install on macOS"
+)
+
 
 def _forward(network: Network, P: dict[str, Any], X: Any) -> Any:
     return forward(network, P, X, convolution=Tensor.conv2d, sigmoid=Tensor.sigmoid, relu=Tensor.relu)
 
 
 def jit(network: Network) -> Training:
+    if shutil.which(os.environ.get("CC", "clang")) is None:
+        raise Unsupported(CLANG)
     try:
         Device[DEVICE]
     except Exception as error:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.convergence import problems
-from benchmarks.convergence.arms import REGIMES, Arm, arms
+from benchmarks.convergence.arms import REGIMES, Arm, arms, core
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_an_arm_is_named_for_what_it_does(arm, name, regime):
 
 
 def test_the_full_study_has_every_size_under_both_schedules_and_two_sizes_in_every_order():
-    assert [arm.name for arm in arms(problems.load("iris"), full=True)] == [
+    assert [arm.name for arm in arms(problems.load("iris"), "full")] == [
         "batch",
         "mini-batch 64",
         "mini-batch 32",
@@ -49,9 +49,10 @@ def test_the_full_study_has_every_size_under_both_schedules_and_two_sizes_in_eve
 @pytest.mark.parametrize("name", problems.PROBLEMS)
 def test_the_small_study_has_every_regime_and_arms_of_the_full_one(name):
     problem = problems.load(name)
-    few, all_of_them = arms(problem, full=False), arms(problem, full=True)
+    few, real, all_of_them = (arms(problem, extent) for extent in ("small", "real", "full"))
     assert {arm.regime for arm in few} == set(REGIMES)
-    assert set(few) < set(all_of_them)
+    assert set(core(problem)) < set(few) <= set(real) < set(all_of_them)
+    assert [arm.regime for arm in core(problem)] == list(REGIMES)
     assert len(set(all_of_them)) == len(all_of_them) == 2 * (len(problem.batch_sizes) + 2) + 4
 
 

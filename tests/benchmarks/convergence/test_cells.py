@@ -42,8 +42,8 @@ def bits(outcomes):
 
 def test_a_key_is_the_digest_of_the_content():
     content = (
-        '{"arm":{"batch_size":3,"order":"epoch","schedule":"constant"},"engine":"refnet","format":2,"iterations":60,'
-        '"problem":"xor","rate":0.125,"seed":0}'
+        '{"arm":{"batch_size":3,"order":"epoch","schedule":"constant"},"engine":"refnet","format":3,"iterations":60,'
+        '"other_bits":false,"problem":"xor","rate":0.125,"seed":0}'
     )
     assert cell().key == hashlib.sha256(content.encode()).hexdigest()[:32]
 
@@ -56,8 +56,9 @@ def test_keys_differ_wherever_cells_do():
         cell(seed=1),
         cell(engine="torch"),
         cell(iterations=61),
+        dataclasses.replace(cell(), other_bits=True),
     ]
-    assert len({one.key for one in (cell(), *others)}) == 7
+    assert len({one.key for one in (cell(), *others)}) == 8
 
 
 def test_a_cell_survives_json():
@@ -230,6 +231,25 @@ def test_all_regimes_and_rates_of_a_seed_start_from_the_same_weights():
     assert len(starts) == 1
     (other,) = train([cell(seed=1)])
     assert other.train_loss[0] not in starts
+
+
+def test_other_bits_are_neighbours_of_the_initial_weights_and_the_order_is_the_same():
+    problem = problems.load("iris")
+    (net, order), (other, same) = cells.start(problem, 3), cells.start(problem, 3, other_bits=True)
+    sides = set()
+    for name, P in net.params.items():
+        moved = other.params[name]
+        up, down = np.nextafter(P, np.inf), np.nextafter(P, -np.inf)
+        assert ((moved == up) | (moved == down)).all()
+        sides |= set((moved > P).ravel().tolist())
+    assert sides == {True, False}
+    assert np.array_equal(order.randperm(50), same.randperm(50))
+
+
+def test_a_training_with_other_bits_goes_nearly_the_same_way_at_a_stable_rate():
+    first, other = train([cell(rate=0.125), dataclasses.replace(cell(rate=0.125), other_bits=True)])
+    assert first.train_loss != other.train_loss
+    assert first.train_loss == pytest.approx(other.train_loss, rel=1e-12)
 
 
 def test_initial_weights_and_order_are_drawn_apart():

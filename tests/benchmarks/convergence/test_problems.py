@@ -17,8 +17,10 @@ SAMPLES = {
     "diabetes": (353, 89),
     "digits": (300, 1497),
     "mnist": (300, 1000),
+    "digits_all": (1437, 360),
+    "mnist_all": (4000, 1000),
 }
-CLASSES = ("iris", "breast_cancer", "digits", "mnist")
+CLASSES = ("iris", "breast_cancer", "digits", "mnist", "digits_all", "mnist_all")
 
 
 @pytest.mark.parametrize("name", problems.PROBLEMS)

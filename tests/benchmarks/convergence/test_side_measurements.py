@@ -5,7 +5,7 @@ from functools import partial
 import fake_training
 import pytest
 
-from benchmarks.convergence import engine_drift, side_measurements, theory, update_times
+from benchmarks.convergence import engine_drift, problems, side_measurements, theory, update_times
 from benchmarks.convergence.arms import Arm
 from benchmarks.convergence.executors import Workers, executor
 from benchmarks.convergence.side_measurements import Part
@@ -19,7 +19,7 @@ STUDY = Study(("line", "xor"), seeds=2, iterations=50)
 def results(study):
     """Each arm has a rate of its own: its place among them."""
     arms = [(problem, arm) for problem in study.problems for arm in study.arms(problem)]
-    choices = [Choice(name, arm.name, float(k), 0.0, 0.0, 0.0, True) for k, (name, arm) in enumerate(arms)]
+    choices = [Choice(name, arm.name, float(k), 0.0, 0.0, 0.0, 0.0, True) for k, (name, arm) in enumerate(arms)]
     return Results(choices=choices), {(name, arm.name): float(k) for k, (name, arm) in enumerate(arms)}
 
 
@@ -29,7 +29,7 @@ def of(field, wanted):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_the_parts_of_a_study(full):
-    study = Study(("line", "xor"), seeds=2, iterations=50, full=full)
+    study = Study(("line", "xor"), seeds=2, iterations=50, extent="full" if full else "small")
     found, rates = results(study)
     wanted = side_measurements.beside(study, found)
     assert len({(part.field, part.name) for part in wanted}) == len(wanted)
@@ -51,6 +51,11 @@ def test_the_parts_of_a_study(full):
 def test_mnist_has_no_twins():
     study = Study(("mnist",), seeds=2, iterations=50)
     assert {part.field for part in side_measurements.beside(study, results(study)[0])} == {"variance"}
+
+
+def test_problems_of_real_size_have_nothing_beside_them():
+    study = Study(problems.REAL, seeds=2, iterations=50, extent="real")
+    assert side_measurements.beside(study, results(study)[0]) == []
 
 
 def test_without_the_line_or_single_samples_there_is_less():

@@ -7,6 +7,7 @@ from functools import partial
 import fake_training
 import pytest
 
+from benchmarks.convergence import fixed_targets
 from benchmarks.convergence.arms import REGIMES, Arm
 from benchmarks.convergence.cells import Cell
 from benchmarks.convergence.executors import Workers, executor
@@ -15,6 +16,7 @@ from benchmarks.convergence.study import (
     EXTENSIONS,
     GROUP,
     PILOT_SEEDS,
+    RISE,
     TIE,
     TOGETHER,
     Runner,
@@ -24,7 +26,6 @@ from benchmarks.convergence.study import (
     extended,
     final_loss,
     groups,
-    target,
 )
 from benchmarks.convergence.study_folder import opened
 
@@ -42,7 +43,7 @@ def sweep(losses, problem="xor", arm=BATCH):
         for seed, loss in zip(PILOT_SEEDS, by_seed, strict=True):
             cell = Cell(problem, arm, rate, seed, "refnet", 10)
             made = fake_training.outcome(cell, loss or 0.0)
-            outcomes[cell] = diverged(made) if loss is None else replace(made, train_loss=(1.0, loss))
+            outcomes[cell] = diverged(made) if loss is None else replace(made, train_loss=(10.0, loss))
     return outcomes
 
 
@@ -52,8 +53,8 @@ def choice(losses):
 
 
 def test_the_rate_with_the_lowest_median_of_final_losses():
-    made = choice({1.0: (0.1, 9.0, 0.2), 2.0: (0.15, 0.15, 0.15), 4.0: (0.0, 0.0, None), 8.0: (0.1, 0.2, 0.3)})
-    assert (made.rate, made.median_final_train_loss) == (4.0, 0.0)
+    made = choice({1.0: (0.1, 9.0, 0.2), 2.0: (0.15, 0.15, 0.15), 4.0: (0.0, 0.0, 8.0), 8.0: (0.1, 0.2, 0.3)})
+    assert (made.rate, made.median_final_train_loss, made.largest_stable_rate) == (4.0, 0.0, 8.0)
     assert (made.lowest_rate_tried, made.highest_rate_tried, made.inside) == (1.0, 8.0, True)
     assert (made.problem, made.arm) == ("xor", "batch")
 
@@ -91,14 +92,36 @@ def test_a_grid_is_extended_where_its_ends_were_chosen():
     assert extended(grid, {0.5, 4.0}) == (0.25, *grid, 16.0)
 
 
-def test_the_target_is_the_worst_arms_median_of_those_that_converge():
-    outcomes = sweep({1.0: (0.1, 0.2, 0.3)}) | sweep({1.0: (0.1, 0.4, 0.4)}, arm=STOCHASTIC)
-    others = sweep({1.0: (None, None, None)}, arm=Arm(2)) | sweep({1.0: (7.0, 7.0, 7.0)}, problem="line")
-    choices = choose([*outcomes, *others], outcomes | others)
-    assert target(choices, "xor") == 0.4
-    assert target(choices, "line") == 7.0
-    diverging = sweep({1.0: (None, None, None)})
-    assert math.isnan(target(choose(list(diverging), diverging), "xor"))
+def risen(outcome, times):
+    """The same, but that its loss was on the way so many times what it was at first."""
+    return replace(outcome, train_loss=(outcome.train_loss[0], times * outcome.train_loss[0], outcome.train_loss[-1]))
+
+
+def test_no_rate_above_the_largest_stable_one():
+    """At rate 4 one seed's loss rises too far; at 8 none does, but that is chance."""
+    losses = {1.0: 0.4, 2.0: 0.3, 4.0: 0.2, 8.0: 0.1}
+    outcomes = sweep({rate: (loss,) * 3 for rate, loss in losses.items()})
+    for rise, rate, largest in ((RISE, 8.0, 8.0), (1.01 * RISE, 2.0, 2.0)):
+        made = {c: risen(o, rise) if (c.rate, c.seed) == (4.0, PILOT_SEEDS[1]) else o for c, o in outcomes.items()}
+        chosen = choose(list(made), made)["xor", BATCH]
+        assert (chosen.rate, chosen.largest_stable_rate) == (rate, largest)
+        assert chosen.median_final_train_loss == losses[rate]
+
+
+def test_without_a_stable_rate_the_lowest_which_widens_the_grid():
+    made = choice({1.0: (None, 0.1, 0.1), 2.0: (0.0, 0.0, 0.0)})
+    assert made.rate == 1.0
+    assert math.isnan(made.largest_stable_rate)
+    assert not made.inside
+
+
+def test_the_targets_are_fixed_whatever_runs():
+    for regimes in (REGIMES, ("batch",), ("stochastic",)):
+        results = conduct(replace(STUDY, regimes=regimes), FakeRun())
+        assert {t.problem: t.target_train_loss for t in results.targets} == {
+            name: fixed_targets.of(name) for name in ("xor", "line")
+        }
+    assert math.isnan(fixed_targets.of("a problem of tomorrow"))
 
 
 class FakeRun:
@@ -170,6 +193,31 @@ def test_a_grid_is_extended_so_many_times_and_then_it_is_said():
         assert (made.rate, made.highest_rate_tried, made.inside) == (highest, highest, False)
 
 
+def test_a_study_that_repeats_sweeps_and_trains_what_it_tells_with_other_bits():
+    def loss(cell):
+        # With other bits the best rate is the next one.
+        return abs(math.log2(cell.rate) + (2 if cell.other_bits else 3)) + 1
+
+    run = FakeRun(loss)
+    study = replace(STUDY, extent="full", repeat=True, engine="both")
+    results = conduct(study, run)
+    names = ["sweep", "final runs", "sweep, other last bits", "final runs, other last bits"]
+    assert [stage for stage, _, _ in run.stages] == names
+    retold = {(name, arm) for name in study.problems for arm in study.retold(name)}
+    assert {arm.name for _, arm in retold if arm.schedule == "decay"} == {"stochastic, decaying rate"}
+    assert {arm.order for _, arm in retold} == {"epoch"}
+    pilots, finals, again, last = (cells for _, cells, _ in run.stages)
+    assert all(cell.other_bits for cell in (*again, *last))
+    assert not any(cell.other_bits for cell in (*pilots, *finals))
+    assert {replace(cell, other_bits=False) for cell in again} == {c for c in pilots if (c.problem, c.arm) in retold}
+    assert {(c.problem, c.arm, c.seed) for c in last} == {(*pair, seed) for pair in retold for seed in range(4)}
+    assert {cell.engine for cell in last} == {"refnet"}
+    assert {cell.rate for cell in finals} == {0.125}
+    assert {cell.rate for cell in last} == {0.25} == {made.rate for made in results.choices_again}
+    assert [cell for cell, _ in results.finals_again] == last
+    assert not conduct(STUDY, FakeRun()).finals_again
+
+
 def test_torch_makes_final_runs_only():
     for engine, engines in (("torch", {"torch"}), ("both", {"refnet", "torch"}), ("refnet", {"refnet"})):
         results = conduct(replace(STUDY, engine=engine), FakeRun())
@@ -182,7 +230,7 @@ def test_regimes_are_families_of_arms():
     assert {arm.regime for arm in STUDY.arms("xor")} == set(REGIMES)
     assert STUDY.arms("xor")[0] == BATCH
     assert replace(STUDY, regimes=("batch",)).arms("xor") == (BATCH,)
-    assert len(replace(STUDY, full=True).arms("xor")) > len(STUDY.arms("xor"))
+    assert len(replace(STUDY, extent="full").arms("xor")) > len(STUDY.arms("xor"))
 
 
 @pytest.mark.parametrize(
@@ -215,6 +263,8 @@ def test_groups_hold_every_cell_once_with_what_it_can_be_trained_with():
         samples = group[0].arm.batch_size or len(load(group[0].problem).train_inputs)
         assert 18 <= len(group) <= GROUP
         assert samples * len(group) <= TOGETHER
+    # A training so large that none is made beside it is a group of its own.
+    assert {len(group) for group in groups([Cell("mnist_all", BATCH, 0.1, seed) for seed in range(3)])} == {1}
     # The longest work first.
     assert (made[0][0].problem, made[0][0].arm) == ("line", BATCH)
     assert groups([]) == []

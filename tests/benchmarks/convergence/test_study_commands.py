@@ -15,10 +15,12 @@ from pathlib import Path
 import fake_training
 import pytest
 from click.testing import CliRunner
+from handmade_studies import results
 
 from benchmarks.__main__ import LAZY, benchmarks
-from benchmarks.convergence import cells, executors, study_folder
-from benchmarks.convergence.problems import PROBLEMS
+from benchmarks.convergence import cells, executors, study_folder, study_tables
+from benchmarks.convergence.arms import core
+from benchmarks.convergence.problems import PROBLEMS, load
 
 ROOT = Path(__file__).parents[3]
 TINY = ("--problem", "line", "--regime", "batch", "--regime", "stochastic", "--iterations", "50", "--seeds", "2")
@@ -159,6 +161,7 @@ USAGE = {
     "no iterations": (["--iterations", "0"], "0 is not in the range x>=1"),
     "half an iteration": (["--iterations", "0.5"], "'0.5' is not a valid integer range"),
     "no jobs": (["--jobs", "0"], "0 is not in the range x>=1"),
+    "two studies": (["--full", "--real"], "--full and --real are two studies: expected one of them"),
     "jobs of others": (["--jobs", "2", "--executor", "serial"], "--jobs belongs to --executor process"),
     "engine": (["--engine", "jax"], "'jax' is not one of 'refnet', 'torch', 'both'"),
     "executor": (["--executor", "dask"], "expected serial, process, dask://HOST:PORT or mpi, got 'dask'"),
@@ -235,6 +238,25 @@ def test_workers_that_die_again_and_again(tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert "workers died 3 times in a row" in result.stderr
     assert "go on with --resume" in result.stderr
+
+
+def test_targets_of_a_study_that_has_none(undisturbed, tmp_path):
+    result = called("targets", undisturbed[0], "--out", tmp_path / "targets.json")
+    assert result.exit_code == 2
+    assert "line: expected a study of all three regimes, found none of mini-batch 16" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_targets_of_a_study(tmp_path):
+    study_tables.write(
+        tmp_path / "study" / "tables", results(problems=("iris",), arms=core(load("iris")), beside=False)
+    )
+    result = called("targets", tmp_path / "study", "--out", tmp_path / "targets.json")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "targets.json").read_text())
+    assert found == json.loads(called("targets", tmp_path / "study").output)
+    assert list(found) == ["iris"]
+    assert set(found["iris"]["pilots"]) == {"batch", "mini-batch 32", "stochastic"}
 
 
 def test_help_loads_nothing_heavy_and_tells_what_the_commands_tell():

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.speed import timed_rounds
+from benchmarks.speed import timed_rounds, whole_training
 from benchmarks.speed.contenders import on_refnet
 from benchmarks.speed.speed_command import speed
 from benchmarks.speed.timed_rounds import Outcome
 
-FILES = ["environment.json", "floors.csv", "speed.csv", "speed.png", "speed.svg"]
+NAMES = ("speed", "speed-many", "trainings")
+FILES = ["environment.json", "floors.csv", "speed.csv", "trainings.csv"]
+FILES = sorted([*FILES, *(f"{name}.{kind}" for name in NAMES for kind in ("png", "svg"))])
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +66,12 @@ def test_what_is_needed_is_asked_for_first(monkeypatch, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_prints_and_writes(tmp_path):
+def test_a_run_prints_and_writes(tmp_path, monkeypatch):
     out = tmp_path / "new" / "out"
     set_inside = ("OMP_NUM_THREADS", "PJRT_NPROC", "XLA_FLAGS", "CACHEDB", "TORCHINDUCTOR_CACHE_DIR")
     before = [os.environ.get(name) for name in set_inside]
+    # Nobody waits for a whole training, and a process that has but a part of a core is what tests have.
+    monkeypatch.setattr(whole_training, "BUSY", 0.0)
     result = call("--networks", "2-2-2,16x*", "--contenders", "refnet*", "--rounds", "3", "--quick", "--out", str(out))
     assert result.exit_code == 0
     assert [os.environ.get(name) for name in set_inside] == before
@@ -82,6 +86,10 @@ def test_a_run_prints_and_writes(tmp_path):
         *(("16x2-2-2", contender) for contender in (*common, "refnet-ensemble")),
     ]
     assert all(row["status"] == "measured" and row["rounds"] == "3" for row in rows)
+    (trained,) = csv.DictReader((out / "trainings.csv").read_text().splitlines())
+    assert (trained["network"], trained["contender"], trained["updates"]) == ("2-2-2", "refnet-captured", "1000")
+    assert 0 < float(trained["loaded"]) < float(trained["fresh"])
+    assert "1,000 updates in a fresh process" in result.stdout
     where = json.loads((out / "environment.json").read_text())
     assert where["threads asked for"] == 1
     assert {"numpy", "refnet", "torch"} <= set(where["versions"])
@@ -95,16 +103,18 @@ def test_a_busy_machine_is_named(cores, said, monkeypatch):
         "outcome",
         lambda entry: Outcome(entry.contender, entry.network, "measured", cores=cores, seconds=np.ones(3)),
     )
-    result = call("--networks", "2-2-2", "--contenders", "refnet-plain", "--quick")
+    result = call("--networks", "2-2-2", "--contenders", "refnet-plain", "--quick", "--no-trainings")
     assert result.exit_code == 0
     assert ("The machine was busy with something else" in result.stdout) is said
 
 
 def test_json_is_all_there_is():
-    result = call("--networks", "2-2-2", "--contenders", "refnet-c*", "--quick", "--dtype", "float32", "--json")
+    asked = ["--networks", "2-2-2", "--contenders", "refnet-c*", "--quick", "--dtype", "float32", "--no-trainings"]
+    result = call(*asked, "--json")
     assert result.exit_code == 0
     document = json.loads(result.stdout)
-    assert set(document) == {"environment", "speed", "growth", "floors"}
+    assert set(document) == {"environment", "trainings", "speed", "growth", "floors"}
+    assert document["trainings"] == []
     limit, own = document["speed"]
     assert (limit["contender"], own["contender"]) == ("products", "refnet-captured")
     assert own["dtype"] == document["environment"]["dtype"] == "float32"

@@ -1,6 +1,7 @@
 """What is printed and written."""
 
 import io
+import itertools
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from benchmarks.speed.cost_growth import VALUES, Point
 from benchmarks.speed.floors import findings
 from benchmarks.speed.networks import NETWORKS
 from benchmarks.speed.timed_rounds import Outcome
+from benchmarks.speed.whole_training import WholeTraining
 
 SECONDS = np.array([1e-5, 2e-5, 4e-5])
 
@@ -114,22 +116,87 @@ def test_rows_are_json_without_nan():
     assert len({tuple(row) for row in speed_tables.speed_rows(ALL)}) == 1
 
 
+def trained(network, name, seconds, reason=""):
+    times = np.array(seconds)
+    return WholeTraining(name, network, 10_000, fresh=times + 0.5, loaded=times, cores=1.0, loss=0.25, reason=reason)
+
+
+TRAINED = [
+    trained(network, name, (k + 1.0, k + 1.5, k + 2.0), reason)
+    for network in NETWORKS[:6]
+    for k, (name, reason) in enumerate((("refnet-captured", ""), ("torch-eager", ""), ("jax-loop", "too busy")))
+]
+
+
+def test_whole_trainings_have_a_line_for_each_network_and_a_table_for_each_way():
+    text = printed(speed_tables.trainings(TRAINED))
+    fresh, loaded = text.split("10,000 updates ")[1:]
+    for part, least in ((fresh, 1.5), (loaded, 1.0)):
+        (line,) = (line for line in part.splitlines() if line.split()[:1] == ["64-64-10"])
+        shown = [
+            value
+            for k in range(2)
+            for value in (f"{least + k + 0.5:.2f}", f"({least + k:.2f}", "to", f"{least + k + 1:.2f})")
+        ]
+        assert line.split()[1:] == " ".join(shown).split()
+    assert "jax-loop on 2-2-2: too busy" in text
+    rows = list(speed_tables.training_rows(TRAINED))
+    assert (rows[1]["fresh"], rows[1]["loaded_least"], rows[1]["loaded_most"]) == (3.0, 2.0, 3.0)
+    # What is not to be relied on is not published.
+    assert rows[2]["fresh"] is rows[2]["loaded"] is None
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
 def test_the_figures_name_everyone_measured():
-    files = dict(speed_figures.drawn(ALL, POINTS))
-    assert sorted(files) == ["growth.png", "growth.svg", "speed.png", "speed.svg"]
+    files = dict(speed_figures.drawn(TRAINED, ALL, POINTS))
+    names = ["growth", "speed", "speed-many", "trainings"]
+    assert set(files) == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert files["speed.png"].startswith(b"\x89PNG")
-    text = files["speed.svg"].decode()
+    text = files["speed.svg"].decode() + files["speed-many.svg"].decode()
     shown = {o.contender.name for o in ALL if o.status == "measured"}
     assert all(f">{name}<" in text for name in shown)
     assert ">mygrad<" not in text
+    assert all(f">{network.title}<" in files["speed.svg"].decode() for network in NETWORKS if not network.many)
+
+
+def test_networks_are_panels_and_no_line_joins_them():
+    import matplotlib as mpl
+
+    with mpl.rc_context(speed_figures.STYLE):
+        figure = speed_figures._steps([o for o in ALL if not o.network.many])
+        figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == [n.title for n in NETWORKS if not n.many]
+    names = [label.get_text() for label in panels[0].get_yticklabels()]
+    for axes, network in zip(panels, [n for n in NETWORKS if not n.many], strict=True):
+        dots = {names[int(line.get_ydata()[0])]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"}
+        limit, *others = (o for o in ALL if o.network == network and o.status == "measured")
+        assert dots == {o.contender.name: pytest.approx(np.median(o.seconds / limit.seconds)) for o in others}
+        # A bar lies on one row.
+        assert all(
+            len(set(line.get_ydata())) == 1
+            for line in axes.lines
+            if len(line.get_xdata()) == 2 and line.get_xdata()[0] != 1
+        )
+        boxes = [t.label1.get_window_extent() for t in axes.xaxis.get_major_ticks() if t.label1.get_text()]
+        assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+
+
+def test_trainings_are_two_dots_a_row():
+    import matplotlib as mpl
+
+    with mpl.rc_context(speed_figures.STYLE):
+        axes = speed_figures._trainings(TRAINED).axes[0]
+    dots = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "o"]
+    assert dots == [pytest.approx(dot) for dot in ((2.0, -0.18), (1.5, 0.18), (3.0, 0.82), (2.5, 1.18))]
 
 
 def test_no_figure_of_nothing():
-    assert not dict(speed_figures.drawn([], []))
+    assert not dict(speed_figures.drawn([], [], []))
 
 
 def test_a_figure_is_the_same_each_time():
-    files, again = (dict(speed_figures.drawn(outcomes(NETWORKS[0]), [])) for _ in range(2))
+    files, again = (dict(speed_figures.drawn([], outcomes(NETWORKS[0]), [])) for _ in range(2))
     assert sorted(files) == ["speed.png", "speed.svg"]
     assert files == again
 

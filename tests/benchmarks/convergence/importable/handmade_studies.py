@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 from benchmarks.convergence.arms import Arm
 from benchmarks.convergence.cells import Cell, Outcome, checkpoints
@@ -49,7 +50,15 @@ def outcome(cell, diverged=False):
 
 
 def results(
-    problems=("line", "iris"), arms=ARMS, seeds=7, iterations=1000, engines=("refnet",), lost=(), beside=True, goal=0.3
+    problems=("line", "iris"),
+    arms=ARMS,
+    seeds=7,
+    iterations=1000,
+    engines=("refnet",),
+    lost=(),
+    beside=True,
+    goal=0.3,
+    repeat=False,
 ):
     """A study's results. `lost`: the arms of which every run diverges; at the largest rate single samples do anyway."""
     sweep, finals, choices, targets = [], [], [], []
@@ -58,14 +67,18 @@ def results(
             for rate in RATES:
                 cells = [Cell(name, arm, rate, seed, "refnet", iterations) for seed in (1000, 1001, 1002)]
                 sweep += [(c, outcome(c, arm in lost or (arm.batch_size == 1 and rate == 1.0))) for c in cells]
-            choices.append(Choice(name, arm.name, 0.1, 0.3, RATES[0], RATES[-1], True))
+            choices.append(Choice(name, arm.name, 0.1, 0.3, 0.1, RATES[0], RATES[-1], True))
             for engine in engines:
                 cells = [Cell(name, arm, 0.1, seed, engine, iterations) for seed in range(seeds)]
                 finals += [(c, outcome(c, arm in lost)) for c in cells]
         targets.append(Target(name, goal))
     extras = _beside(problems, [arm for arm in arms if arm == Arm(arm.batch_size)]) if beside else {}
     environment = {"date": "2025-01-01", "numpy": "2.4.0", "cores": [1, 2], "blas": {"name": "OpenBLAS"}}
-    return Results(sweep, finals, choices, targets, environment=environment, **extras)
+    again = {}
+    if repeat:
+        cells = [replace(cell, other_bits=True) for cell, _ in finals if cell.engine == engines[0]]
+        again = {"choices_again": choices, "finals_again": [(c, outcome(c, c.arm in lost)) for c in cells]}
+    return Results(sweep, finals, choices, targets, environment=environment, **extras, **again)
 
 
 def _beside(problems, plain):
@@ -82,8 +95,10 @@ def _beside(problems, plain):
                 budget = 3 * 1.1**u if u <= 200 else NAN
                 twins.append(Drift(name, arm.name, 0.1, u, 0.5 * round(2 * u**0.3), budget, 0.01, 200))
         for engine, overhead, per in (("refnet", 20.0, 0.5), ("torch", 200.0, 0.4)):
-            for n in (1, 2, 4, 8, 16, 32, 64, N):
-                times.append(Timing(name, engine, n, overhead + per * n, overhead, overhead + 2 * per * n))
+            sizes = [*sorted({1, 2, 4, 8, 16, 32, 50, 64} - {N}), N]
+            for n, drawn in [*((n, True) for n in sizes[:-1]), *((n, False) for n in sizes)]:
+                least = overhead + drawn * 2 * n
+                times.append(Timing(name, engine, n, drawn, least + per * n, least, least + 2 * per * n, 1.0))
     found = {"variance": variance, "twin": twins, "timing": times}
     if "line" in problems:
         found["surface"] = [SURFACE]

@@ -1,5 +1,6 @@
 """Each figure shows its table's numbers, legibly, and says what it can't show."""
 
+import dataclasses
 import itertools
 import math
 
@@ -12,10 +13,10 @@ from benchmarks.convergence.arms import Arm
 from benchmarks.convergence.figures import figures, style
 from benchmarks.convergence.figures.style import Absent, Figure
 
-PER_PROBLEM = ("curves", "variants", "targets", "pairs", "rates")
+PER_PROBLEM = ("curves", "schedules", "orders", "targets", "pairs", "rates")
 GENERAL = ("descent", "gradient-variance", "moments", "twin", "cost")
 NAMES = {*GENERAL, *(f"{what}-{problem}" for what in PER_PROBLEM for problem in ("line", "iris"))}
-LOOKED_AT = sorted(NAMES - {"variants-iris", "targets-iris", "rates-iris"})
+LOOKED_AT = sorted(NAMES - {"schedules-iris", "orders-iris", "targets-iris", "rates-iris"})
 TINY = {"problems": ("xor",), "arms": (Arm(None), Arm(1)), "seeds": 2, "iterations": 1, "beside": False}
 STUDIES = {
     "one arm": {"problems": ("line",), "arms": (Arm(None),), "seeds": 1},
@@ -37,11 +38,11 @@ def drawn(study_of):
     """A function that draws a figure, laid out as it is saved."""
     known = {}
 
-    def draw(name, **options):
-        key = name, repr(sorted(options.items()))
+    def draw(name, narrow=False, **options):
+        key = name, narrow, repr(sorted(options.items()))
         if key not in known:
             with matplotlib.rc_context(style.RC):
-                known[key] = named(study_of(**options))[name].draw()
+                known[key] = named(study_of(**options))[name].draw(narrow)
                 known[key].draw_without_rendering()
         return known[key]
 
@@ -70,9 +71,10 @@ def test_every_figure_of_a_study(study_of):
         assert not {"nan", "inf"} & set(figure.caption.lower().split())
 
 
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 @pytest.mark.parametrize("name", LOOKED_AT)
-def test_no_labels_overlap_and_none_is_cut_off(name, drawn):
-    figure = drawn(name)
+def test_no_labels_overlap_and_none_is_cut_off(name, narrow, drawn):
+    figure = drawn(name, narrow)
     for axes in figure.axes:
         if not axes.axison:
             continue
@@ -92,10 +94,11 @@ def test_no_labels_overlap_and_none_is_cut_off(name, drawn):
             assert not a.get_window_extent().overlaps(b.get_window_extent())
 
 
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 @pytest.mark.parametrize("name", LOOKED_AT)
-def test_a_width_that_a_paper_has_and_letters_that_are_read(name, drawn):
-    figure = drawn(name)
-    assert style.NARROW <= figure.get_figwidth() <= style.WIDE + 0.05
+def test_a_width_that_a_paper_has_and_letters_that_are_read(name, narrow, drawn):
+    figure = drawn(name, narrow)
+    assert style.NARROW <= figure.get_figwidth() <= (style.NARROW if narrow else style.WIDE + 0.05)
     assert figure.get_figheight() <= 9
     texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text()]
     assert min(text.get_fontsize() for text in texts) >= 7
@@ -111,7 +114,7 @@ def test_what_a_study_does_not_have_is_said_and_the_rest_is_drawn(study, study_o
     assert all(why.endswith(".") for why in absent.values())
     assert ("Descent on the cost of a straight line" in absent) == (study != "one arm")
     assert ("XOR: time to target" in absent) == (study == "no target")
-    assert ("XOR: schedules and orders" in absent) == (STUDIES[study]["problems"] == ("xor",))
+    assert ("XOR: schedules" in absent) == (STUDIES[study]["problems"] == ("xor",))
     if study == "one arm":
         assert absent["Straight line, w and b: paired differences"].startswith("The study has no two regimes")
     else:
@@ -137,7 +140,7 @@ def test_without_times_there_is_no_axis_of_seconds(study_of, drawn):
     options = STUDIES["torch"]
     figure = drawn("curves-xor", **options)
     assert [axes.get_xlabel() for axes in figure.axes[3:]] == ["updates", "epochs", "samples"]
-    assert "not timed" in named(study_of(**options))["curves-xor"].caption
+    assert "no seconds" in named(study_of(**options))["curves-xor"].caption
 
 
 def test_a_diverged_run_takes_its_band_beyond_the_axes_and_a_diverged_median_ends(drawn):
@@ -147,19 +150,31 @@ def test_a_diverged_run_takes_its_band_beyond_the_axes_and_a_diverged_median_end
         assert np.isfinite(points[0, 1])
 
 
-def test_schedules_and_orders_side_by_side(drawn):
-    figure = drawn("variants-line")
-    shown = {axes.get_title(loc="left"): len(lines(axes)) for axes in figure.axes if axes.axison}
-    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
-    assert titles == ["batch", "stochastic", "mini-batch 50", "stochastic"]
-    assert shown == {"batch": 3, "mini-batch 50": 3, "stochastic": 4}  # each with the target's line
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert sorted(legend) == [
-        "constant rate and shuffled every epoch",
-        "decaying rate",
-        "drawn with replacement",
-        "shuffled once",
-    ]
+@pytest.mark.parametrize(
+    ("kind", "panels", "entries"),
+    [
+        ("schedules", {"batch": 3, "stochastic": 3}, ["constant rate", "decaying rate"]),
+        (
+            "orders",
+            {"mini-batch 50": 3, "stochastic": 4},
+            ["shuffled every epoch", "shuffled once", "drawn with replacement"],
+        ),
+    ],
+)
+def test_schedules_and_orders_without_an_empty_panel(kind, panels, entries, drawn):
+    figure = drawn(f"{kind}-line")
+    assert all(axes.axison for axes in figure.axes)
+    # Each with the target's line.
+    assert {axes.get_title(loc="left"): len(lines(axes)) for axes in figure.axes} == panels
+    assert sorted(text.get_text() for text in figure.legends[0].get_texts()) == sorted(entries)
+
+
+def test_a_figure_is_mostly_panels(study_of, drawn):
+    """No more than one place of a grid is left empty."""
+    for name in named(study_of()):
+        for narrow in (False, True):
+            axes = drawn(name, narrow).axes
+            assert sum(not one.axison for one in axes) <= 1
 
 
 def test_the_paths_on_the_surface(study_of, drawn):
@@ -179,12 +194,13 @@ def test_rates_with_rings_crosses_and_the_stability_limit(study_of, drawn):
     figure, colours = drawn("rates-line"), style.colours([4, 50])
     axes = figure.axes[0]
     sweep = study_of().rows("sweep", problem="line", arm="mini-batch 4").groupby("rate")["final_train_loss"].median()
-    courses = lines(axes, colours[4], marker="o")
-    course = next(points for points in courses if len(points) == 3)
-    assert course[:, 0].tolist() == [0.01, 0.1, 1.0]
-    assert course[:, 1] == pytest.approx((sweep - 0.25).to_numpy())
-    ring = next(points for points in courses if len(points) == 1)
-    assert ring.tolist() == [course[1].tolist()]
+    thin, full, *others = lines(axes, colours[4], marker="o")
+    assert thin[:, 0].tolist() == full[:, 0].tolist() == [0.01, 0.1, 1.0]
+    assert thin[:, 1] == pytest.approx((sweep - 0.25).to_numpy())
+    # Full up to the largest stable rate, which is 0.1.
+    assert full[:2].tolist() == thin[:2].tolist()
+    assert np.isnan(full[2, 1])
+    assert others[-1].tolist() == [thin[1].tolist()]
     assert [points[:, 0].tolist() for points in lines(axes, colours[1], marker="x")] == [[1.0]]
     assert [points[:, 0].tolist() for points in lines(axes, colours[None], marker="x")] == [[]]
     verticals = [points[0, 0] for points in lines(axes) if len(points) == 2 and points[0, 0] == points[1, 0]]
@@ -223,7 +239,7 @@ def test_differences_with_intervals(study_of, drawn):
 
 def test_six_pairs_or_no_bars(study_of, drawn):
     options = {"problems": ("xor",), "arms": (Arm(None), Arm(1)), "seeds": 5, "iterations": 100, "beside": False}
-    assert "5 pairs are too few for a 95% interval" in named(study_of(**options))["pairs-xor"].caption
+    assert "5 pairs are too few for an interval of 95%" in named(study_of(**options))["pairs-xor"].caption
     axes = drawn("pairs-xor", **options).axes[0]
     assert [points for points in lines(axes) if len(points) == 2 and points[0, 1] == points[1, 1]] == []
 
@@ -267,3 +283,28 @@ def test_times_their_fit_and_where_samples_overtake_the_overhead(drawn):
     assert fit[:, 1] == pytest.approx(20 + 0.5 * fit[:, 0], rel=1e-6)
     verticals = [points[0, 0] for points in lines(axes, dash=":")]
     assert verticals == pytest.approx([40])  # torch's 500 is more than the problem has samples
+
+
+def test_what_was_not_measured_well_is_not_drawn(study_of, drawn):
+    study = study_of()
+    timing, cost = study.frames["timing"].copy(), study.frames["cost"].copy()
+    of_torch = timing["engine"] == "torch"
+    timing.loc[of_torch, ["microseconds", "low", "high"]] = math.nan
+    timing.loc[of_torch, "unmeasured"] = "the rounds do not agree"
+    cost.loc[cost["engine"] == "torch", ["overhead_us", "per_sample_us", "overtakes_at"]] = math.nan
+    cost.loc[cost["engine"] == "torch", "unmeasured"] = "too few"
+    changed = dataclasses.replace(study, frames={**study.frames, "timing": timing, "cost": cost})
+    (figure,) = (figure for figure in figures(changed) if figure.title.startswith("Time an update"))
+    assert f"{of_torch.sum()} of {len(timing)} times could not be measured well enough" in figure.caption
+    with matplotlib.rc_context(style.RC):
+        axes = figure.draw(False).axes[0]
+    assert not any(np.isfinite(points[:, 1]).any() for points in lines(axes, style.OTHER))
+    # No time is an axis of seconds, nor a claim.
+    bands = study.frames["bands"].copy()
+    bands.loc[(bands["problem"] == "iris") & (bands["arm"] == "batch"), "seconds"] = math.nan
+    changed = dataclasses.replace(study, frames={**study.frames, "bands": bands})
+    assert not changed.timed("iris")
+    assert changed.timed("line")
+    with matplotlib.rc_context(style.RC):
+        figure = named(changed)["curves-iris"].draw(False)
+    assert [axes.get_xlabel() for axes in figure.axes[3:]] == ["updates", "epochs", "samples"]

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.convergence.arms import Arm
 from benchmarks.convergence.recorded_study import RecordedStudy
 from benchmarks.convergence.report import sentences
+from benchmarks.convergence.report.sentences import Leader
 
 
 def changed(study, table, change):
@@ -70,19 +71,89 @@ def short(study):
     return " ".join(sentences.in_short(study))
 
 
+def arrive(study, axis, **by_arm):
+    """The study whose runs come to the target at these places, by arm."""
+    study = changed(study, "times_to_target", lambda frame: frame.fillna({"update": 1, "samples": 1, "seconds": 1.0}))
+    for arm, place in by_arm.items():
+        arm = arm.replace("mini_batch_", "mini-batch ")
+        study = put(study, "times_to_target", "reached", True, arm=arm)
+        study = put(study, "times_to_target", axis, place, arm=arm)
+        study = put(study, "summary", f"{axis}_to_target_median", float(place), arm=arm)
+    return study
+
+
 def test_who_comes_first_over_all_problems(study_of):
-    study = put(study_of(), "summary", "samples_to_target_median", 1.0, arm="stochastic")
-    assert [sentences.quickest(study, problem, "samples") for problem in study.problems] == [(Arm(1), 1.0)] * 2
+    study = arrive(study_of(), "samples", stochastic=1, batch=100, mini_batch_4=50, mini_batch_50=70)
+    leads = [sentences.leader(study, problem, "samples") for problem in study.problems]
+    assert leads == [Leader(Arm(1), 1.0, [])] * 2
     assert "Fewest samples to the target: stochastic on 2 of 2 problems." in short(study)
-    other = put(study, "summary", "samples_to_target_median", 0.5, arm="batch", problem="iris")
+    other = put(study, "times_to_target", "samples", 0, arm="batch", problem="iris")
+    other = put(other, "summary", "samples_to_target_median", 0.5, arm="batch", problem="iris")
     assert "Fewest samples to the target: stochastic on 1 and batch on 1 of 2 problems." in short(other)
 
 
+def test_a_regime_that_runs_do_not_tell_apart_is_not_first(study_of):
+    study = arrive(study_of(), "samples", stochastic=1, batch=100, mini_batch_4=50, mini_batch_50=70)
+    # Of 7 seeds one comes earlier under the batch: the interval of 98.4% goes from the first to the last difference.
+    near = put(study, "times_to_target", "samples", 0, arm="batch", problem="iris", seed=3)
+    assert sentences.leader(near, "iris", "samples").level == [Arm(None)]
+    assert "stochastic on 1 of 2 problems; on 1 the runs do not tell the first regime from another." in short(near)
+    said = next(line for line in sentences.of_problem(near, "iris") if line.startswith("To the target"))
+    assert "stochastic, 1 samples" in said
+    assert "not told apart from batch" in said
+    # Nor is it said then how much more the batch needs.
+    assert not any("goes through" in line for line in sentences.of_problem(near, "iris"))
+
+
+@pytest.mark.parametrize("arms", [(Arm(None),), (Arm(4), Arm(50)), (Arm(1), Arm(1, schedule="decay"))])
+def test_a_study_of_one_regime_has_no_winner(arms, study_of):
+    study = study_of(problems=("line",), arms=arms)
+    regime = arms[0].regime
+    assert f"Only one regime was run ({regime}): nothing is compared." in short(study)
+    told = " ".join([short(study), *sentences.of_problem(study, "line")])
+    assert "ewest" not in told
+    assert "east time" not in told
+    assert sentences.leader(study, "line", "update") is None
+
+
+def test_no_time_is_claimed_where_one_is_not_known(study_of):
+    assert "Least time" in short(study_of())
+    study = study_of()
+    for problem in study.problems:
+        study = put(study, "bands", "seconds", math.nan, problem=problem, arm="mini-batch 4")
+    assert "Least time" not in short(study)
+    assert not any("least time" in line for line in sentences.of_problem(study, "iris"))
+
+
+def test_sentences_that_change_with_other_last_bits(study_of):
+    study = arrive(study_of(repeat=True), "samples", stochastic=1, batch=100, mini_batch_4=50, mini_batch_50=70)
+    again = study.frames["times_to_target"], study.frames["summary"]
+    study = dataclasses.replace(
+        study, frames={**study.frames, "times_to_target_again": again[0], "summary_again": again[1]}
+    )
+    assert [other for _, other in sentences.survival(study)] == [""] * len(sentences.survival(study))
+    other = put(study, "times_to_target_again", "samples", 0, arm="batch")
+    other = put(other, "summary_again", "samples_to_target_median", 0.5, arm="batch")
+    changed = {sentence: again for sentence, again in sentences.survival(other) if again}
+    assert changed["Fewest samples to the target: stochastic on 2 of 2 problems."] == (
+        "Fewest samples to the target: batch on 2 of 2 problems."
+    )
+    assert all(not again for sentence, again in sentences.survival(other) if "Fewest updates" in sentence)
+    assert all(not again for _, again in sentences.survival(study_of()))
+
+
+def test_how_many_rates_are_chosen_again(study_of):
+    study = study_of(repeat=True)
+    assert any("9 of 9 rates are chosen again." in line for line in sentences.of_problem(study, "iris"))
+    study = put(study, "rates_again", "rate", 1.0, problem="iris", arm="batch")
+    said = " ".join(sentences.of_problem(study, "iris"))
+    assert "8 of 9 rates are chosen again; another one for batch (0.1, then 1)." in said
+    assert "other last bits" not in " ".join(sentences.of_problem(study_of(), "iris"))
+
+
 def test_how_much_more_the_full_batch_needs(study_of):
-    study = put(study_of(), "summary", "samples_to_target_median", 100.0, arm="stochastic")
+    study = arrive(study_of(), "samples", stochastic=100, batch=1000, mini_batch_4=5000, mini_batch_50=5000)
     study = put(study, "summary", "samples_to_target_median", 250.0, arm="batch", problem="line")
-    study = put(study, "summary", "samples_to_target_median", 1000.0, arm="batch", problem="iris")
-    study = put(study, "summary", "samples_to_target_median", 5000.0, arm="mini-batch 4")
     assert "goes through between 2.50 (Straight line, w and b) and 10 (Iris) times as many samples" in short(study)
     assert any("goes through 10 times as many samples" in line for line in sentences.of_problem(study, "iris"))
 
@@ -102,6 +173,8 @@ def test_a_regime_that_does_not_get_there_is_not_first(study_of):
 def test_intervals_that_exclude_zero(study_of):
     study = changed(study_of(), "pairs", lambda f: f.assign(low=-1.0, median=0.5, high=2.0))
     assert "0 of the 6 intervals of the other regimes’ accuracy or loss exclude zero;" in short(study)
+    # Of 7 pairs: 1 - 2/2^7 of each interval, and so 6 times 2/2^7 by chance.
+    assert "at a coverage of 98.4% about 0.09" in short(study)
     assert any("excludes zero for no regime." in line for line in sentences.of_problem(study, "iris"))
     study = put(study, "pairs", "low", 0.25, problem="iris", arm="stochastic", against="batch", measure="test_accuracy")
     assert "1 of the 6 intervals of the other regimes’ accuracy or loss excludes zero (1 on Iris);" in short(study)
@@ -151,10 +224,10 @@ def test_diverged_runs_are_counted(study_of):
 def test_no_target(study_of):
     study = study_of(problems=("xor",), arms=(Arm(None),), seeds=2, lost=(Arm(None),), goal=math.nan)
     said = list(sentences.of_problem(study, "xor"))
-    assert said[0] == "Every regime diverged at every rate of the sweep: there is no target."
+    assert said[0] == "No target is fixed for this problem."
 
 
-def test_theory_twin_and_cost(study_of):
+def test_theory_and_twin(study_of):
     study = study_of()
     assert next(iter(sentences.of_theory(study))) == (
         "Straight line, w and b: measured over predicted variance of a batch’s gradient lies between 1.010 and 1.010 "
@@ -163,11 +236,25 @@ def test_theory_twin_and_cost(study_of):
     drift, budget = sentences.of_twin(study)
     assert drift.startswith("After 1,000 updates refnet and torch are between 8 and 8 ULPs")
     assert budget == "The budget lasts for 200 to 200 updates."
-    costs = list(sentences.of_cost(study))
-    assert costs[0] == (
-        "Straight line, w and b, refnet: 20 µs an update and 500 ns a sample; the samples cost more than the overhead "
-        "from a batch of 40 on."
-    )
+
+
+def test_what_updates_cost_and_what_could_not_be_measured(study_of):
+    study = study_of()
+    of_line = [line for line in sentences.of_cost(study) if line.startswith("Straight line, w and b, refnet")]
+    assert of_line == [
+        "Straight line, w and b, refnet: on a given batch 20 µs an update and 500 ns a sample; the samples cost more "
+        "than the overhead from a batch of 40 on.",
+        "Straight line, w and b, refnet: an update on 64 samples takes 180 µs where they are drawn, 52 µs where they "
+        "are given.",
+    ]
+    of_refnet = {"problem": "line", "engine": "refnet"}
+    study = put(study, "timing", "unmeasured", "the rounds do not agree: 70%", **of_refnet, drawn=True)
+    study = put(study, "cost", "unmeasured", "they are off by 57%", **of_refnet)
+    of_line = [line for line in sentences.of_cost(study) if line.startswith("Straight line, w and b, refnet")]
+    assert of_line == [
+        "Straight line, w and b, refnet: they are off by 57%.",
+        "Straight line, w and b, refnet: 8 of 17 times could not be measured: the rounds do not agree (8).",
+    ]
 
 
 def test_nothing_beside_nothing_said(study_of):

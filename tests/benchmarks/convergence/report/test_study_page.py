@@ -1,6 +1,7 @@
 """The page: one file that asks for nothing, with every figure, table and finding in it; the same again."""
 
 import dataclasses
+import gzip
 import math
 import re
 import shutil
@@ -9,9 +10,10 @@ from html.parser import HTMLParser
 import pytest
 
 from benchmarks.convergence import report, study_tables
-from benchmarks.convergence.arms import Arm
+from benchmarks.convergence.arms import Arm, arms
 from benchmarks.convergence.figures import figures
-from benchmarks.convergence.figures.style import INK, Absent, Figure
+from benchmarks.convergence.figures.style import INK, Absent, Drawn, Figure
+from benchmarks.convergence.problems import load
 from benchmarks.convergence.report import sentences, study_page
 
 WHOLE = {"problems": ("line",), "arms": (Arm(None), Arm(4), Arm(1), Arm(1, schedule="decay"))}
@@ -61,14 +63,14 @@ def parsed(folder):
 def test_a_page_and_its_figures(folder, parsed, study_of):
     assert {file.name for file in folder.iterdir()} == {"tables", "figures", "report.html"}
     files = {file.name for file in (folder / "figures").iterdir()}
-    drawings = [attrs["aria-label"] for _, attrs in parsed.elements if attrs.get("class") == "drawing"]
-    assert len(drawings) == 10
+    drawings = [attrs for _, attrs in parsed.elements if (attrs.get("class") or "").startswith("drawing")]
+    assert [attrs["class"] for attrs in drawings] == ["drawing wide", "drawing narrow"] * 10
     assert len(files) == 20
     assert {name.partition(".")[0] for name in files} == {
         attrs["id"] for tag, attrs in parsed.elements if tag == "figure"
     }
-    assert all(len(alt) > 40 for alt in drawings)
-    assert sum(tag == "svg" for tag, _ in parsed.elements) == 10
+    assert all(len(attrs["aria-label"]) > 40 for attrs in drawings)
+    assert sum(tag == "svg" for tag, _ in parsed.elements) == 20
     study, text = study_of(**WHOLE), " ".join(" ".join(parsed.text).split())
     for sentence in (*sentences.in_short(study), *sentences.of_problem(study, "line"), *sentences.of_twin(study)):
         assert " ".join(sentence.split()) in text
@@ -138,6 +140,7 @@ def test_what_is_absent_is_said(study_of):
     assert "<b>Time an update, by the size of its batch.</b> The study was not timed." in text
     assert "Wall-clock was not measured." in text
     assert 'href="#beside-cost"' not in text
+    assert "Only one regime was run (batch): nothing is compared." in text
 
 
 def test_text_is_text(study_of):
@@ -154,6 +157,17 @@ def test_nothing_is_written_for_a_folder_that_is_no_study(folder_of):
     with pytest.raises(ValueError, match=r"pairs\.csv"):
         report.write(folder)
     assert {file.name for file in folder.iterdir()} == {"tables"}
+
+
+def test_a_compressed_table_is_linked_to(folder_of):
+    folder = folder_of(**FEW)
+    file = folder / "tables" / "curves.csv"
+    (folder / "tables" / "curves.csv.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    report.write(folder)
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert '<a href="tables/curves.csv.gz">curves.csv.gz</a>' in text
+    assert '"tables/curves.csv"' not in text
 
 
 def test_every_table_is_described():
@@ -174,9 +188,36 @@ def test_an_svg_among_others():
 
 
 def test_an_svg_without_a_size():
-    figure = Figure("x", "", "", "", lambda: None)
+    figure = Figure("x", "", "", "", lambda narrow: None)
     with pytest.raises(ValueError, match=r"x\.svg: expected a width in points"):
-        study_page._embedded(figure, "<svg></svg>")
+        study_page._embedded(Drawn(figure, "<svg></svg>", "<svg></svg>"))
+
+
+def test_intervals_are_called_by_their_coverage(study_of):
+    """8 pairs: from the first to the last difference, 1 - 2/2^8; 7: 1 - 2/2^7; fewer than 6: none."""
+    for seeds, words in (
+        (8, "a probability of 99.2%"),
+        (7, "a probability of 98.4%"),
+        (5, "too few runs for an interval"),
+    ):
+        study = study_of(problems=("xor",), arms=(Arm(None), Arm(2), Arm(1)), seeds=seeds, iterations=10, beside=False)
+        assert words in study_page.build(study, [], [])
+
+
+def test_what_a_study_of_fewer_arms_says_less_of(study_of):
+    assert "This study has 4 of the 14 arms that the full one has" in study_page._left_out(study_of(**WHOLE))
+    every = {"problems": ("xor",), "arms": arms(load("xor"), "full"), "iterations": 10, "seeds": 2, "beside": False}
+    assert study_page._left_out(study_of(**every)) == ""
+
+
+def test_a_sentence_that_other_last_bits_change_is_followed_by_the_other(study_of):
+    study = study_of(problems=("xor",), arms=(Arm(None), Arm(2), Arm(1)), iterations=100, beside=False, repeat=True)
+    text = " ".join(study_page.build(study, [], []).split())
+    assert "Sweep and final runs were made once more with other last bits of the initial weights." in text
+    changed = [(sentence, again) for sentence, again in sentences.survival(study) if again]
+    assert text.count("With other last bits of the initial weights: ") == len(changed)
+    quiet = study_page.build(study_of(**WHOLE), [], [])
+    assert "other last bits of the initial weights" not in quiet.partition('<section class="card" id="tables"')[0]
 
 
 def test_cells():

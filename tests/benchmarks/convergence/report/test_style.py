@@ -142,8 +142,8 @@ def test_a_legend_reads_from_left_to_right_within_the_figure(width):
 
 
 def drawn(text="a"):
-    def draw():
-        figure = style.canvas(2, 1)
+    def draw(narrow):
+        figure = style.canvas(1 if narrow else 2, 1)
         axes = figure.subplots()
         axes.plot([1, 2], [1, 2], label=text)
         axes.set_xlabel(text)
@@ -156,12 +156,13 @@ def test_a_figure_is_saved_twice_over_with_the_same_bytes(tmp_path):
     files = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        svg = style.save(drawn(), tmp_path / name)
+        made = style.save(drawn(), tmp_path / name)
         files.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
     assert files[0] == files[1]
     assert set(files[0]) == {"small.png", "small.svg"}
-    assert svg.startswith("<svg ")
-    assert files[0]["small.svg"].endswith(svg.encode())
+    assert made.wide.startswith('<svg xmlns:xlink="http://www.w3.org/1999/xlink" width="144pt"')
+    assert files[0]["small.svg"].endswith(made.wide.encode())
+    assert 'width="72pt"' in made.narrow
     assert b"matplotlib" not in files[0]["small.png"]
     assert not re.search(rb"20\d\d-\d\d-\d\d|Matplotlib v", files[0]["small.svg"])
 
