@@ -230,9 +230,13 @@ def test_exact_comparisons_decide() -> None:
     assert e.gradients[0].hi.tolist() == [0.0, 1.0, 0.0]
 
 
-def test_comparisons_that_rounding_could_turn_are_undecided() -> None:
+def test_an_element_whose_comparison_rounding_could_turn_has_the_hull_of_both_branches() -> None:
+    x = np.array([1.0, 2.0, 3.0])
+    e = enclose(lambda x: np.where(x * 0.1 > 0.3, x, 0), x)
+    assert e.value.hi.tolist() == [0.0, 0.0, 3.0]
+    assert e.value_budget.tolist() == [0.0, 0.0, pytest.approx(3.0)]
     with pytest.raises(parity.Undecided, match=r"np\.greater: .* got 1 of 3 elements closer"):
-        enclose(lambda x: np.where(x * 0.1 > 0.3, x, 0), np.array([1.0, 2.0, 3.0]))
+        enclose(lambda x: x * float(np.all(x * 0.1 > 0.3)), x)
 
 
 # ---- refusals
