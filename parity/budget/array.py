@@ -37,6 +37,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -241,8 +242,8 @@ def _einsum(subscripts: str, *operands: Any) -> Budget:
     factors = [first._lift(o) for o in operands]
     inputs, _, output = subscripts.replace(" ", "").partition("->")
     letters = inputs.split(",")
-    if "->" not in subscripts or "." in subscripts or len(factors) > 2 or any(len(set(t)) < len(t) for t in letters):
-        expected = "'->', no '...', no index twice in one operand, and at most two operands"
+    if "->" not in subscripts or "." in subscripts or any(len(set(t)) < len(t) for t in letters):
+        expected = "'->', no '...', and no index twice in one operand"
         raise TypeError(f"np.einsum: expected {expected}, got {subscripts!r}")
     sizes = {c: n for term, f in zip(letters, factors, strict=True) for c, n in zip(term, f.shape, strict=True)}
     terms = math.prod(n for c, n in sizes.items() if c not in output)
@@ -251,10 +252,12 @@ def _einsum(subscripts: str, *operands: Any) -> Budget:
         return np.einsum(subscripts, *arrays)
 
     grids = [f.q.min(initial=np.inf) for f in factors]
-    q = np.full([sizes[c] for c in output], grids[0] if len(grids) == 1 else bounds.grid_product(*grids))
+    q = np.full([sizes[c] for c in output], reduce(bounds.grid_product, grids))
     if len(factors) == 1:
         return Budget(*sums.total(first, product, terms, q))
-    return Budget(*sums.contraction(factors[0], factors[1], product, terms, q))
+    if len(factors) == 2:
+        return Budget(*sums.contraction(factors[0], factors[1], product, terms, q))
+    return Budget(*sums.contraction_of_many(factors, product, terms, q))
 
 
 def _comparison(ufunc: np.ufunc) -> Callable[[Budget, Budget], Any]:

@@ -57,6 +57,10 @@ class Taped(ArrayLike, Made, inner="value"):
     def reshape(self, *shape: Any) -> Taped:
         return Taped(self.value.reshape(*shape), (self,), lambda g: [g.reshape(self.shape)])
 
+    def transpose(self, axes: tuple[int, ...]) -> Taped:
+        back = tuple(int(k) for k in np.argsort(axes))
+        return Taped(self.value.transpose(axes), (self,), lambda g: [g.transpose(back)])
+
     def sum(self, axis: Any = None, keepdims: bool = False) -> Taped:
         axes = range(self.ndim) if axis is None else [a % self.ndim for a in np.atleast_1d(axis).tolist()]
         kept = tuple(1 if a in axes else n for a, n in enumerate(self.shape))
