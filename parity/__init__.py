@@ -1,6 +1,7 @@
 """parity: the yardstick for engines that compute gradients and updates.
 
     e = parity.enclose(f, *arrays)      certified value and rounding budget of a NumPy expression, and of its gradient
+    parity.gradient(f)                  the gradient of an expression, inside one
     class MyEngine(parity.Engine)       what the command line `parity run --engine my.module:MyEngine` takes
 
 Names are imported when they are first used, so that `parity --help` does not wait for NumPy.
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from parity.engines.base import Engine
-    from parity.expression import Enclosed, enclose
+    from parity.expression import Enclosed, enclose, gradient
     from parity.records.record import VJP, Optimize, Spec, Train, Undecided, Unsupported, UsageError
 
 _HOMES = {
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
+    "gradient": "parity.expression",
     "Engine": "parity.engines.base",
     "Undecided": "parity.records.record",
     "Unsupported": "parity.records.record",
@@ -32,6 +34,7 @@ _HOMES = {
 __all__ = [  # noqa: RUF022  the order of the docstring
     "enclose",
     "Enclosed",
+    "gradient",
     "Engine",
     "VJP",
     "Optimize",

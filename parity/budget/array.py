@@ -18,8 +18,10 @@ SIAM 2002, ch. 2 to 4):
 - Where an accumulator does not hold what is stored, each term is rounded to it, which adds one to k too.
 - Where an engine accumulates in another format than it stores, each contraction is rounded to storage once, and so is
   each addition next to it; the parts of an open sum may be stored and added in any order.
-- exp, log, log1p and tanh are within ULPS of the exact function of their argument; 1 / (1 + exp(-x)) and its logarithm
-  by composition.
+- Elementary functions are within ULPS of the exact function of their argument; 1 / (1 + exp(-x)), its logarithm and
+  the derivative of erf by composition. x^p for a constant p is a function or, for an integer, products.
+- A comparison is open where right evaluations may differ on it. `np.where` gives such an element the hull of its two
+  branches: an engine may take one and the exact result be the other.
 - A constant that the format does not hold may have been rounded to it.
 - Exactness is derived: each element knows a power of two that it is a multiple of (its grid). If the exact result of an
   operation is on a grid coarse enough for the format's significand whatever the order, every evaluation is exact and
@@ -35,15 +37,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from parity.budget import bounds, elementwise, sums
 from parity.budget.bounds import as_constant, grid
+from parity.budget.condition import Condition, decided
 from parity.budget.formats import FORMATS, ULPS, Floats, Format, Profile
 from parity.budget.sums import OpenSum
-from parity.records.record import Undecided
 from refnet.arithmetic import special
 from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule
 
@@ -120,6 +123,8 @@ class Budget(ArrayLike, inner="x"):
         return Budget(*as_constant(x, converted, self.profile.storage), self.profile)
 
     def _lift(self, value: Any) -> Budget:
+        if isinstance(value, Condition):
+            value = value.numbers()
         return value if isinstance(value, Budget) else self.constant(value)
 
     dtype = property(lambda self: self.profile.dtype)
@@ -241,8 +246,8 @@ def _einsum(subscripts: str, *operands: Any) -> Budget:
     factors = [first._lift(o) for o in operands]
     inputs, _, output = subscripts.replace(" ", "").partition("->")
     letters = inputs.split(",")
-    if "->" not in subscripts or "." in subscripts or len(factors) > 2 or any(len(set(t)) < len(t) for t in letters):
-        expected = "'->', no '...', no index twice in one operand, and at most two operands"
+    if "->" not in subscripts or "." in subscripts or any(len(set(t)) < len(t) for t in letters):
+        expected = "'->', no '...', and no index twice in one operand"
         raise TypeError(f"np.einsum: expected {expected}, got {subscripts!r}")
     sizes = {c: n for term, f in zip(letters, factors, strict=True) for c, n in zip(term, f.shape, strict=True)}
     terms = math.prod(n for c, n in sizes.items() if c not in output)
@@ -251,10 +256,12 @@ def _einsum(subscripts: str, *operands: Any) -> Budget:
         return np.einsum(subscripts, *arrays)
 
     grids = [f.q.min(initial=np.inf) for f in factors]
-    q = np.full([sizes[c] for c in output], grids[0] if len(grids) == 1 else bounds.grid_product(*grids))
+    q = np.full([sizes[c] for c in output], reduce(bounds.grid_product, grids))
     if len(factors) == 1:
         return Budget(*sums.total(first, product, terms, q))
-    return Budget(*sums.contraction(factors[0], factors[1], product, terms, q))
+    if len(factors) == 2:
+        return Budget(*sums.contraction(factors[0], factors[1], product, terms, q))
+    return Budget(*sums.contraction_of_many(factors, product, terms, q))
 
 
 def _comparison(ufunc: np.ufunc) -> Callable[[Budget, Budget], Any]:
@@ -263,24 +270,117 @@ def _comparison(ufunc: np.ufunc) -> Callable[[Budget, Budget], Any]:
     def compare(a: Budget, b: Budget) -> Any:
         e = a.e + b.e
         close = ~(abs(a.x - b.x) > bounds.up(2 * e)) & (e > 0)
-        if close.any():
-            count = f"{int(close.sum())} of {close.size} elements"
-            raise Undecided(
-                f"np.{ufunc.__name__}: expected values further apart than their budgets, got {count} closer"
-            )
-        return ufunc(a.x, b.x)
+        return decided(ufunc(a.x, b.x), close, a, f"np.{ufunc.__name__}")
 
     return compare
 
 
 def _where(condition: Any, a: Any, b: Any) -> Budget:
-    like = a if isinstance(a, Budget) else b
-    return _rearranged(lambda v, w: np.where(condition, v, w), like._lift(a), like._lift(b))
+    like = a if isinstance(a, Budget) else b if isinstance(b, Budget) else condition.like
+    a, b = like._lift(a), like._lift(b)
+    if not isinstance(condition, Condition):
+        return _rearranged(lambda v, w: np.where(condition, v, w), a, b)
+    made = _rearranged(lambda v, w: np.where(condition.value, v, w), a, b)
+    return _hull(made, np.broadcast_to(condition.open, made.shape), a, b)
+
+
+@np.errstate(all="ignore")
+def _hull(made: Budget, where: Floats, a: Budget, b: Budget) -> Budget:
+    """`made`, with bounds `where` it may be either a or b.
+
+    If a is exact and an engine has b', |b' - a| <= |b' - b| + |b - x_b| + |x_b - x_a| + |x_a - a| <= 2 e_b + e_a +
+    |x_a - x_b|; likewise the other way round.
+    """
+    apart = abs(a.x - b.x) + a.e + b.e + np.maximum(a.e, b.e)
+    apart = np.where(np.isnan(apart), np.inf, bounds.up(apart))
+    same = (a.e == 0) & (b.e == 0) & (a.x == b.x)
+    hull = np.where(where & ~same, apart, made.e)
+    e, q = np.maximum(made.e, hull), np.where(where, np.minimum(np.minimum(a.q, b.q), made.q), made.q)
+    q = np.where(e > 0, 0.0, q)
+    s = made.open_sum
+    if s is not None:
+        r, t = sums.opened(a), sums.opened(b)
+        magnitude, stored = (
+            np.where(where, np.maximum(getattr(r, name), getattr(t, name)), getattr(s, name))
+            for name in ("magnitude", "stored")
+        )
+        s = OpenSum(s.terms, s.products, magnitude, np.where(where, np.maximum(s.error, e), s.error), s.parts, stored)
+    return Budget(made.x, e, q, made.profile, s)
 
 
 def _concatenate(arrays: Sequence[Any], axis: int = 0) -> Budget:
     like = next(a for a in arrays if isinstance(a, Budget))
     return _rearranged(lambda *parts: np.concatenate(parts, axis), *(like._lift(a) for a in arrays))
+
+
+def _cumsum(a: Budget, axis: int) -> Budget:
+    """Sums of up to n terms, each in any order."""
+    q = np.minimum.accumulate(a.q, axis)
+    return Budget(*sums.total(a, lambda v: np.cumsum(v, axis), a.shape[axis], q))
+
+
+def _power(x: Any, p: Any) -> Budget:
+    if isinstance(p, Budget) or np.ndim(p):
+        raise NoRule("** with an exponent that is no number")
+    exponent = float(p)
+    with np.errstate(all="ignore"):
+        return Budget(*bounds.rounded(elementwise.power(x, exponent), x.profile.storage), x.profile)
+
+
+def _maximum(_: Budget, a: Any, b: Any) -> Budget:
+    """Nothing is rounded, and |max(a', b') - max(a, b)| <= max(e_a, e_b)."""
+    like = a if isinstance(a, Budget) else b
+    a, b = like._lift(a), like._lift(b)
+    e = np.maximum(a.e, b.e)
+    # What is certainly the smaller does not matter.
+    e = np.where(a.x - b.x > 2 * bounds.up(a.e + b.e), a.e, np.where(b.x - a.x > 2 * bounds.up(a.e + b.e), b.e, e))
+    x = np.maximum(a.x, b.x)
+    return Budget(x, e, np.where(e == 0, np.minimum(a.q, b.q), 0.0), like.profile)
+
+
+def _amax(X: Budget, axis: int, keepdims: bool = False) -> Budget:
+    x, e = X.x.max(axis=axis, keepdims=keepdims), X.e.max(axis=axis, keepdims=keepdims)
+    q = X.q.min(axis=axis, keepdims=keepdims)
+    return Budget(x, e, np.where(e == 0, q, 0.0), X.profile)
+
+
+@np.errstate(all="ignore")
+def _amax_weights(X: Budget, axis: int) -> Budget:
+    """1 or 0 where it is certain that an element is larger than all others or not the largest; 1 / n among n equal
+    exact ones; else between 0 and 1.
+    """
+    x, e = np.moveaxis(X.x, axis, -1), np.moveaxis(X.e, axis, -1)
+    first = np.expand_dims(x.argmax(axis=-1), -1)
+    largest = np.take_along_axis(x, first, -1)
+    rest = x.copy()
+    np.put_along_axis(rest, first, -np.inf, -1)
+    others = np.where(np.arange(x.shape[-1]) == first, rest.max(axis=-1, keepdims=True), largest)
+    room = bounds.up(2 * (e + e.max(axis=-1, keepdims=True)))
+    above, below = x - others > room, others - x > room
+    # Only with exact elements is a tie a tie.
+    tie = (room == 0) & (x == others)
+    n = (x == largest).sum(axis=-1, keepdims=True)
+    values = np.where(above, 1.0, np.where(below, 0.0, np.where(tie, 1.0 / n, np.where(x == largest, 1.0, 0.0))))
+    certain = above | below | tie
+    shares = X.constant(values)
+    bound = np.where(above | below, 0.0, np.where(tie, shares.e, 1.0))
+    grids = np.where(certain & (bound == 0), shares.q, 0.0)
+    x, e, q = (np.moveaxis(a, -1, axis) for a in (values, bound, grids))
+    return Budget(x, e, q, X.profile)
+
+
+def _gather(_: Budget, X: Any, index: Any) -> Budget:
+    return _rearranged(lambda a: special.gather(a, index), X)
+
+
+def _scatter(_: Budget, G: Any, index: Any, rows: int) -> Budget:
+    """Each element is a sum of as many terms as one row has at most, in any order."""
+    flat = np.where(index < 0, index + rows, index).reshape(-1)
+    before, width = G.shape[: G.ndim - 1 - index.ndim], G.shape[-1]
+    terms = int(np.bincount(flat, minlength=1).max(initial=0))
+    q = np.full((rows, *before, width), np.inf)
+    np.minimum.at(q, flat, np.moveaxis(G.q.reshape(*before, flat.size, width), -2, 0))
+    return Budget(*sums.total(G, lambda a: special.scatter(a, index, rows), terms, np.moveaxis(q, 0, -2)))
 
 
 def _pad(a: Budget, width: Any) -> Budget:
@@ -289,7 +389,7 @@ def _pad(a: Budget, width: Any) -> Budget:
     return padded
 
 
-Budget.BESIDE = (Budget, np.ndarray, np.generic, int, float, Fraction)
+Budget.BESIDE = (Budget, Condition, np.ndarray, np.generic, int, float, Fraction)
 
 _UFUNCS: dict[np.ufunc, Rule] = {
     np.add: _add,
@@ -302,11 +402,14 @@ _UFUNCS: dict[np.ufunc, Rule] = {
     np.log: _closed(elementwise.log),
     np.log1p: _closed(elementwise.log1p),
     np.sqrt: _closed(elementwise.sqrt),
-    np.tanh: _closed(elementwise.tanh),
+    **{
+        ufunc: _closed(getattr(elementwise, ufunc.__name__))
+        for ufunc in (np.tanh, np.absolute, np.sin, np.cos, np.expm1)
+    },
     **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
 }
 
-Budget.UFUNCS = {ufunc: _lifted(rule) for ufunc, rule in _UFUNCS.items()}
+Budget.UFUNCS = {**{ufunc: _lifted(rule) for ufunc, rule in _UFUNCS.items()}, np.power: _power}
 
 Budget.FUNCTIONS = {
     **MEMBERS,
@@ -315,6 +418,7 @@ Budget.FUNCTIONS = {
     np.concatenate: _concatenate,
     np.pad: _pad,
     np.einsum: _einsum,
+    np.cumsum: _cumsum,
 }
 
 Budget.SPECIALS = {
@@ -324,4 +428,11 @@ Budget.SPECIALS = {
     "largest": lambda X, axis: special.largest(X.x, axis),
     "sigmoid": _closed(elementwise.sigmoid),
     "log_sigmoid": _closed(elementwise.log_sigmoid),
+    "erf": _closed(elementwise.erf),
+    "erf_derivative": _closed(elementwise.erf_derivative),
+    "maximum": _maximum,
+    "amax": _amax,
+    "amax_weights": _amax_weights,
+    "gather": _gather,
+    "scatter": _scatter,
 }

@@ -7,10 +7,13 @@ silenced by the caller: infinities and NaNs are values here.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from parity.budget.bounds import SMALLEST, Exact, Operand, grid_product, product, times, up
 from parity.budget.formats import ULPS, Floats, Profile
+from refnet.arithmetic import error_function
 
 
 def multiply(a: Operand, b: Operand) -> Exact:
@@ -75,6 +78,73 @@ def tanh(a: Operand) -> Exact:
     """|tanh a' - tanh a| <= e / cosh(z)^2 = 4 e s(2z) s(-2z), z = max(|x| - 2e, 0)."""
     error = times(a.e, 4 * _slope(2 * _nearest_to_zero(a)))
     return Exact(np.tanh(a.x), error, units=ULPS["tanh"])
+
+
+def absolute(a: Operand) -> Exact:
+    """||a'| - |a|| <= e, and nothing is rounded."""
+    return Exact(abs(a.x), a.e, a.q, units=0.0)
+
+
+def sin(a: Operand) -> Exact:
+    """|sin a' - sin a| <= min(e, 2)."""
+    return Exact(np.sin(a.x), np.minimum(a.e, 2.0), units=ULPS["sin"])
+
+
+def cos(a: Operand) -> Exact:
+    """|cos a' - cos a| <= min(e min(|sin x| + 2e, 1), 2): between a and a' the slope is at most |sin x| + 2e."""
+    slope = np.where(a.e == 0, 0.0, abs(np.sin(a.x)) + 4 * SMALLEST + 2 * a.e)
+    return Exact(np.cos(a.x), np.minimum(times(a.e, np.minimum(up(slope), 1.0)), 2.0), units=ULPS["cos"])
+
+
+def expm1(a: Operand) -> Exact:
+    """|expm1 a' - expm1 a| = |exp a' - exp a|, as exp."""
+    return Exact(np.expm1(a.x), exp(a).error, units=ULPS["expm1"])
+
+
+def power(a: Operand, p: float) -> Exact:
+    """|a'^p - a^p| <= |p| e max(low^(p - 1), high^(p - 1)), low = |x| - 2e and high = |x| + 2e.
+
+    A fractional p needs a positive argument, a negative one a nonzero argument. A positive integer p may be p - 1
+    products, and a negative one a quotient more.
+    """
+    if p in (0.0, 1.0):
+        return Exact(np.ones_like(a.x), np.zeros_like(a.x), np.ones_like(a.x)) if p == 0 else _same(a)
+    whole = p == int(p)
+    low, high = np.maximum(abs(a.x) - 2 * a.e, 0.0), abs(a.x) + 2 * a.e
+    steepest = np.maximum(np.power(low, p - 1), np.power(high, p - 1))
+    error = np.where(a.e == 0, 0.0, up(times(a.e, abs(p) * steepest), 32 + 8 * math.ceil(abs(p))))
+    least = low if whole else a.x - 2 * a.e
+    defined = least > 0 if p < 0 else (least >= 0) & np.isfinite(a.x)
+    units = max(ULPS["power"], abs(p) - 1 + (p < 0)) if whole else ULPS["power"]
+    q = np.where(np.isinf(a.q), np.inf, np.power(a.q, p)) if whole and p > 0 else 0.0
+    return Exact(np.power(a.x, p), np.where(defined | ((a.e == 0) & np.isfinite(a.x)), error, np.inf), q, units)
+
+
+def _same(a: Operand) -> Exact:
+    return Exact(a.x, a.e, a.q, units=0.0)
+
+
+TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
+
+
+def erf(a: Operand) -> Exact:
+    """|erf a' - erf a| <= 2 / sqrt(pi) exp(-z^2) e, z = max(|x| - 2e, 0)."""
+    z = _nearest_to_zero(a)
+    error = times(a.e, up(TWO_OVER_ROOT_PI * np.exp(-z * z)) + 4 * SMALLEST)
+    return Exact(error_function.erf(a.x), np.minimum(error, 2.0), units=ULPS["erf"])
+
+
+def erf_derivative(a: Operand) -> Exact:
+    """y = c exp(-x^2): the square's rounding counts x^2 of itself, constant and product one rounding each.
+
+    |y(a') - y(a)| <= e min(2c |z| exp(-w^2), c sqrt(2 / e)), z and w the largest and the least size of an argument;
+    0.97 is more than the steepest slope. Where the square's rounding counts for much, y is below the smallest normal
+    number, which the rounding of an underflow covers.
+    """
+    w, z = _nearest_to_zero(a), abs(a.x) + 2 * a.e
+    slope = np.minimum(up(2 * TWO_OVER_ROOT_PI * z * np.exp(-w * w)) + 4 * SMALLEST, 0.97)
+    square = np.minimum(z * z, 0.75 / (2 * a.profile.storage.u))
+    return Exact(TWO_OVER_ROOT_PI * np.exp(-a.x * a.x), times(a.e, slope), units=ULPS["exp"] + 2 + square)
 
 
 def sigmoid(a: Operand) -> Exact:

@@ -6,7 +6,7 @@ open sum has, and how large they and their errors are, travels with the array in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -130,3 +130,32 @@ def contraction(a: Operand, b: Operand, product: Callable[[Floats, Floats], Floa
     magnitude = product(size_a + 2 * ea, size_b + 2 * eb)
     error, magnitude = np.where(unbounded, np.inf, error), np.where(unbounded, np.inf, magnitude)
     return contract(x, OpenSum(terms, True, magnitude, error, 1, magnitude), q, a.profile)
+
+
+@np.errstate(all="ignore")
+def contraction_of_many(operands: Sequence[Operand], product: Callable[..., Floats], terms: int, q: Floats) -> Total:
+    """A sum of products of m factors, at once or by pairs in any order.
+
+    |prod a'_i - prod a_i| <= sum_i e_i prod_{j < i} |a_j| prod_{j > i} |a'_j|. Whatever the order, a term goes through
+    at most n - 1 additions and m - 1 products: sums of n_1 and then n_2 terms have n_1 + n_2 - 2 of the n_1 n_2 - 1.
+    By pairs, m - 2 results are stored on the way, and rounded to the product format again.
+    """
+    profile, m = operands[0].profile, len(operands)
+    errors = [factors(a) for a in operands]
+    sizes = [abs(a.x) + e for a, e in zip(operands, errors, strict=True)]
+    larger = [abs(a.x) + 2 * e for a, e in zip(operands, errors, strict=True)]
+    magnitude = product(*larger)
+    error = sum(product(*sizes[:i], errors[i], *larger[i + 1 :]) for i in range(m))
+    accumulator, storage = profile.accumulator, profile.storage
+    on_the_way = 0 if accumulator == storage == profile.product else 2 * (m - 2)
+    widest = min((storage, profile.product), key=lambda f: f.precision)
+    extra = widest.growth(on_the_way)
+    underflows = 2 * terms * m * (accumulator.tiny + storage.tiny) * (1 + extra)
+    largest = np.max([np.max(size, initial=1.0) for size in larger])
+    error = error + extra * magnitude + underflows * largest ** (m - 1)
+    unbounded = ~np.isfinite(error) | ~np.isfinite(magnitude)
+    error, magnitude = np.where(unbounded, np.inf, error), np.where(unbounded, np.inf, magnitude)
+    exact = accumulator.fits(magnitude, q) & storage.fits(magnitude, q) & all(not np.any(e) for e in errors)
+    error = np.where(exact & np.isfinite(magnitude), 0.0, error)
+    whole = OpenSum(terms + m - 2, True, magnitude, error, 1, magnitude)
+    return contract(product(*(a.x for a in operands)), whole, q, profile)

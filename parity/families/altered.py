@@ -78,6 +78,13 @@ Altered.SPECIALS = {
     "sigmoid": lambda X: X._wrapped(_primitive("sigmoid")(X)),
     "sigmoids": lambda X: tuple(map(X._wrapped, _primitive("sigmoids")(X))),
     "log_sigmoid": lambda X: X._wrapped(_primitive("log_sigmoid")(X)),
+    "erf": lambda X: X._wrapped(_primitive("erf")(X)),
+    "erf_derivative": lambda X: X._wrapped(_primitive("erf_derivative")(X)),
+    "maximum": lambda X, a, b: X._wrapped(X.rules.get("maximum", special.maximum)(bare(a), bare(b))),
+    "amax": lambda X, *how: X._wrapped(_primitive("amax")(X, *how)),
+    "amax_weights": lambda X, axis: X._wrapped(_primitive("amax_weights")(X, axis)),
+    "gather": lambda X, *how: X._wrapped(X.rules.get("gather", special.gather)(*bare(how))),
+    "scatter": lambda X, *how: X._wrapped(X.rules.get("scatter", special.scatter)(*bare(how))),
 }
 
 

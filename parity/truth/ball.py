@@ -99,6 +99,9 @@ def _round(x: Any) -> float:
         return 0.0
     if m.bit_length() + e < -1080:
         return 0.0
+    if m.bit_length() + e > 1100:
+        # 2 to the power of a trillion would not fit into memory.
+        raise Undecided(f"{x} overflows binary64")
     try:
         return float(Fraction(m * 2 ** max(e, 0), 2 ** max(-e, 0)))
     except OverflowError:

@@ -18,6 +18,7 @@ from parity.families.listing import DERIVATIVES
 from parity.records import definition
 from parity.records.record import VJP, Optimize, Record, Split, Train, Undecided
 from parity.truth import ball, tape
+from parity.truth.tensor_balls import certify_tensor
 from parity.truth.value import Truth
 
 NODES = 20_000
@@ -98,12 +99,8 @@ def settle(answer: Callable[[], Mapping[str, Any]]) -> dict[str, Truth]:
 
 
 def _certify(tensor: Any, into: _Pending) -> None:
-    for index in zip(*np.nonzero(into.open), strict=True) if into.open.ndim else ([()] if into.open[()] else []):
-        try:
-            into.hi[index], into.lo[index] = ball.certify(tensor[index])
-            into.open[index] = False
-        except Undecided:
-            continue
+    where = into.open.copy()
+    into.hi[where], into.lo[where], into.open[where] = certify_tensor(np.asarray(tensor, object)[where])
 
 
 def _undefined(tensor: Any, into: _Pending) -> None:

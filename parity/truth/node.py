@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity.records.record import Undecided
-from parity.truth.pullbacks import PULLBACKS, Value, sigmoid
+from parity.truth.pullbacks import PULLBACKS, Value, erf_derivative, power, sigmoid
 from parity.truth.tape import Made, remembers
 
 
@@ -60,6 +60,9 @@ class Node(Made):
         return Node(_convert(number, self.value))
 
     def __special__(self, name: str, *args: Any) -> Any:
+        if name == "maximum":
+            a, b = (_node(x, self) for x in args)
+            return a.maximum(b)
         return getattr(self, name)(*args)
 
     def __float__(self) -> float:
@@ -80,8 +83,48 @@ class Node(Made):
     log1p = _function("log1p", methodcaller("log1p"))
     sqrt = _function("sqrt", methodcaller("sqrt"))
     tanh = _function("tanh", methodcaller("tanh"))
+    sin = _function("sin", methodcaller("sin"))
+    cos = _function("cos", methodcaller("cos"))
+    expm1 = _function("expm1", methodcaller("expm1"))
+    erf = _function("erf", methodcaller("erf"))
+    erf_derivative = _function("erf_derivative", erf_derivative)
     sigmoid = _function("sigmoid", sigmoid)
     log_sigmoid = _function("log_sigmoid", lambda x: -(-x).exp().log1p())
+
+    def __pow__(self, exponent: Any) -> Any:
+        exponent = float(exponent) if isinstance(exponent, Node) else exponent
+        if not isinstance(exponent, (int, float, np.integer)):
+            raise TypeError(f"Node: expected a Python number as an exponent, got {type(exponent).__name__}")
+        p = int(exponent) if exponent == int(exponent) else float(exponent)
+        return _made("power", power(self.value, p), self, Node(type(self.value)(p)))
+
+    def __abs__(self) -> Node:
+        # The sign decides which of the two functions it is; at 0 its derivative is 0, as torch's.
+        sign = self._sign(0)
+        return self * sign if sign == 0 else -self if sign < 0 else self + 0
+
+    def maximum(self, other: Any) -> Any:
+        """The larger of the two; at a tie, half of each."""
+        other = _node(other, self)
+        sign = self._sign(other)
+        return (self + other) / 2 if sign == 0 else self if sign > 0 else other
+
+    def amax(self, lane: Any) -> Any:
+        """The largest of a sequence, the mean of those that tie."""
+        tied = self._largest(lane)
+        return sum(tied[1:], tied[0]) / len(tied)
+
+    def amax_weights(self, lane: Any) -> list[Any]:
+        """For each of a sequence 1 / n, if it is one of n that are the largest, otherwise 0."""
+        tied = self._largest(lane)
+        return [Node(_convert(Fraction(any(x is t for t in tied), len(tied)), self.value)) for x in lane]
+
+    def _largest(self, lane: Any) -> list[Any]:
+        best: list[Any] = []
+        for x in lane:
+            sign = 1 if not best else _node(x, self)._sign(best[0])
+            best = [x] if sign > 0 else [*best, x] if sign == 0 else best
+        return best
 
     def _sign(self, other: Any) -> int:
         """The sign of self - other, certain or Undecided.

@@ -72,11 +72,25 @@ def _primitive(name: str) -> Rule:
     return lambda X, *args: Scalars(getattr(special, name)(X.nodes, *args), X.dtype)
 
 
+def _of_several(name: str) -> Rule:
+    return lambda X, *args: Scalars(getattr(special, name)(*map(_inner, args)), X.dtype)
+
+
 # Every ufunc is NumPy's on object arrays, which asks the nodes.
-Scalars.FUNCTIONS = {**MEMBERS, **MOVES, **{f: _of_nodes(f) for f in (np.where, np.concatenate, np.pad, np.einsum)}}
+Scalars.FUNCTIONS = {
+    **MEMBERS,
+    **MOVES,
+    **{f: _of_nodes(f) for f in (np.where, np.concatenate, np.pad, np.einsum, np.cumsum)},
+}
 
 Scalars.SPECIALS = {
     "lift": lambda like, value: Scalars(value, like.dtype),
     "largest": lambda X, axis: special.largest(X.nodes, axis),
-    **{name: _primitive(name) for name in ("shift", "sigmoid", "log_sigmoid")},
+    **{
+        name: _primitive(name)
+        for name in ("shift", "sigmoid", "log_sigmoid", "erf", "erf_derivative", "amax", "amax_weights")
+    },
+    "maximum": _of_several("maximum"),
+    "gather": _of_several("gather"),
+    "scatter": _of_several("scatter"),
 }

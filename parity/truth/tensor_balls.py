@@ -18,13 +18,18 @@ from typing import Any, cast
 import numpy as np
 from flint import arb, arb_mat
 
+from parity.budget.condition import Condition, decided
 from parity.records.record import Undecided
 from parity.truth.ball import Objects, ball, certify
+from parity.truth.pullbacks import erf_derivative, power
 from refnet.arithmetic import special
 from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule, named
 
 SLACK = 1 + 2.0**-50
 """More than the conversion of an Arb number to binary64 can lose, which is half a unit in the last place."""
+
+LARGEST_PRODUCT = 2**25
+"""Products of numbers in one call into Arb: a quarter of a second."""
 
 
 class TensorBalls(ArrayLike, inner="balls"):
@@ -65,7 +70,7 @@ class TensorBalls(ArrayLike, inner="balls"):
         return self._like(_total(self.balls, axis, keepdims))
 
 
-TensorBalls.BESIDE = (TensorBalls, np.ndarray, np.generic, bool, int, float)
+TensorBalls.BESIDE = (TensorBalls, Condition, np.ndarray, np.generic, bool, int, float)
 
 
 def _array(value: Any) -> Objects:
@@ -100,6 +105,8 @@ def _lifted(value: Any) -> Objects:
 
 
 def _raw(operand: Any) -> Any:
+    if isinstance(operand, Condition):
+        operand = operand.numbers()
     return operand.balls if isinstance(operand, TensorBalls) else _lifted(operand)
 
 
@@ -115,22 +122,20 @@ def _elementwise(rule: Callable[..., Objects]) -> Rule:
     return lambda *operands: _first(*operands)._like(_array(rule(*map(_raw, operands))))
 
 
-def _comparison(holds: Callable[[int], bool]) -> Rule:
-    def sign(a: Any, b: Any) -> bool:
+def _comparison(ufunc: np.ufunc, holds: Callable[[int], bool]) -> Rule:
+    def sign(a: Any, b: Any) -> int:
         # Arb answers False to every comparison of overlapping balls, so a single answer of it decides nothing.
-        if a > b:
-            return holds(1)
-        if a < b:
-            return holds(-1)
-        if a == b:
-            return holds(0)
-        raise Undecided(f"{a} against {b}")
+        return holds(1) if a > b else holds(-1) if a < b else holds(0) if a == b else OPEN
 
     def compare(*operands: Any) -> Any:
         a, b = np.broadcast_arrays(*map(_raw, operands))
-        return np.fromiter(starmap(sign, zip(a.flat, b.flat, strict=True)), bool, a.size).reshape(a.shape)
+        signs = np.fromiter(starmap(sign, zip(a.flat, b.flat, strict=True)), np.int8, a.size).reshape(a.shape)
+        return decided(signs == 1, signs == OPEN, _first(*operands), f"np.{ufunc.__name__} of balls")
 
     return compare
+
+
+OPEN = 2
 
 
 def _largest(balls: Objects, axis: int) -> Any:
@@ -143,12 +148,17 @@ def _matmul(a: Objects, b: Objects) -> Objects:
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = (np.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b))
     (m, k), n = a.shape[-2:], b.shape[-1]
+    # Some rows at a time: a call into Arb is not interrupted.
+    rows = max(1, LARGEST_PRODUCT // max(1, k * n))
     if k != b.shape[-2]:
         raise ValueError(f"matmul: expected matching inner axes, got shapes {a.shape} and {b.shape}")
     made = np.empty((*stack, m, n), object)
     for index in np.ndindex(*stack):
-        product = arb_mat(m, k, a[index].ravel().tolist()) * arb_mat(k, n, b[index].ravel().tolist())
-        made[index] = _filled(product.entries(), (m, n))
+        right = arb_mat(k, n, b[index].ravel().tolist())
+        for start in range(0, m, rows):
+            left = a[index][start : start + rows]
+            product = arb_mat(len(left), k, left.ravel().tolist()) * right
+            made[index][start : start + rows] = _filled(product.entries(), (len(left), n))
     return made
 
 
@@ -206,11 +216,67 @@ def _concatenate(arrays: Sequence[Any], axis: int = 0) -> TensorBalls:
 
 
 def _where(condition: Any, a: Any, b: Any) -> TensorBalls:
-    return _first(a, b)._like(_array(np.where(condition, _raw(a), _raw(b))))
+    """An open element is the union of both."""
+    if not isinstance(condition, Condition):
+        return _first(a, b)._like(_array(np.where(condition, _raw(a), _raw(b))))
+    made = _array(np.where(condition.value, _raw(a), _raw(b)))
+    either, v, w = np.broadcast_arrays(condition.open, _raw(a), _raw(b))
+    for index in zip(*np.nonzero(either), strict=True) if made.ndim else [()]:
+        made[index] = v[index].union(w[index])
+    return TensorBalls(made, next(x.dtype for x in (a, b, condition.like) if isinstance(x, TensorBalls)))
 
 
 def _pad(a: TensorBalls, width: Any) -> TensorBalls:
     return a._like(np.pad(a.balls, width, constant_values=cast(Any, arb(0))))
+
+
+def _cumsum(a: TensorBalls, axis: int) -> TensorBalls:
+    return a._like(np.add.accumulate(a.balls, axis))
+
+
+_LARGER = np.frompyfunc(lambda a, b: a.max(b), 2, 1)
+
+
+def _amax(X: TensorBalls, axis: int, keepdims: bool = False) -> TensorBalls:
+    return X._like(_array(_LARGER.reduce(X.balls, axis=axis, keepdims=keepdims)))
+
+
+def _amax_weights(X: TensorBalls, axis: int) -> TensorBalls:
+    """1 or 0 where it is certain that an element is larger than all others or not the largest; 1 / n among n that are
+    equal; else between 0 and 1.
+    """
+    balls = np.moveaxis(X.balls, axis, -1)
+    made = np.empty(balls.shape, object)
+    before = np.empty_like(balls)
+    after = np.empty_like(balls)
+    before[..., 1:] = _LARGER.accumulate(balls, -1)[..., :-1]
+    after[..., :-1] = _LARGER.accumulate(balls[..., ::-1], -1)[..., ::-1][..., 1:]
+    for index in np.ndindex(balls.shape[:-1]):
+        x = balls[index]
+        last = len(x) - 1
+        others = [
+            after[index][k] if k == 0 else before[index][k] if k == last else before[index][k].max(after[index][k])
+            for k in range(last + 1)
+        ]
+        if last == 0:
+            made[index] = [arb(1)]
+            continue
+        signs = [1 if a > b else -1 if a < b else 0 if a == b else OPEN for a, b in zip(x, others, strict=True)]
+        share = arb(1) / max(1, signs.count(0))
+        made[index] = [{1: arb(1), -1: arb(0), 0: share, OPEN: arb(0.5, 0.5)}[sign] for sign in signs]
+    return X._like(np.moveaxis(made, -1, axis))
+
+
+def _scatter(_: TensorBalls, G: Any, index: Any, rows: int) -> TensorBalls:
+    # Where nothing goes, NumPy puts the integer 0.
+    made = special.scatter(G.balls, index, rows)
+    balls = _filled([x if isinstance(x, arb) else arb(0) for x in made.flat], made.shape)
+    return TensorBalls(balls, G.dtype)
+
+
+def _exponent(p: Any) -> float | int:
+    number = float(p)
+    return int(number) if number == int(number) else number
 
 
 TensorBalls.UFUNCS = {
@@ -218,14 +284,16 @@ TensorBalls.UFUNCS = {
     **{ufunc: _elementwise(ufunc) for ufunc in named(("add", "subtract", "multiply", "divide", "negative"))},
     **{
         ufunc: _elementwise(_each(getattr(arb, ufunc.__name__)))
-        for ufunc in named(("exp", "log", "log1p", "sqrt", "tanh"))
+        for ufunc in named(("exp", "log", "log1p", "sqrt", "tanh", "sin", "cos", "expm1"))
     },
-    np.greater: _comparison(lambda sign: sign > 0),
-    np.greater_equal: _comparison(lambda sign: sign >= 0),
-    np.less: _comparison(lambda sign: sign < 0),
-    np.less_equal: _comparison(lambda sign: sign <= 0),
-    np.equal: _comparison(lambda sign: sign == 0),
-    np.not_equal: _comparison(lambda sign: sign != 0),
+    np.absolute: _elementwise(_each(abs)),
+    np.power: lambda x, p: x._like(_each(lambda element: power(element, _exponent(p)))(x.balls)),
+    np.greater: _comparison(np.greater, lambda sign: sign > 0),
+    np.greater_equal: _comparison(np.greater_equal, lambda sign: sign >= 0),
+    np.less: _comparison(np.less, lambda sign: sign < 0),
+    np.less_equal: _comparison(np.less_equal, lambda sign: sign <= 0),
+    np.equal: _comparison(np.equal, lambda sign: sign == 0),
+    np.not_equal: _comparison(np.not_equal, lambda sign: sign != 0),
 }
 
 TensorBalls.FUNCTIONS = {
@@ -235,6 +303,7 @@ TensorBalls.FUNCTIONS = {
     np.concatenate: _concatenate,
     np.pad: _pad,
     np.einsum: _einsum,
+    np.cumsum: _cumsum,
 }
 
 TensorBalls.SPECIALS = {
@@ -243,6 +312,13 @@ TensorBalls.SPECIALS = {
     "largest": lambda X, axis: special.largest(X.balls, axis),
     "sigmoid": _elementwise(_each(lambda x: 1 / (1 + (-x).exp()))),
     "log_sigmoid": _elementwise(_each(lambda x: -(-x).exp().log1p())),
+    "erf": _elementwise(_each(arb.erf)),
+    "erf_derivative": _elementwise(_each(erf_derivative)),
+    "maximum": lambda _, a, b: _elementwise(_LARGER)(a, b),
+    "amax": _amax,
+    "amax_weights": _amax_weights,
+    "gather": lambda _, X, index: X._moved(lambda balls: special.gather(balls, index)),
+    "scatter": _scatter,
 }
 
 

@@ -114,6 +114,10 @@ class ArrayLike(np.lib.mixins.NDArrayOperatorsMixin):
     def reshape(self, *shape: Any) -> Any:
         return self._moved(lambda a: a.reshape(*shape))
 
+    def transpose(self, axes: tuple[int, ...]) -> Any:
+        """For expressions; layers have `.mT`, which knows nothing of a hidden axis in front."""
+        return self._moved(lambda a: a.transpose(axes))
+
     def __special__(self, name: str, *args: Any) -> Any:
         return self.SPECIALS[name](self, *args)
 

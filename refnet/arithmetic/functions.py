@@ -2,8 +2,9 @@
 
 Each has a rule in every arithmetic (see `array_like`). One test reads the code and holds it to this list, another asks
 every arithmetic for it.
-Left out because they broke or misled in one of the arithmetics: `var`, `logaddexp`, `maximum` (its gradient at a tie),
-`abs` (likewise), `isnan`, `isfinite`, `max` (see `special.shift`), integer-array indexing.
+Left out because they broke or misled in one of the arithmetics: `var`, `logaddexp`, `isnan`, `isfinite`; `maximum` and
+`max`, whose gradients at a tie NumPy does not define (`special.maximum` and `special.amax` have torch's); integer-array
+indexing (`special.gather` has an adjoint). People's own expressions may use more: see `parity.notation`.
 """
 
 UFUNCS = (
@@ -18,6 +19,11 @@ UFUNCS = (
     "log1p",
     "sqrt",
     "tanh",
+    "absolute",
+    "sin",
+    "cos",
+    "expm1",
+    "power",
     "greater",
     "greater_equal",
     "less",
@@ -35,11 +41,25 @@ FUNCTIONS = (
     "concatenate",
     "pad",
     "einsum",
+    "cumsum",
     "lib.stride_tricks.sliding_window_view",
 )
 
 # Primitives of `special` that every arithmetic answers in its own way.
-SPECIALS = ("lift", "shift", "largest", "sigmoid", "log_sigmoid")
+SPECIALS = (
+    "lift",
+    "shift",
+    "largest",
+    "sigmoid",
+    "log_sigmoid",
+    "erf",
+    "erf_derivative",
+    "maximum",
+    "amax",
+    "amax_weights",
+    "gather",
+    "scatter",
+)
 
 # Of what is done in several steps, which arithmetics follow that do not take it as one function.
 FOLLOWED = ("sigmoids", "total")

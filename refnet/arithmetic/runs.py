@@ -155,6 +155,27 @@ def _broadcast_to(a: Runs, shape: tuple[int, ...]) -> Runs:
     return Runs(np.broadcast_to(_aligned(a, len(shape)), (len(a.a), *shape)))
 
 
+def _cumsum(a: Runs, axis: int) -> Runs:
+    return Runs(np.cumsum(a.a, axis=_inner(axis)))
+
+
+def _maximum(_: Runs, a: Any, b: Any) -> Runs:
+    ndim = max(map(_ndim, (a, b)))
+    return Runs(special.maximum(_aligned(a, ndim), _aligned(b, ndim)))
+
+
+def _by_index(function: Rule) -> Rule:
+    """A gather or a scatter, run by run where each run has an index of its own."""
+
+    def rule(_: Runs, a: Any, index: Any, *rows: int) -> Runs:
+        if not isinstance(index, Runs):
+            return Runs(function(a.a, index, *rows))
+        runs = [function(a.a[k] if isinstance(a, Runs) else a, own, *rows) for k, own in enumerate(index.a)]
+        return Runs(np.concatenate([np.expand_dims(run, 0) for run in runs], axis=0))
+
+    return rule
+
+
 def _lift(like: Runs, value: Any) -> Any:
     if not isinstance(value, Runs):
         return special.lift(value, like.a)
@@ -174,6 +195,7 @@ Runs.FUNCTIONS = {
     np.concatenate: _concatenate,
     np.pad: _pad,
     np.einsum: _einsum,
+    np.cumsum: _cumsum,
     sliding_window_view: _windows,
 }
 
@@ -185,5 +207,12 @@ Runs.SPECIALS = {
     "sigmoid": lambda X: Runs(special.sigmoid(X.a)),
     "sigmoids": lambda X: tuple(map(Runs, special.sigmoids(X.a))),
     "log_sigmoid": lambda X: Runs(special.log_sigmoid(X.a)),
+    "erf": lambda X: Runs(special.erf(X.a)),
+    "erf_derivative": lambda X: Runs(special.erf_derivative(X.a)),
+    "maximum": _maximum,
+    "amax": lambda X, axis, keepdims: Runs(special.amax(X.a, _inner(axis), keepdims)),
+    "amax_weights": lambda X, axis: Runs(special.amax_weights(X.a, _inner(axis))),
+    "gather": _by_index(special.gather),
+    "scatter": _by_index(special.scatter),
     "one_minus_power": lambda t, beta, like: Runs(special.one_minus_power(beta, t.a, like)),
 }

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.arithmetic import error_function
 from refnet.generator import Generator
 
 Array = Any  # float32 / float64 ndarray, object array of balls, budget array or Runs
@@ -78,6 +79,104 @@ def log_sigmoid(X: Array) -> Array:
 
 def _log_sigmoid(X: Array) -> Array:
     return np.minimum(X, 0) - np.log1p(np.exp(-np.abs(X)))
+
+
+def erf(X: Array) -> Array:
+    """The error function, elementwise; on floats that of `error_function`."""
+    return _answer("erf", X, error_function.erf)
+
+
+def erf_derivative(X: Array) -> Array:
+    """2 / sqrt(pi) exp(-x^2), elementwise. No arithmetic but that of floats could write the factor as a number."""
+    return _answer("erf_derivative", X, _erf_derivative)
+
+
+def _erf_derivative(X: Array) -> Array:
+    return np.exp(-(X * X)) * (2 / math.sqrt(math.pi))
+
+
+def maximum(A: Array, B: Array) -> Array:
+    """The larger of two, elementwise. At a tie each has half of the derivative, as in torch."""
+    for X in (A, B):
+        if not isinstance(X, (np.ndarray, np.generic, float, int)):
+            return X.__special__("maximum", A, B)
+    if any(isinstance(X, np.ndarray) and X.dtype == object for X in (A, B)):
+        return np.frompyfunc(lambda a, b: a.maximum(b) if hasattr(a, "maximum") else b.maximum(a), 2, 1)(A, B)
+    return np.maximum(A, B)
+
+
+def amax(X: Array, axis: int, keepdims: bool = False) -> Array:
+    """The largest element along an axis. Elements that tie share the derivative evenly, as in torch.amax."""
+    if not isinstance(X, np.ndarray):
+        return X.__special__("amax", axis, keepdims)
+    if X.dtype == object:
+        Y = _lanes(X, axis, lambda lane: [_leading(lane).amax(lane)])
+        return Y if keepdims else Y.reshape([n for k, n in enumerate(X.shape) if k != axis % X.ndim])
+    return X.max(axis=axis, keepdims=keepdims)
+
+
+def amax_weights(X: Array, axis: int) -> Array:
+    """The derivative of `amax` by each element: 1 for the largest, 1 / n for n that tie, otherwise 0."""
+    if not isinstance(X, np.ndarray):
+        return X.__special__("amax_weights", axis)
+    if X.dtype == object:
+        return _lanes(X, axis, lambda lane: _leading(lane).amax_weights(lane))
+    return _amax_weights(X, axis)
+
+
+def _amax_weights(X: Array, axis: int) -> Array:
+    one = _ONE[X.dtype]
+    largest = np.where(X.max(axis=axis, keepdims=True) == X, one, one - one)
+    return largest / largest.sum(axis=axis, keepdims=True)
+
+
+def _leading(lane: Any) -> Any:
+    """An element that knows what the largest of its kind is; what np.pad and np.where fill in are Python numbers."""
+    return next(x for x in lane if hasattr(x, "amax"))
+
+
+def _lanes(X: Array, axis: int, f: Callable[[Any], Any]) -> Array:
+    """f of the elements along an axis, for every place on the others; it gives a sequence."""
+    moved = np.moveaxis(X, axis, -1)
+    made = [f(moved[index]) for index in np.ndindex(moved.shape[:-1])]
+    Y = np.empty((len(made), len(made[0])), object)
+    for k, lane in enumerate(made):
+        Y[k, :] = lane
+    return np.moveaxis(Y.reshape(*moved.shape[:-1], -1), -1, axis)
+
+
+def gather(X: Array, index: Any) -> Array:
+    """Rows: Y[..., n..., i] = X[..., index[n...], i]. `index` is an array of integers, of any shape."""
+    for answering in (X, index):
+        if not isinstance(answering, np.ndarray):
+            return answering.__special__("gather", X, index)
+    return X[..., index, :]
+
+
+def scatter(G: Array, index: Any, rows: int) -> Array:
+    """The adjoint of `gather`: Y[..., k, i] is the sum of G[..., n..., i] over all n... with index[n...] = k.
+
+    The rows of one k are added in pairs, and the sums in pairs again: the longest chain of additions grows with the
+    logarithm of their number.
+    """
+    for answering in (G, index):
+        if not isinstance(answering, np.ndarray):
+            return answering.__special__("scatter", G, index, rows)
+    flat = np.where(index < 0, index + rows, index).reshape(-1)
+    before, width = G.shape[: G.ndim - 1 - index.ndim], G.shape[-1]
+    order = np.argsort(flat, kind="stable")
+    keys, sums = flat[order], np.moveaxis(G.reshape(*before, flat.size, width), -2, 0)[order]
+    while True:
+        first = np.concatenate([[True], keys[1:] != keys[:-1]])[: keys.size]
+        if first.all():
+            break
+        places = np.arange(keys.size)
+        odd = (places - np.maximum.accumulate(np.where(first, places, 0))) % 2 == 1
+        sums[np.flatnonzero(odd) - 1] += sums[odd]
+        keys, sums = keys[~odd], sums[~odd]
+    Y = np.zeros((rows, *before, width), G.dtype)
+    Y[keys] = sums
+    return np.moveaxis(Y, 0, -2)
 
 
 def one_minus_power(beta: float, t: Array, like: Array) -> Array:
@@ -265,6 +364,9 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "sigmoid": _sigmoid,
     "sigmoids": _sigmoids,
     "log_sigmoid": _log_sigmoid,
+    "erf": error_function.erf,
+    "erf_derivative": _erf_derivative,
+    "amax_weights": _amax_weights,
     "one_minus_power": _one_minus_power,
     "largest": _largest,
     "total": _total,

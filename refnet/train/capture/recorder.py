@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -227,6 +228,34 @@ def _pad(a: Traced, width: Any) -> Traced:
     return Traced(out, a.recorder)
 
 
+@lru_cache
+def _accumulated(axis: int) -> Callable[..., Any]:
+    """One function for each axis, so that equal operations are recognized."""
+    return lambda a, out: np.cumsum(a, axis, out=out)
+
+
+def _cumsum(a: Traced, axis: int) -> Traced:
+    return a.recorder.note(_accumulated(axis), (a.a,), np.cumsum(a.a, axis))
+
+
+def _gather_into(a: Any, index: Any, out: NDArray[Any]) -> None:
+    out[...] = special.gather(a, index)
+
+
+def _scatter_into(a: Any, index: Any, out: NDArray[Any]) -> None:
+    out[...] = special.scatter(a, index, out.shape[-2])
+
+
+def _gather(_: Traced, a: Any, index: Any) -> Traced:
+    args = (_raw(a), _raw(index))
+    return _recorder(a, index).note(_gather_into, args, special.gather(*args))
+
+
+def _scatter(_: Traced, a: Any, index: Any, rows: int) -> Traced:
+    args = (_raw(a), _raw(index))
+    return _recorder(a, index).note(_scatter_into, args, special.scatter(*args, rows))
+
+
 def _lift(like: Traced, value: Any) -> Any:
     if not isinstance(value, Traced):
         return special.lift(value, like.a)
@@ -246,6 +275,7 @@ Traced.FUNCTIONS = {
     np.concatenate: _concatenate,
     np.pad: _pad,
     np.einsum: _einsum,
+    np.cumsum: _cumsum,
 }
 
 
@@ -254,4 +284,13 @@ def _one_minus_power(t: Traced, beta: float, like: Any) -> Any:
     return made if made.dtype == like.dtype else made.astype(like.dtype)
 
 
-Traced.SPECIALS = {"lift": _lift, "shift": _shift, **special.FORMULAS, "one_minus_power": _one_minus_power}
+Traced.SPECIALS = {
+    "lift": _lift,
+    "shift": _shift,
+    **special.FORMULAS,
+    "maximum": lambda _, a, b: np.maximum(a, b),
+    "amax": Traced.max,
+    "gather": _gather,
+    "scatter": _scatter,
+    "one_minus_power": _one_minus_power,
+}

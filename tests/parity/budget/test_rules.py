@@ -30,6 +30,21 @@ ROUNDING: dict[str, tuple[Case, Profile]] = {
     "log": (case(np.log, math.e + 1e-9), F64),
     "log1p": (case(np.log1p, math.e - 1 + 1e-9), F64),
     "tanh": (case(np.tanh, math.atanh(0.5) + 1e-9), F64),
+    "sin": (case(np.sin, math.pi / 6 + 1e-9), F64),
+    "cos": (case(np.cos, math.pi / 3 - 1e-9), F64),
+    "expm1": (case(np.expm1, math.log(2) + 1e-9), F64),
+    "erf": (case(special.erf, 0.47693628), F64),
+    "erf_derivative": (
+        case(special.erf_derivative, [math.sqrt(math.log(2**k * 1.128379)) - 1e-9 for k in range(90, 120)]),
+        F64,
+    ),
+    "power": (case(lambda x: np.power(x, 4), 1 + 3 * ULP), F64),
+    "negative power": (case(lambda x: np.power(x, -3), [1 + (2 * k + 1) * ULP for k in range(9)]), F64),
+    "cumsum": (case(lambda x: np.cumsum(x, axis=-1), [1.0, 2.0**-60, 2.0**-60]), F64),
+    "scatter": (
+        case(lambda x: special.scatter(x, np.array([1, 1, 1]), 2), [[1.0], [2.0**-60], [2.0**-60]]),
+        F64,
+    ),
     "sigmoid": (case(special.sigmoid, [-k * math.log(2) - 1e-9 for k in range(55, 60)]), F64),
     "sigmoid near 1": (case(special.sigmoid, np.linspace(30, 40, 10)), F64),
     "log_sigmoid": (case(special.log_sigmoid, [k * math.log(2) - 1e-9 for k in range(40, 50)]), F64),
@@ -70,6 +85,20 @@ PROPAGATION: dict[str, tuple[Case, Profile]] = {
     "sqrt near 0": (case(np.sqrt, [0.1] * 9, e=0.04), F64),
     "tanh": (case(np.tanh, [0.0, 0.5, -2.0] * 4, e=E), F64),
     "tanh far": (case(np.tanh, [1.5] * 9, e=0.2), F64),
+    "sin": (case(np.sin, [0.0, 0.01] * 4, e=E), F64),
+    "cos": (case(np.cos, [1.5, -1.0] * 4, e=E), F64),
+    "cos near its top": (case(np.cos, [0.0] * 9, e=0.2), F64),
+    "expm1": (case(np.expm1, [1.0, -5.0] * 4, e=E), F64),
+    "erf": (case(special.erf, [0.0, 2.0, -1.0] * 4, e=E), F64),
+    "erf far": (case(special.erf, [1.5] * 9, e=0.2), F64),
+    "erf_derivative": (case(special.erf_derivative, [0.7071, -1.5] * 4, e=E), F64),
+    "absolute": (case(np.abs, [1.0, -1.0, 0.0] * 4, e=E), F64),
+    "power": (case(lambda x: np.power(x, 3), [1.0, -2.0] * 4, e=E), F64),
+    "negative power": (case(lambda x: np.power(x, -2), [1.0, -2.0] * 4, e=E), F64),
+    "maximum": (case(lambda x, y: special.maximum(x, y), [1.0, 2.0] * 4, [1.0, 1.0] * 4, e=E), F64),
+    "amax": (case(lambda x: special.amax(x, -1), [[1.0, 1.0, 0.5]] * 4, e=E), F64),
+    "cumsum": (case(lambda x: np.cumsum(x, axis=-1), [[1.0, 1.0, 0.5]] * 9, e=E), F64),
+    "scatter": (case(lambda x: special.scatter(x, np.array([0, 0]), 1), [[1.0] * 9, [2.0] * 9], e=E), F64),
     "sigmoid": (case(special.sigmoid, [0.0, 3.0, -3.0] * 4, e=E), F64),
     "sigmoid far": (case(special.sigmoid, [-3.0] * 9, e=0.5), F64),
     "log_sigmoid": (case(special.log_sigmoid, [0.0, 3.0, -3.0] * 4, e=E), F64),
@@ -111,11 +140,21 @@ FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, tuple[Ca
     "half of every rounding": (
         patched(bounds, "rounded", lambda right, exact, f: right(exact._replace(units=exact.units / 2), f)),
         ROUNDING,
-        ("add", "subtract", "multiply", "divide", "reciprocal", "sqrt", "exp", "log", "log1p", "tanh", "sigmoid"),
+        (
+            *("add", "subtract", "multiply", "divide", "reciprocal", "sqrt", "exp", "log", "log1p", "tanh", "sigmoid"),
+            *("sin", "cos", "expm1", "erf", "erf_derivative", "power", "negative power"),
+        ),
     ),
     **{
         f"half the ULPS of {name}": (lambda m, n=name: m.setitem(ULPS, n, ULPS[n] / 2), ROUNDING, rules)
-        for name, rules in {"exp": ("exp", "sigmoid"), "log": ("log",), "log1p": ("log1p",), "tanh": ("tanh",)}.items()
+        for name, rules in {
+            "exp": ("exp", "sigmoid"),
+            "log": ("log",),
+            "log1p": ("log1p",),
+            "tanh": ("tanh",),
+            "sin": ("sin",),
+            "cos": ("cos",),
+        }.items()
     },
     "half the ULPS under a log_sigmoid": (
         lambda m: [m.setitem(ULPS, n, ULPS[n] / 2) for n in ("exp", "log1p")] and None,
@@ -152,7 +191,7 @@ FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, tuple[Ca
     "half of every product of bounds": (
         lambda m: [m.setattr(elementwise, n, halved(getattr(elementwise, n))) for n in ("times", "product")] and None,
         PROPAGATION,
-        ("multiply", "exp", "sqrt", "tanh", "sigmoid", "log_sigmoid"),
+        ("multiply", "exp", "sqrt", "tanh", "sigmoid", "log_sigmoid", "cos", "erf", "erf_derivative", "power"),
     ),
     "half of a logarithm's error": (
         lambda m: m.setattr(elementwise, "_log_error", halved(elementwise._log_error)),

@@ -28,6 +28,15 @@ ONE: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "log1p": (np.log1p, mpmath.log1p),
     "sqrt": (np.sqrt, mpmath.sqrt),
     "tanh": (np.tanh, mpmath.tanh),
+    "sin": (np.sin, mpmath.sin),
+    "cos": (np.cos, mpmath.cos),
+    "expm1": (np.expm1, mpmath.expm1),
+    "absolute": (np.abs, abs),
+    "absolute of -x": (lambda x: np.abs(-x), abs),
+    "power": (lambda x: x**3, lambda x: x**3),
+    "power with a fraction": (lambda x: x**-1.5, lambda x: x ** mpmath.mpf(-1.5)),
+    "erf": (special.erf, mpmath.erf),
+    "erf_derivative": (special.erf_derivative, lambda x: 2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-x * x)),
     "sigmoid": (special.sigmoid, lambda x: 1 / (1 + mpmath.exp(-x))),
     "log_sigmoid": (special.log_sigmoid, lambda x: -mpmath.log1p(mpmath.exp(-x))),
     "x + number": (lambda x: x + 0.3, lambda x: x + mpmath.mpf(0.3)),
@@ -41,7 +50,15 @@ ONE: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "x twice": (lambda x: x * x * x + x, lambda x: x**3 + x),
     "lift": (lambda x: special.lift(Fraction(1, 3), x) * x, lambda x: x / 3),
 }
+
+
+def larger(a: Any, b: Any) -> Any:
+    """mpmath's numbers have no arithmetic of refnet's."""
+    return max(a, b) if isinstance(a, mpmath.mpf) else special.maximum(a, b)
+
+
 TWO: dict[str, Callable[[Any, Any], Any]] = {
+    "maximum": larger,
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,
     "multiply": lambda a, b: a * b,

@@ -47,6 +47,15 @@ EXPRESSIONS = {
         (3, 4),
     ),
     "log_sigmoid": (special.log_sigmoid, (2, 3)),
+    "more functions": (
+        lambda a: np.sin(a) * np.cos(a) + np.expm1(a) * np.abs(a) + special.erf(a) + special.erf_derivative(a) * a**3,
+        (3, 4),
+    ),
+    "the larger of two": (lambda a, b: special.maximum(a, b) * special.maximum(a, 0.25), (3, 4), (4,)),
+    "the largest": (lambda a: special.amax(a, -2) * special.amax(a, -1, True), (3, 4)),
+    "running sums": (lambda a: np.cumsum(a * a, axis=-2), (3, 4)),
+    "rows": (lambda a, b: special.gather(a, np.array([[2, 0], [2, 2]])) * b, (3, 4), (4,)),
+    "rows put together": (lambda a, b: special.scatter(a, np.array([1, 3, 1]), 5) * b, (2, 3, 4), (4,)),
     "pieces": (lambda a, b: np.concatenate([a[:, 1:], np.where(b > 0, b, 2 * b)], axis=-1) / 3, (2, 4), (2, 3)),
     "a number": (lambda a: np.sum(a * a) - 1, (2, 3)),
     "no elements": (lambda a: np.sum(a, axis=-1), (3, 0)),
@@ -115,13 +124,19 @@ def test_what_a_ball_cannot_tell_stays_open():
     assert hi[1] == 1
 
 
-def test_a_comparison_is_decided_or_raised():
+def test_a_comparison_is_decided_or_open():
     with ball.precision(64):
         x = TensorBalls(np.array([arb(1) / 3, arb(2)], dtype=object), np.dtype("float64"))
         assert (x > 1).tolist() == [False, True]
         assert (x == x[1]).tolist() == [False, True]
-        with pytest.raises(Undecided, match="against"):
-            np.greater(x, TensorBalls(np.array([arb(1) / 3, arb(1)], dtype=object), x.dtype))
+        open_first = np.greater(x, TensorBalls(np.array([arb(1) / 3, arb(1)], dtype=object), x.dtype))
+        assert open_first.open.tolist() == [True, False]
+        with pytest.raises(Undecided, match="1 of 2 elements"):
+            bool(open_first)
+        either = np.where(open_first, x, -x).balls
+        assert either[0].contains(arb(1) / 4)
+        assert either[0].contains(arb(-1) / 4)
+        assert either[1] == 2
 
 
 def test_memory_grows_with_tensors_and_not_with_scalar_operations():

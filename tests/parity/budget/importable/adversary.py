@@ -16,6 +16,7 @@ from flint import arb, ctx
 
 from parity.budget.array import FORMATS, ULPS, Budget, Format, Profile
 from parity.truth import ball
+from refnet.arithmetic import special
 
 
 class OverflowsError(Exception):
@@ -230,7 +231,40 @@ class Rounded(np.lib.mixins.NDArrayOperatorsMixin):
         def log_sigmoid(x: Fraction) -> Fraction:
             return m.fl(min(x, Fraction(0)) - m.function("log1p", m.function("exp", -abs(x))))
 
-        return self.each({"sigmoid": sigmoid, "log_sigmoid": log_sigmoid}[name], self)
+        def erf_derivative(x: Fraction) -> Fraction:
+            constant = m.fl(Fraction(2 / math.sqrt(math.pi)))
+            return m.fl(constant * m.function("exp", -m.fl(x * x)))
+
+        if name == "maximum":
+            return self.each(max, *args)
+        if name == "amax":
+            return Rounded(self.values().max(axis=args[0], keepdims=args[1]), m)
+        if name == "gather":
+            return Rounded(special.gather(args[0].a, args[1]), m)
+        if name == "scatter":
+            return self.scattered(*args)
+        elementwise = {
+            "sigmoid": sigmoid,
+            "log_sigmoid": log_sigmoid,
+            "erf": lambda x: m.function("erf", x),
+            "erf_derivative": erf_derivative,
+        }
+        return self.each(elementwise[name], self)
+
+    def scattered(self, g: Any, index: Any, rows: int) -> Rounded:
+        made = np.empty((rows, g.shape[-1]), object)
+        for k, i in np.ndindex(*made.shape):
+            places = np.flatnonzero(index == k)
+            made[k, i] = Number(*(t for n in places for t in g.a[n, i].terms))
+        return Rounded(made, self.machine)
+
+    def running(self, axis: int) -> Rounded:
+        """Each running sum is carried out on its own, in an order of its own."""
+        moved = np.moveaxis(self.a, axis, -1)
+        made = np.empty(moved.shape, object)
+        for index in np.ndindex(*moved.shape):
+            made[index] = Number(*(t for x in moved[index[:-1]][: index[-1] + 1] for t in x.terms))
+        return Rounded(np.moveaxis(made, -1, axis), self.machine)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         m, name = self.machine, ufunc.__name__
@@ -247,13 +281,26 @@ class Rounded(np.lib.mixins.NDArrayOperatorsMixin):
             return self.each(lambda a, b: m.fl(a * b), *inputs)
         if name == "divide":
             return self.each(lambda a, b: m.fl(a / b), *inputs)
+        if name == "absolute":
+            return self.each(abs, *inputs)
+        if name == "power":
+            base, exponent = inputs[0], inputs[1]
+            return self.each(lambda x: m.fl(self.by_products(x, exponent)), base)
         return self.each(lambda x: m.function(name, x), *inputs)
+
+    def by_products(self, x: Fraction, exponent: int) -> Fraction:
+        y = x
+        for _ in range(abs(exponent) - 1):
+            y = self.machine.fl(y * x)
+        return y if exponent > 0 else 1 / y
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function is np.sum:
             return Rounded.sum(*args, **kwargs)
         if function is np.einsum:
             return self.product(*args)
+        if function is np.cumsum:
+            return self.running(*args[1:], **kwargs)
 
         def inner(v: Any) -> Any:
             return [inner(x) for x in v] if isinstance(v, list) else v.a if isinstance(v, Rounded) else v
