@@ -23,6 +23,8 @@ from parity.report.report import Report
 from parity.truth import tape
 from parity.truth.taped import Taped
 from parity.truth.value import Truth
+from parity.verdict.answer import told
+from parity.verdict.blindness import causes_in_expression
 from parity.verdict.tensor import Enclosure, judge
 from refnet.arithmetic import functions
 
@@ -79,6 +81,7 @@ class Enclosed:
         gradients, gradient_budgets: likewise the gradient by each array, None for an array of integers; empty where
             there was no `grad_output`.
         dtype: the name of the format that results are stored in. profile: how results were said to be computed.
+        cause: says which operation of the value took the budget's sight, should a result be blind.
     """
 
     value: Truth
@@ -87,6 +90,7 @@ class Enclosed:
     gradient_budgets: tuple[Array | None, ...]
     dtype: str
     profile: str
+    cause: Callable[[], str] = lambda: ""
 
     def check(self, value: Any = None, gradients: Sequence[Any] | None = None) -> Report:
         """Judge somebody's results: a report on `value`, `gradients[0]`, `gradients[1]`, ..., where they are given.
@@ -110,7 +114,8 @@ class Enclosed:
                 continue
             if truth is None or bound is None:
                 raise UsageError(f"check: expected None for {name}, of an array of integers, got {type(got).__name__}")
-            verdicts.append(judge(name, np.asarray(got), Enclosure(truth, bound), self.dtype))
+            verdict = judge(name, np.asarray(got), Enclosure(truth, bound), self.dtype)
+            verdicts.append(told(verdict, self.cause()) if verdict.verdict == "blind" else verdict)
         return Report("the expression", self.profile, verdicts)
 
 
@@ -160,6 +165,7 @@ def enclose(
         tuple(budgets[name].e if name in budgets else None for name in names),
         profile.storage.name,
         str(profile),
+        lambda: causes_in_expression(f, lifted),
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from functools import cache
+from dataclasses import replace
+from functools import cache, cached_property
 
 from parity.families.listing import DERIVATIVES, Variant, conventions
 from parity.families.listing import weaker as weaker_formulas
 from parity.records.record import VJP, Answer, Optimize, Undecided
+from parity.verdict.blindness import causes
 from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, around_itself, bounds
 from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
 
@@ -19,18 +21,30 @@ class Judge:
         self.dtype = record.dtype
         self.enclosures = enclose(record, truths, profile)
         self.others = others_for(record, truths, profile)
+        self.record, self.profile = record, profile
         self.step = (lambda k: f"step {k + 1}") if isinstance(record, Optimize) else None
 
     def __call__(self, answer: Answer) -> list[TensorVerdict]:
         """The verdict on every tensor of an answer; one that nobody asked for fails too."""
         due = ", ".join(self.enclosures)
+        verdicts = [
+            judge(name, answer.get(name), e, expected_dtype(name, e, self.dtype), self.others, self.step)
+            for name, e in self.enclosures.items()
+        ]
         return [
-            *(
-                judge(name, answer.get(name), e, expected_dtype(name, e, self.dtype), self.others, self.step)
-                for name, e in self.enclosures.items()
-            ),
+            *(v if v.verdict != "blind" or v.formula else told(v, self._causes.get(v.name, "")) for v in verdicts),
             *(failed(name, f"expected no tensor but {due}") for name in answer if name not in self.enclosures),
         ]
+
+    @cached_property
+    def _causes(self) -> Mapping[str, str]:
+        """Which operation took the budgets' sight; asked where a tensor is blind."""
+        return causes(self.record, self.profile, DERIVATIVES) if isinstance(self.record, VJP) else {}
+
+
+def told(blind: TensorVerdict, cause: str) -> TensorVerdict:
+    """A blind verdict with the operation that made it so."""
+    return replace(blind, reason=f"{blind.reason}; {cause}") if cause else blind
 
 
 def judge_answer(
