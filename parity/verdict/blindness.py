@@ -104,7 +104,7 @@ def _result(operation: str, made: Any, operands: Sequence[Any]) -> Any:
 
 
 def _relative(b: Budget) -> float:
-    """The largest bound over the element; infinity where there is no bound. A zero that need not be one has lost all."""
+    """The largest bound over the element; infinity where there is no bound. A zero that may be none has lost all."""
     with np.errstate(all="ignore"):
         if not np.isfinite(b.e).all():
             return math.inf
