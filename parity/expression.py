@@ -23,8 +23,7 @@ from parity.report.report import Report
 from parity.truth import tape
 from parity.truth.taped import Taped
 from parity.truth.value import Truth
-from parity.verdict.answer import told
-from parity.verdict.blindness import causes_in_expression
+from parity.verdict.blindness import causes_in_expression, told
 from parity.verdict.tensor import Enclosure, judge
 from refnet.arithmetic import functions
 

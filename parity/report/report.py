@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from parity.verdict.table import SEVERITY, all_ok, is_ok
-from parity.verdict.tensor import TensorVerdict
+from parity.verdict.tensor import SEVERITY, TensorVerdict, all_ok, is_ok
 
 __all__ = ["Report"]
 

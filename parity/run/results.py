@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.verdict.table import SEVERITY, is_ok, worst
-from parity.verdict.tensor import TensorVerdict
+from parity.verdict.tensor import SEVERITY, TensorVerdict, is_ok, worst
 
 
 @dataclass(frozen=True)

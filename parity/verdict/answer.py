@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import replace
 from functools import cache, cached_property
 
 from parity.families.listing import DERIVATIVES, Variant, conventions
 from parity.families.listing import weaker as weaker_formulas
 from parity.records.record import VJP, Answer, Optimize, Undecided
-from parity.verdict.blindness import causes
+from parity.verdict.blindness import causes, told
 from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, around_itself, bounds
 from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
 
@@ -40,11 +39,6 @@ class Judge:
     def _causes(self) -> Mapping[str, str]:
         """Which operation took the budgets' sight; asked where a tensor is blind."""
         return causes(self.record, self.profile, DERIVATIVES) if isinstance(self.record, VJP) else {}
-
-
-def told(blind: TensorVerdict, cause: str) -> TensorVerdict:
-    """A blind verdict with the operation that made it so."""
-    return replace(blind, reason=f"{blind.reason}; {cause}") if cause else blind
 
 
 def judge_answer(

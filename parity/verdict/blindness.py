@@ -7,18 +7,18 @@ bound is lost altogether, that operation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity.budget.array import Budget, Profile
-from parity.records import definition
-from parity.records.record import VJP
+from parity.verdict.evaluation import VJP, Budget, Patches, Profile, definition
+from parity.verdict.tensor import TensorVerdict
 from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named
 
-__all__ = ["causes", "causes_in_expression"]
+__all__ = ["causes", "causes_in_expression", "told"]
 
 STABLE = {
     ("exp",): "exp may overflow: subtract the largest argument first, exp(x - special.shift(x, -1))",
@@ -136,7 +136,7 @@ _Watched.SPECIALS = {
 }
 
 
-def causes(record: VJP, profile: Profile, patches: Mapping[str, definition.Patch]) -> dict[str, str]:
+def causes(record: VJP, profile: Profile, patches: Patches) -> dict[str, str]:
     """For each tensor of a record's answer the operation that cost most of its sight, in words."""
     with np.errstate(all="ignore"):
         tensors = definition.vjp(record, lambda a: _Watched(Budget.exact(a, profile)), patches)
@@ -148,3 +148,8 @@ def causes_in_expression(f: Callable[..., Any], budgets: Sequence[Any]) -> str:
     with np.errstate(all="ignore"):
         value = f(*(_Watched(b) if isinstance(b, Budget) else b for b in budgets))
     return str(value.worst) if isinstance(value, _Watched) and value.worst.operation else ""
+
+
+def told(blind: TensorVerdict, cause: str) -> TensorVerdict:
+    """A blind verdict with the operation that made it so."""
+    return replace(blind, reason=f"{blind.reason}; {cause}") if cause else blind

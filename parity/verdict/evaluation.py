@@ -20,7 +20,9 @@ from refnet.arithmetic.runs import Runs
 
 __all__ = [
     "NO_PATCHES",
+    "VJP",
     "Array",
+    "Budget",
     "Evaluation",
     "Moment",
     "Patches",
@@ -30,6 +32,7 @@ __all__ = [
     "bounds_of_narrower",
     "combined_answer",
     "combined_bounds",
+    "definition",
     "in_answer",
     "leading",
     "moments",

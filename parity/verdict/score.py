@@ -108,6 +108,33 @@ def score_faults(
     return list(scores.values())
 
 
+def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Truths, dtype: str) -> dict[str, str]:
+    """The first record, by case, family and tensor, that gives each mistake away; those that none does are left out.
+
+    A mistake that was caught is not made again. Trainings are left out.
+    """
+    found: dict[str, str] = {}
+    for case in cases:
+        for family in case.families:
+            record = case.record(family, dtype)
+            left = [f for f in faults if f.name not in found and f.touches(record)]
+            if isinstance(record, Train) or not left:
+                continue
+            if (own := _measure(record, partial(truths, case, family, dtype), None)) is None:
+                continue
+            for fault in left:
+                try:
+                    caught = own.measured(FaultyEngine(fault))
+                    tensor = caught.tensor if caught and caught.caught else ""
+                    raised = "an error" if caught and caught.caught and not tensor else ""
+                except Exception as error:
+                    # Whatever a changed line raises, the engine has failed.
+                    tensor, raised = "", type(error).__name__
+                if tensor or raised:
+                    found[fault.name] = f"{case.name}, {family}: {tensor or raised}"
+    return found
+
+
 def merged(tables: Iterable[Sequence[Score]]) -> list[Score]:
     """One table of several, each over other cases: what several processes found together."""
     scores: dict[tuple[str, str], Score] = {}

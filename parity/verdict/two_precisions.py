@@ -19,9 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.formats import FORMATS
-from parity.truth.value import Truth
-from parity.verdict.tensor import TensorVerdict
+from parity.verdict.tensor import FORMATS, TensorVerdict, Truth
 
 __all__ = ["OPEN", "TwoPrecisions", "compared", "reconsidered"]
 

@@ -56,6 +56,6 @@ def test_names_are_unique(listed: tuple) -> None:
 
 
 def test_transcriptions_are_read_where_they_are_needed() -> None:
-    code = "import parity.families.listing, parity.run.trial, sys; print('mpmath' in sys.modules)"
+    code = "import parity.families.listing, parity.run.judging, sys; print('mpmath' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
