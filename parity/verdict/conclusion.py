@@ -20,9 +20,12 @@ from parity.truth.value import Truth
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
 from parity.verdict.answer import Judge, expected_dtype
-from parity.verdict.diagnosis import diagnose
+from parity.verdict.diagnosis import diagnose, relations_to_truth
 from parity.verdict.table import is_caught
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
+
+FOLLOWED = 50
+"""How many updates of a failing training are held against the truth for a factor, a zero or another order."""
 
 
 @dataclass
@@ -159,7 +162,11 @@ class Training:
         if any(v.name == "run" for v in verdicts):
             return Conclusion(verdicts)
         failing = _failing(verdicts)
-        found = diagnose(self.record, answer, {}, profile, failing) if failing else []
+        found = []
+        if failing:
+            first, enclosures = lockstep.first_updates(self.record, answer, profile, FOLLOWED)
+            found = diagnose(self.record, answer, {}, profile, failing)
+            found += relations_to_truth(self.record, first, enclosures, failing)
         conclusion = Conclusion(verdicts, [str(d) for d in found])
         if further:
             conclusion.verdicts += lockstep.judge_single_updates(self.steps, further, profile)

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -440,6 +441,25 @@ def test_a_training_with_one_wrong_update(short_training, short_vectors):
     failing = {v.name: v.reason for v in found.verdicts if v.verdict == "FAIL"}
     assert "first update 7, [0]" in failing["update.2.bias"]
     assert not any(name.startswith("certified") for name in failing)
+
+
+def test_a_training_by_a_factor_and_one_that_leaves_out_a_parameter(short_training, short_vectors):
+    def of_other_rate(rate):
+        def train(answer, record):
+            args = {**record.optimizer.args, "lr": rate * record.optimizer.args["lr"]}
+            return RefnetEngine().train(replace(record, optimizer=Spec("SGD", args)))
+
+        return Mine(train)
+
+    def frozen(answer, record):
+        return RefnetEngine().train(replace(record, trainable=("0.weight", "2.weight", "2.bias")))
+
+    scaled, still = (
+        judge_case(short_training, "full", "float64", [e], short_vectors)[0] for e in (of_other_rate(3.0), Mine(frozen))
+    )
+    names = "update.0.weight, update.0.bias, update.2.weight, update.2.bias"
+    assert scaled.diagnosis == (f"a constant factor: 3, the number of batches times the truth in {names}",)
+    assert "zero: 0 in every element in update.0.bias" in still.diagnosis
 
 
 def test_a_training_whose_single_updates_are_wrong(short_training, short_vectors):
