@@ -39,7 +39,7 @@ def judge_steps(record: Train, answer: Answer, profile: Profile) -> list[TensorV
 
 
 def first_updates(record: Train, answer: Answer, profile: Profile, count: int) -> tuple[Answer, dict[str, Enclosure]]:
-    """The first updates of a run, and what encloses each of them, as `judge_steps` has them; for a run that it judges."""
+    """The first updates of a run that `judge_steps` judges, and what encloses each of them."""
     short = replace(record, batches=record.batches[:count])
     cut = {name: a[: count + name.startswith("param.")] for name, a in answer.items()}
     tensors = _updates(cut)
