@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from parity.engines.base import Engine
     from parity.expression import Enclosed, enclose, gradient
     from parity.records.record import VJP, Optimize, Spec, Train, Undecided, Unsupported, UsageError
+    from parity.report.report import Report
 
 _HOMES = {
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
     "gradient": "parity.expression",
+    "Report": "parity.report.report",
     "Engine": "parity.engines.base",
     "Undecided": "parity.records.record",
     "Unsupported": "parity.records.record",
@@ -35,6 +37,7 @@ __all__ = [  # noqa: RUF022  the order of the docstring
     "enclose",
     "Enclosed",
     "gradient",
+    "Report",
     "Engine",
     "VJP",
     "Optimize",

@@ -167,6 +167,43 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
 
 
 @cli.command()
+@click.argument("names", nargs=-1, metavar="[CLASS]...")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float64", show_default=True, help="Computed in.")
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of each class this part of the mutants, drawn by the seed.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the results as JSON.")
+@_jobs
+def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file: Path | None, jobs: int | None) -> None:
+    """Change one operator, constant, comparison, axis or index of refnet at a time, and see whether a case notices.
+
+    Exit code 1 where, of the mutants of a class, fewer than 98% are killed, or more than 5% of all are excused.
+    """
+    from parity.records.record import UsageError
+    from parity.report import console, export, mutants_table
+    from parity.run import mutating
+
+    known = mutating.known()
+    for name in names:
+        if name not in known:
+            raise UsageError(f"mutate: expected a class among {', '.join(known)}, got {name}")
+    export.check_place(json_file)
+    chosen = tuple(dict.fromkeys(names)) or known
+    with console.progress("mutating", len(chosen)) as (start, done):
+        found = mutating.run(chosen, dtype, share, seed, _workers(jobs), start, done)
+    if json_file:
+        export.save(json_file, mutating.to_json(found, dtype, share, seed))
+    mutants_table.show(found)
+    if not mutating.all_ok(found):
+        raise SystemExit(1)
+
+
+@cli.command()
 @_pattern
 @click.option("--check", is_flag=True, help="Compute everything again and compare it, bit for bit, with what is kept.")
 @_jobs

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from functools import cache
+from functools import cache, cached_property
 
-from parity.families.listing import Variant, conventions
+from parity.families.listing import DERIVATIVES, Variant, conventions
 from parity.families.listing import weaker as weaker_formulas
 from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Optimize, Undecided
+from parity.verdict.blindness import causes, told
 from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, around_itself, bounds
 from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
 
@@ -20,15 +21,17 @@ class Judge:
         self.record = record
         self.enclosures = enclose(record, truths, profile)
         self.others = others_for(record, truths, profile)
+        self.profile = profile
 
     def __call__(self, answer: Answer) -> list[TensorVerdict]:
         """The verdict on every tensor of an answer; one that nobody asked for fails too."""
         due = ", ".join(self.enclosures)
+        verdicts = [
+            judge(name, answer.get(name), e, dtype_of(self.record, name), self.others, self._step(e))
+            for name, e in self.enclosures.items()
+        ]
         return [
-            *(
-                judge(name, answer.get(name), e, dtype_of(self.record, name), self.others, self._step(e))
-                for name, e in self.enclosures.items()
-            ),
+            *(v if v.verdict != "blind" or v.formula else told(v, self._causes.get(v.name, "")) for v in verdicts),
             *(failed(name, f"expected no tensor but {due}") for name in answer if name not in self.enclosures),
         ]
 
@@ -38,6 +41,11 @@ class Judge:
             return None
         before = self.record.steps - enclosure.truth.shape[0]
         return lambda k: f"step {before + k + 1}"
+
+    @cached_property
+    def _causes(self) -> Mapping[str, str]:
+        """Which operation took the budgets' sight; asked where a tensor is blind."""
+        return causes(self.record, self.profile, DERIVATIVES) if isinstance(self.record, VJP) else {}
 
 
 def judge_answer(
@@ -62,8 +70,11 @@ def enclose(
     profile: Profile,
     patches: Patches = NO_PATCHES,
 ) -> dict[str, Enclosure]:
-    """The budget of refnet's formula, or of a variant of it, around the truth."""
-    found = bounds(record, profile, patches)
+    """The budget of refnet's formula, or of a variant of it, around the truth.
+
+    The truth is the derivative of the formula, and so is what is bounded, where refnet itself follows a convention.
+    """
+    found = bounds(record, profile, {**DERIVATIVES, **patches} if isinstance(record, VJP) else patches)
     # In the order of the computation, whatever that of the file.
     return {name: Enclosure(truths[name], found[name]) for name in sorted(truths, key=list(found).index)}
 

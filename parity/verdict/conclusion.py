@@ -21,8 +21,12 @@ from parity.truth.value import Truth
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
 from parity.verdict.answer import Judge
-from parity.verdict.diagnosis import diagnose
+from parity.verdict.diagnosis import diagnose, relations_to_truth
+from parity.verdict.table import is_caught
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
+
+FOLLOWED = 50
+"""How many updates of a failing training are held against the truth for a factor, a zero or another order."""
 
 
 @dataclass
@@ -79,7 +83,7 @@ class OneRecord:
         for name, t in self.truths.items():
             blind = Enclosure(t, np.full(t.shape, np.inf))
             v = judge(name, answer.get(name), blind, dtype_of(self.record, name))
-            verdicts.append(v if v.verdict == "FAIL" else TensorVerdict(name, "undecided"))
+            verdicts.append(v if is_caught(v.verdict) else TensorVerdict(name, "undecided"))
         unasked = [name for name in answer if name not in self.truths]
         return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]
 
@@ -159,7 +163,11 @@ class Training:
         if any(v.name == "run" for v in verdicts):
             return Conclusion(verdicts)
         failing = _failing(verdicts)
-        found = diagnose(self.record, answer, {}, profile, failing) if failing else []
+        found = []
+        if failing:
+            first, enclosures = lockstep.first_updates(self.record, answer, profile, FOLLOWED)
+            found = diagnose(self.record, answer, {}, profile, failing)
+            found += relations_to_truth(self.record, first, enclosures, failing)
         conclusion = Conclusion(verdicts, [str(d) for d in found])
         if further:
             conclusion.verdicts += lockstep.judge_single_updates(self.steps, further, profile)
@@ -176,9 +184,9 @@ class Training:
         weaker = sorted({v.formula for v in conclusion.verdicts if v.verdict == "unstable"})
         if weaker and _failing(verdicts):
             conclusion.notes.append(f"free run: outside its budget, which is not that of {', '.join(weaker)}")
-            verdicts = [v for v in verdicts if v.verdict != "FAIL"]
+            verdicts = [v for v in verdicts if not is_caught(v.verdict)]
         conclusion.verdicts += verdicts
 
 
 def _failing(verdicts: Sequence[TensorVerdict]) -> list[str]:
-    return [v.name for v in verdicts if v.verdict == "FAIL"]
+    return [v.name for v in verdicts if is_caught(v.verdict)]

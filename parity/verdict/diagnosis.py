@@ -13,7 +13,7 @@ from parity.verdict.recomputed import Recomputed, RecomputedTraining
 from parity.verdict.relations import relations_to_truth
 from parity.verdict.tensor import Enclosure
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = ["Diagnosis", "diagnose", "relations_to_truth"]
 
 
 def diagnose(

@@ -21,7 +21,9 @@ from refnet.arithmetic.runs import Runs
 
 __all__ = [
     "NO_PATCHES",
+    "VJP",
     "Array",
+    "Budget",
     "Evaluation",
     "Moment",
     "Patches",
@@ -31,6 +33,7 @@ __all__ = [
     "bounds_of_narrower",
     "combined_answer",
     "combined_bounds",
+    "definition",
     "in_answer",
     "leading",
     "moments",

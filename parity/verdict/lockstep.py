@@ -39,6 +39,14 @@ def judge_steps(record: Train, answer: Answer, profile: Profile) -> list[TensorV
     )
 
 
+def first_updates(record: Train, answer: Answer, profile: Profile, count: int) -> tuple[Answer, dict[str, Enclosure]]:
+    """The first updates of a run that `judge_steps` judges, and what encloses each of them."""
+    short = replace(record, batches=record.batches[:count])
+    cut = {name: a[: count + name.startswith("param.")] for name, a in answer.items()}
+    tensors = _updates(cut)
+    return tensors, _enclose(short, cut, tensors, profile, NO_PATCHES)
+
+
 def judge_single_updates(
     singles: Mapping[int, tuple[Train, Mapping[str, Truth]]], answers: Mapping[int, Answer], profile: Profile
 ) -> list[TensorVerdict]:

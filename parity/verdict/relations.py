@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from parity.records.record import VJP, Answer, Optimize
+from parity.records.record import VJP, Answer, Record, Train
 from parity.verdict.match import Diagnosis
 from parity.verdict.tensor import Array, Enclosure, inside
 
 
 def relations_to_truth(
-    record: VJP | Optimize, answer: Answer, enclosures: Mapping[str, Enclosure], failing: Sequence[str]
+    record: Record, answer: Answer, enclosures: Mapping[str, Enclosure], failing: Sequence[str]
 ) -> list[Diagnosis]:
     """What the failing tensors are to the truth, one by one: a relation of several is said once."""
     found: dict[tuple[str, str], list[str]] = {}
@@ -31,9 +31,7 @@ def relations_to_truth(
     return [Diagnosis(kind, f"{what} in {', '.join(names)}", tensors=tuple(names)) for (kind, what), names in ranked]
 
 
-def _related(
-    record: VJP | Optimize, name: str, got: Array, enclosures: Mapping[str, Enclosure]
-) -> Iterator[tuple[str, str]]:
+def _related(record: Record, name: str, got: Array, enclosures: Mapping[str, Enclosure]) -> Iterator[tuple[str, str]]:
     own = enclosures[name]
     if got.shape != own.truth.shape:
         if got.ndim > 1 and got.mT.shape == own.truth.shape and inside(got.mT, own):
@@ -59,27 +57,30 @@ def _related(
     yield from _placed(got, own)
 
 
-def _given(record: VJP | Optimize) -> Iterator[tuple[str, Array]]:
+def _given(record: Record) -> Iterator[tuple[str, Array]]:
     if isinstance(record, VJP):
         yield from ((f"upstream gradient {k}", g) for k, g in enumerate(record.grad_outputs))
         yield from ((f"input {k}", x) for k, x in enumerate(record.inputs) if x.dtype.kind == "f")
         yield from ((name, a) for name, a in record.arrays.items() if a.dtype.kind == "f")
 
 
-def _factors(record: VJP | Optimize) -> Iterator[tuple[float, str]]:
+def _factors(record: Record) -> Iterator[tuple[float, str]]:
     """Factors that a formula can lack or have too often, with what they are."""
     yield from ((2.0, "2"), (0.5, "1/2"), (4.0, "4"), (0.25, "1/4"))
     for what, n in _sizes(record):
         if n > 1:
             yield from ((float(n), f"{n}, {what}"), (1 / n, f"1/{n}, {what}"))
             yield from ((n / (n - 1), f"{n}/{n - 1}, of {what}"), ((n - 1) / n, f"{n - 1}/{n}, of {what}"))
-    for name, value in record.spec.args.items():
+    for name, value in (record.optimizer if isinstance(record, Train) else record.spec).args.items():
         if type(value) is float and value not in (0.0, 1.0):
             yield from ((value, name), (1 / value, f"1/{name}"))
             yield from ((1 - value, f"1 - {name}"), (1 / (1 - value), f"1/(1 - {name})"))
 
 
-def _sizes(record: VJP | Optimize) -> Iterator[tuple[str, int]]:
+def _sizes(record: Record) -> Iterator[tuple[str, int]]:
+    if isinstance(record, Train):
+        yield from (("the size of a batch", len(record.batches[0])), ("the number of samples", len(record.inputs)))
+        yield "the number of batches", -(-len(record.inputs) // len(record.batches[0]))
     if isinstance(record, VJP):
         shape = record.inputs[0].shape
         if shape:
@@ -90,7 +91,7 @@ def _sizes(record: VJP | Optimize) -> Iterator[tuple[str, int]]:
             yield from (("the number of output positions", n) for n in (math.prod(g.shape[-2:]),) if g.ndim > 2)
 
 
-def _named_factor(record: VJP | Optimize, got: Array, own: Enclosure) -> str:
+def _named_factor(record: Record, got: Array, own: Enclosure) -> str:
     u = float(np.finfo(record.dtype).eps) / 2
     for c, what in ((-1.0, "-1"), *_factors(record), *((-c, f"-({what})") for c, what in _factors(record))):
         if _scaled(got, own, c, 0.0 if abs(math.frexp(c)[0]) == 0.5 else 4 * u, 1):

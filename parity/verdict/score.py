@@ -16,7 +16,8 @@ from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Optimize, Record, Train, Undecided, Unsupported
 from parity.verdict.answer import Judge
 from parity.verdict.evaluation import Profile
-from parity.verdict.tensor import Enclosure, TensorVerdict, Truth
+from parity.verdict.table import is_caught
+from parity.verdict.tensor import Enclosure, TensorVerdict, Truth, judge
 
 Truths = Callable[[Case, str, str], Mapping[str, Truth]]
 Steps = Callable[[Train, Answer, Profile], Sequence[TensorVerdict]]
@@ -108,6 +109,33 @@ def score_faults(
     return list(scores.values())
 
 
+def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Truths, dtype: str) -> dict[str, str]:
+    """The first record, by case, family and tensor, that gives each mistake away; those that none does are left out.
+
+    A mistake that was caught is not made again. Trainings are left out.
+    """
+    found: dict[str, str] = {}
+    for case in cases:
+        for family in case.families:
+            record = case.record(family, dtype)
+            left = [f for f in faults if f.name not in found and f.touches(record)]
+            if isinstance(record, Train) or not left:
+                continue
+            if (own := _measure(record, partial(truths, case, family, dtype), None)) is None:
+                continue
+            for fault in left:
+                try:
+                    caught = own.measured(FaultyEngine(fault))
+                    tensor = caught.tensor if caught and caught.caught else ""
+                    raised = "an error" if caught and caught.caught and not tensor else ""
+                except Exception as error:
+                    # Whatever a changed line raises, the engine has failed.
+                    tensor, raised = "", type(error).__name__
+                if tensor or raised:
+                    found[fault.name] = f"{case.name}, {family}: {tensor or raised}"
+    return found
+
+
 def merged(tables: Iterable[Sequence[Score]]) -> list[Score]:
     """One table of several, each over other cases: what several processes found together."""
     scores: dict[tuple[str, str], Score] = {}
@@ -186,11 +214,11 @@ class _AnswerMeasure:
         return fault.reply(self.right)
 
     def _tensor(self, name: str, got: Any) -> _Measured:
-        """As `parity.verdict.tensor.judge`, of which only the failing and the share matter here."""
         enclosure = self.enclosures[name]
         truth = enclosure.truth
+        caught = is_caught(judge(name, got, enclosure, self.dtypes[name], self.others).verdict)
         if got is None or got.shape != truth.shape or str(got.dtype) != self.dtypes[name]:
-            return _Measured(True, 0.0, name, True)
+            return _Measured(caught, 0.0, name, True)
         if not got.size:
             return _Measured(False, 0.0, name, False)
         shares = _shares(got, enclosure)
@@ -200,7 +228,7 @@ class _AnswerMeasure:
         others = [known[name] for other in self.others if name in (known := other.enclosures())]
         found = [_largest(shares), *(_largest(np.minimum(shares, _shares(got, other))) for other in others)]
         worst, share = min(found)
-        return _Measured(worst > 1, share, name, math.isinf(worst))
+        return _Measured(caught, share, name, math.isinf(worst))
 
 
 def _largest(shares: Any) -> tuple[float, float]:
@@ -228,7 +256,7 @@ class _TrainingMeasure:
         if all(_same(answer[name], right) for name, right in self.right.items()):
             return None
         verdicts = self.steps(self.record, answer, Profile.of(self.record.dtype))
-        failing = [v for v in verdicts if v.verdict == "FAIL"]
+        failing = [v for v in verdicts if is_caught(v.verdict)]
         worst = max(failing or verdicts, key=lambda v: v.share if math.isfinite(v.share) else 0.0)
         exact = any(not math.isfinite(v.share) for v in failing)
         return _Measured(bool(failing), worst.share if math.isfinite(worst.share) else 0.0, worst.name, exact)

@@ -3,11 +3,12 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from parity.budget.array import Profile
+from parity.budget.array import FORMATS, Format, Profile
 from parity.engines.base import Engine
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
@@ -229,13 +230,19 @@ def test_a_profile_widens_the_budget():
 
     assert result(Mine(eleven_bits), dtype="float32").verdict == "FAIL"
     tf32 = Profile.of("float32", product="tf32")
-    assert result(Mine(eleven_bits, profile=tf32), dtype="float32").verdict == "rounding"
+    granted = result(Mine(eleven_bits, profile=tf32), dtype="float32")
+    assert (granted.verdict, granted.profile) == ("rounding", "float32, factors in tf32")
 
 
 @pytest.mark.parametrize(
     ("profile", "reason"),
     [
         (Profile.of("float16"), "raised ValueError: expected a profile that stores float64, got float16"),
+        (
+            Profile(Format("float64", 1, -1022, 1023), *[FORMATS["float64"]] * 2),
+            "raised ValueError: expected a profile of formats in parity.budget.formats.FORMATS, "
+            "got Format(name='float64', precision=1, min_exponent=-1022, max_exponent=1023)",
+        ),
         ("float64", "raised AttributeError: 'str' object has no attribute 'storage'"),
     ],
 )
@@ -436,6 +443,26 @@ def test_a_training_with_one_wrong_update(short_training, short_vectors):
     assert not any(name.startswith("certified") for name in failing)
 
 
+def test_a_training_by_a_factor_and_one_that_leaves_out_a_parameter(short_training, short_vectors):
+    def of_other_rate(rate):
+        def train(answer, record):
+            args = {**record.optimizer.args, "lr": rate * record.optimizer.args["lr"]}
+            return RefnetEngine().train(replace(record, optimizer=Spec("SGD", args)))
+
+        return Mine(train)
+
+    def frozen(answer, record):
+        answer["param.0.bias"][1:] = answer["param.0.bias"][0]
+        return answer
+
+    scaled, still = (
+        judge_case(short_training, "full", "float64", [e], short_vectors)[0] for e in (of_other_rate(3.0), Mine(frozen))
+    )
+    names = "update.0.weight, update.0.bias, update.2.weight, update.2.bias"
+    assert scaled.diagnosis == (f"a constant factor: 3, the number of batches times the truth in {names}",)
+    assert "zero: 0 in every element in update.0.bias" in still.diagnosis
+
+
 def test_a_training_whose_single_updates_are_wrong(short_training, short_vectors):
     """An engine that is right in a run and wrong where it starts from given weights."""
 
@@ -509,7 +536,7 @@ def test_a_case_that_rounding_leaves_undecided(monkeypatch):
     }
     monkeypatch.setattr(catalogue_answers, "truths", lambda *at: truths)
     found = result(RefnetEngine())
-    assert (found.verdict, found.conforms) == ("undecided", True)
+    assert (found.verdict, found.conforms) == ("undecided", False)
     assert "expected values further apart than their budgets" in found.verdicts[0].reason
     # Rounding excuses no answer that is none.
     right = RefnetEngine().vjp(record)

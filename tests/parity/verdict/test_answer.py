@@ -159,6 +159,61 @@ def test_other_formulas_are_made_when_they_are_asked_for():
     assert other_formulas({"Flatten"}, weaker, weaker) == ()
 
 
+@pytest.mark.parametrize("wrong", [9000.0, -9000.0])
+def test_a_variants_bound_goes_with_that_variants_truth(wrong):
+    """Where BCELoss's logarithms are clamped its derivative is 0, which no rounding turns into anything else."""
+    record, truths, answer = at("BCELoss/at 0 and 1, targets wrong", dtype="float32")
+    assert verdicts(judge_answer(record, truths, answer, FLOAT32))["grad_input.0"] == "convention"
+    answer["grad_input.0"] = np.full_like(answer["grad_input.0"], wrong)
+    assert verdicts(judge_answer(record, truths, answer, FLOAT32))["grad_input.0"] == "FAIL"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_jaxs_choices_are_conventions(dtype):
+    """Its |x| has the slope 1 at 0; Equinox's BatchNorm begins with the first batch's statistics."""
+    profile = Profile.of(dtype)
+    record, truths, answer = at("L1Loss/ties, mean", dtype=dtype)
+    x, t = record.inputs
+    slope = np.where(x >= t, 1, -1).astype(dtype) * record.grad_outputs[0] / x.dtype.type(x.size)
+    answer["grad_input.0"], answer["grad_input.1"] = slope, -slope
+    judged = {v.name: v for v in judge_answer(record, truths, answer, profile)}
+    assert {(v.verdict, v.formula) for n, v in judged.items() if n != "output"} == {("convention", "|x|'(0) = 1")}
+    record, truths, answer = at("BatchNorm1d/batch 3", dtype=dtype)
+    x = record.inputs[0]
+    answer["buffer.running_mean"], answer["buffer.running_var"] = x.mean(axis=0), x.var(axis=0)
+    judged = {v.name: v for v in judge_answer(record, truths, answer, profile)}
+    for name in ("buffer.running_mean", "buffer.running_var"):
+        assert (judged[name].verdict, judged[name].formula[:28]) == ("convention", "running statistics begin as ")
+
+
+def test_logits_through_jaxs_softplus():
+    jax = pytest.importorskip("jax")
+
+    def losses(x, t):
+        return -(t * jax.nn.log_sigmoid(x) + (1 - t) * jax.nn.log_sigmoid(-x))
+
+    formulas = set()
+    for name, case in BY_NAME.items():
+        if not name.startswith("BCEWithLogitsLoss/") or case.spec.args != {"reduction": "none"} or case.arrays:
+            continue
+        record, truths, answer = at(name, case.families[-1], "float32")
+        _, pull = jax.vjp(losses, *record.inputs)
+        for k, gradient in enumerate(pull(np.array(record.grad_outputs[0]))):
+            answer[f"grad_input.{k}"] = np.asarray(gradient)
+        judged = judge_answer(record, truths, answer, FLOAT32)
+        assert {v.verdict for v in judged} <= {"exact", "rounding", "unstable", "blind"}, name
+        formulas |= {v.formula for v in judged if v.verdict == "unstable"}
+    assert "exp(x - softplus(x))" in formulas
+
+
+def test_one_slope_at_the_kink():
+    record, truths, answer = at("ReLU/at the kink, both zeros")
+    x, g = record.inputs[0], record.grad_outputs[0]
+    for slope, said in ((x >= 0, "convention"), ((x > 0) | (x == 0) & ~np.signbit(x), "FAIL")):
+        answer["grad_input"] = g * slope
+        assert verdicts(judge_answer(record, truths, answer, FLOAT64))["grad_input"] == said
+
+
 def test_a_weaker_formula_is_named():
     record, truths, answer = at("Sigmoid/extreme")
     (weaker,) = (o for o in Judge(record, truths, FLOAT64).others if o.name == "y(1 - y)")

@@ -65,6 +65,31 @@ def _one_pass_variance(module: Any) -> None:
     module.forward, module.backward = forward, backward
 
 
+def _begins_with_the_first_batch(module: Any) -> None:
+    right = module._track
+
+    def track(M: Any, S: Any, N: int) -> None:
+        mean, var, tracked = (module.buffers[name] for name in ("running_mean", "running_var", "num_batches_tracked"))
+        if N == 0 or int(tracked) > 0:
+            right(M, S, N)
+            return
+        tracked[...] = tracked + 1
+        # mean[c] = M[c]     var[c] = S[c] / N
+        mean[...], var[...] = M, S / N
+
+    module._track = track
+
+
+CONVENTIONS = (
+    Variant(
+        "running statistics begin as the first batch's",
+        "The first batch's mean and biased variance are taken over, instead of being mixed with 0 and 1.",
+        "Equinox: equinox/nn/_batch_norm.py, first_time_index",
+        {"BatchNorm1d": _begins_with_the_first_batch},
+        ("equinox",),
+    ),
+)
+
 WEAKER = (
     Variant(
         "x w/s + (b - m w/s)",

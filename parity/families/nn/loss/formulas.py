@@ -40,6 +40,35 @@ def _logits_by_difference(module: Any) -> None:
     module.forward, module.backward = forward, backward
 
 
+def _logits_through_softplus(module: Any) -> None:
+    def backward(dY: Any, saved: Any) -> Any:
+        X, T, A, B, W, P = saved
+        dL = dY if W is None else dY * W
+        # s(X[.]) = exp(X[.] + log s(-X[.])), s(-X[.]) = exp(log s(X[.]) - X[.])
+        # dX[.] = dY[.] W[.] ((1 - T[.]) s(X[.]) - P[.] T[.] s(-X[.])), for a mean / n
+        dX = dL * ((1 - T) * np.exp(X + B) - (T if P is None else P * T) * np.exp(A - X))
+        # dT[.] = dY[.] W[.] (log s(-X[.]) - P[.] log s(X[.])), for a mean / n
+        dT = dL * (B - (A if P is None else P * A))
+        if module.reduction == "mean":
+            dX, dT = dX / X.size, dT / X.size
+        return (dX, dT), {}
+
+    module.backward = backward
+
+
+def _slope_from_the_right(module: Any) -> None:
+    right = module.forward
+
+    def forward(X: Any, T: Any) -> Any:
+        D = X - T
+        L, (_, n) = right(X, T)
+        one, minus = special.lift(1.0, X), special.lift(-1.0, X)
+        # sign(D[.]) is 1 at 0
+        return L, (np.where(D < 0, minus, one), n)
+
+    module.forward = forward
+
+
 def _derivative_of_clamps(module: Any) -> None:
     def backward(dY: Any, saved: Any) -> Any:
         X, T, A, B, W = saved
@@ -102,12 +131,27 @@ WEAKER = (
         {"BCEWithLogitsLoss": _logits_by_difference},
         ("torch",),
     ),
+    Variant(
+        "exp(x - softplus(x))",
+        "The gradients of logits through softplus: s(x) as exp(x - softplus(x)), and the target's as the difference of "
+        "log s(-x) and log s(x), which cancels near 0.",
+        "JAX: jax/_src/lax/other.py, logaddexp and its derivative; jax/_src/nn/functions.py, log_sigmoid",
+        {"BCEWithLogitsLoss": _logits_through_softplus},
+        ("jax",),
+    ),
 )
 
 DERIVATIVES: Mapping[str, Patch] = {"BCELoss": _derivative_of_clamps}
 """Where refnet follows a convention that is not its formula's derivative: the derivative, as the tape finds it."""
 
 CONVENTIONS = (
+    Variant(
+        "|x|'(0) = 1",
+        "The slope of |x| at the kink from the right.",
+        "JAX: jax/_src/lax/lax.py, _abs_jvp_rule",
+        {"L1Loss": _slope_from_the_right},
+        ("jax",),
+    ),
     Variant(
         "(x - t) / max(x(1 - x), 1e-12)",
         "The gradient of binary cross-entropy where its logarithms are clamped and its derivative is therefore 0.",
