@@ -88,7 +88,7 @@ class Certified:
         return tuple(sorted(name.removeprefix("steps.").removesuffix(".hi") for name in names))
 
     def tensor(self, name: str, updates: int, recipe: Recipe = CORRECT) -> Truth:
-        """A tensor of `Example.round` after a number of updates: any for SERIES, one of POSITIONS for the others."""
+        """A tensor of `Example.round` after `updates`: any number for SERIES, one of POSITIONS for the others."""
         r = RECIPES.index(recipe)
         if name in GIVEN:
             return rational(GIVEN[name])

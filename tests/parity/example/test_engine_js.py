@@ -24,12 +24,12 @@ from parity.verdict.tensor import Enclosure, judge
 from refnet.arithmetic.runs import Runs
 
 SOURCE = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in ENGINE)
-NETWORKS = 300
-PUPILS = 200
+NETWORKS = 200
+PUPILS = 100
 
 SCRIPT = """
 const asked = JSON.parse(require("fs").readFileSync(0, "utf8"));
-const { known, model, networks, recipes, mistake, rounds, positions, entries } = asked;
+const { known, model, networks, recipes, mistake, rounds, positions, entries, alone } = asked;
 const rules = (recipe) => [
   ...Judging.recipeRules(known, recipe),
   ...(mistake ? known.mistakes.find(({ key }) => key === mistake).rules : []),
@@ -57,7 +57,8 @@ const answers = {
   verdicts: () => networks.map((start, k) => {
     const judge = new Judging.Judge({ known, figures: model, start, biases: recipes[0].biases });
     return entries[k].map(([figure, text]) => {
-      const found = judge.recognise(figure, Digits.parse(text));
+      const typed = Digits.parse(text);
+      const found = alone ? { ...judge.judge(figure, typed), places: [] } : judge.recognise(figure, typed);
       const { kind, carried, cut, blind, mistakes, places } = found;
       return [
         kind, carried, cut,
@@ -335,12 +336,14 @@ KEYS = [key for key, figure in FIGURES.items() if figure.updates < 2]
 
 @pytest.mark.parametrize("each", [False, True], ids=["figures", "operations"])
 @pytest.mark.parametrize("places", [2, 3, 4, 6])
-def test_figures_worked_out_with_so_many_decimals(places, each, classroom):
+def test_figures_worked_out_with_a_few_decimals(places, each, classroom):
     constants, nets = classroom
     figures = by_hand(constants, places, each)
     # As they were written down; in every fourth network to one decimal less.
     entries = [[(key, f"{figures[key][k]:.{places - (k % 4 == 0)}f}") for key in KEYS] for k in range(PUPILS)]
-    verdicts = [v for net in node("verdicts", networks=nets, recipes=ALL_RECIPES[:1], entries=entries) for v in net]
+    verdicts = [
+        v for net in node("verdicts", networks=nets, recipes=ALL_RECIPES[:1], entries=entries, alone=True) for v in net
+    ]
     assert len(verdicts) == PUPILS * len(KEYS)
     wrong = [(kind, carried) for kind, carried, *_ in verdicts if kind not in ("right", "cut") and carried < places]
     assert not wrong
@@ -354,7 +357,9 @@ def test_decimals_cut_off_on_the_way(classroom):
     constants, nets = classroom
     figures = by_hand(constants, 4, each=True, cut=True)
     entries = [[(key, f"{figures[key][k]:.4f}") for key in KEYS] for k in range(PUPILS)]
-    verdicts = [v for net in node("verdicts", networks=nets, recipes=ALL_RECIPES[:1], entries=entries) for v in net]
+    verdicts = [
+        v for net in node("verdicts", networks=nets, recipes=ALL_RECIPES[:1], entries=entries, alone=True) for v in net
+    ]
     assert not [v for v in verdicts if v[0] not in ("right", "cut") and max(v[1], v[2]) < 4]
 
 
@@ -364,7 +369,9 @@ def test_decimals_do_not_explain_what_is_far_off(classroom):
     figures = by_hand(constants, 12, each=False)
     key = "dE/dw5"
     entries = [[(key, f"{figures[key][k] + 4e-4:.6f}")] for k in range(PUPILS)]
-    verdicts = [v for net in node("verdicts", networks=nets, recipes=ALL_RECIPES[:1], entries=entries) for v in net]
+    verdicts = [
+        v for net in node("verdicts", networks=nets, recipes=ALL_RECIPES[:1], entries=entries, alone=True) for v in net
+    ]
     assert all(carried <= 3 for _, carried, *_ in verdicts)
 
 
@@ -482,7 +489,7 @@ def test_the_page_and_the_terminal_judge_alike(model):
     judge_ = Judge(model, numbers, biases)
     keys = [key for key, figure in judge_.figures.items() if figure.updates < 2]
     entries = []
-    for _ in range(60):
+    for _ in range(40):
         key = keys[draw.integers(len(keys))]
         from_ = key if draw.random() < 0.6 else keys[draw.integers(len(keys))]
         mistake, recipe = [(None, judge_.recipe), *judge_.mistakes][draw.integers(1 + len(judge_.mistakes))]
