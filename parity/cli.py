@@ -199,7 +199,7 @@ def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file:
     if json_file:
         export.save(json_file, mutating.to_json(found, dtype, share, seed))
     mutants_table.show(found)
-    if not mutating.all_ok(found):
+    if not mutating.all_ok(found, share):
         raise SystemExit(1)
 
 

@@ -1,5 +1,6 @@
 """What the README shows is what happens."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 from parity.families.case import DTYPES
 from parity.families.listing import FAULTS, REWRITINGS, catalogue
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -86,6 +88,21 @@ def test_counts():
     assert caught in README
     assert f"makes {len(FAULTS)} known mistakes" in README
     assert f"None of {len(REWRITINGS)} harmless rewritings" in README
+
+
+def test_mutants():
+    kept = json.loads((ROOT / "benchmarks/results/yardstick/mutants.json").read_text(encoding="utf-8"))["classes"]
+    total, killed, excused = (
+        sum(c["mutants"] for c in kept),
+        sum(c["killed"] for c in kept),
+        sum(len(c["excused"]) for c in kept),
+    )
+    others = sum(len(c["survived"]) for c in kept if c["class"] != "Adam")
+    adam = next(c for c in kept if c["class"] == "Adam")
+    assert f"Of {total} mutants, {killed} are killed by some case and {excused} are\nexcused" in README
+    assert f"Adam, which has {adam['mutants']}, has no case yet, and [{others} others]" in README
+    assert len(adam["survived"]) == adam["mutants"]
+    assert total == killed + excused + others + adam["mutants"]
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))

@@ -1,8 +1,17 @@
-"""The narrower number formats that would explain the size of every error: a guess, and said to be no more."""
+"""The narrower number format that an answer's errors come from: named only where its simulation fits them.
+
+refnet is run with the factors of products, the sums, or everything in the narrower format, and its errors are held
+against the answer's, over all failing tensors together. It is a measurement and says no more than that it fits:
+
+- Rounded factors give errors that hardly depend on the order of the sums: the answer's error less the simulated one
+  must be less than half of it, root mean square.
+- Rounded sums depend on the order: the two errors must be of one size, within a factor of 3, and more than half of
+  the answer's must be left when the nearest multiple of the truth is taken away, as rounding knows no factor.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -12,39 +21,73 @@ from parity.verdict.match import Diagnosis
 from parity.verdict.recomputed import Recomputed
 from parity.verdict.tensor import Array, Enclosure, inside
 
+OUTPUTS = 16
+"""Fewer errors than this say nothing of their size."""
+
+RESIDUAL, APART = 0.5, 3.0
+"""The largest part that a simulation may leave unexplained, and the largest ratio of two sizes."""
+
 
 def format_that_explains(
     again: Recomputed, answer: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[str, ...]
 ) -> list[Diagnosis]:
-    """The finest of some narrower formats that would explain the size of every error, if one would."""
-    for name, what, profile in _formats(answer, again.profile.storage.name):
+    """The finest of some narrower formats whose simulation fits, if one does."""
+    simulations = {fault.name: fault for fault in again.mistakes()}
+    for name, profile, alike in _formats(answer, again.profile.storage.name):
         try:
             bounds = again.narrower(profile)
+            simulated = again.answer(simulations[name]) if name in simulations else {}
         except Undecided:
             continue
-        known = enclosures.keys() & bounds.keys()
+        known = enclosures.keys() & bounds.keys() & simulated.keys()
         if all(
-            name in known and _fits(answer.get(name), Enclosure(enclosures[name].truth, bounds[name]))
+            name in known and _within(answer.get(name), Enclosure(enclosures[name].truth, bounds[name]))
             for name in failing
-        ):
-            return [Diagnosis(name, f"{what}, in {', '.join(failing)}", tensors=failing)]
+        ) and _fits(answer, simulated, enclosures, failing, alike):
+            return [Diagnosis(name, f"a simulation of it fits, in {', '.join(failing)}", tensors=failing)]
     return []
 
 
-def _formats(answer: Answer, dtype: str) -> list[tuple[str, str, Profile]]:
-    """Name, reason and profile of each format that is tried, the finest first."""
+def _formats(answer: Answer, dtype: str) -> Iterator[tuple[str, Profile, bool]]:
+    """The name and profile of each format that is tried, the finest first, and whether errors should be alike."""
     wide = dtype == "float64"
     floats = [t for t in answer.values() if t.dtype.kind == "f"]
     if wide and all(np.array_equal(t.astype(np.float32), t) for t in floats):
-        return [("computed in float32", "every element is a float32 number", Profile.of("float32"))]
-    return [
-        *([("sums in float32", "no error is larger", Profile.of("float64", "float32", "float32"))] if wide else []),
-        ("products of 11 bits", "no error is larger", Profile.of(dtype, product="tf32")),
-        ("products of 8 bits", "no error is larger", Profile.of(dtype, product="bfloat16")),
-    ]
+        yield "computed in float32", Profile.of("float32"), False
+        return
+    if wide:
+        yield "sums in float32", Profile.of("float64", "float32", "float32"), False
+    yield "products of 11 bits", Profile.of(dtype, product="tf32"), True
+    yield "products of 8 bits", Profile.of(dtype, product="bfloat16"), True
 
 
-def _fits(got: Array | None, enclosure: Enclosure) -> bool:
+def _fits(
+    answer: Answer, simulated: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[str, ...], alike: bool
+) -> bool:
+    """Whether the errors are the simulated ones, or of their size, each tensor's in units of the simulated."""
+    errors, others = [], []
+    for name in failing:
+        truth = enclosures[name].truth
+        own, other = (np.ravel((t.astype(np.float64) - truth.hi) - truth.lo) for t in (answer[name], simulated[name]))
+        if not (unit := _size(other)):
+            return False
+        multiple = np.ravel(truth.hi) * (np.vdot(own, truth.hi) / (np.vdot(truth.hi, truth.hi) or 1.0))
+        if not alike and _size(own - multiple) <= RESIDUAL * _size(own):
+            return False
+        errors.append(own / unit)
+        others.append(other / unit)
+    e, s = np.concatenate(errors), np.concatenate(others)
+    if e.size < OUTPUTS or not e.any():
+        return False
+    return _size(e - s) < RESIDUAL * _size(e) if alike else 1 / APART <= _size(e) / _size(s) <= APART
+
+
+def _size(e: Array) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(e * e)))
+
+
+def _within(got: Array | None, enclosure: Enclosure) -> bool:
     if got is None or got.shape != enclosure.truth.shape:
         return False
     return bool(np.isfinite(got).all()) and inside(got, enclosure)

@@ -9,7 +9,7 @@ import refnet
 from parity.engines import mutants
 from parity.engines.faulty import FaultyEngine
 from parity.engines.mutants import KINDS, _changes, classes, fault
-from parity.families.listing import select
+from parity.families.listing import catalogue, select
 from parity.run import mutating
 
 
@@ -94,6 +94,15 @@ def test_small_classes_keep_no_mutant_alive(name):
     assert len(found.killed) == len(mutants.mutants(name)) > 0
 
 
+def test_a_hundredth_of_every_class_that_has_cases():
+    """At least one mutant of each."""
+    names = [name for name in classes() if any(hasattr(c, "spec") and name in c.spec.types() for c in catalogue())]
+    found = mutating.run(names, "float64", 0.01, 0, 1)
+    assert sum(s.count for s in found) >= len(names) - 1
+    assert [mutant for s in found for mutant in s.survived] == []
+    assert mutating.all_ok(found, 0.01)
+
+
 def test_what_is_asked_of_a_class():
     killed = {str(k): "" for k in range(98)}
     assert mutating.Survival("C", killed, ("a", "b"), {}).ok
@@ -102,6 +111,7 @@ def test_what_is_asked_of_a_class():
     few, many = ({str(k): "why" for k in range(n)} for n in (5, 6))
     assert mutating.all_ok([mutating.Survival("C", killed, (), few)])
     assert not mutating.all_ok([mutating.Survival("C", killed, (), many)])
+    assert mutating.all_ok([mutating.Survival("C", killed, (), many)], 0.5)
     assert not mutating.all_ok([mutating.Survival("C", killed, ("a", "b", "c"), {})])
 
 

@@ -78,8 +78,8 @@ def _by_the_power_rule(module: Any, right: Any, dY: Any, saved: Any) -> Any:
 
 def _sign_at_tie(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     sign, n = saved
-    # dX[.] = dY [X[.] >= T[.]] - dY [X[.] < T[.]]
-    return right(dY, (np.where(sign == 0, special.lift(1.0, sign), sign), n))
+    # dX[.] = dY [X[.] > T[.]] - dY [X[.] <= T[.]]
+    return right(dY, (np.where(sign == 0, special.lift(-1.0, sign), sign), n))
 
 
 def _minus_of_target(module: Any, right: Any, dY: Any, saved: Any) -> Any:
@@ -196,7 +196,7 @@ FAULTS = (
     ),
     Fault(
         "sign at the tie",
-        "1 against 0 where X = T",
+        "-1 against 0 where X = T (1, JAX's choice, is a listed convention)",
         "X = T",
         "issue class: a subgradient at a kink",
         {"L1Loss": replaced("backward", _sign_at_tie)},
