@@ -20,15 +20,14 @@ MOST = 1_000
 
 def of(cases: Sequence[Case]) -> Iterator[VJPCase]:
     """The cases that the conditions make of a typical case of every class."""
+    names = {case.name for case in cases}
     for kind in MODULES:
-        own = [case for case in cases if isinstance(case, VJPCase) and case.spec.type == kind]
-        if typical := _typical(own):
-            names = {case.name for case in own}
-            yield from (case for case in _made(typical) if case.name not in names)
+        if case := typical(cases, kind):
+            yield from (made for made in _made(case) if made.name not in names)
 
 
-def _typical(cases: Iterable[VJPCase]) -> VJPCase | None:
-    """A small case in training mode with as many arrays as the class can have, plain samples along the first axis."""
+def typical(cases: Iterable[Case], kind: str) -> VJPCase | None:
+    """A small case of a class in training mode, with as many arrays as it can have and samples along the first axis."""
 
     def rank(case: VJPCase) -> tuple[int, int, int]:
         shapes = [draw.shape for draw in (*case.inputs, *case.grads)]
@@ -37,7 +36,11 @@ def _typical(cases: Iterable[VJPCase]) -> VJPCase | None:
     plain = [
         case
         for case in cases
-        if case.training and case.parts is None and case.families == ("grid", "full")
+        if isinstance(case, VJPCase)
+        and case.spec.type == kind
+        and case.training
+        and case.parts is None
+        and case.families == ("grid", "full")
         if all(draw.layout == "contiguous" and not draw.values for draw in (*case.inputs, *case.grads))
         if len(case.inputs[0].shape) > 1 and min(case.inputs[0].shape) > 1 and case.inputs[0].shape[0] > 2
         if all(draw.shape[:1] in ((), case.inputs[0].shape[:1]) for draw in (*case.inputs, *case.grads))
