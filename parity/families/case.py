@@ -227,6 +227,7 @@ class TrainCase:
     Attributes:
         batch_size, shuffle, drop_last, seed: the order of the data (`refnet.train.sampler`). iterations: updates.
         certified: numbers of updates, from 1, after which a free run is held against certified weights.
+        singles: how many single updates are certified, at most. groups: of parameters, as in `OptimizeCase`.
         families: only one, by default: a training is exact on no grid.
     """
 
@@ -246,6 +247,7 @@ class TrainCase:
     trainable: tuple[str, ...] | None = None
     families: tuple[str, ...] = FULL
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
+    singles: int = 12
 
     def record(self, family: str, dtype: str) -> Train:
         order: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "drop_last": self.drop_last}

@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from parity.families.case import Case, selected
+from parity.families import conditions
+from parity.families.case import Case, group, selected
 from parity.families.fault import Fault
 from parity.families.formula import Patch, Variant, bearing_on
 from parity.families.whole.arithmetic.rewritings import REWRITINGS
@@ -72,7 +73,13 @@ def _listed(file: str, name: str, empty: Any = ()) -> Iterator[Any]:
     return (getattr(_file(family, file), name, empty) for family in TABLE)
 
 
-CASES: tuple[Case, ...] = tuple(case for cases in _listed("cases", "CASES") for case in cases)
+OWN: tuple[Case, ...] = tuple(case for cases in _listed("cases", "CASES") for case in cases)
+"""The cases that families list."""
+
+_ORDER = list(dict.fromkeys(map(group, OWN)))
+
+CASES: tuple[Case, ...] = tuple(sorted((*OWN, *conditions.of(OWN)), key=lambda case: _ORDER.index(group(case))))
+"""All cases, with those that the conditions make for every class, group by group."""
 
 FAULTS: tuple[Fault, ...] = tuple(fault for faults in _listed("faults", "FAULTS") for fault in faults)
 """The dictionary of known mistakes."""

@@ -17,9 +17,6 @@ from parity.run import pool
 from parity.vectors import catalogue_answers
 from parity.verdict import free_run, lockstep
 
-STEPS = 12
-"""The number of single updates of a training that are certified, evenly spread in the logarithm of their number."""
-
 
 @dataclass
 class Report:
@@ -171,16 +168,18 @@ def certify(case: Case, family: str, dtype: str, kept: Mapping[str, Array] | Non
     if case.certified:
         arrays |= catalogue_answers.pairs(certified(record, case.certified), "")
         arrays |= {f"bound.{name}": e for name, e in free_run.bounds(record, case.certified).items()}
-    for number, single in (catalogue_answers.singles(record, kept) if kept else _recorded(record)).items():
+    for number, single in (
+        catalogue_answers.singles(record, kept) if kept else _recorded(record, case.singles)
+    ).items():
         arrays |= {f"step.{number}.before.{name}": a for name, a in single.arrays.items()}
         arrays |= {f"step.{number}.before.state.{name}": a for name, a in single.state.items()}
         arrays |= catalogue_answers.pairs(certified(single, (1,)), f"step.{number}.after.")
     return arrays
 
 
-def _recorded(record: Train) -> dict[int, Train]:
-    """Single updates of a run of refnet's, by their number."""
-    numbers = sorted({int(k) for k in np.geomspace(1, record.iterations, STEPS)})
+def _recorded(record: Train, singles: int) -> dict[int, Train]:
+    """Single updates of a run of refnet's, by their number, which are evenly spread in its logarithm."""
+    numbers = sorted({int(k) for k in np.geomspace(1, record.iterations, singles)})
     return dict(zip(numbers, _single_updates(record, RefnetEngine().train(record), numbers), strict=True))
 
 
@@ -190,5 +189,5 @@ def _single_updates(record: Train, answer: Answer, numbers: Sequence[int]) -> li
     found = []
     for k in numbers:
         arrays, state = lockstep.before(record, answer, np.array([k - 1]))
-        found.append(record.single(k, *({name: a[0] for name, a in one.items()} for one in (arrays, state))))
+        found.append(record.single(k, *({name: np.array(a[0]) for name, a in one.items()} for one in (arrays, state))))
     return found

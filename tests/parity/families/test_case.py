@@ -130,11 +130,12 @@ def test_sgd_has_every_legal_combination_of_options(family: str) -> None:
     assert len(there) == 20
 
 
-def test_sgd_has_parameter_groups_and_twenty_steps() -> None:
-    assert any(case.groups for case in OPTIMIZATIONS)
+def test_optimizers_have_parameter_groups_and_many_steps() -> None:
+    for name in refnet.optim.__all__:
+        assert any(case.groups for case in OPTIMIZATIONS if case.spec.type == name)
     for case in OPTIMIZATIONS:
         record = case.record(case.families[0], "float64")
-        assert record.steps == 20
+        assert record.steps >= 12
         assert {p.ndim for p in record.params.values()} == {0, 2}
 
 
@@ -201,6 +202,8 @@ def test_training_goes_through_every_regime() -> None:
     sizes = {}
     for case in TRAININGS:
         record = case.record("full", "float64")
+        if record.iterations < 2_000:
+            continue
         n = len(record.inputs)
         epoch = record.batches[: -(-n // (case.batch_size or n))]
         sizes[case.name] = (n, [len(batch) for batch in epoch], len(record.batches))
@@ -231,14 +234,25 @@ def test_draws_are_the_same_everywhere() -> None:
     ]
     drawn = [
         Draw((3, 4), kind, below=9, scale=0.5, offset=2.0).make("pinned", family, dtype).tobytes()
-        for kind in ("real", "positive", "unit", "index", "mask", "onehot")
+        for kind in ("real", "positive", "unit", "index", "mask")
         for family in cases.FAMILIES
         for dtype in cases.DTYPES
     ]
     assert (
         hashlib.sha256(b"".join(drawn)).hexdigest()
-        == "a8ec8b6bb621a8222db0958edaef3eb606ac03cdafea25fc794f91c708276f89"
+        == "275597f08801bb46de8a9d3467b6bec0331c37079f0cfd3460d6759bee7fcd3c"
     )
+
+
+def test_a_one_hot_draw_has_one_number_that_is_not_zero() -> None:
+    drawn = Draw((3, 4), "onehot", scale=-2.0).make("pinned", "full", "float64")
+    assert sorted(drawn.ravel().tolist()) == [-2.0] + [0.0] * 11
+
+
+def test_a_reversed_draw_has_negative_strides() -> None:
+    drawn = Draw((3, 4), layout="reversed").make("pinned", "full", "float64")
+    assert max(drawn.strides) < 0
+    np.testing.assert_array_equal(drawn, Draw((3, 4)).make("pinned", "full", "float64"))
 
 
 def test_names_change_draws() -> None:
@@ -314,8 +328,10 @@ def test_layouts_are_what_they_say() -> None:
     assert (expanded == plain[0]).all()
 
 
-def test_no_upstream_gradient_is_zero_throughout() -> None:
+def test_no_upstream_gradient_is_zero_throughout_but_where_it_is_said() -> None:
     for case in VJPS:
+        if case.name.endswith("gradient zero"):
+            continue
         for family in case.families:
             grads = case.record(family, "float32").grad_outputs
             assert grads[0].size == 0 or any(g.any() for g in grads), f"{case.name}, {family}"
@@ -418,7 +434,7 @@ def names(pattern: str) -> list[str]:
 
 
 def test_select_by_part_of_a_name() -> None:
-    assert names("linear/BATCH") == [f"Linear/batch {n}" for n in (0, 1, 3, 7)]
+    assert names("linear/BATCH") == [f"Linear/batch {n}" for n in (0, 1, 3, 7, 65)]
     assert len(select("")) == len(CATALOGUE)
 
 
@@ -435,7 +451,11 @@ def test_select_by_several_patterns() -> None:
 
 
 def test_a_pattern_that_is_part_of_a_name_is_taken_so() -> None:
-    assert set(names("not affine")) == {"BatchNorm1d/not affine", "BatchNorm1d/not affine, evaluation"}
+    assert set(names("not affine")) == {
+        "BatchNorm1d/not affine",
+        "BatchNorm1d/not affine, evaluation",
+        "LayerNorm/not affine",
+    }
 
 
 def test_select_nothing_names_near_matches() -> None:

@@ -66,7 +66,7 @@ def _one_pass_variance(module: Any) -> None:
 
 
 def _begins_with_the_first_batch(module: Any) -> None:
-    right = module._track
+    right = module.track
 
     def track(M: Any, S: Any, N: int) -> None:
         mean, var, tracked = (module.buffers[name] for name in ("running_mean", "running_var", "num_batches_tracked"))
@@ -77,7 +77,7 @@ def _begins_with_the_first_batch(module: Any) -> None:
         # mean[c] = M[c]     var[c] = S[c] / N
         mean[...], var[...] = M, S / N
 
-    module._track = track
+    module.track = track
 
 
 CONVENTIONS = (

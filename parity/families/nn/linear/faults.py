@@ -101,9 +101,9 @@ def _exchanged_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return dX.reshape(*dX.shape[:-2], dX.shape[-1], dX.shape[-2]).mT, grads
 
 
-def _as_it_came(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    # dX = dY
-    return dY, {}
+def _from_the_end(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX = dY[n,K - 1 - k] in the shape of X
+    return right(dY[..., ::-1], saved)
 
 
 def _otherwise(kind: str, name: str, what: str, reveal: str, by: Any, method: str = "backward") -> Fault:
@@ -187,10 +187,10 @@ FAULTS = (
     ),
     _otherwise(
         "Flatten",
-        "gradient not reshaped",
-        "dX of the output's shape against that of X",
-        "more than one axis",
-        _as_it_came,
+        "gradient from the end",
+        "dX of dY from its last element on against from its first",
+        "more than one element",
+        _from_the_end,
     ),
     Fault(
         "input of the previous sample",

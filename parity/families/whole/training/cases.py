@@ -74,7 +74,7 @@ def _parity(what: str, batch_size: int | None, optimizer: Mapping[str, Any], **m
     )
 
 
-CASES = (
+REGIMES = (
     WORKED_EXAMPLE,
     _parity("batch", None, {"lr": 0.1, "momentum": 0.9}),
     _parity("mini-batch, the last one short", 4, {"lr": 0.05}),
@@ -86,4 +86,132 @@ CASES = (
         iterations=2_000,
     ),
     _parity("stochastic", 1, {"lr": 0.02, "weight_decay": 0.001}),
+)
+
+
+def _linear(i: int, o: int, **args: Any) -> Spec:
+    return Spec("Linear", {"in_features": i, "out_features": o, **args})
+
+
+def _sequential(*layers: Spec) -> Spec:
+    return Spec("Sequential", layers=layers)
+
+
+def _short(
+    what: str,
+    network: Spec,
+    loss: Spec,
+    optimizer: Spec,
+    inputs: Draw,
+    targets: Draw,
+    arrays: Mapping[str, Draw],
+    **more: Any,
+) -> TrainCase:
+    """Few updates, of layers and losses that the trainings above have not."""
+    return TrainCase(
+        f"Training/{what}",
+        network,
+        loss,
+        optimizer,
+        inputs,
+        targets,
+        arrays,
+        batch_size=3,
+        **{"iterations": 40, "certified": (1, 5), "singles": 2, **more},
+    )
+
+
+TANH = Spec("Tanh")
+MLP = _mlp(3, 4, 2, "Tanh")
+MLP_ARRAYS = {
+    "0.weight": Draw((4, 3), scale=0.5),
+    "0.bias": Draw((4,), scale=0.5),
+    "2.weight": Draw((2, 4), scale=0.5),
+    "2.bias": Draw((2,), scale=0.5),
+}
+X, T = Draw((8, 3), scale=0.5), Draw((8, 2))
+
+CONVOLUTIONAL = _sequential(
+    Spec("Conv2d", {"in_channels": 2, "out_channels": 2, "kernel_size": 2, "groups": 2}),
+    TANH,
+    Spec("Flatten"),
+    _linear(8, 3),
+)
+NORMALIZED = _sequential(
+    _linear(3, 4, bias=False),
+    Spec("BatchNorm1d", {"num_features": 4}),
+    TANH,
+    Spec("LayerNorm", {"normalized_shape": 4}),
+    _linear(4, 2),
+)
+
+CASES: tuple[TrainCase, ...] = (
+    *REGIMES,
+    _short(
+        "convolution with groups, weight decay",
+        CONVOLUTIONAL,
+        Spec("CrossEntropyLoss", {"label_smoothing": 0.1}),
+        Spec("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+        Draw((8, 2, 3, 3), scale=0.5),
+        indices((8,), 0, 1, 2, 1, 2, 0, 0, 2),
+        {
+            "0.weight": Draw((2, 1, 2, 2), scale=0.5),
+            "0.bias": Draw((2,), scale=0.5),
+            "3.weight": Draw((3, 8), scale=0.25),
+            "3.bias": Draw((3,), scale=0.25),
+        },
+    ),
+    _short(
+        "normalizations, Adam, groups",
+        NORMALIZED,
+        Spec("MSELoss"),
+        Spec("Adam", {"lr": 0.01}),
+        X,
+        T,
+        {
+            "0.weight": Draw((4, 3), scale=0.5),
+            "1.weight": Draw((4,), "positive"),
+            "1.bias": Draw((4,), scale=0.5),
+            "1.running_mean": Draw((4,)),
+            "1.running_var": Draw((4,), "positive"),
+            "1.num_batches_tracked": indices((), 0),
+            "3.weight": Draw((4,), "positive"),
+            "3.bias": Draw((4,), scale=0.5),
+            "4.weight": Draw((2, 4), scale=0.5),
+            "4.bias": Draw((2,), scale=0.5),
+        },
+        groups=(
+            (("0.weight", "4.weight"), {"weight_decay": 0.1}),
+            (("1.weight", "1.bias", "3.weight", "3.bias", "4.bias"), {"amsgrad": True}),
+        ),
+        drop_last=True,
+    ),
+    _short("L1Loss", MLP, Spec("L1Loss"), Spec("SGD", {"lr": 0.1, "weight_decay": 1.0}), X, T, MLP_ARRAYS),
+    _short(
+        "HalfSquaredError, AdamW",
+        MLP,
+        Spec("HalfSquaredError"),
+        Spec("Adam", {"lr": 0.1, "weight_decay": 2.0, "decoupled_weight_decay": True}),
+        X,
+        T,
+        MLP_ARRAYS,
+    ),
+    _short(
+        "BCEWithLogitsLoss",
+        MLP,
+        Spec("BCEWithLogitsLoss", {"reduction": "sum"}),
+        Spec("SGD", {"lr": 0.05, "momentum": 0.5, "nesterov": True, "weight_decay": 0.1}),
+        X,
+        Draw((8, 2), "unit"),
+        MLP_ARRAYS,
+    ),
+    _short(
+        "BCELoss",
+        _sequential(*MLP.layers, Spec("Sigmoid")),
+        Spec("BCELoss"),
+        Spec("Adam", {"lr": 0.05, "maximize": False}),
+        X,
+        Draw((8, 2), "unit"),
+        MLP_ARRAYS,
+    ),
 )
