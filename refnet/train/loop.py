@@ -90,7 +90,7 @@ def run_updates(
                 if interrupts:
                     step.settle()
                     deliver()
-                    step.resume()
+                    step.resume(again=False)
     finally:
         step.settle()
         if lr_lambda is not None:

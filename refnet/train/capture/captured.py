@@ -17,7 +17,7 @@ from refnet.generator import Generator
 from refnet.train.capture import comparison, native, replay
 from refnet.train.capture.comparison import Comparison
 from refnet.train.capture.contract import why_not
-from refnet.train.capture.program import Program, Ref, memory_of
+from refnet.train.capture.program import Program, Ref, results_of
 from refnet.train.capture.recorder import Interrupted, Uncapturable, never
 from refnet.train.capture.recording import Recording, record
 from refnet.train.capture.storage import Storage, arrays_of
@@ -242,9 +242,12 @@ class Captured:
             self._storage.away()
             self._ignore_overflow()
 
-    def resume(self) -> None:
-        """Go on after `settle` from what network and optimizer hold now, if anything may have been changed."""
-        self._foreign = True
+    def resume(self, *, again: bool = True) -> None:
+        """Go on after `settle` from what network and optimizer hold now, if anything may have been changed.
+
+        `again`: whether that may happen after every update; if not, all samples are checked once more, now.
+        """
+        self._foreign = self._foreign or again or not all(_pass(step, slice(None)) for step in self._steps.values())
         if not self._steps or self._storage is None or self._watch is None:
             return
         if self._watch.changed():
@@ -286,8 +289,11 @@ class Captured:
         call = replay.function(recording.program, arrays, recording.data, indexed=isinstance(batch, np.ndarray))
         generators = [generator for generator, _ in recording.generators]
         step = _Step(call, self._machine(recording, arrays, size), generators, recording.checks, 1, _next_comparison(1))
-        ways = [comparison.Captured(call, inside := memory_of(recording.program, arrays))]
-        if (machine := step.machine) is not None:
+        machine = step.machine
+        # (with one way alone there is nothing to compare it with)
+        inside = [] if machine is None else results_of(recording.program, arrays)
+        ways = [comparison.Captured(call, inside)]
+        if machine is not None:
             ways.append(comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside))
         beside = Comparison(self.update, storage, self._rates, generators, self._interrupted)
         agree = beside.trials(batch, ways)

@@ -36,7 +36,7 @@ class Captured:
 
     Attributes:
         run: does the update on a batch, and gives its loss.
-        inside: the memory of what is computed in between.
+        inside: what is computed in between.
     """
 
     run: Callable[[Any], Any]

@@ -178,10 +178,9 @@ def _address(array: NDArray[Any]) -> int:
     return address
 
 
-def memory_of(program: Program, arrays: Mapping[Ref, NDArray[Any]]) -> list[NDArray[Any]]:
-    """The memory of the program's own roots, where these are their arrays."""
-    owners = {id(owner): owner for ref, array in arrays.items() if program.own(ref) for owner in [_owner(array)]}
-    return list(owners.values())
+def results_of(program: Program, arrays: Mapping[Ref, NDArray[Any]]) -> list[NDArray[Any]]:
+    """What the operations write in the program's own roots, where these are their arrays."""
+    return [arrays[out] for out in dict.fromkeys(op.out for op in program.operations) if program.own(out)]
 
 
 def simplify(program: Program, parameters: int, interrupted: Callable[[], bool] = never) -> None:

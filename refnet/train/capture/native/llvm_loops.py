@@ -61,6 +61,12 @@ OF_BOOLEANS: dict[np.ufunc, str] = {
 
 SELECT = "{y}.on = icmp ne i8 {a}, 0\n  {y} = select i1 {y}.on, {t} {b}, {t} {c}"
 COPY = "{y} = bitcast {t} {a} to {t}"
+CASTS = {
+    ("float", "double"): "{y} = fpext float {a} to double",
+    ("double", "float"): "{y} = fptrunc double {a} to float",
+}
+"""Copies from one type to another, rounded to nearest as IEEE 754 has it, by LLVM's types."""
+
 ZERO = "{y} = bitcast {t} zeroinitializer to {t}"
 
 

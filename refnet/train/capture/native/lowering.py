@@ -303,6 +303,10 @@ class Lowering:
         return self._on_blocks(Loop(text), first, steps)
 
     def copy(self, array: NDArray[Any], out: NDArray[Any]) -> None:
+        cast = llvm_loops.CASTS.get((llvm_loops.type_of(array.dtype), llvm_loops.type_of(out.dtype)))
+        if cast is not None:
+            self.elementwise(cast, (array, out))
+            return
         if array.dtype != out.dtype or out.itemsize not in (1, 4, 8):
             raise NotNative(f"a copy from {array.dtype} to {out.dtype}")
         lie_alike = array.shape == out.shape and array.flags.c_contiguous and out.flags.c_contiguous

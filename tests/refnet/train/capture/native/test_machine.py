@@ -125,6 +125,14 @@ def test_matrix_products(dtype):
     assert_same_bits(lambda X: X.mT @ X, full(9, 5, dtype=dtype))
 
 
+def test_casts():
+    values = np.array([0.1, -0.0, 1e-45, 1e38, np.inf, np.nan, 2.0**-150, 1 + 2.0**-24, 1 + 3 * 2.0**-24])
+    for X in (values, full(40), full(5000)):
+        assert_same_bits(lambda X: np.where((Y := X.astype(np.float32)) == Y, Y, np.float32(7)), X)
+        assert_same_bits(lambda X: np.where((Y := X.astype(np.float64)) == Y, Y, 7), X.astype(np.float32))
+        assert_same_bits(lambda X: X + X.astype(np.float32).astype(np.float64), full(*X.shape))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_moves(dtype):
     assert_same_bits(lambda X: X.mT.copy(), full(7, 5, dtype=dtype))
@@ -212,7 +220,7 @@ def test_samples_rates_and_losses():
     ("step", "reason"),
     [
         (lambda X: np.einsum("ij->j", X), "einsum"),
-        (lambda X: X.astype(np.float32) + np.float32(1), "a copy from float64 to float32"),
+        (lambda X: X.astype(np.int64) + 1, "a copy from float64 to int64"),
         (lambda X: (X.mT + 0).sum(axis=-1), "do not lie in their order"),
         (lambda X: X.mT + X.mT, "a loss that does not lie in order"),
         (lambda X: X @ X[0], "a matrix product of vectors"),
