@@ -180,9 +180,9 @@ def _processes(jobs: int) -> Iterator[Executor]:
 
 
 def _begin(line: Connection) -> None:
-    """In a new worker: end with the parent, however that ends, and leave interrupts to it.
+    """In a new worker: end when the parent ends, however it does, and leave interrupts to it.
 
-    Left alone, the processes of a pool whose parent was killed wait for work for ever.
+    Otherwise the processes of a pool whose parent was killed would wait for work and never end.
     """
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"

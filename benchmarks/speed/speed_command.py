@@ -88,7 +88,7 @@ def speed(
     if out:
         _writable(out)
     from benchmarks.speed import cost_growth, speed_tables
-    from benchmarks.speed.floors import FLOORS, findings
+    from benchmarks.speed.floors import FLOORS, OTHER_BITS, findings
     from benchmarks.speed.libraries_used import environment
     from benchmarks.speed.thread_limits import limited, settled
     from benchmarks.speed.timed_rounds import ROUND, contest
@@ -126,6 +126,10 @@ def speed(
         where = {**environment(threads), "rounds": rounds, "seconds of a turn": turn, "dtype": dtype}
     where["cores used"] = used = _cores(outcomes)
     judged = findings(outcomes, threads) if stepping else []
+    if used is not None and used < BUSY:
+        # Bits hang on no clock.
+        why = "not judged: the machine was busy"
+        judged = [f if f.reason == OTHER_BITS else replace(f, met=None, reason=why) for f in judged]
     if as_json:
         click.echo(_document(trained, outcomes, points, judged, where))
     else:
@@ -185,7 +189,7 @@ def _needs(packages: Sequence[str]) -> None:
 
 
 def _writable(out: Path) -> None:
-    """Refuse a folder that cannot be written to before minutes are spent on what is to be written."""
+    """Refuse a folder that cannot be written to, before minutes are spent on the results."""
     from tempfile import TemporaryFile
 
     try:

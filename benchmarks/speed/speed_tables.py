@@ -54,7 +54,7 @@ def _table(*columns: str) -> Table:
 
 
 def speed(outcomes: Sequence[Outcome]) -> Group:
-    """One network: a line for each contender, and below what is to be said of those without figures."""
+    """One network: a line for each contender, and below them why some have no figures."""
     network = outcomes[0].network
     named = {outcome.contender.name: outcome for outcome in outcomes}
     limit, own = named.get(LIMIT.name), named.get((ENSEMBLE if network.many else CAPTURED).name)
@@ -180,10 +180,8 @@ def floors(found: Sequence[Finding]) -> Table:
         made.columns[column].justify = "left"
     for finding in found:
         floor = finding.floor
-        if not finding.ratios.size:
+        if not finding.ratios.size or finding.met is None:
             verdict = Text(finding.reason, "yellow")
-        elif finding.met is None:
-            verdict = Text("")
         else:
             verdict = Text("met", "green") if finding.met else Text(f"not met {finding.reason}".strip(), "bold red")
         ratio = [figure(float(np.median(finding.ratios))), spread(finding.ratios)] if finding.ratios.size else ["", ""]

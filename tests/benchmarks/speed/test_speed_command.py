@@ -101,10 +101,13 @@ def test_a_busy_machine_is_named(cores, said, monkeypatch):
     monkeypatch.setattr(
         timed_rounds.Entry,
         "outcome",
-        lambda entry: Outcome(entry.contender, entry.network, "measured", cores=cores, seconds=np.ones(3)),
+        lambda entry: Outcome(
+            entry.contender, entry.network, "measured", same_bits=True, cores=cores, seconds=np.ones(3)
+        ),
     )
-    result = call("--networks", "2-2-2", "--contenders", "refnet-plain", "--quick", "--no-trainings")
+    result = call("--networks", "2-2-2", "--contenders", "refnet-plain,refnet-captured", "--quick", "--no-trainings")
     assert result.exit_code == 0
+    assert ("not judged: the machine was busy" in result.stdout) is said
     assert ("The machine was busy with something else" in result.stdout) is said
 
 
