@@ -31,6 +31,10 @@ LAZY = {
         "benchmarks.convergence.study_commands:report",
         "Draw the figures and the page of a study again, from DIR/tables alone.",
     ),
+    "programs": (
+        "benchmarks.programs.programs_command:programs",
+        "Put random programs through parity.enclose, and judge torch's values and gradients by it.",
+    ),
 }
 """Commands that are loaded when they are used: where they are, and the first line of what they say of themselves."""
 

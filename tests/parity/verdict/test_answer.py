@@ -138,9 +138,17 @@ def test_kinks_that_the_budget_cannot_decide():
     )
     weight = np.array([[0.1, -0.3]])
     record = VJP(spec, {"0.weight": weight}, (np.array([[3.0, 1.0]]),), (np.ones((1, 1)),))
-    with pytest.raises(Undecided):
-        Judge(record, {}, FLOAT64)
-    Judge(replace(record, inputs=(np.array([[3.5, 1.0]]),)), {}, FLOAT64)
+    truths = {name: Truth.of(np.zeros(shape)) for name, shape in SHAPES.items()}
+    bounds = {name: e.bound for name, e in enclose(record, truths, FLOAT64).items()}
+    # Both sides of the kink are allowed: the gradient by the input is the weight or 0; by the weight, the input or 0.
+    assert bounds["output"] < 1e-15
+    assert np.allclose(bounds["grad_input"], abs(weight), rtol=1e-12)
+    assert np.allclose(bounds["grad.0.weight"], [[3.0, 1.0]], rtol=1e-12)
+    decided = replace(record, inputs=(np.array([[3.5, 1.0]]),))
+    assert all((e.bound < 1e-14).all() for e in enclose(decided, truths, FLOAT64).values())
+
+
+SHAPES = {"output": (1, 1), "grad_input": (1, 2), "grad.0.weight": (1, 2)}
 
 
 def test_other_formulas_are_made_when_they_are_asked_for():

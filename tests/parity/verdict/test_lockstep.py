@@ -185,9 +185,12 @@ def test_a_step_at_a_kink_leaves_the_others_decided():
     record = replace(record, batches=(np.array([1]), np.array([0]), np.array([2])))
     run = RefnetEngine().train(record)
     verdicts = {v.name: v for v in judge_steps(record, run, FLOAT64)}
-    assert {v.verdict for v in verdicts.values()} == {"undecided"}
+    assert {v.verdict for v in verdicts.values()} <= {"exact", "rounding"}
     assert "first update 2" in failing(record, altered(run, "loss", 1, 1e-9))["loss"].reason
-    assert failing(record, altered(run, "loss", 0, 1.0)) == {}
+    # The loss is continuous there. The update is on one side or the other, and what lies between is not told from it.
+    assert "first update 1" in failing(record, altered(run, "loss", 0, 1e-9))["loss"].reason
+    assert failing(record, altered(run, "param.0.weight", (slice(1, None), 0, 0), 1e-3)) == {}
+    assert failing(record, altered(run, "param.0.weight", (slice(1, None), 0, 0), 1e2)) != {}
 
 
 # ---- single updates
