@@ -63,9 +63,11 @@ class Linear(Module):
     def forward(self, input: Array) -> tuple[Array, LinearSaved]:
         X, W = input, self.params["weight"]
         _check.floating("Linear", input=X, weight=W)
-        _check.last_axis("Linear", X, W.shape[-1], "in_features")
+        inner = W.shape[-1]
+        if not X.ndim or X.shape[-1] != inner:
+            _check.last_axis("Linear", X, inner, "in_features")
         # Y[n,o] = sum_i X[n,i] W[o,i] + b[o]
-        Y = special.product(X, W.mT)
+        Y = X @ W.mT if inner <= special.BLOCK else special.product(X, W.mT)
         if "bias" in self.params:
             Y = Y + self.params["bias"]
         return Y, LinearSaved(X)
@@ -75,7 +77,7 @@ class Linear(Module):
         _check.upstream("Linear", dY, (*X.shape[:-1], W.shape[-2]), X.dtype)
         dYn, Xn = (dY, X) if X.ndim == 2 else (dY.reshape(-1, dY.shape[-1]), X.reshape(-1, X.shape[-1]))
         # dX[n,i] = sum_o dY[n,o] W[o,i]
-        dX = special.product(dY, W)
+        dX = dY @ W if W.shape[-2] <= special.BLOCK else special.product(dY, W)
         # dW[o,i] = sum_n dY[n,o] X[n,i]
         grads = {"weight": special.over_samples(dYn, Xn)}
         if "bias" in self.params:
