@@ -38,21 +38,27 @@ def floating(operation: str, **arrays: Any) -> None:
             raise TypeError(f"{operation}: expected {first} and {name} of one dtype, got {dtype} and {own}")
 
 
-def upstream(operation: str, dY: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    """Raise unless an upstream gradient has the shape (ValueError) and the dtype (TypeError) of the output."""
+def upstream(operation: str, dY: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An upstream gradient in the dtype of the output. Real numbers are cast, as by torch.
+
+    Raises ValueError unless it has the output's shape, TypeError if it is no array of real numbers.
+    """
     try:
         if dY.dtype is dtype and dY.shape == shape:
-            return
+            return dY
     except AttributeError:
         if shape == () and isinstance(dY, (int, float)):
-            return
+            return dY
         raise TypeError(f"{operation}: expected an array as upstream gradient, got {type(dY).__name__}") from None
     if dY.shape != shape:
         raise ValueError(
             f"{operation}: expected an upstream gradient of the output's shape {tuple(shape)}, got {tuple(dY.shape)}"
         )
-    if dY.dtype != dtype:
+    if dY.dtype == dtype:
+        return dY
+    if not isinstance(dY, (np.ndarray, np.generic)) or dY.dtype.kind not in "biuf" or np.dtype(dtype).kind != "f":
         raise TypeError(f"{operation}: expected an upstream gradient of dtype {dtype}, got {dY.dtype}")
+    return dY.astype(dtype)
 
 
 def integer(operation: str, name: str, value: Any) -> int:

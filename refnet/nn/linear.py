@@ -74,7 +74,7 @@ class Linear(Module):
 
     def backward(self, grad_output: Array, saved: LinearSaved) -> tuple[Array, Params]:
         dY, (X,), W = grad_output, saved, self.params["weight"]
-        _check.upstream("Linear", dY, (*X.shape[:-1], W.shape[-2]), X.dtype)
+        dY = _check.upstream("Linear", dY, (*X.shape[:-1], W.shape[-2]), X.dtype)
         dYn, Xn = (dY, X) if X.ndim == 2 else (dY.reshape(-1, dY.shape[-1]), X.reshape(-1, X.shape[-1]))
         # dX[n,i] = sum_o dY[n,o] W[o,i]
         dX = dY @ W if W.shape[-2] <= special.BLOCK else special.product(dY, W)
@@ -103,8 +103,7 @@ class Identity(Module):
         return input, IdentitySaved(input.shape, input.dtype)
 
     def backward(self, grad_output: Array, saved: IdentitySaved) -> tuple[Array, Params]:
-        _check.upstream("Identity", grad_output, *saved)
-        return grad_output, {}
+        return _check.upstream("Identity", grad_output, *saved), {}
 
 
 class FlattenSaved(NamedTuple):
@@ -141,5 +140,5 @@ class Flatten(Module):
 
     def backward(self, grad_output: Array, saved: FlattenSaved) -> tuple[Array, Params]:
         dY, (shape, flat, dtype) = grad_output, saved
-        _check.upstream("Flatten", dY, flat, dtype)
-        return dY.reshape(*shape), {}
+        dY = _check.upstream("Flatten", dY, flat, dtype)
+        return dY.reshape(shape), {}
