@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLOATS = ("float32", "float64")
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)  # NumPy has one object of each, so that `is` will do
 
 
 def floating(operation: str, **arrays: Any) -> None:
@@ -29,7 +30,7 @@ def floating(operation: str, **arrays: Any) -> None:
             raise TypeError(f"{operation}: expected {name} to be an array, got {type(array).__name__}") from None
         if own is dtype:
             continue
-        if own.char not in "fdO" or not own.isnative:
+        if own is not _FLOAT64 and own is not _FLOAT32 and (own.char not in "fdO" or not own.isnative):
             raise TypeError(f"{operation}: expected {name} of dtype {' or '.join(FLOATS)}, got {own}")
         if dtype is None:
             first, dtype = name, own
@@ -37,20 +38,27 @@ def floating(operation: str, **arrays: Any) -> None:
             raise TypeError(f"{operation}: expected {first} and {name} of one dtype, got {dtype} and {own}")
 
 
-def upstream(operation: str, dY: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    """Raise unless an upstream gradient has the shape (ValueError) and the dtype (TypeError) of the output."""
+def upstream(operation: str, dY: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An upstream gradient in the dtype of the output. Real numbers are cast, as by torch.
+
+    Raises ValueError unless it has the output's shape, TypeError if it is no array of real numbers.
+    """
     try:
-        own = dY.shape
+        if dY.dtype is dtype and dY.shape == shape:
+            return dY
     except AttributeError:
         if shape == () and isinstance(dY, (int, float)):
-            return
+            return dY
         raise TypeError(f"{operation}: expected an array as upstream gradient, got {type(dY).__name__}") from None
-    if own != shape:
+    if dY.shape != shape:
         raise ValueError(
-            f"{operation}: expected an upstream gradient of the output's shape {tuple(shape)}, got {tuple(own)}"
+            f"{operation}: expected an upstream gradient of the output's shape {tuple(shape)}, got {tuple(dY.shape)}"
         )
-    if dY.dtype != dtype:
+    if dY.dtype == dtype:
+        return dY
+    if not isinstance(dY, (np.ndarray, np.generic)) or dY.dtype.kind not in "biuf" or np.dtype(dtype).kind != "f":
         raise TypeError(f"{operation}: expected an upstream gradient of dtype {dtype}, got {dY.dtype}")
+    return dY.astype(dtype)
 
 
 def integer(operation: str, name: str, value: Any) -> int:

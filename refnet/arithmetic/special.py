@@ -270,8 +270,9 @@ def total(X: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Arra
     no order take their own sum.
     """
     if isinstance(X, np.ndarray):
-        if type(axis) is int and X.shape[axis] <= DIRECT:
-            return _add(X, axis, None, None, keepdims)
+        if type(axis) is int:
+            few = X.shape[axis] <= DIRECT or X.dtype == object
+            return _add(X, axis, None, None, keepdims) if few else _along(X, axis, keepdims)
         return X.sum(axis=axis, keepdims=keepdims) if X.dtype == object else _total(X, axis, keepdims)
     if getattr(X, "__follows__", False):
         return X.__special__("total", axis, keepdims)
@@ -280,10 +281,10 @@ def total(X: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Arra
 
 def _total(X: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
     axes = (axis,) if isinstance(axis, int) else tuple(sorted(axis, reverse=True))
-    if math.prod([X.shape[a] for a in axes]) <= DIRECT:
-        return X.sum(axis=axis, keepdims=keepdims)
     if len(axes) == 1:
         return _along(X, axes[0], keepdims)
+    if math.prod([X.shape[a] for a in axes]) <= DIRECT:
+        return X.sum(axis=axis, keepdims=keepdims)
     for a in axes:
         X = _along(X, a, True)
     return X if keepdims else X.sum(axis=axis)
@@ -291,11 +292,13 @@ def _total(X: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Arr
 
 def _along(X: Array, axis: int, keepdims: bool) -> Array:
     n = X.shape[axis]
-    if n <= DIRECT or _contiguous(X.a if hasattr(X, "a") else X, axis):
-        return X.sum(axis=axis, keepdims=keepdims)
+    add = _add if type(X) is np.ndarray else _sum
+    A = X.a if hasattr(X, "a") else X
+    if n <= DIRECT or (A.strides[axis] == A.itemsize and _contiguous(A, axis)):
+        return add(X, axis, None, None, keepdims)
     halvings = max((n - 1).bit_length() - 8, 0)
     most = n >> halvings << halvings
-    S, k = X if most == n else _cut(X, axis, 0, most), most
+    S, k = (X if most == n else _cut(X, axis, 0, most)), most
     for _ in range(halvings):
         k //= 2
         S = _cut(S, axis, 0, k) + _cut(S, axis, k, 2 * k)
@@ -306,17 +309,20 @@ def _along(X: Array, axis: int, keepdims: bool) -> Array:
         S = _cut(S, axis, 0, pieces * DIRECT)
     at = S.ndim + axis
     S = S.reshape(*S.shape[:at], pieces, DIRECT, *S.shape[at + 1 :])
-    made = S.sum(axis=axis).sum(axis=axis, keepdims=keepdims)
+    made = add(add(S, axis), axis, None, None, keepdims)
     for part in rest:
         made = made + _along(part, axis, keepdims)
     return made
 
 
+def _sum(X: Array, axis: int, dtype: None = None, out: None = None, keepdims: bool = False) -> Array:
+    """What `_add` is, of an array that follows."""
+    return X.sum(axis=axis, keepdims=keepdims)
+
+
 def _contiguous(A: NDArray[Any], axis: int) -> bool:
-    """Whether NumPy sums along this axis first: no other has steps as small."""
-    return A.strides[axis] == A.itemsize and all(
-        abs(step) > A.itemsize for a, step in enumerate(A.strides, -A.ndim) if a != axis and A.shape[a] > 1
-    )
+    """Whether NumPy sums along this axis, whose elements are neighbours, first: no other has steps as small."""
+    return all(abs(step) > A.itemsize for a, step in enumerate(A.strides, -A.ndim) if a != axis and A.shape[a] > 1)
 
 
 def _cut(X: Array, axis: int, start: int, stop: int) -> Array:
@@ -341,7 +347,7 @@ SAMPLES = 384
 
 def over_samples(A: Array, B: Array) -> Array:
     """sum_n A[n,a] B[n,b], `A.mT @ B`, where n may be very long: in products of up to SAMPLES terms."""
-    return product(A.mT, B, SAMPLES)
+    return A.mT @ B if A.shape[-2] <= SAMPLES else product(A.mT, B, SAMPLES)
 
 
 def lift(value: Any, like: Array) -> Array:

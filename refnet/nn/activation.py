@@ -37,7 +37,7 @@ class Sigmoid(Module):
 
     def backward(self, grad_output: Array, saved: SigmoidSaved) -> tuple[Array, Params]:
         dY, (Y, Z) = grad_output, saved
-        _check.upstream("Sigmoid", dY, Y.shape, Y.dtype)
+        dY = _check.upstream("Sigmoid", dY, Y.shape, Y.dtype)
         # dX[.] = dY[.] s(X[.]) s(-X[.])
         return dY * (Y * Z), {}
 
@@ -62,7 +62,7 @@ class Tanh(Module):
 
     def backward(self, grad_output: Array, saved: TanhSaved) -> tuple[Array, Params]:
         dY, (X,) = grad_output, saved
-        _check.upstream("Tanh", dY, X.shape, X.dtype)
+        dY = _check.upstream("Tanh", dY, X.shape, X.dtype)
         # dX[.] = dY[.] 4 s(2 X[.]) s(-2 X[.])
         Y, Z = special.sigmoids(2 * X)
         return dY * (4 * (Y * Z)), {}
@@ -97,7 +97,7 @@ class ReLU(Module):
 
     def backward(self, grad_output: Array, saved: ReLUSaved) -> tuple[Array, Params]:
         dY, (off, dtype) = grad_output, saved
-        _check.upstream("ReLU", dY, off.shape, dtype)
+        dY = _check.upstream("ReLU", dY, off.shape, dtype)
         # dX[.] = 0 where X[.] <= 0, dY[.] elsewhere
         return np.where(off, 0, dY), {}
 
@@ -134,12 +134,13 @@ class Softmax(Module):
         X = input if input.ndim else input.reshape(1)
         c = _check.axis("Softmax", X, self.dim)
         E = np.exp(X - special.shift(X, c))
-        Y = (E / special.total(E, c, keepdims=True)).reshape(*input.shape)
+        Y = E / special.total(E, c, keepdims=True)
+        Y = Y if input.ndim else Y.reshape(())
         return Y, SoftmaxSaved(Y, c, special.largest(X, c))
 
     def backward(self, grad_output: Array, saved: SoftmaxSaved) -> tuple[Array, Params]:
         dY, (Y, c, P) = grad_output, saved
-        _check.upstream("Softmax", dY, Y.shape, Y.dtype)
+        dY = _check.upstream("Softmax", dY, Y.shape, Y.dtype)
         if not Y.ndim:
             return dY * 0, {}
         # G[c] = dY[c] - dY[p]     dX[c] = Y[c] (G[c] - sum_k Y[k] G[k])
@@ -185,12 +186,13 @@ class LogSoftmax(Module):
         zero = special.lift(0.0, X)
         # R = sum_{k != p} E[k]     Y[c] = S[c] - log sum_k E[k]
         R, Ep = (special.total(A, c, keepdims=True) for A in (np.where(P, zero, E), np.where(P, E, zero)))
-        Y = (S - np.log1p(R + (Ep - 1))).reshape(*input.shape)
+        Y = S - np.log1p(R + (Ep - 1))
+        Y = Y if input.ndim else Y.reshape(())
         return Y, LogSoftmaxSaved(Y, c, P, R / (R + Ep))
 
     def backward(self, grad_output: Array, saved: LogSoftmaxSaved) -> tuple[Array, Params]:
         dY, (Y, c, P, Q) = grad_output, saved
-        _check.upstream("LogSoftmax", dY, Y.shape, Y.dtype)
+        dY = _check.upstream("LogSoftmax", dY, Y.shape, Y.dtype)
         if not Y.ndim:
             return dY * 0, {}
         zero = special.lift(0.0, Y)

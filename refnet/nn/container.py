@@ -67,5 +67,6 @@ class Sequential(Module):
         grads: Params = {}
         for (place, layer), s in zip(reversed(self._modules.items()), reversed(saved), strict=True):
             dX, dP = layer.backward(dX, s)
-            self.add_grads(grads, place, dP)
+            if dP:
+                self.add_grads(grads, place, dP)
         return dX, {name: grads[name] for name in self.params}

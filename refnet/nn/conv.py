@@ -162,7 +162,7 @@ class Conv2d(Module):
 
     def backward(self, grad_output: Array, saved: Conv2dSaved) -> tuple[Array, Params]:
         dY, (A, X_shape, P_shape, single, Y_shape) = grad_output, saved
-        _check.upstream("Conv2d", dY, Y_shape, A.dtype)
+        dY = _check.upstream("Conv2d", dY, Y_shape, A.dtype)
         W = self.params["weight"]
         h, w = dY.shape[-2], dY.shape[-1]
         n, g, k, p = A.shape

@@ -72,7 +72,7 @@ class Dropout(Module):
     def backward(self, grad_output: Array, saved: DropoutSaved) -> tuple[Any, Params]:
         """The gradient of the input, or, where a mask was given, of both inputs: (gradient, None)."""
         dY, (kept, q, given, shape, dtype) = grad_output, saved
-        _check.upstream("Dropout", dY, shape, dtype)
+        dY = _check.upstream("Dropout", dY, shape, dtype)
         # dX[.] = [kept[.]] dY[.] / (1 - p)
         dX = dY if kept is None else np.where(kept, dY / q, dY * 0)
         return (dX, None) if given else dX, {}

@@ -63,19 +63,21 @@ class Linear(Module):
     def forward(self, input: Array) -> tuple[Array, LinearSaved]:
         X, W = input, self.params["weight"]
         _check.floating("Linear", input=X, weight=W)
-        _check.last_axis("Linear", X, W.shape[-1], "in_features")
+        inner = W.shape[-1]
+        if not X.ndim or X.shape[-1] != inner:
+            _check.last_axis("Linear", X, inner, "in_features")
         # Y[n,o] = sum_i X[n,i] W[o,i] + b[o]
-        Y = special.product(X, W.mT)
+        Y = X @ W.mT if inner <= special.BLOCK else special.product(X, W.mT)
         if "bias" in self.params:
             Y = Y + self.params["bias"]
         return Y, LinearSaved(X)
 
     def backward(self, grad_output: Array, saved: LinearSaved) -> tuple[Array, Params]:
         dY, (X,), W = grad_output, saved, self.params["weight"]
-        _check.upstream("Linear", dY, (*X.shape[:-1], W.shape[-2]), X.dtype)
+        dY = _check.upstream("Linear", dY, (*X.shape[:-1], W.shape[-2]), X.dtype)
         dYn, Xn = (dY, X) if X.ndim == 2 else (dY.reshape(-1, dY.shape[-1]), X.reshape(-1, X.shape[-1]))
         # dX[n,i] = sum_o dY[n,o] W[o,i]
-        dX = special.product(dY, W)
+        dX = dY @ W if W.shape[-2] <= special.BLOCK else special.product(dY, W)
         # dW[o,i] = sum_n dY[n,o] X[n,i]
         grads = {"weight": special.over_samples(dYn, Xn)}
         if "bias" in self.params:
@@ -101,8 +103,7 @@ class Identity(Module):
         return input, IdentitySaved(input.shape, input.dtype)
 
     def backward(self, grad_output: Array, saved: IdentitySaved) -> tuple[Array, Params]:
-        _check.upstream("Identity", grad_output, *saved)
-        return grad_output, {}
+        return _check.upstream("Identity", grad_output, *saved), {}
 
 
 class FlattenSaved(NamedTuple):
@@ -139,5 +140,5 @@ class Flatten(Module):
 
     def backward(self, grad_output: Array, saved: FlattenSaved) -> tuple[Array, Params]:
         dY, (shape, flat, dtype) = grad_output, saved
-        _check.upstream("Flatten", dY, flat, dtype)
-        return dY.reshape(*shape), {}
+        dY = _check.upstream("Flatten", dY, flat, dtype)
+        return dY.reshape(shape), {}

@@ -41,14 +41,10 @@ def _reduction(operation: str, size_average: bool | None, reduce: bool | None, r
     return reduction
 
 
-def _upstream(operation: str, dY: Array, X: Array, reduction: str) -> None:
-    _check.upstream(operation, dY, X.shape if reduction == "none" else (), X.dtype)
-
-
 def _reduce(L: Array, n: int, reduction: str) -> Array:
     if reduction == "none":
         return L
-    return np.sum(L) if reduction == "sum" else np.sum(L) / (n or math.nan)
+    return L.sum() if reduction == "sum" else L.sum() / (n or math.nan)
 
 
 def _along(c: int, A: Array) -> Array:
@@ -90,7 +86,7 @@ class MSELoss(Module):
 
     def backward(self, grad_output: Array, saved: MSELossSaved) -> tuple[Any, Params]:
         dY, (D, n) = grad_output, saved
-        _upstream("MSELoss", dY, D, self.reduction)
+        dY = _check.upstream("MSELoss", dY, D.shape if self.reduction == "none" else (), D.dtype)
         # dX[.] = dY[.] 2 (X[.] - T[.]), for a mean / n
         dX = dY * 2 * D
         if self.reduction == "mean":
@@ -122,11 +118,11 @@ class HalfSquaredError(Module):
         _check.same_shape("HalfSquaredError", input=X, target=T)
         D = T - X
         # Y = sum_. (T[.] - X[.])^2 / 2
-        return np.sum(D * D) / 2, HalfSquaredErrorSaved(D)
+        return (D * D).sum() / 2, HalfSquaredErrorSaved(D)
 
     def backward(self, grad_output: Array, saved: HalfSquaredErrorSaved) -> tuple[Any, Params]:
         dY, (D,) = grad_output, saved
-        _upstream("HalfSquaredError", dY, D, "sum")
+        dY = _check.upstream("HalfSquaredError", dY, (), D.dtype)
         # dT[.] = dY (T[.] - X[.])
         dT = dY * D
         # dX[.] = -dT[.]
@@ -170,7 +166,7 @@ class L1Loss(Module):
 
     def backward(self, grad_output: Array, saved: L1LossSaved) -> tuple[Any, Params]:
         dY, (sign, n) = grad_output, saved
-        _upstream("L1Loss", dY, sign, self.reduction)
+        dY = _check.upstream("L1Loss", dY, sign.shape if self.reduction == "none" else (), sign.dtype)
         # dX[.] = dY[.] sign(X[.] - T[.]), for a mean / n
         dX = dY * sign
         if self.reduction == "mean":
@@ -245,7 +241,7 @@ class BCELoss(Module):
 
     def backward(self, grad_output: Array, saved: BCELossSaved) -> tuple[Any, Params]:
         dY, (X, T, A, B, W) = grad_output, saved
-        _upstream("BCELoss", dY, X, self.reduction)
+        dY = _check.upstream("BCELoss", dY, X.shape if self.reduction == "none" else (), X.dtype)
         variance, floor = X * (1 - X), special.lift(BCE_FLOOR, X)
         dL = dY if W is None else dY * W
         # dX[.] = dY[.] W[.] (X[.] - T[.]) / max(X[.] (1 - X[.]), BCE_FLOOR), for a mean / n
@@ -318,7 +314,7 @@ class BCEWithLogitsLoss(Module):
 
     def backward(self, grad_output: Array, saved: BCEWithLogitsLossSaved) -> tuple[Any, Params]:
         dY, (X, T, A, B, W, P) = grad_output, saved
-        _upstream("BCEWithLogitsLoss", dY, X, self.reduction)
+        dY = _check.upstream("BCEWithLogitsLoss", dY, X.shape if self.reduction == "none" else (), X.dtype)
         dL = dY if W is None else dY * W
         # dX[.] = dY[.] W[.] ((1 - T[.]) s(X[.]) - P[.] T[.] s(-X[.])), for a mean / n
         Y, Z = special.sigmoids(X)
@@ -443,7 +439,7 @@ class CrossEntropyLoss(Module):
 
     def backward(self, grad_output: Array, saved: CrossEntropyLossSaved) -> tuple[Any, Params]:
         dY, (c, kept, n, zero, terms, shape) = grad_output, saved
-        _check.upstream("CrossEntropyLoss", dY, shape if self.reduction == "none" else (), zero.dtype)
+        dY = _check.upstream("CrossEntropyLoss", dY, shape if self.reduction == "none" else (), zero.dtype)
         # dL[n] = dY[n], for a sum dY, for a mean dY / n; 0 where ignored
         dL = np.expand_dims(dY, c) if self.reduction == "none" else dY if self.reduction == "sum" else dY / n
         if kept is None:

@@ -43,6 +43,12 @@ class Module(ABC):
     def backward(self, grad_output: Array, saved: Any) -> tuple[Array, Params]:
         """Return `(grad_input, grad_params)` for the upstream gradient of the output.
 
+        `saved` may refer to the inputs and to the parameters, which are not copied: between `forward` and `backward`
+        neither may be overwritten, nor may an optimizer step. torch raises then; here the gradient would be that of
+        the new values.
+
+        An upstream gradient of other real numbers than the output's is cast to its dtype, as by torch.
+
         `grad_input` is a tuple where the module has several inputs, with None for an input that has no derivative
         (integers); `grad_params` has the keys of `params`.
         """

@@ -90,6 +90,7 @@ class BatchNorm1d(Module):
         if momentum is not None:
             _check.number("BatchNorm1d", "momentum", momentum)
         self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats
+        self.bias = affine and bias
         dtype = _check.dtype_of("BatchNorm1d", dtype, device)
         if affine:
             self.params["weight"] = np.ones(num_features, dtype)
@@ -103,7 +104,7 @@ class BatchNorm1d(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias}, track_running_stats={self.track_running_stats}"
         )
 
     def forward(self, input: Array) -> tuple[Array, BatchNorm1dSaved]:
@@ -169,7 +170,7 @@ class BatchNorm1d(Module):
 
     def backward(self, grad_output: Array, saved: BatchNorm1dSaved) -> tuple[Array, Params]:
         dY, (H, R, n, N, channel, batch) = grad_output, saved
-        _check.upstream("BatchNorm1d", dY, H.shape, H.dtype)
+        dY = _check.upstream("BatchNorm1d", dY, H.shape, H.dtype)
         # dB[c] = sum_n dY[n,c]     dG[c] = sum_n dY[n,c] H[n,c]
         dB = special.total(dY, n, keepdims=True)
         dG = special.total(dY * H, n, keepdims=True)
@@ -249,7 +250,10 @@ class LayerNorm(Module):
                 self.params["bias"] = np.zeros(self.normalized_shape, dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={'bias' in self.params}"
+        )
 
     def forward(self, input: Array) -> tuple[Array, LayerNormSaved]:
         _check.floating("LayerNorm", input=input, **self.params)
@@ -277,7 +281,7 @@ class LayerNorm(Module):
 
     def backward(self, grad_output: Array, saved: LayerNormSaved) -> tuple[Array, Params]:
         dY, (H, R, shape) = grad_output, saved
-        _check.upstream("LayerNorm", dY, shape, H.dtype)
+        dY = _check.upstream("LayerNorm", dY, shape, H.dtype)
         F = H.shape[-1]
         dY = dY.reshape(*H.shape)
         # dG[f] = sum_s dY[s,f] H[s,f]     dB[f] = sum_s dY[s,f]

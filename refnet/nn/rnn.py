@@ -135,11 +135,9 @@ class LSTMCell(Module):
     def backward(self, grad_output: tuple[Array, Array], saved: LSTMCellSaved) -> tuple[Any, Params]:
         """Return `(grad_input, grad_params)` for `(dH1, dC1)`; grad_input has the form of the inputs: dX alone,
         (dX, (dH0, dC0)) or (dX, dH0, dC0)."""
-        dH1, dC1 = grad_output
         single, X, H0, C0, Zg, (Ri, Rf, Ro), Si, Sf, Tg, So, C1, Tc, given = saved
         shape = (self.hidden_size,) if single else C1.shape
-        for d in grad_output:
-            _check.upstream("LSTMCell", d, shape, C1.dtype)
+        dH1, dC1 = (_check.upstream("LSTMCell", d, shape, C1.dtype) for d in grad_output)
         if single:
             dH1, dC1 = np.expand_dims(dH1, -2), np.expand_dims(dC1, -2)
         # dC[n,h] = dC1[n,h] + dH1[n,h] So[n,h] tanh'(C1[n,h]): all that reaches C1

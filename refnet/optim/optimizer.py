@@ -146,7 +146,7 @@ class Optimizer(ABC):
                     raise ValueError(
                         f"{self._name}: expected a gradient of shape {tuple(P.shape)} for {name}, got {tuple(G.shape)}"
                     )
-                if G.dtype != P.dtype:
+                if G.dtype is not P.dtype and G.dtype != P.dtype:
                     raise TypeError(f"{self._name}: expected a gradient of dtype {P.dtype} for {name}, got {G.dtype}")
                 if type(P) is np.ndarray and not P.flags.writeable:
                     raise ValueError(f"{self._name}: expected {name} to be writeable, got a read-only array")

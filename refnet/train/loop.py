@@ -50,7 +50,8 @@ def run_updates(
 
     def set_rates(rates: Sequence[Any]) -> None:
         for group, rate in zip(opt.param_groups, rates, strict=True):
-            group["lr"] = rate
+            # Past the check of the group: a schedule may go below 0, as torch's may.
+            dict.update(group, lr=rate)
 
     keep(0)
     done = 0

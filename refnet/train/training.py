@@ -84,8 +84,9 @@ def fit(
         iterations: the number of updates.
         generator: the source of the order; None is the default generator.
         lr_lambda: as torch's LambdaLR with a step an update: update k = 0, 1, ... has in every group the learning rate
-            `lr * lr_lambda(k)`. Afterwards `opt` has its own `lr` again. It is called when the update is due; one that
-            declares itself by `lr_lambda.capturable = True`, and depends on k alone, may be called some updates ahead.
+            `lr * lr_lambda(k)`, which may be negative, as torch's. Afterwards `opt` has its own `lr` again. It is
+            called when the update is due; one that declares itself by `lr_lambda.capturable = True`, and depends on k
+            alone, may be called some updates ahead.
         callback: called as `callback(k, loss)` after update k = 1, 2, ... with the loss that it descended; what it
             returns is not used.
         record: which weights `History.weights` holds: True all, from update 0 (the start) to the last; or the numbers

@@ -5,6 +5,9 @@ import os
 import pathlib
 import sys
 import time
+import tracemalloc
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -188,6 +191,90 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=rf"load expected a whole {suffix} file of arrays, got .*b{suffix}"):
             load(path)
+
+
+def npz(members, compression=zipfile.ZIP_STORED):
+    """The bytes of a zip file of these members, pairs of a name and bytes."""
+    content = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(content, "w", compression) as archive:
+        warnings.simplefilter("ignore", UserWarning)  # of duplicate names
+        for name, member in members:
+            archive.writestr(name, member)
+    return content.getvalue()
+
+
+def npy(array):
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def with_comment(content):
+    with zipfile.ZipFile(stream := io.BytesIO(content), "a") as archive:
+        archive.comment = b"more"
+    return stream.getvalue()
+
+
+ONE = npy(np.ones(1))
+FOREIGN = {
+    "one name twice": (npz([("x.npy", ONE), ("x.npy", npy(np.zeros(1)))]), "expected each array once, got x twice"),
+    "one name with and without suffix": (npz([("x", ONE), ("x.npy", ONE)]), "expected each array once, got x twice"),
+    "bytes after the archive": (npz([("x.npy", ONE)]) + b"more", "nothing after the end of the archive"),
+    "a comment": (with_comment(npz([("x.npy", ONE)])), "nothing after the end of the archive"),
+    "bytes before the archive": (b"more" + npz([("x.npy", ONE)]), "expected the archive at the first byte, got 4"),
+    "bytes after the numbers": (npz([("x.npy", ONE + b"more")]), "expected 8 bytes of numbers in x.npy, got 12"),
+    "too few numbers": (npz([("x.npy", ONE[:-1])]), "expected 8 bytes of numbers in x.npy, got 7"),
+    "a shape of any size": (
+        npz([("x.npy", ONE.replace(b"(1,), }" + b" " * 15, b"(1" + b"0" * 15 + b",), }"))]),
+        "expected 8000000000000000 bytes of numbers in x.npy, got 8",
+    ),
+    "much in little": (
+        npz([("x.npy", bytes(1 << 27))], zipfile.ZIP_DEFLATED),
+        f"expected at most {1 << 26} bytes once unpacked, got {1 << 27}",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_an_npz_that_no_writer_of_arrays_makes_is_refused(tmp_path, kind):
+    content, message = FOREIGN[kind]
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "x.npz")
+
+
+def test_an_npz_that_unpacks_to_more_than_it_states_is_refused_before_it_does(tmp_path):
+    """The stated size is changed in the directory of a file whose member is 0x7654321 zeros."""
+    content = npz([("x.npy", bytes(0x7654321))], zipfile.ZIP_DEFLATED)
+    stated = (0x7654321).to_bytes(4, "little")
+    assert content.count(stated) == 2
+    (tmp_path / "x.npz").write_bytes(content.replace(stated, (100).to_bytes(4, "little")))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"expected a whole \.npz file"):
+            load(tmp_path / "x.npz")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def test_compressed_files_of_common_size_are_loaded(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros(1 << 20))
+    assert load(tmp_path / "x.npz")["x"].shape == (1 << 20,)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a" * 65_001])
+def test_a_name_that_npz_would_change_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="save expected names of at most 65000 bytes"):
+        save({name: np.ones(1)}, tmp_path / "x.npz")
+    assert os.listdir(tmp_path) == []
+
+
+def test_bytes_after_a_safetensors_file_are_refused(tmp_path):
+    save({"x": np.ones(1)}, tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").write_bytes((tmp_path / "x.safetensors").read_bytes() + b"more")
+    with pytest.raises(ValueError, match=r"expected a whole \.safetensors file"):
+        load(tmp_path / "x.safetensors")
 
 
 def test_a_pickle_is_refused_and_not_run(tmp_path):

@@ -383,7 +383,7 @@ RATES = {
     "falling": lambda k: 0.9**k,
     "warming up": lambda k: min(1, k / 5),
     "stepwise": lambda k: 0.5 ** (k // 4),
-    "a numpy number": lambda k: (1 + np.cos(k / 12)) / 2,
+    "a numpy number": lambda k: np.cos(k / 12),
     "a float32": lambda k: np.float32(0.9**k),
 }
 
@@ -428,7 +428,7 @@ def test_a_schedule_is_a_callback_that_sets_the_rate(rate, capture, way):
 
         def set_rates(k, _=None, opt=opt, own=own):
             for group, lr in zip(opt.param_groups, own, strict=True):
-                group["lr"] = lr * RATES[rate](k)
+                dict.update(group, lr=lr * RATES[rate](k))  # a group itself refuses a negative one
 
         if not scheduled:
             set_rates(0)

@@ -1,0 +1,174 @@
+"""Every class against torch: NaN, infinity, upstream gradients, inputs without axes, `repr`."""
+
+import numpy as np
+import pytest
+import torch
+
+from refnet import nn
+
+LAYERS = {
+    "Linear": ((3, 2), {}, (4, 3)),
+    "Identity": ((), {}, (4, 3)),
+    "Flatten": ((), {}, (4, 3, 2)),
+    "Flatten of all axes": ((0,), {}, (4, 3)),
+    "Sigmoid": ((), {}, (4, 3)),
+    "Tanh": ((), {}, (4, 3)),
+    "ReLU": ((), {}, (4, 3)),
+    "Softmax": ((-1,), {}, (4, 3)),
+    "LogSoftmax": ((-1,), {}, (4, 3)),
+    "Dropout": ((0.0,), {}, (4, 3)),
+    "BatchNorm1d": ((3,), {}, (4, 3)),
+    "LayerNorm": ((3,), {}, (4, 3)),
+    "LayerNorm of two axes": (((3, 2),), {}, (4, 3, 2)),
+    "LayerNorm without bias": ((3,), {"bias": False}, (4, 3)),
+    "LayerNorm without parameters": ((3,), {"elementwise_affine": False}, (4, 3)),
+    "Conv2d": ((2, 2, 2), {}, (2, 2, 3, 3)),
+}
+"""Arguments, options and the shape of an input."""
+LOSSES = ("MSELoss", "L1Loss", "BCELoss", "BCEWithLogitsLoss")
+
+
+def pair(kind):
+    """refnet's layer and torch's with the same parameters, and the shape of an input."""
+    arguments, options, shape = LAYERS[kind]
+    name = kind.partition(" ")[0]
+    ours = getattr(nn, name)(*arguments, **options)
+    theirs = getattr(torch.nn, name)(*arguments, **options).to(torch.float64)
+    rng = np.random.default_rng(1)
+    for key, P in ours.params.items():
+        P[...] = rng.normal(size=P.shape)
+        theirs.get_parameter(key).data = torch.tensor(P)
+    return ours, theirs, shape
+
+
+def torchs(theirs, X, dY=None):
+    """torch's output, gradient of the input and gradients of the parameters; dY None is all ones."""
+    x = torch.tensor(X, requires_grad=True)
+    y = theirs(x)
+    y.backward(torch.ones_like(y) if dY is None else torch.tensor(dY))
+    grads = {key: P.grad.numpy() for key, P in theirs.named_parameters()}
+    return y.detach().numpy(), x.grad.numpy(), grads
+
+
+def ours_on(ours, X, dY=None):
+    Y, saved = ours.forward(X)
+    dX, grads = ours.backward(np.ones(Y.shape) if dY is None else dY, saved)
+    return Y, dX, grads
+
+
+def assert_alike(actual, expected):
+    for a, e in zip(actual[:2], expected[:2], strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-10)
+    assert actual[2].keys() == expected[2].keys()
+    for key, G in expected[2].items():
+        np.testing.assert_allclose(actual[2][key], G, rtol=1e-10, atol=1e-10, err_msg=key)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_outputs_and_gradients_are_torchs(kind):
+    ours, theirs, shape = pair(kind)
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=shape)
+    dY = rng.normal(size=ours.forward(X)[0].shape)
+    assert_alike(ours_on(ours, X, dY), torchs(theirs, X, dY))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns of what is invalid
+def test_a_nan_among_the_inputs_is_where_torchs_is(kind):
+    ours, theirs, shape = pair(kind)
+    X = np.random.default_rng(2).normal(size=shape)
+    X.flat[1] = np.nan
+    assert_alike(ours_on(ours, X), torchs(theirs, X))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_nan_among_the_upstream_gradients_is_where_torchs_is(kind):
+    ours, theirs, shape = pair(kind)
+    X = np.random.default_rng(2).normal(size=shape)
+    dY = np.ones(ours.forward(X)[0].shape)
+    dY.flat[1] = np.nan
+    assert_alike(ours_on(ours, X, dY), torchs(theirs, X, dY))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_nan_upstream_of_a_loss_is_where_torchs_is(name, reduction):
+    X, T = np.array([0.2, 0.7, 0.5]), np.array([0.0, 1.0, 0.25])
+    dY = np.array([1.0, np.nan, 2.0]) if reduction == "none" else np.array(np.nan)
+    loss = getattr(nn, name)(reduction=reduction)
+    (dX, _), _ = loss.backward(dY, loss.forward(X, T)[1])
+    x = torch.tensor(X, requires_grad=True)
+    getattr(torch.nn, name)(reduction=reduction)(x, torch.tensor(T)).backward(torch.tensor(dY))
+    np.testing.assert_allclose(dX, x.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["MSELoss", "L1Loss", "BCEWithLogitsLoss"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_nan_among_the_inputs_of_a_loss_is_where_torchs_is(name):
+    X, T = np.array([0.2, np.nan, 0.5]), np.array([0.0, 1.0, 0.25])
+    loss = getattr(nn, name)(reduction="none")
+    Y, saved = loss.forward(X, T)
+    (dX, _), _ = loss.backward(np.ones(3), saved)
+    x = torch.tensor(X, requires_grad=True)
+    y = getattr(torch.nn, name)(reduction="none")(x, torch.tensor(T))
+    y.backward(torch.ones(3, dtype=torch.float64))
+    np.testing.assert_allclose(Y, y.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(dX, x.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_an_upstream_gradient_of_another_shape_is_refused_as_by_torch(kind):
+    ours, theirs, shape = pair(kind)
+    X = np.random.default_rng(2).normal(size=shape)
+    Y, saved = ours.forward(X)
+    wrong = np.ones((1, *Y.shape[1:]))
+    with pytest.raises(ValueError, match="upstream gradient of the output's shape"):
+        ours.backward(wrong, saved)
+    with pytest.raises(RuntimeError, match="Mismatch in shape"):
+        torchs(theirs, X, wrong)
+    with pytest.raises(TypeError, match="expected an array as upstream gradient, got list"):
+        ours.backward(wrong.tolist(), saved)
+    with pytest.raises(TypeError, match="expected an upstream gradient of dtype float64, got complex128"):
+        ours.backward(np.ones(Y.shape, complex), saved)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, np.bool_])
+def test_an_upstream_gradient_of_other_real_numbers_is_cast_as_by_torch(kind, dtype):
+    ours, theirs, shape = pair(kind)
+    X = np.random.default_rng(2).normal(size=shape)
+    dY = np.ones(ours.forward(X)[0].shape, dtype)
+    actual = ours_on(ours, X, dY)
+    assert actual[1].dtype == np.float64
+    assert_alike(actual, torchs(theirs, X, dY))
+
+
+@pytest.mark.parametrize(
+    "kind", ["Identity", "Flatten of all axes", "Sigmoid", "Tanh", "ReLU", "Softmax", "LogSoftmax", "Dropout"]
+)
+def test_an_input_without_axes_is_taken_as_by_torch(kind):
+    ours, theirs, _ = pair(kind)
+    actual = ours_on(ours, np.array(0.3))
+    x = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    y = theirs(x)
+    y.backward(torch.ones_like(y))
+    expected = y.detach().numpy(), x.grad.numpy(), {}
+    assert [a.shape for a in actual[:2]] == [e.shape for e in expected[:2]]
+    assert_alike(actual, expected)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_repr_is_torchs(kind):
+    ours, theirs, _ = pair(kind)
+    assert repr(ours) == repr(theirs)
+
+
+def test_repr_of_modules_inside_modules_is_torchs():
+    def net(package):
+        inner = package.Sequential(package.Linear(3, 2), package.ReLU())
+        return package.Sequential(inner, package.LayerNorm(2), package.Softmax(dim=-1))
+
+    assert repr(net(nn)) == repr(net(torch.nn))
