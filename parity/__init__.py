@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from parity.engines.base import Engine
     from parity.expression import Enclosed, enclose
     from parity.records.record import VJP, Optimize, Spec, Train, Undecided, Unsupported, UsageError
+    from parity.report.report import Report
 
 _HOMES = {
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
+    "Report": "parity.report.report",
     "Engine": "parity.engines.base",
     "Undecided": "parity.records.record",
     "Unsupported": "parity.records.record",
@@ -32,6 +34,7 @@ _HOMES = {
 __all__ = [  # noqa: RUF022  the order of the docstring
     "enclose",
     "Enclosed",
+    "Report",
     "Engine",
     "VJP",
     "Optimize",

@@ -2,8 +2,8 @@
 
     e = parity.enclose(lambda x, w: np.sum(np.tanh(x @ w)), x, w)
     y, gradients = my_kernel(x, w)
-    for name, verdict in e.check(y, gradients).items():
-        print(name, verdict.verdict, verdict.reason)
+    report = e.check(y, gradients)
+    assert report.ok, report
 
 The expression is plain NumPy. It is run on budgets, on budgets that remember how they were made, and on balls, but not
 on the arrays themselves.
@@ -19,10 +19,11 @@ import numpy as np
 
 from parity.budget.array import Budget, NoRule, Profile
 from parity.records.record import UsageError
+from parity.report.report import Report
 from parity.truth import tape
 from parity.truth.taped import Taped
 from parity.truth.value import Truth
-from parity.verdict.tensor import Enclosure, TensorVerdict, judge
+from parity.verdict.tensor import Enclosure, judge
 from refnet.arithmetic import functions
 
 Array = np.ndarray[Any, Any]
@@ -77,7 +78,7 @@ class Enclosed:
         value, value_budget: the certified value and its elementwise bound.
         gradients, gradient_budgets: likewise the gradient by each array, None for an array of integers; empty where
             there was no `grad_output`.
-        dtype: what results are stored in: NumPy's name of the format, float32 for bfloat16.
+        dtype: the name of the format that results are stored in. profile: how results were said to be computed.
     """
 
     value: Truth
@@ -85,9 +86,10 @@ class Enclosed:
     gradients: tuple[Truth | None, ...]
     gradient_budgets: tuple[Array | None, ...]
     dtype: str
+    profile: str
 
-    def check(self, value: Any = None, gradients: Sequence[Any] | None = None) -> dict[str, TensorVerdict]:
-        """Judge somebody's results: the verdicts on `value`, `gradients[0]`, `gradients[1]`, ..., where they are given.
+    def check(self, value: Any = None, gradients: Sequence[Any] | None = None) -> Report:
+        """Judge somebody's results: a report on `value`, `gradients[0]`, `gradients[1]`, ..., where they are given.
 
         Args:
             value: an array of the expression's shape and dtype.
@@ -102,14 +104,14 @@ class Enclosed:
         results: list[tuple[str, Any, Truth | None, Array | None]] = [("value", value, self.value, self.value_budget)]
         for k, got in enumerate(gradients or ()):
             results.append((f"gradients[{k}]", got, self.gradients[k], self.gradient_budgets[k]))
-        verdicts = {}
+        verdicts = []
         for name, got, truth, bound in results:
             if got is None:
                 continue
             if truth is None or bound is None:
                 raise UsageError(f"check: expected None for {name}, of an array of integers, got {type(got).__name__}")
-            verdicts[name] = judge(name, np.asarray(got), Enclosure(truth, bound), self.dtype)
-        return verdicts
+            verdicts.append(judge(name, np.asarray(got), Enclosure(truth, bound), self.dtype))
+        return Report("the expression", self.profile, verdicts)
 
 
 def enclose(
@@ -156,7 +158,8 @@ def enclose(
         value.e,
         tuple(truths.get(name) for name in names),
         tuple(budgets[name].e if name in budgets else None for name in names),
-        str(profile.dtype),
+        profile.storage.name,
+        str(profile),
     )
 
 

@@ -50,6 +50,15 @@ class Format:
         """The largest finite number."""
         return math.ldexp(2.0 - 2.0 ** (1 - self.precision), self.max_exponent)
 
+    def spacing(self, x: Floats) -> Floats:
+        """A unit in the last place of a number of size |x|: that of the smallest normal number below it, and that of
+        the largest above it."""
+        with np.errstate(all="ignore"):
+            _, exponent = np.frexp(np.where(np.isfinite(x), x, 0.0))
+        exponent = np.where(np.isinf(x), self.max_exponent, exponent - 1)
+        exponent = np.where(np.asarray(x) == 0, self.min_exponent, exponent)
+        return np.ldexp(1.0, np.clip(exponent, self.min_exponent, self.max_exponent) - self.precision + 1)
+
     def includes(self, other: Format) -> bool:
         """Whether every number of the other format is one of this."""
         return (
@@ -111,6 +120,18 @@ class Profile:
     def of(cls, dtype: str, accumulator: str | None = None, product: str | None = None) -> Self:
         """The plain profile of a dtype, everything in it, but for what is named."""
         return cls(FORMATS[dtype], FORMATS[accumulator or dtype], FORMATS[product or dtype])
+
+    def __str__(self) -> str:
+        said = [self.storage.name]
+        said += [f"sums in {self.accumulator.name}"] if self.accumulator != self.storage else []
+        said += [f"factors in {self.product.name}"] if self.product != self.storage else []
+        return ", ".join(said)
+
+    @property
+    def unknown(self) -> Format | None:
+        """A format in it that is none of FORMATS, whatever its name says; None where all are known."""
+        used = (self.storage, self.accumulator, self.product)
+        return next((f for f in used if FORMATS.get(f.name) != f), None)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -111,6 +111,8 @@ def _ask(engine: Engine, record: Record, further: Mapping[int, Record], again: R
         profile = engine.profile(record.dtype)
         if profile.storage.name != record.dtype:
             raise ValueError(f"expected a profile that stores {record.dtype}, got {profile.storage.name}")
+        if profile.unknown:
+            raise ValueError(f"expected a profile of formats in parity.budget.formats.FORMATS, got {profile.unknown}")
         inputs = _inputs(record)
         before = {name: _bits(a) for name, a in inputs.items()}
         answer = _answer(engine, _lent(record))

@@ -13,14 +13,18 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from parity.report.report import digits, share
 from parity.run.results import CaseResult, Comparison, Results, Summary, total
-from parity.verdict.tensor import VERDICTS, TensorVerdict
+from parity.verdict.table import SEVERITY, is_ok
+from parity.verdict.tensor import TensorVerdict
 
 STYLES = {
     "exact": "green",
     "rounding": "green",
     "unstable": "yellow",
     "convention": "cyan",
+    "imprecise": "bold yellow",
+    "blind": "magenta",
     "undecided": "magenta",
     "unsupported": "dim",
     "FAIL": "bold red",
@@ -29,8 +33,10 @@ STYLES = {
 LEGEND = """\
 exact: the correctly rounded truth in every element. rounding: within the derived budget.
 unstable: within that of a weaker formula; convention: another documented choice; both are named below.
+blind: zeros would pass too, or some element has no bound: this record proves nothing of the tensor.
 digits: of accuracy, of the tensor's largest element. ulps: largest elementwise error.
-budget: largest share of one that was used, 1 is the limit. sees: the largest budget over the largest element.
+budget: largest share of one that was used, 1 is the limit. sees: the largest budget over the largest element, of the
+formula that accepts the tensor. dtype: how the engine says that it computes.
 bits: tensors of the group with the same bits as the first engine's.
 grid: inputs on which sums and products are exact in any order; full: inputs that use every bit of the dtype."""
 
@@ -149,7 +155,7 @@ def _worst(results: Results) -> Iterator[Line]:
     for case in results.cases:
         groups.setdefault((case.group, case.dtype, case.engine), []).append(case)
     for cases in groups.values():
-        worst = max(cases, key=lambda c: (VERDICTS.index(c.verdict), c.worst_tensor.share if c.worst_tensor else 0))
+        worst = max(cases, key=lambda c: (SEVERITY.index(c.verdict), c.worst_tensor.share if c.worst_tensor else 0))
         yield worst, worst.worst_tensor, total(cases)
 
 
@@ -164,28 +170,37 @@ def _figures(case: CaseResult, verdict: TensorVerdict | None, comparison: Compar
     figures = ["", "", "", ""]
     if verdict is not None:
         sees = "all" if verdict.detection_limit == 0 else _short(verdict.detection_limit)
-        figures = [digits(verdict), _short(verdict.ulps), share(verdict.share), sees]
+        figures = [digits(verdict.digits), _short(verdict.ulps), share(verdict.share), sees]
     same = "" if comparison is None else f"{comparison.same_bits}/{comparison.tensors}"
-    return [*map(Text, (case.dtype, case.engine)), Text(said, STYLES[said]), *map(Text, (*figures, same))]
+    return [
+        *map(Text, (case.profile or case.dtype, case.engine)),
+        Text(said, STYLES[said]),
+        *map(Text, (*figures, same)),
+    ]
 
 
 def failures(results: Results, limit: int | None = None) -> Group:
     """Failures in words: each of them, or the first `limit` and the number of the others."""
-    failing = [(case, v) for case in results.cases for v in case.verdicts if v.verdict == "FAIL"]
+    failing = [(case, v) for case in results.cases for v in _bad(case)]
     lines: list[RenderableType] = []
     for case, verdict in failing[:limit]:
         head = f"{case.engine}: {case.case} ({case.family}, {case.dtype}), {verdict.name}"
-        lines.append(Text(f"FAIL {head}", STYLES["FAIL"]))
+        lines.append(Text(f"{verdict.verdict} {head}", STYLES[verdict.verdict]))
         worst = f"; at worst {share(verdict.share)} budgets" if math.isfinite(verdict.share) else ""
         lines.append(Text(f"     {verdict.reason}{worst}"))
         if verdict.name == "answer":
             lines += [Text(f"     {line}", "dim") for line in case.traceback.splitlines()]
             lines.append(Text(f"     this record alone: {case.command}"))
-        if verdict is [v for v in case.verdicts if v.verdict == "FAIL"][-1]:
+        if verdict is _bad(case)[-1]:
             lines += [Text(f"     consistent with: {d}") for d in case.diagnosis]
     if limit is not None and len(failing) > limit:
         lines.append(Text(f"... and {len(failing) - limit} more: all of them with --verbose or --json FILE"))
     return Group(*lines)
+
+
+def _bad(case: CaseResult) -> list[TensorVerdict]:
+    """The tensors that speak against the engine."""
+    return [v for v in case.verdicts if not is_ok(v.verdict) and v.verdict != "blind"]
 
 
 def notes(results: Results) -> Group:
@@ -221,16 +236,21 @@ def _summary(s: Summary, first: str) -> Iterator[Text]:
         f"{s.judged} of {_many(s.records, 'record')} ({percent(s.coverage)}), in {s.classes_judged} of "
         f"{s.classes} {'class' if s.classes == 1 else 'classes'}, {_many(s.tensors, 'tensor')}: {counts}"
     )
+    unproved = f"; nothing is proved of {', '.join(s.unseen)}" if s.unseen else ""
     if not s.judged:
         yield _line(s.engine, f"answers none of {_many(s.records, 'record')}")
     elif s.unsupported and s.conforms:
         yield _line(s.engine, f"conforms on {part}")
+    elif s.unseen and not s.failed:
+        yield _line(s.engine, f"is not judged throughout: {part}{unproved}")
     elif s.unsupported:
         yield _line(s.engine, f"FAILS in {s.failed}, judged on {part}")
     elif s.conforms:
         yield _line(s.engine, f"conforms on all {judged}")
     else:
         yield _line(s.engine, f"FAILS in {s.failed} of {judged}")
+    if s.verdicts.get("blind") and not s.unseen:
+        yield _line("", f"{_many(s.verdicts['blind'], 'tensor')} blind, each of which another record of its class sees")
     for reason, n in s.reasons.items():
         yield _line("", f"{_many(n, 'record')} unsupported: {reason}")
     for formula, n in s.formulas.items():
@@ -269,18 +289,6 @@ def _many(n: int, what: str) -> str:
 
 def _line(engine: str, text: str) -> Text:
     return Text.assemble((engine, "bold"), f" {text}" if engine else f"  {text}")
-
-
-def digits(verdict: TensorVerdict) -> str:
-    return "all" if verdict.digits == math.inf else "none" if verdict.digits == -math.inf else f"{verdict.digits:.1f}"
-
-
-def share(value: float) -> str:
-    if value == 0:
-        return "0"
-    if value == math.inf:
-        return "inf"
-    return f"{value:.2f}" if 0.005 <= value < 100 else f"{value:.1e}"
 
 
 def _short(value: float) -> str:

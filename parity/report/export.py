@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from parity.records.record import UsageError
+from parity.report.report import plain
 from parity.run.results import CaseResult, Results
+from parity.verdict.table import is_ok
 from refnet.files import write_bytes
 
 FORMAT = "refnet-results"
@@ -65,17 +65,7 @@ def to_json(results: Results) -> str:
         },
         "cases": [{**asdict(case), "verdict": case.verdict, "command": case.command} for case in results.cases],
     }
-    return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    return json.dumps(plain(document), indent=1, allow_nan=False) + "\n"
 
 
 def to_junit(results: Results) -> str:
@@ -91,8 +81,13 @@ def to_junit(results: Results) -> str:
                 classname=f"parity.{engine}.{case.group}",
                 time=case.seconds,
             )
+            if case.profile:
+                test.system_out = f"profile: {case.profile}"
             if case.unsupported:
                 test.result = [Skipped(f"unsupported: {case.unsupported}")]
+            elif case.verdict == "blind":
+                blind = "; ".join(f"{v.name}: {v.reason}" for v in case.verdicts if v.verdict == "blind")
+                test.result = [Skipped(f"blind: {blind}")]
             elif not case.conforms:
                 failure = Failure(_failure(case))
                 failure.text = "\n".join([*case.traceback.splitlines(), f"this record alone: {case.command}"])
@@ -105,5 +100,5 @@ def to_junit(results: Results) -> str:
 
 
 def _failure(case: CaseResult) -> str:
-    reasons = [f"{v.name}: {v.reason}" for v in case.verdicts if v.verdict == "FAIL"]
+    reasons = [f"{v.name}: {v.reason}" for v in case.verdicts if not is_ok(v.verdict)]
     return "; ".join([*reasons, *(f"consistent with: {d}" for d in case.diagnosis)])

@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from parity.report.console import share, standard_output
+from parity.report.console import standard_output
+from parity.report.report import share
 from parity.verdict.score import Score, Scores
 
 

@@ -232,6 +232,7 @@ def judge_case(
                 tuple(found.notes),
                 reply.seconds,
                 reply.traceback,
+                str(reply.profile or ""),
             )
         )
         if engine is made[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.verdict.tensor import VERDICTS, TensorVerdict
+from parity.verdict.table import SEVERITY, is_ok, worst
+from parity.verdict.tensor import TensorVerdict
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class CaseResult:
         notes: what else is to be said, e.g. from which update on a free run is uncertified.
         seconds: the engine's time for its answer.
         traceback: of what the engine raised; empty where it raised nothing.
+        profile: how the engine says that it computes; empty where it did not answer.
     """
 
     case: str
@@ -85,6 +88,7 @@ class CaseResult:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     traceback: str = ""
+    profile: str = ""
 
     @property
     def command(self) -> str:
@@ -103,18 +107,13 @@ class CaseResult:
 
     @property
     def conforms(self) -> bool:
-        """No tensor fails."""
-        return self.verdict != "FAIL"
+        """Nothing is to be said against the engine. A blind tensor is the record's fault."""
+        return all(is_ok(v.verdict) or v.verdict == "blind" for v in self.verdicts)
 
     @property
     def worst_tensor(self) -> TensorVerdict | None:
         """The tensor with the worst verdict; among those, the one that used most of its budget."""
-        return max(self.verdicts, key=lambda v: (VERDICTS.index(v.verdict), v.share), default=None)
-
-
-def worst(verdicts: Iterable[str]) -> str:
-    """The worst of some verdicts; `exact` for none."""
-    return max(verdicts, key=VERDICTS.index, default="exact")
+        return max(self.verdicts, key=lambda v: (SEVERITY.index(v.verdict), v.share), default=None)
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,7 @@ class Summary:
             of a case's name. judged, classes_judged: how many the engine answered, rightly or not. tensors: how many
             there are in its answers.
         failed, unsupported: how many records. reasons: why they are unsupported, and how many for each reason.
+        unseen: the tensors of a class, in a dtype, of which all records that the engine answered are blind.
         verdicts: how many tensors have each verdict. formulas: of them, how many are by each weaker formula or other
             convention.
         largest_share, largest_share_at: the largest part of a budget that a right result used, and where. Right is a
@@ -146,6 +146,7 @@ class Summary:
     failed: int
     unsupported: int
     reasons: dict[str, int]
+    unseen: tuple[str, ...]
     verdicts: dict[str, int]
     formulas: dict[str, int]
     largest_share: float
@@ -156,8 +157,8 @@ class Summary:
 
     @property
     def conforms(self) -> bool:
-        """Something was judged, and nothing failed."""
-        return self.judged > 0 and self.failed == 0
+        """Something was judged, nothing failed, and of each tensor something is proved in some record."""
+        return self.judged > 0 and self.failed == 0 and not self.unseen
 
     @property
     def coverage(self) -> float:
@@ -207,7 +208,8 @@ class Results:
             failed=sum(not case.conforms for case in own),
             unsupported=sum(bool(case.unsupported) for case in own),
             reasons=dict(Counter(case.unsupported for case in own if case.unsupported)),
-            verdicts={name: counts[name] for name in VERDICTS if name != "unsupported"},
+            unseen=_unseen(tensors),
+            verdicts={name: counts[name] for name in SEVERITY if name != "unsupported"},
             formulas=dict(Counter(v.formula for _, v in tensors if v.formula)),
             largest_share=share,
             largest_share_at=place,
@@ -215,6 +217,19 @@ class Results:
             weaker_share_at=weaker_place,
             comparison=total(own),
         )
+
+
+def _unseen(tensors: Sequence[tuple[CaseResult, TensorVerdict]]) -> tuple[str, ...]:
+    """The tensors, by class, dtype and name, of which nothing is proved in any record."""
+    blind, seen = (
+        dict.fromkeys(
+            f"{case.group} {case.dtype} {re.sub(r'^part [0-9]+ ', '', v.name)}"
+            for case, v in tensors
+            if (v.verdict == "blind") == wanted
+        )
+        for wanted in (True, False)
+    )
+    return tuple(name for name in blind if name not in seen)
 
 
 def total(cases: Iterable[CaseResult]) -> Comparison | None:

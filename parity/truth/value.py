@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from parity.budget.formats import FORMATS, Format
+
 Floats = np.ndarray[Any, Any]
 
 
@@ -47,23 +49,26 @@ class Truth:
         """|values - truth|, elementwise. hi is subtracted first, which is exact where the two are close (Sterbenz)."""
         return np.asarray(abs((np.asarray(values, np.float64) - self.hi) - self.lo))
 
-    def nearest(self, dtype: str) -> Floats:
-        """The truth correctly rounded to `dtype`: to nearest, ties to even.
+    def nearest(self, f: Format) -> Floats:
+        """The truth correctly rounded to a format: to nearest, ties to even, as binary64 numbers.
 
         hi rounded again would err where hi lies half-way between two numbers of the narrower format and lo tips the
         balance.
         """
-        if dtype == "float64" or np.dtype(dtype).kind != "f":
+        if f == FORMATS["float64"]:
             return self.hi
         # A convention's value may be infinite, as torch's gradient of a logarithm at 0 is.
         with np.errstate(over="ignore", invalid="ignore"):
-            near = self.hi.astype(dtype)
-            back = near.astype(np.float64)
-            other = np.nextafter(near, np.where(self.hi > back, np.inf, -np.inf).astype(dtype))
+            spacing = f.spacing(self.hi)
+            # Both are powers of two: nothing is rounded here.
+            units = self.hi / spacing
+            below = np.floor(units)
+            half = units - below == 0.5
             # Where hi lies half-way between two numbers of the format, lo decides which of them is nearer.
-            half = (self.hi != back) & (abs(self.hi - back) == abs(other.astype(np.float64) - self.hi))
-        tip = half & (self.lo != 0) & ((self.lo > 0) == (other > near))
-        return np.where(tip, other, near)
+            tipped = half & (self.lo != 0)
+            near = np.where(tipped, below + (self.lo > 0), np.rint(units)) * spacing
+            near = np.where(abs(near) > f.max, np.copysign(np.inf, near), near)
+        return np.where(np.isfinite(self.hi), near, self.hi)
 
     def decimal(self, digits: int = 25, index: Any = ()) -> str:
         """An element as a decimal string, rounded to this number of significant digits."""

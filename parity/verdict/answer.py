@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from functools import cache
 
-from parity.families.listing import Variant, conventions
+from parity.families.listing import DERIVATIVES, Variant, conventions
 from parity.families.listing import weaker as weaker_formulas
 from parity.records.record import VJP, Answer, Optimize, Undecided
 from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, around_itself, bounds
@@ -62,8 +62,11 @@ def enclose(
     profile: Profile,
     patches: Patches = NO_PATCHES,
 ) -> dict[str, Enclosure]:
-    """The budget of refnet's formula, or of a variant of it, around the truth."""
-    found = bounds(record, profile, patches)
+    """The budget of refnet's formula, or of a variant of it, around the truth.
+
+    The truth is the derivative of the formula, and so is what is bounded, where refnet itself follows a convention.
+    """
+    found = bounds(record, profile, {**DERIVATIVES, **patches} if isinstance(record, VJP) else patches)
     # In the order of the computation, whatever that of the file.
     return {name: Enclosure(truths[name], found[name]) for name in sorted(truths, key=list(found).index)}
 

@@ -21,6 +21,7 @@ from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
 from parity.verdict.answer import Judge, expected_dtype
 from parity.verdict.diagnosis import diagnose
+from parity.verdict.table import is_caught
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
 
 
@@ -78,7 +79,7 @@ class OneRecord:
         for name, t in self.truths.items():
             blind = Enclosure(t, np.full(t.shape, np.inf))
             v = judge(name, answer.get(name), blind, expected_dtype(name, blind, self.record.dtype))
-            verdicts.append(v if v.verdict == "FAIL" else TensorVerdict(name, "undecided"))
+            verdicts.append(v if is_caught(v.verdict) else TensorVerdict(name, "undecided"))
         unasked = [name for name in answer if name not in self.truths]
         return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]
 
@@ -175,9 +176,9 @@ class Training:
         weaker = sorted({v.formula for v in conclusion.verdicts if v.verdict == "unstable"})
         if weaker and _failing(verdicts):
             conclusion.notes.append(f"free run: outside its budget, which is not that of {', '.join(weaker)}")
-            verdicts = [v for v in verdicts if v.verdict != "FAIL"]
+            verdicts = [v for v in verdicts if not is_caught(v.verdict)]
         conclusion.verdicts += verdicts
 
 
 def _failing(verdicts: Sequence[TensorVerdict]) -> list[str]:
-    return [v.name for v in verdicts if v.verdict == "FAIL"]
+    return [v.name for v in verdicts if is_caught(v.verdict)]

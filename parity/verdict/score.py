@@ -15,7 +15,8 @@ from parity.families.listing import Case, Fault
 from parity.records.record import VJP, Answer, Optimize, Record, Train, Undecided, Unsupported
 from parity.verdict.answer import Judge, expected_dtype
 from parity.verdict.evaluation import Profile
-from parity.verdict.tensor import Enclosure, TensorVerdict, Truth
+from parity.verdict.table import is_caught
+from parity.verdict.tensor import Enclosure, TensorVerdict, Truth, judge
 
 Truths = Callable[[Case, str, str], Mapping[str, Truth]]
 Steps = Callable[[Train, Answer, Profile], Sequence[TensorVerdict]]
@@ -185,11 +186,11 @@ class _AnswerMeasure:
         return fault.reply(self.right)
 
     def _tensor(self, name: str, got: Any) -> _Measured:
-        """As `parity.verdict.tensor.judge`, of which only the failing and the share matter here."""
         enclosure = self.enclosures[name]
         truth = enclosure.truth
+        caught = is_caught(judge(name, got, enclosure, self.dtypes[name], self.others).verdict)
         if got is None or got.shape != truth.shape or str(got.dtype) != self.dtypes[name]:
-            return _Measured(True, 0.0, name, True)
+            return _Measured(caught, 0.0, name, True)
         if not got.size:
             return _Measured(False, 0.0, name, False)
         shares = _shares(got, enclosure)
@@ -199,7 +200,7 @@ class _AnswerMeasure:
         others = [known[name] for other in self.others if name in (known := other.enclosures())]
         found = [_largest(shares), *(_largest(np.minimum(shares, _shares(got, other))) for other in others)]
         worst, share = min(found)
-        return _Measured(worst > 1, share, name, math.isinf(worst))
+        return _Measured(caught, share, name, math.isinf(worst))
 
 
 def _largest(shares: Any) -> tuple[float, float]:
@@ -227,7 +228,7 @@ class _TrainingMeasure:
         if all(_same(answer[name], right) for name, right in self.right.items()):
             return None
         verdicts = self.steps(self.record, answer, Profile.of(self.record.dtype))
-        failing = [v for v in verdicts if v.verdict == "FAIL"]
+        failing = [v for v in verdicts if is_caught(v.verdict)]
         worst = max(failing or verdicts, key=lambda v: v.share if math.isfinite(v.share) else 0.0)
         exact = any(not math.isfinite(v.share) for v in failing)
         return _Measured(bool(failing), worst.share if math.isfinite(worst.share) else 0.0, worst.name, exact)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from parity.budget.formats import FORMATS
 from parity.truth.value import Truth
 
 __all__ = [
     "UNDEFINED",
-    "VERDICTS",
     "Array",
     "Enclosure",
     "Other",
@@ -27,8 +27,8 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-VERDICTS = ("exact", "rounding", "unstable", "convention", "undecided", "unsupported", "FAIL")
-"""From best to worst. Each is defined in `judge`; `unsupported` is said of a whole case."""
+LACKING = ("bfloat16", "tf32")
+"""Formats that NumPy lacks, so that their numbers may come as float32."""
 
 UNDEFINED = "0 / 0 is NaN"
 """The convention for a value that the formula does not define, such as the mean of nothing."""
@@ -60,6 +60,22 @@ class Enclosure:
         return float(abs(self.truth.hi).max(initial=0.0, where=self.known))
 
     @cached_property
+    def unbounded(self) -> Array:
+        """Where the truth is a finite number and no bound holds: any number would pass."""
+        return self.known & np.isfinite(self.truth.hi) & ~np.isfinite(self.bound)
+
+    @cached_property
+    def hides_zeros(self) -> bool:
+        """Whether zeros would pass though the truth is not zero throughout."""
+        error = self.truth.error(np.zeros(self.truth.shape))
+        return bool(self.largest > 0 and self.known.all() and ((error <= self.bound) & (error < np.inf)).all())
+
+    @property
+    def blind(self) -> bool:
+        """Whether nothing is proved by an answer that keeps to the bounds."""
+        return self.hides_zeros or bool(self.unbounded.any())
+
+    @cached_property
     def power(self) -> dict[str, float]:
         """How much the budget can see: no engine's answer enters."""
         if not self.known.any():
@@ -76,15 +92,15 @@ class TensorVerdict:
     """What is said of one tensor.
 
     Attributes:
-        name, verdict: the tensor's name, and one of VERDICTS.
+        name, verdict: the tensor's name, and a word of `parity.verdict.table`.
         formula: the weaker formula or other convention whose budget holds the tensor; empty for the formula itself.
         digits: of accuracy, log10(largest element of the truth / largest error); infinity for no error.
         ulps: the largest elementwise error in units in the last place of the truth.
         share: the largest part of its budget that an element used; `math.inf` where an exact result was missed.
         where: index of the element that used that part.
-        detection_limit: the largest budget over the truth's largest element.
+        detection_limit: the largest budget over the truth's largest element, of the formula that accepted the tensor.
         blind_share: the part of the elements whose budget exceeds their truth: what a wrong value could hide in.
-        reason: for a failure, in words.
+        reason: for a failure or a blind tensor, in words.
     """
 
     name: str
@@ -127,37 +143,78 @@ def judge(
     others: Sequence[Other] = (),
     step: Callable[[int], str] | None = None,
 ) -> TensorVerdict:
-    """Judge one tensor.
+    """Judge one tensor: the first row of `parity.verdict.table` that applies.
 
     - `exact`: every element is the correctly rounded truth.
+    - `blind`: every element is within its budget, but so would zeros be, or some element has no bound.
     - `rounding`: every element is within its budget: not distinguishable from rounding, and no more is claimed.
-    - `unstable`, `convention`: every element outside its budget is within that of a listed other formula, named, which
-      is finite there; or the formula has no value (0 / 0), and the engine's is NaN.
+    - `unstable`: every element outside its budget is within that of one weaker formula, named, which has a bound there.
+      What is accepted so must be seen by the two budgets together; else it is `blind`.
+    - `convention`: every element is as one documented other choice has it, named, where that choice differs; or the
+      formula has no value (0 / 0), and the engine's is NaN.
     - `undecided`: an element's truth is not settled, and no other element fails.
     - `FAIL`: none of these, or missing, or of the wrong shape or dtype, or not finite where the truth is, which rounds
-      to infinity only past the dtype's largest number. NaN passes for no number.
+      to infinity only past the format's largest number. NaN passes for no number.
 
     Args:
+        dtype: the name of the format that is due, or of a dtype of integers. What NumPy lacks may come in float32.
         step: where the first axis is one of steps, what to call the k-th of them in a reason.
     """
     truth = enclosure.truth
     if got is None or (reason := _misfit(got, truth, dtype)):
         return failed(name, "missing" if got is None else reason, **enclosure.power)
-    nearest = truth.nearest(dtype)
+    nearest = truth.nearest(FORMATS[dtype]) if dtype in FORMATS else truth.hi
     error = _errors(got, truth, nearest)
     outside = _outside(got, error, nearest, enclosure.bound)
-    measured = {**enclosure.power, **_accuracy(error, nearest, enclosure)}
+    accuracy = _accuracy(error, nearest, enclosure, dtype)
+    measured = {**enclosure.power, **accuracy}
     if not outside.any():
         if truth.undecided.any():
             return TensorVerdict(name, "undecided", **measured)
         if np.isnan(truth.hi).any():
             return TensorVerdict(name, "convention", UNDEFINED, **measured)
-        return TensorVerdict(name, "exact" if (got == nearest).all() else "rounding", **measured)
+        if (got == nearest).all():
+            return TensorVerdict(name, "exact", **measured)
+        if enclosure.blind:
+            return TensorVerdict(name, "blind", reason=_blindness(enclosure), **measured)
+        return TensorVerdict(name, "rounding", **measured)
+    # A measurement of the precision that the engine works in would say `imprecise` here.
+    unseen = None
     for other in others:
         alternative = other.enclosures().get(name)
-        if alternative is not None and not (outside & _outside_of(alternative, got, dtype)).any():
-            return TensorVerdict(name, other.kind, other.name, **measured)
-    return TensorVerdict(name, "FAIL", reason=_failure(got, enclosure, outside, step), **measured)
+        accepting = alternative and _accepting(other.kind, enclosure, alternative, got, outside, dtype)
+        if not accepting:
+            continue
+        told = {"formula": other.name, **accepting.power, **accuracy}
+        if accepting.blind:
+            unseen = unseen or TensorVerdict(name, "blind", reason=_blindness(accepting), **told)
+        elif truth.undecided.any():
+            return TensorVerdict(name, "undecided", **told)
+        else:
+            return TensorVerdict(name, other.kind, **told)
+    return unseen or TensorVerdict(name, "FAIL", reason=_failure(got, enclosure, outside, step), **measured)
+
+
+def _accepting(kind: str, own: Enclosure, other: Enclosure, got: Array, outside: Array, dtype: str) -> Enclosure | None:
+    """What another formula and the formula itself enclose together, where that holds the tensor; else None."""
+    beyond = _outside_of(other, got, dtype)
+    if kind == "convention":
+        with np.errstate(all="ignore"):
+            # One choice for the whole tensor: only where the two say the same may an element be by either.
+            apart = (abs(own.truth.hi - other.truth.hi) > own.bound + other.bound) | np.isinf(other.truth.hi)
+        return None if (beyond & (outside | apart)).any() else other
+    if (beyond & outside).any():
+        return None
+    return Enclosure(own.truth, np.where(np.isfinite(other.bound), np.maximum(own.bound, other.bound), own.bound))
+
+
+def _blindness(enclosure: Enclosure) -> str:
+    """Why nothing is proved, in words."""
+    open_ = enclosure.unbounded
+    if open_.any():
+        index = tuple(int(k) for k in np.argwhere(open_)[0])
+        return f"no bound holds in {int(open_.sum())} of {open_.size} elements, first {_place(index, None)}"
+    return "zeros would pass: no element is larger than its budget"
 
 
 def inside(got: Array, enclosure: Enclosure) -> bool:
@@ -168,7 +225,9 @@ def inside(got: Array, enclosure: Enclosure) -> bool:
 def _misfit(got: Array, truth: Truth, dtype: str) -> str:
     if got.shape != truth.shape:
         return f"expected shape {truth.shape}, got {got.shape}"
-    return "" if str(got.dtype) == dtype else f"expected dtype {dtype}, got {got.dtype}"
+    due = {dtype, "float32"} if dtype in LACKING else {dtype}
+    # The order of the bytes is no part of a value.
+    return "" if str(got.dtype.newbyteorder("=")) in due else f"expected dtype {dtype}, got {got.dtype}"
 
 
 def _errors(got: Array, truth: Truth, nearest: Array) -> Array:
@@ -187,22 +246,19 @@ def _outside(got: Array, error: Array, nearest: Array, bound: Array) -> Array:
 
 def _outside_of(other: Enclosure, got: Array, dtype: str) -> Array:
     """As `_outside`; but where another formula has no bound it vouches for nothing, or any number would pass by it."""
-    nearest = other.truth.nearest(dtype)
+    nearest = other.truth.nearest(FORMATS[dtype]) if dtype in FORMATS else other.truth.hi
     unbounded = ~np.isfinite(other.bound) & np.isfinite(other.truth.hi)
     return np.asarray(_outside(got, _errors(got, other.truth, nearest), nearest, other.bound) | unbounded)
 
 
-def _accuracy(error: Array, nearest: Array, enclosure: Enclosure) -> dict[str, Any]:
+def _accuracy(error: Array, nearest: Array, enclosure: Enclosure, dtype: str) -> dict[str, Any]:
     if not error.any():
         return {}
     with np.errstate(all="ignore"):
         share = np.where(error == 0, 0.0, error / enclosure.bound)
         share = np.where(np.isnan(share), np.inf, share)
-        # Below the smallest normal number a unit in the last place says nothing of accuracy: there it is that of the
-        # smallest normal, and past the largest number that of the largest.
-        limits = np.finfo(nearest.dtype)
-        spacing = np.spacing(np.clip(abs(nearest), limits.tiny, limits.max)).astype(np.float64)
-        ulps = np.where(error == 0, 0.0, error / spacing)
+        # Of integers it is that of binary64, which holds them.
+        ulps = np.where(error == 0, 0.0, error / FORMATS.get(dtype, FORMATS["float64"]).spacing(nearest))
     return {
         "digits": _digits(float(error.max()), enclosure.largest),
         "ulps": float(ulps.max()),

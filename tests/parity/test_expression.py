@@ -154,7 +154,7 @@ def test_formats_that_numpy_lacks() -> None:
     x, w = bfloat16(X), bfloat16(W)
     right = bfloat16(x.astype(np.float64) @ w.astype(np.float64))
     e = enclose(lambda x, w: x @ w, x, w, dtype="bfloat16")
-    assert e.dtype == "float32"
+    assert e.dtype == "bfloat16"
     assert e.check(right)["value"].verdict == "rounding"
     wide = enclose(lambda x, w: x @ w, x, w, dtype=Profile.of("bfloat16", accumulator="float32"))
     assert (wide.value_budget < e.value_budget).all()

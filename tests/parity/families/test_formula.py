@@ -100,10 +100,11 @@ def test_weaker_than_the_formula(name: str, dtype: str) -> None:
     # bound, it excuses nothing.
     for t in outside:
         bounded = np.isfinite(own[t].bound).all()
-        assert verdicts[t].verdict == "unstable" or (verdicts[t].verdict == "FAIL" and not bounded), t
+        seen = verdicts[t].verdict == "unstable" or (verdicts[t].verdict == "blind" and verdicts[t].formula)
+        assert seen or (verdicts[t].verdict == "FAIL" and not bounded), t
     for t, e in own.items():
         kept = judge(t, answer[t], e, str(answer[t].dtype)).verdict
-        assert kept in ("exact", "rounding", "undecided"), t
+        assert kept in ("exact", "rounding", "undecided", "blind"), t
 
 
 def test_a_formula_without_a_bound_excuses_nothing() -> None:

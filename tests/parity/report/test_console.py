@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from parity.report import console
+from parity.report.report import digits, share
 from parity.run.results import CaseResult, Results
 from parity.verdict.tensor import TensorVerdict
 
@@ -162,12 +163,12 @@ def test_what_is_not_covered(results):
     [(0, "0"), (0.004, "4.0e-03"), (0.005, "0.01"), (0.984, "0.98"), (1, "1.00"), (99.99, "99.99"), (math.inf, "inf")],
 )
 def test_shares(value, text):
-    assert console.share(value) == text
+    assert share(value) == text
 
 
 def test_digits():
     for value, text in ((math.inf, "all"), (-math.inf, "none"), (15.654, "15.7"), (-3.21, "-3.2")):
-        assert console.digits(TensorVerdict("t", "rounding", digits=value)) == text
+        assert digits(value) == text
 
 
 def test_the_legend_fits_a_pipe():

@@ -10,7 +10,8 @@ import pytest
 
 from parity.report import export
 from parity.run.results import CaseResult, Results
-from parity.verdict.tensor import VERDICTS, TensorVerdict
+from parity.verdict.table import VERDICTS
+from parity.verdict.tensor import TensorVerdict
 
 NUMBER = {"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf"]}]}
 COUNT = {"type": "integer", "minimum": 0}
@@ -46,6 +47,7 @@ CASE = thing(
     notes=TEXTS,
     seconds={"type": "number"},
     traceback={"type": "string"},
+    profile={"type": "string"},
     command={"type": "string"},
     verdict={"enum": list(VERDICTS)},
 )
@@ -60,6 +62,7 @@ ENGINE = thing(
     failed=COUNT,
     unsupported=COUNT,
     reasons={"type": "object", "additionalProperties": COUNT},
+    unseen=TEXTS,
     verdicts={"type": "object", "additionalProperties": COUNT},
     formulas={"type": "object", "additionalProperties": COUNT},
     largest_share=NUMBER,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from parity.budget.formats import FORMATS
 from parity.truth.value import Truth, decimal
 
 
@@ -50,30 +51,39 @@ def numbers(dtype: str) -> list[Fraction]:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_truth_is_rounded_once(dtype: str) -> None:
     for x in numbers(dtype):
-        near = pair(x).nearest(dtype)
-        assert near.dtype == dtype
+        near = pair(x).nearest(FORMATS[dtype])
         assert near == rounded(x, dtype), x
 
 
 def test_lo_tips_the_balance_of_a_tie() -> None:
     """Rounded to binary64 first, all three would be 1 + 2^-24, and 1 in float32."""
     tie, tip = 1 + Fraction(2) ** -24, Fraction(2) ** -90
-    assert [float(pair(tie + k * tip).nearest("float32")) for k in (-1, 0, 1)] == [1.0, 1.0, 1 + 2.0**-23]
-    assert [float(pair(-tie + k * tip).nearest("float32")) for k in (-1, 0, 1)] == [-1 - 2.0**-23, -1.0, -1.0]
+    assert [float(pair(tie + k * tip).nearest(FORMATS["float32"])) for k in (-1, 0, 1)] == [1.0, 1.0, 1 + 2.0**-23]
+    assert [float(pair(-tie + k * tip).nearest(FORMATS["float32"])) for k in (-1, 0, 1)] == [-1 - 2.0**-23, -1.0, -1.0]
     odd = tie + Fraction(2) ** -23
-    assert [float(pair(odd + k * tip).nearest("float32")) for k in (-1, 0)] == [1 + 2.0**-23, 1 + 2.0**-22]
+    assert [float(pair(odd + k * tip).nearest(FORMATS["float32"])) for k in (-1, 0)] == [1 + 2.0**-23, 1 + 2.0**-22]
+
+
+def test_the_truth_in_a_format_that_numpy_lacks() -> None:
+    """Half-way between 1 and the next bfloat16 number, and one third, by hand."""
+    tie, tip, f = 1 + Fraction(2) ** -8, Fraction(2) ** -90, FORMATS["bfloat16"]
+    assert [float(pair(tie + k * tip).nearest(f)) for k in (-1, 0, 1)] == [1.0, 1.0, 1 + 2.0**-7]
+    assert float(pair(Fraction(1, 3)).nearest(f)) == 171 / 512
+    assert float(pair(Fraction(1, 3)).nearest(FORMATS["tf32"])) == 1365 / 4096
+    assert float(pair(Fraction(2) ** -134).nearest(f)) == 0.0
+    assert float(pair(3 * Fraction(2) ** -134).nearest(f)) == 2.0**-132
 
 
 def test_the_truth_in_float64_is_hi() -> None:
     truth = Truth.of([0.1, -2.0])
-    assert truth.nearest("float64") is truth.hi
+    assert truth.nearest(FORMATS["float64"]) is truth.hi
 
 
 def test_a_truth_beyond_the_format_is_infinite_in_it() -> None:
-    assert pair(Fraction(10) ** 39).nearest("float32") == np.inf
-    assert pair(-(Fraction(10) ** 39)).nearest("float32") == -np.inf
+    assert pair(Fraction(10) ** 39).nearest(FORMATS["float32"]) == np.inf
+    assert pair(-(Fraction(10) ** 39)).nearest(FORMATS["float32"]) == -np.inf
     largest = Fraction(float(np.finfo(np.float32).max))
-    assert pair(largest + Fraction(2) ** 80).nearest("float32") == np.finfo(np.float32).max
+    assert pair(largest + Fraction(2) ** 80).nearest(FORMATS["float32"]) == np.finfo(np.float32).max
 
 
 def test_errors_are_taken_from_both_parts() -> None:
@@ -140,5 +150,5 @@ def test_a_pair_prints_more_digits_than_a_float_has() -> None:
 @pytest.mark.filterwarnings("error")
 def test_infinity_is_nearest_to_itself() -> None:
     values = np.array([np.inf, -np.inf, 1e300, np.nan])
-    assert Truth.of(values).nearest("float32").tolist()[:3] == [np.inf, -np.inf, np.inf]
-    assert np.isnan(Truth.of(values).nearest("float32")[3])
+    assert Truth.of(values).nearest(FORMATS["float32"]).tolist()[:3] == [np.inf, -np.inf, np.inf]
+    assert np.isnan(Truth.of(values).nearest(FORMATS["float32"])[3])

@@ -158,6 +158,23 @@ def test_other_formulas_are_made_when_they_are_asked_for():
     assert other_formulas({"Flatten"}, weaker, weaker) == ()
 
 
+@pytest.mark.parametrize("wrong", [9000.0, -9000.0])
+def test_a_variants_bound_goes_with_that_variants_truth(wrong):
+    """Where BCELoss's logarithms are clamped its derivative is 0, which no rounding turns into anything else."""
+    record, truths, answer = at("BCELoss/at 0 and 1, targets wrong", dtype="float32")
+    assert verdicts(judge_answer(record, truths, answer, FLOAT32))["grad_input.0"] == "convention"
+    answer["grad_input.0"] = np.full_like(answer["grad_input.0"], wrong)
+    assert verdicts(judge_answer(record, truths, answer, FLOAT32))["grad_input.0"] == "FAIL"
+
+
+def test_one_slope_at_the_kink():
+    record, truths, answer = at("ReLU/at the kink, both zeros")
+    x, g = record.inputs[0], record.grad_outputs[0]
+    for slope, said in ((x >= 0, "convention"), ((x > 0) | (x == 0) & ~np.signbit(x), "FAIL")):
+        answer["grad_input"] = g * slope
+        assert verdicts(judge_answer(record, truths, answer, FLOAT64))["grad_input"] == said
+
+
 def test_a_weaker_formula_is_named():
     record, truths, answer = at("Sigmoid/extreme")
     (weaker,) = (o for o in Judge(record, truths, FLOAT64).others if o.name == "y(1 - y)")

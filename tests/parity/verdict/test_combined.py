@@ -303,7 +303,7 @@ def test_a_budget_that_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
         ("combined grad.network.weight", "undecided", "too close"),
         ("combined grad.network.bias", "undecided", "too close"),
     }
-    assert found.conforms
+    assert not found.conforms
 
 
 def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
