@@ -1,5 +1,6 @@
 """parity: the yardstick for engines that compute gradients and updates.
 
+    report = parity.check(fn, "softmax", x, dim=-1)     a function, module or kernel, forward and backward
     e = parity.enclose(f, *arrays)      certified value and rounding budget of a NumPy expression, and of its gradient
     class MyEngine(parity.Engine)       what the command line `parity run --engine my.module:MyEngine` takes
 
@@ -12,12 +13,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from parity.checking import check, trusted
     from parity.engines.base import Engine
     from parity.expression import Enclosed, enclose
     from parity.records.record import VJP, Optimize, Spec, Train, Undecided, Unsupported, UsageError
     from parity.report.report import Report
 
 _HOMES = {
+    "check": "parity.checking",
+    "trusted": "parity.checking",
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
     "Report": "parity.report.report",
@@ -32,6 +36,8 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: RUF022  the order of the docstring
+    "check",
+    "trusted",
     "enclose",
     "Enclosed",
     "Report",

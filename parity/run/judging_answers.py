@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from parity.families.listing import catalogue
-from parity.records.encoding import Malformed, brief, decode_answer, member, profile_arguments
 from parity.run import pool
 from parity.run.judging import Case, Profile, UsageError, certified, without_answer
 from parity.run.results import CaseResult, Results, environment
-from parity.vectors.exchange import read_answers
+from parity.vectors.exchange import Malformed, brief, decode_answer, member, profile_arguments, read_answers
 
 DTYPES = ("float64", "float32")
 

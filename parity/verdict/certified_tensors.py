@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity.records.record import Record, Train, Undecided
 from parity.verdict.answer import expected_dtype
 from parity.verdict.conclusion import InParts, OneRecord, Training
-from parity.verdict.evaluation import Array, Profile, combined_bounds, leading, updates
+from parity.verdict.evaluation import Array, Profile, Record, Train, Undecided, combined_bounds, leading, updates
 from parity.verdict.tensor import Enclosure, Truth
 
 MUCH = 2.0**10
@@ -102,7 +101,7 @@ def formulas_told_apart(asked: Asked, profile: Profile) -> Iterator[str]:
             yield "undecided"
         if np.isnan(e.truth.hi).any():
             yield "no value: 0 / 0"
-        if np.isinf(e.truth.nearest(one.record.dtype)).any():
+        if np.isinf(e.truth.nearest(profile.storage)).any():
             yield "overflow in a result"
     for other in judge.others:
         alternative = other.enclosures()

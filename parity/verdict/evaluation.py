@@ -15,23 +15,31 @@ import numpy as np
 
 from parity.budget.array import Budget, Profile
 from parity.records import definition
-from parity.records.record import VJP, Answer, Optimize, Split, Train
+from parity.records.record import VJP, Answer, Optimize, Record, Split, Train, Undecided
 from refnet.arithmetic.runs import Runs
 
 __all__ = [
     "NO_PATCHES",
+    "VJP",
+    "Answer",
     "Array",
     "Evaluation",
     "Moment",
+    "Optimize",
     "Patches",
     "Profile",
+    "Record",
+    "Train",
+    "Undecided",
     "around_itself",
     "bounds",
     "bounds_of_narrower",
     "combined_answer",
     "combined_bounds",
+    "definition",
     "in_answer",
     "leading",
+    "lifted_exactly",
     "moments",
     "shapes",
     "updates",
@@ -73,6 +81,11 @@ def bounds(record: VJP | Optimize, profile: Profile, patches: Patches = NO_PATCH
             missing = np.full(next(s for s in series if s is not None).shape, np.inf)
             found[name] = np.stack([missing if s is None else s.e for s in series])
     return found
+
+
+def lifted_exactly(profile: Profile) -> Callable[[Array], Budget]:
+    """What takes arrays to budgets of a profile, without an error."""
+    return lambda a: Budget.exact(a, profile)
 
 
 def around_itself(record: VJP, profile: Profile, patches: Patches) -> dict[str, Evaluation]:

@@ -14,7 +14,6 @@ from parity.engines.exec_engine import ExecEngine
 from parity.families.listing import catalogue
 from parity.records.record import UsageError
 from parity.run.judging import judge_case, run
-from parity.verdict.tensor import VERDICTS
 
 BY_NAME = {case.name: case for case in catalogue()}
 CASE = BY_NAME["ReLU/moderate"]
@@ -196,7 +195,6 @@ def test_nan_and_missing_tensors_are_judged(engine):
     found = {v.name: (v.verdict, v.reason) for v in verdicts(nan).verdicts}
     assert found["output"][0] == "FAIL"
     assert found["grad_input"] == ("FAIL", "missing")
-    assert VERDICTS[-1] == "FAIL"
 
 
 def test_what_the_handshake_does_not_name_is_unsupported(engine):
