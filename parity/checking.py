@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -60,6 +60,7 @@ def check(
     *inputs: Any,
     grad_output: Any = None,
     profile: str | Profile | None = None,
+    seed: int = SEED,
     **options: Any,
 ) -> Report:
     """Judge a function of arrays, its outputs and its gradients, against a reference.
@@ -75,6 +76,7 @@ def check(
             (`requires_grad`), by those alone.
         grad_output: the upstream gradient; random where none is given. Of several outputs, a tuple.
         profile: how fn computes, if not everything in the inputs' format: "bfloat16, sums in float32".
+        seed: of the random upstream gradient.
         options: arguments of the reference, such as eps; those that fn's signature names are given to fn too.
 
     Raises:
@@ -83,7 +85,7 @@ def check(
     if reference is not None and not isinstance(reference, (str, Trusted)) and not callable(reference):
         # A module's input in the place of the reference: check(module, x).
         inputs, reference = (reference, *inputs), None
-    asked = Asked.of(fn, reference, inputs, profile, options)
+    asked = replace(Asked.of(fn, reference, inputs, profile, options), seed=seed)
     return asked.report(grad_output)
 
 
@@ -103,6 +105,7 @@ class Asked:
     options: Mapping[str, Any]
     wanted: tuple[int, ...]
     keywords: tuple[str, ...] = ()
+    seed: int = SEED
 
     @classmethod
     def of(
@@ -159,7 +162,7 @@ class Asked:
     def _by_record(self, grad_output: Any) -> Found:
         record, places = self.record()
         shapes = _right_shapes(record)
-        seeds = _seeds(grad_output, shapes, self.profile)
+        seeds = _seeds(grad_output, shapes, self.profile, self.seed)
         record = VJP(record.spec, record.arrays, record.inputs, tuple(seeds), record.training)
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
         if isinstance(called, TensorVerdict):
@@ -272,7 +275,7 @@ class Asked:
     def _by_expression(self, grad_output: Any) -> Found:
         values = [function_call.to_numpy(x) for x in self.inputs]
         plain = enclose(self.reference, *values, dtype=self.profile)
-        seeds = _seeds(grad_output, [plain.value.shape], self.profile)
+        seeds = _seeds(grad_output, [plain.value.shape], self.profile, self.seed)
         dtype = next(v.dtype for v in values if v.dtype.kind == "f")
         enclosed = enclose(self.reference, *values, dtype=self.profile, grad_output=seeds[0].astype(dtype))
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
@@ -303,7 +306,7 @@ class Asked:
         first = _attempt(lambda: reference.call(exact, None, self.wanted))
         if isinstance(first, TensorVerdict):
             raise UsageError(f"check: expected a trusted function that takes these inputs, got: {first.reason}")
-        seeds = _seeds(grad_output, [y.shape for y in first.outputs], Profile.of(coarse))
+        seeds = _seeds(grad_output, [y.shape for y in first.outputs], Profile.of(coarse), self.seed)
         for name, who, given in (
             ("truth", reference, exact),
             (coarse, self, low),
@@ -347,10 +350,10 @@ def _profile(form: str, profile: str | Profile | None) -> Profile:
         raise UsageError(f"check: expected a known format in the profile, got {unknown.args[0]!r}") from None
 
 
-def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile) -> list[Array]:
+def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile, seed: int) -> list[Array]:
     """The upstream gradients: those given, or random numbers of the format."""
     if grad_output is None:
-        draws = np.random.default_rng(SEED)
+        draws = np.random.default_rng(seed)
         return [function_call.rounded(draws.standard_normal(shape), profile) for shape in shapes]
     given = grad_output if isinstance(grad_output, (tuple, list)) else [grad_output]
     seeds = [function_call.to_numpy(g) for g in given]

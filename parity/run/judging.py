@@ -20,6 +20,7 @@ from zlib import crc32
 from parity.engines import loading
 from parity.engines.base import Array, Engine, Profile, Record, Reply, UsageError, ask, own_arithmetic
 from parity.families.case import Case, OptimizeCase, TrainCase, VJPCase
+from parity.families.listing import catalogue
 from parity.run import pool
 from parity.run.results import CaseResult, Judged, Results, compare, environment
 from parity.vectors import catalogue_answers
@@ -33,11 +34,13 @@ __all__ = [
     "Record",
     "TrainCase",
     "UsageError",
+    "catalogue",
     "catalogue_answers",
     "certified",
     "choose",
     "judge",
     "judge_case",
+    "loading",
     "only",
     "run",
     "without_answer",

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parity.families.listing import catalogue
 from parity.run import pool
-from parity.run.judging import Case, Profile, UsageError, certified, without_answer
+from parity.run.judging import Case, Profile, UsageError, catalogue, certified, without_answer
 from parity.run.results import CaseResult, Results, environment
 from parity.vectors.exchange import Malformed, brief, decode_answer, member, profile_arguments, read_answers
 
