@@ -19,12 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.engines import function_call
-from parity.engines.function_call import Called
 from parity.expression import enclose
 from parity.records import functionals
 from parity.records.functionals import VJP, Spec, Undecided, UsageError
-from parity.report.report import Report
+from parity.sweeping import Report, function_call, laid_out_seed, swept
 from parity.verdict.any_record import (
     Array,
     Found,
@@ -61,6 +59,7 @@ def check(
     grad_output: Any = None,
     profile: str | Profile | None = None,
     seed: int = SEED,
+    sweep: bool = False,
     **options: Any,
 ) -> Report:
     """Judge a function of arrays, its outputs and its gradients, against a reference.
@@ -77,6 +76,8 @@ def check(
         grad_output: the upstream gradient; random where none is given. Of several outputs, a tuple.
         profile: how fn computes, if not everything in the inputs' format: "bfloat16, sums in float32".
         seed: of the random upstream gradient.
+        sweep: whether to try other layouts, upstream gradients, subsets of gradients and batches too, and the same call
+            twice.
         options: arguments of the reference, such as eps; those that fn's signature names are given to fn too.
 
     Raises:
@@ -86,7 +87,7 @@ def check(
         # A module's input in the place of the reference: check(module, x).
         inputs, reference = (reference, *inputs), None
     asked = replace(Asked.of(fn, reference, inputs, profile, options), seed=seed)
-    return asked.report(grad_output)
+    return swept(asked, grad_output) if sweep else asked.report(grad_output)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Asked:
     wanted: tuple[int, ...]
     keywords: tuple[str, ...] = ()
     seed: int = SEED
+    layout: str = ""
 
     @classmethod
     def of(
@@ -133,7 +135,9 @@ class Asked:
             return f"{name} against {trusted} in float64"
         return f"{name} against {self.reference if isinstance(self.reference, str) else 'the expression'}"
 
-    def call(self, inputs: Sequence[Any], grad_outputs: Sequence[Array] | None, wanted: Sequence[int]) -> Called:
+    def call(
+        self, inputs: Sequence[Any], grad_outputs: Sequence[Array] | None, wanted: Sequence[int]
+    ) -> function_call.Called:
         """What fn gives."""
         forward = self.fn[0] if isinstance(self.fn, tuple) else self.fn
         options = function_call.options_for(forward, self.options) if not _is_module(self.fn) else {}
@@ -147,8 +151,14 @@ class Asked:
         own = (by_keyword, fn[1]) if isinstance(fn, tuple) else by_keyword
         return function_call.call(own, inputs, grad_outputs, wanted, **options)
 
-    def report(self, grad_output: Any = None) -> Report:
-        """The verdicts on the outputs and the gradients that are due."""
+    def report(self, grad_output: Any = None, layout: str = "") -> Report:
+        """The verdicts on the outputs and the gradients that are due.
+
+        Args:
+            layout: of the upstream gradient, see `parity.sweeping.laid_out_seed`.
+        """
+        if layout:
+            return replace(self, layout=layout).report(grad_output)
         if callable(self.reference) and not isinstance(self.reference, Trusted):
             found = self._by_expression(grad_output)
         elif isinstance(self.reference, Trusted):
@@ -157,12 +167,25 @@ class Asked:
             found = self._by_record(grad_output)
         return Report(self.title, str(self.profile), found.verdicts, found.diagnosis, found.notes)
 
+    def _seeds(self, grad_output: Any, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        seeds = _seeds(grad_output, shapes, self.profile, self.seed)
+        return [laid_out_seed(g, self.layout) for g in seeds] if self.layout else seeds
+
+    def seeds(self) -> list[Array]:
+        """Random upstream gradients for what the function gives."""
+        outputs = self.call(self.inputs, None, ()).outputs
+        return self._seeds(None, [y.shape for y in outputs])
+
+    def places(self) -> dict[int, str]:
+        """The name of each input's gradient in an answer; none where no class says it."""
+        return {} if callable(self.reference) or isinstance(self.reference, Trusted) else self.record()[1]
+
     # ---- a class or a functional
 
     def _by_record(self, grad_output: Any) -> Found:
         record, places = self.record()
         shapes = _right_shapes(record)
-        seeds = _seeds(grad_output, shapes, self.profile, self.seed)
+        seeds = self._seeds(grad_output, shapes)
         record = VJP(record.spec, record.arrays, record.inputs, tuple(seeds), record.training)
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
         if isinstance(called, TensorVerdict):
@@ -245,7 +268,7 @@ class Asked:
         return VJP(spec, arrays, tuple(values), (), bool(module.training)), places
 
     def _named(
-        self, called: Called, places: Mapping[int, str], several: bool
+        self, called: function_call.Called, places: Mapping[int, str], several: bool
     ) -> tuple[dict[str, Array], list[TensorVerdict]]:
         """The results under the names of an answer, and a verdict on each that is missing or of another dtype."""
         answer: dict[str, Array] = {}
@@ -275,7 +298,7 @@ class Asked:
     def _by_expression(self, grad_output: Any) -> Found:
         values = [function_call.to_numpy(x) for x in self.inputs]
         plain = enclose(self.reference, *values, dtype=self.profile)
-        seeds = _seeds(grad_output, [plain.value.shape], self.profile, self.seed)
+        seeds = self._seeds(grad_output, [plain.value.shape])
         dtype = next(v.dtype for v in values if v.dtype.kind == "f")
         enclosed = enclose(self.reference, *values, dtype=self.profile, grad_output=seeds[0].astype(dtype))
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
@@ -370,7 +393,7 @@ def _right_shapes(record: VJP) -> list[tuple[int, ...]]:
         raise UsageError(f"check: expected inputs that {record.spec} takes, got: {error}") from None
 
 
-def _attempt(run: Callable[[], Called]) -> Called | TensorVerdict:
+def _attempt(run: Callable[[], function_call.Called]) -> function_call.Called | TensorVerdict:
     """What was called may raise anything: that is its failure."""
     try:
         return run()
@@ -381,7 +404,7 @@ def _attempt(run: Callable[[], Called]) -> Called | TensorVerdict:
         return failed("call", f"raised {type(error).__name__}: {line[:300]}")
 
 
-def _conduct(called: Called) -> tuple[TensorVerdict, ...]:
+def _conduct(called: function_call.Called) -> tuple[TensorVerdict, ...]:
     if not called.written:
         return ()
     return (failed("inputs", f"expected inputs that are left as they are, got others in {', '.join(called.written)}"),)
