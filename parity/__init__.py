@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from parity.expression import Enclosed, enclose
     from parity.records.record import VJP, Optimize, Spec, Train, Undecided, Unsupported, UsageError
     from parity.report.report import Report
+    from parity.updating import check_update
 
 _HOMES = {
     "check": "parity.checking",
     "trusted": "parity.checking",
+    "check_update": "parity.updating",
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
     "Report": "parity.report.report",
@@ -38,6 +40,7 @@ _HOMES = {
 __all__ = [  # noqa: RUF022  the order of the docstring
     "check",
     "trusted",
+    "check_update",
     "enclose",
     "Enclosed",
     "Report",

@@ -24,8 +24,10 @@ from parity.records import functionals
 from parity.records.functionals import VJP, Spec, Undecided, UsageError
 from parity.sweeping import Report, function_call, laid_out_seed, swept
 from parity.verdict.any_record import (
+    Answer,
     Array,
     Found,
+    Optimize,
     Profile,
     TensorVerdict,
     failed,
@@ -33,6 +35,22 @@ from parity.verdict.any_record import (
     judge_two_precisions,
     shapes_of_output,
 )
+
+__all__ = [
+    "Answer",
+    "Array",
+    "Found",
+    "Optimize",
+    "Profile",
+    "Report",
+    "Spec",
+    "UsageError",
+    "check",
+    "failed",
+    "function_call",
+    "judge_any",
+    "trusted",
+]
 
 SEED = 0
 """Of the upstream gradient, where none is given."""

@@ -38,13 +38,7 @@ def judge(file: Path, jobs: int, start: Callable[[int], object], done: Callable[
     Raises:
         UsageError: it is no file of answers, or one is to a record that the catalogue does not have.
     """
-    begin, document = time.perf_counter(), read_answers(file)
-    cases = {case.name: case for case in catalogue()}
-    try:
-        profiles = {dtype: Profile.of(dtype, *profile_arguments(document["profiles"], dtype)) for dtype in DTYPES}
-        given = [_given(cases, k, a, document["engine"], profiles) for k, a in enumerate(document["answers"])]
-    except Malformed as error:
-        raise UsageError(f"{file}: {error}") from None
+    begin, given = time.perf_counter(), tasks(file)
     start(len(given))
     found: dict[tuple[str, ...], CaseResult] = {}
 
@@ -56,7 +50,18 @@ def judge(file: Path, jobs: int, start: Callable[[int], object], done: Callable[
 
     pool.run(judge_one, given, min(jobs, len(given)), ended, timeout=TIMEOUT)
     results = tuple(found[one.case.name, one.case.families[0], one.dtype] for one in given)
-    return Results((document["engine"],), results, time.perf_counter() - begin, environment())
+    return Results((given[0].engine,), results, time.perf_counter() - begin, environment())
+
+
+def tasks(file: Path) -> list[_Given]:
+    """The answers in a file. Raises as `judge`."""
+    document = read_answers(file)
+    cases = {case.name: case for case in catalogue()}
+    try:
+        profiles = {dtype: Profile.of(dtype, *profile_arguments(document["profiles"], dtype)) for dtype in DTYPES}
+        return [_given(cases, k, a, document["engine"], profiles) for k, a in enumerate(document["answers"])]
+    except Malformed as error:
+        raise UsageError(f"{file}: {error}") from None
 
 
 def _given(

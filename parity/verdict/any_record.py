@@ -31,8 +31,10 @@ from parity.verdict.evaluation import (
 from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
 
 __all__ = [
+    "Answer",
     "Array",
     "Found",
+    "Optimize",
     "Profile",
     "TensorVerdict",
     "failed",
