@@ -63,8 +63,10 @@ def read(name: str, folder: Path | None = None) -> tuple[Arrays, dict[str, str]]
         raise UsageError(f"{path.name}: expected a readable file, got: {error.strerror}. {_OR_CERTIFY}") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != listed[name]:
+        due = str(listed[name])
+        due = due if due.isprintable() and len(due) <= 64 else f"{due[:64]!r}"
         raise UsageError(
-            f"{path.name}: expected SHA-256 {listed[name]}, got {digest}: truncated, corrupt or edited since it was "
+            f"{path.name}: expected SHA-256 {due}, got {digest}: truncated, corrupt or edited since it was "
             f"certified. {_OR_CERTIFY}"
         )
     try:
