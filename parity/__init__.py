@@ -1,5 +1,6 @@
 """parity: the yardstick for engines that compute gradients and updates.
 
+    report = parity.check(fn, "softmax", x, dim=-1)     a function, module or kernel, forward and backward
     e = parity.enclose(f, *arrays)      certified value and rounding budget of a NumPy expression, and of its gradient
     parity.gradient(f)                  the gradient of an expression, inside one
     class MyEngine(parity.Engine)       what the command line `parity run --engine my.module:MyEngine` takes
@@ -13,12 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from parity.checking import check, trusted
     from parity.engines.base import Engine
     from parity.expression import Enclosed, enclose, gradient
     from parity.records.record import VJP, Optimize, Spec, Train, Undecided, Unsupported, UsageError
     from parity.report.report import Report
+    from parity.updating import check_update
 
 _HOMES = {
+    "check": "parity.checking",
+    "trusted": "parity.checking",
+    "check_update": "parity.updating",
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
     "gradient": "parity.expression",
@@ -34,6 +40,9 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: RUF022  the order of the docstring
+    "check",
+    "trusted",
+    "check_update",
     "enclose",
     "Enclosed",
     "gradient",

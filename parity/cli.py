@@ -48,7 +48,8 @@ def cli(context: click.Context) -> None:
     "names",
     multiple=True,
     metavar="NAME",
-    help="refnet, torch, torch:DEVICE or package.module:Class. Repeatable. [default: refnet, torch]",
+    help="refnet, torch, torch:DEVICE, package.module:Class, FILE.py:Class or exec:COMMAND. Repeatable. "
+    "[default: refnet, torch]",
 )
 @click.option(
     "--dtype", "dtypes", multiple=True, metavar="DTYPE", help="float64 or float32. Repeatable. [default: both]"
@@ -116,17 +117,11 @@ def run(
     engines = judging.choose(names)
     if not names and "torch" not in engines:
         click.echo("parity: the package torch is not installed: refnet alone is judged", err=True)
-    for file in (json_file, junit_file):
-        export.check_place(file)
-    if json_file and json_file == junit_file:
-        raise UsageError(f"--json and --junit: expected two files, got {json_file} for both")
+    export.check_places(json_file, junit_file)
     with console.progress("judging", len(cases)) as (_, done):
         results = judging.judge(cases, engines, tuple(dict.fromkeys(dtypes)) or DTYPES, _workers(jobs), timeout, done)
     try:
-        if json_file:
-            export.save(json_file, export.to_json(results))
-        if junit_file:
-            export.save(junit_file, export.to_junit(results))
+        export.save_results(results, json_file, junit_file)
     finally:
         console.show(results, verbose)
     covered = required is None or all(results.summary(name).coverage >= required for name in engines)
@@ -300,6 +295,47 @@ def example(
         console.standard_output().out(worked.as_json())
     elif not html_file:
         worked.report(console.standard_output())
+
+
+@cli.command(name="export")
+@_pattern
+@_jobs
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
+    """Write the cases to DIR for readers in any language: records, certified answers, budgets, what each reveals.
+
+    JSON, and safetensors for large arrays; docs/vectors.md describes them. DIR is empty or not there yet.
+    """
+    from parity.families.listing import select
+    from parity.report import console
+    from parity.run import exporting
+
+    cases = select(pattern)
+    with console.progress("exporting", len(cases)) as (_, done):
+        count = exporting.export(folder, cases, _workers(jobs), done)
+    console.standard_output().out(f"{folder}: {count} records of {len(cases)} cases")
+
+
+@cli.command()
+@click.argument("answers", type=click.Path(path_type=Path), metavar="ANSWERS")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
+@click.option(
+    "--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write results as JUnit XML."
+)
+@click.option("-v", "--verbose", is_flag=True, help="A line for each tensor, not only the worst of each group.")
+@_jobs
+def judge(answers: Path, json_file: Path | None, junit_file: Path | None, verbose: bool, jobs: int | None) -> None:
+    """Judge the answers in a file, which docs/vectors.md describes: no engine is run."""
+    from parity.report import console, export
+    from parity.run import judging_answers
+
+    export.check_places(json_file, junit_file)
+    with console.progress("judging") as (start, done):
+        results = judging_answers.judge(answers, _workers(jobs), start, done)
+    export.save_results(results, json_file, junit_file)
+    console.show(results, verbose)
+    if not results.conforms:
+        raise SystemExit(1)
 
 
 def _workers(jobs: int | None) -> int:

@@ -52,6 +52,13 @@ def test_the_adapter(tmp_path):
 
 
 @pytest.mark.arithmetic
+def test_check(tmp_path):
+    pytest.importorskip("torch")
+    code, _ = run(tmp_path, "-c", block("parity.check("))
+    assert code == 0
+
+
+@pytest.mark.arithmetic
 def test_enclose(tmp_path):
     _, output = run(tmp_path, "-c", block("parity.enclose("))
     quoted = shown("print(e.check(y.sum(), mine))\n```")

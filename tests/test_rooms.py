@@ -30,6 +30,7 @@ ORDER = (
     "run",  # in which processes
     "report",  # how it is shown
     "example",  # the worked example
+    "conformance",  # the catalogue as tests, for anyone's project
     "parity",  # the files directly in parity: what users call
 )
 """A room imports from those before it only."""

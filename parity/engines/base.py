@@ -19,7 +19,25 @@ from functools import cache
 import numpy as np
 
 from parity.budget.array import Profile
-from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train, Unsupported
+from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train, Unsupported, UsageError
+
+__all__ = [
+    "VJP",
+    "Answer",
+    "Array",
+    "Engine",
+    "Optimize",
+    "Profile",
+    "Record",
+    "Reply",
+    "Spec",
+    "Train",
+    "Unsupported",
+    "UsageError",
+    "ask",
+    "one_line",
+    "own_arithmetic",
+]
 
 
 class Engine:

@@ -1,16 +1,24 @@
-"""Engines, found by name: `refnet`, `torch`, `torch:DEVICE`, or `package.module:Class` for anyone's own."""
+"""Engines, found by name: `refnet`, `torch`, `torch:DEVICE`, or anyone's own: `package.module:Class`, `FILE.py:Class`,
+`exec:COMMAND`."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import inspect
+import sys
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from parity.engines.base import Engine, one_line
 from parity.records.record import UsageError
 
 BUILT_IN = ("refnet", "torch")
+
+NAMES = "refnet, torch, torch:DEVICE, package.module:Class, FILE.py:Class or exec:COMMAND"
+"""The forms of an engine's name."""
 
 
 def load(name: str) -> Engine:
@@ -20,10 +28,14 @@ def load(name: str) -> Engine:
         UsageError: there is no such engine, or it can't be made.
     """
     own, _, rest = _parts(name)
-    if own == "refnet":
+    if own == "exec":
+        from parity.engines.exec_engine import ExecEngine
+
+        made: Engine = ExecEngine(rest)
+    elif own == "refnet":
         from parity.engines.refnet import RefnetEngine
 
-        made: Engine = RefnetEngine()
+        made = RefnetEngine()
     elif own == "torch":
         from parity.engines.torch import TorchEngine
 
@@ -35,12 +47,22 @@ def load(name: str) -> Engine:
 
 
 def check(name: str) -> None:
-    """Refuse a name that is none, or whose package is not installed, without importing anything.
+    """Refuse a name that is none, whose package is not installed, or whose program does not start, without importing
+    anything.
 
     Raises:
         UsageError: as `load`, as far as that can be known.
     """
-    own = _parts(name)[0]
+    own, _, rest = _parts(name)
+    if own == "exec":
+        from parity.engines.exec_engine import try_handshake
+
+        try_handshake(rest)
+        return
+    if own.endswith(".py"):
+        if not Path(own).is_file():
+            raise UsageError(f"engine {name}: expected a file {own}, got none")
+        return
     package = own.partition(".")[0]
     if not installed(package):
         remedy = "; install it with: pip install torch" if own == "torch" else ""
@@ -54,13 +76,19 @@ def installed(package: str) -> bool:
 
 def _parts(name: str) -> tuple[str, str, str]:
     own, colon, rest = name.partition(":")
-    if own in BUILT_IN:
+    if own == "exec":
+        good = bool(rest.strip())
+    elif ".py:" in name:
+        # A path may have colons itself.
+        own, colon, rest = name.rpartition(":")
+        good = own.endswith(".py") and all(part.isidentifier() for part in rest.split("."))
+    elif own in BUILT_IN:
         good = bool(rest) == bool(colon) and not (own == "refnet" and rest)
     else:
         # A script that runs, __main__, has no module that a worker could import.
         good = own != "__main__" and all(part.isidentifier() for part in (*own.split("."), *rest.split(".")))
     if not good:
-        raise UsageError(f"expected an engine named refnet, torch, torch:DEVICE or package.module:Class, got {name!r}")
+        raise UsageError(f"expected an engine named {NAMES}, got {name!r}")
     return own, colon, rest
 
 
@@ -71,17 +99,41 @@ def _foreign(name: str, module_name: str, class_name: str) -> Engine:
 
     # What is imported and made here is anyone's, and may raise anything; a script may even exit.
     try:
-        found: Any = importlib.import_module(module_name)
+        found: Any = _from_file(module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
         for part in class_name.split("."):
             found = getattr(found, part, None)
     except (Exception, SystemExit) as error:
-        raise refused(f"an importable module {module_name}", error) from None
+        raise refused(
+            f"an importable {'file' if module_name.endswith('.py') else 'module'} {module_name}", error
+        ) from None
     if not inspect.isclass(found) or not issubclass(found, Engine):
         raise refused(f"a subclass of parity.Engine named {class_name} in {module_name}", _described(found))
     try:
         return found()
     except (Exception, SystemExit) as error:
         raise refused(f"a class {class_name} that can be called without arguments", error) from None
+
+
+def _from_file(path: str) -> ModuleType:
+    """A file as a module. Its folder is where it may import its neighbours from, as if it were run as a script."""
+    place = Path(path).resolve()
+    name = f"parity_engine_{sha256(str(place).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, place)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no Python file: {path}")
+    if str(place.parent) not in sys.path:
+        sys.path.append(str(place.parent))
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look for the module by its name.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _described(found: object) -> str:

@@ -23,6 +23,22 @@ def check_place(file: Path | None) -> None:
         raise UsageError(f"{file}: expected a file in a folder that exists and is writable")
 
 
+def check_places(json_file: Path | None, junit_file: Path | None) -> None:
+    """Likewise for the two files of a run, which can't be one."""
+    for file in (json_file, junit_file):
+        check_place(file)
+    if json_file and json_file == junit_file:
+        raise UsageError(f"--json and --junit: expected two files, got {json_file} for both")
+
+
+def save_results(results: Results, json_file: Path | None, junit_file: Path | None) -> None:
+    """Write the results to the files that are asked for. Raises as `save`."""
+    if json_file:
+        save(json_file, to_json(results))
+    if junit_file:
+        save(junit_file, to_junit(results))
+
+
 def save(file: Path, text: str) -> None:
     """Write a report, of which nobody ever sees half.
 

@@ -1,6 +1,6 @@
 """Running engines over the catalogue, case by case, in worker processes.
 
-An engine that raises, dies or hangs costs its case, not the run, and nothing of the other engines' results.
+An engine that raises, dies or hangs costs that record, not the run, and nothing of the other engines' results.
 """
 
 from __future__ import annotations
@@ -18,13 +18,33 @@ from typing import NamedTuple
 from zlib import crc32
 
 from parity.engines import loading
-from parity.engines.base import Engine, Reply, ask, own_arithmetic
-from parity.families.case import Case, TrainCase, VJPCase
-from parity.records.record import UsageError
+from parity.engines.base import Array, Engine, Profile, Record, Reply, UsageError, ask, own_arithmetic
+from parity.families.case import Case, OptimizeCase, TrainCase, VJPCase
+from parity.families.listing import catalogue
 from parity.run import pool
 from parity.run.results import CaseResult, Judged, Results, compare, environment
 from parity.vectors import catalogue_answers
 from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, misconduct, without_answer
+
+__all__ = [
+    "Array",
+    "Case",
+    "OptimizeCase",
+    "Profile",
+    "Record",
+    "TrainCase",
+    "UsageError",
+    "catalogue",
+    "catalogue_answers",
+    "certified",
+    "choose",
+    "judge",
+    "judge_case",
+    "loading",
+    "only",
+    "run",
+    "without_answer",
+]
 
 ENGINES = ("refnet", "torch")
 
@@ -98,7 +118,8 @@ def run(
 ) -> list[CaseResult]:
     """Judge the engines on the cases; the results are in the order of the catalogue, whatever that of completion.
 
-    A case that loses its process, or takes too long, is put to each engine alone, and fails those that are to blame.
+    A case that loses its process, or takes too long, is put to each engine alone, and then record by record: what fails
+    is the record that is to blame.
 
     Args:
         done: is called as each case ends. folder: of the certified answers, the package's own
@@ -108,11 +129,11 @@ def run(
         UsageError: an engine can't be loaded; a certified answer is missing or refused.
     """
     found: list[CaseResult] = []
-    left = Counter({case.name: len(names) for case in cases})
+    left = Counter({case.name: len(names) * len(case.families) * len(dtypes) for case in cases})
 
     def ended(asked: _Asked, results: list[CaseResult] | pool.Lost) -> None:
         found.extend(_lost(asked, results.reason) if isinstance(results, pool.Lost) else results)
-        left[asked.case.name] -= len(asked.engines)
+        left[asked.case.name] -= len(asked.engines) * len(asked.case.families) * len(asked.dtypes)
         if not left[asked.case.name]:
             done()
 
@@ -124,7 +145,7 @@ def run(
         timeout=timeout,
         prepare=partial(_load, tuple(names)),
         long=lambda asked: isinstance(asked.case, TrainCase),
-        apart=_engine_by_engine,
+        apart=_apart,
     )
     results = {(r.case, r.family, r.dtype, r.engine): r for r in found}
     return [
@@ -136,8 +157,14 @@ def run(
     ]
 
 
-def _engine_by_engine(asked: _Asked) -> list[_Asked]:
-    return [asked._replace(engines=(name,)) for name in asked.engines] if len(asked.engines) > 1 else []
+def _apart(asked: _Asked) -> list[_Asked]:
+    """Engine by engine, then record by record."""
+    if len(asked.engines) > 1:
+        return [asked._replace(engines=(name,)) for name in asked.engines]
+    records = [(family, dtype) for family in asked.case.families for dtype in asked.dtypes]
+    if len(records) == 1:
+        return []
+    return [asked._replace(case=replace(asked.case, families=(family,)), dtypes=(dtype,)) for family, dtype in records]
 
 
 def _lost(asked: _Asked, reason: str) -> list[CaseResult]:
@@ -187,7 +214,7 @@ def judge_case(
     Raises:
         UsageError: the folder has no certified answer to the case.
     """
-    asked = _certified(case, family, dtype, folder)
+    asked = certified(case, family, dtype, folder)
     results: list[CaseResult] = []
     first: Judged | None = None
     for engine in made:
@@ -222,7 +249,7 @@ def _twice(case: Case, family: str, dtype: str) -> bool:
     return not isinstance(case, TrainCase) and crc32(name.encode()) % 10 == 0
 
 
-def _certified(case: Case, family: str, dtype: str, folder: Path | None) -> OneRecord | InParts | Training:
+def certified(case: Case, family: str, dtype: str, folder: Path | None = None) -> OneRecord | InParts | Training:
     """What is asked in a case, with the certified answers."""
     if isinstance(case, TrainCase):
         kept = catalogue_answers.training(case, family, dtype, folder)

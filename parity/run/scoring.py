@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -55,6 +55,13 @@ def run(
 
     made = of(FAULTS)
     return Scores(dtype, made, of(REWRITINGS), sum(dtype in f.dtypes for f in FAULTS) - len(made))
+
+
+def caught(case: Case, family: str, dtype: str) -> list[str]:
+    """The known mistakes that fail when they are made in answering one record, by name."""
+    alone = replace(case, families=(family,))
+    scores = score_faults(FAULTS, (alone,), catalogue_answers.truths, (dtype,), judge_steps)
+    return sorted(s.fault.name for s in scores if s.caught)
 
 
 def _chunk(dtype: str, cases: Chunk) -> list[tuple[Any, ...]]:

@@ -63,8 +63,10 @@ def read(name: str, folder: Path | None = None) -> tuple[Arrays, dict[str, str]]
         raise UsageError(f"{path.name}: expected a readable file, got: {error.strerror}. {_OR_CERTIFY}") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != listed[name]:
+        due = str(listed[name])
+        due = due if due.isprintable() and len(due) <= 64 else f"{due[:64]!r}"
         raise UsageError(
-            f"{path.name}: expected SHA-256 {listed[name]}, got {digest}: truncated, corrupt or edited since it was "
+            f"{path.name}: expected SHA-256 {due}, got {digest}: truncated, corrupt or edited since it was "
             f"certified. {_OR_CERTIFY}"
         )
     try:
@@ -87,7 +89,7 @@ def write(name: str, arrays: Arrays, metadata: Mapping[str, str], folder: Path |
 
     folder = folder or FOLDER
     listed = _manifest(folder) if (folder / MANIFEST).exists() else {}
-    content = _ordered(save({key: np.asarray(arrays[key], order="C") for key in sorted(arrays)}, dict(metadata)))
+    content = ordered(save({key: np.asarray(arrays[key], order="C") for key in sorted(arrays)}, dict(metadata)))
     listed[name] = hashlib.sha256(content).hexdigest()
     manifest = {"format": FORMAT, "version": VERSION, "files": dict(sorted(listed.items()))}
     replace(folder / f"{name}.safetensors", content)
@@ -129,7 +131,7 @@ def _header(content: bytes) -> Any:
     return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
 
-def _ordered(content: bytes) -> bytes:
+def ordered(content: bytes) -> bytes:
     """The file with its header's metadata in order, which the library writes in that of a hash map too."""
     header = _header(content)
     if "__metadata__" in header:

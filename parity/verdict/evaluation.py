@@ -16,18 +16,23 @@ import numpy as np
 from parity.budget.array import Budget, Profile
 from parity.records import definition
 from parity.records.facts import is_counter
-from parity.records.record import VJP, Answer, Optimize, Split, Train
+from parity.records.record import VJP, Answer, Optimize, Record, Split, Train, Undecided
 from refnet.arithmetic.runs import Runs
 
 __all__ = [
     "NO_PATCHES",
     "VJP",
+    "Answer",
     "Array",
     "Budget",
     "Evaluation",
     "Moment",
+    "Optimize",
     "Patches",
     "Profile",
+    "Record",
+    "Train",
+    "Undecided",
     "around_itself",
     "bounds",
     "bounds_of_narrower",
@@ -36,6 +41,7 @@ __all__ = [
     "definition",
     "in_answer",
     "leading",
+    "lifted_exactly",
     "moments",
     "shapes",
     "updates",
@@ -76,6 +82,11 @@ def bounds(record: VJP | Optimize, profile: Profile, patches: Patches = NO_PATCH
         else:
             found[name] = np.stack([Evaluation.of(s).e for s in series])
     return found
+
+
+def lifted_exactly(profile: Profile) -> Callable[[Array], Budget]:
+    """What takes arrays to budgets of a profile, without an error."""
+    return lambda a: Budget.exact(a, profile)
 
 
 def around_itself(record: VJP | Optimize, profile: Profile, patches: Patches) -> dict[str, Evaluation]:

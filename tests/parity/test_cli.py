@@ -343,7 +343,10 @@ def test_json_to_standard_output(judged):
     [
         ("run -k no_such_case", "expected a pattern that is part of a case's name (parity run --list), got 'no_such"),
         ("run -k Lineer", "got 'Lineer'; near it: Linear"),
-        ("run --engine pytorch", "expected an engine named refnet, torch, torch:DEVICE or package.module:Class, got"),
+        (
+            "run --engine pytorch",
+            "expected an engine named refnet, torch, torch:DEVICE, package.module:",
+        ),
         ("run --engine no_such_package:Engine", "engine no_such_package:Engine: expected the package no_such_package"),
         ("run --json x --junit x", "--json and --junit: expected two files, got x for both"),
         ("run --dtype float16", "--dtype: expected float64 or float32, got float16"),

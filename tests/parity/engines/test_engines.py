@@ -48,13 +48,27 @@ def refusal(name, by=loading.load):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "pytorch", "refnet:", "refnet:cpu", "torch:", ":", "a:", ":B", "a.b", "./a.py:B", "a:b c", "__main__:B"],
+    [
+        "",
+        "pytorch",
+        "refnet:",
+        "refnet:cpu",
+        "torch:",
+        ":",
+        "a:",
+        ":B",
+        "a.b",
+        "a:b c",
+        "exec:",
+        "exec",
+        "a.py:",
+        "a.py",
+        "__main__:B",
+    ],
 )
 def test_what_is_no_engines_name(name):
     for by in (loading.check, loading.load):
-        assert refusal(name, by) == (
-            f"expected an engine named refnet, torch, torch:DEVICE or package.module:Class, got {name!r}"
-        )
+        assert refusal(name, by) == (f"expected an engine named {loading.NAMES}, got {name!r}")
 
 
 def test_an_engine_goes_by_the_name_it_was_asked_for_by(module):

@@ -1,0 +1,432 @@
+"""The public door for anyone's code: a function, module or kernel held against the truth, forward and backward.
+
+report = parity.check(fn, "layer_norm", x, normalized_shape=[8])     against a function of torch.nn.functional
+report = parity.check(fn, "Linear", x, weight, bias)                 against a class of torch.nn
+report = parity.check(module, None, x)                               a module: its class says what it should be
+report = parity.check(fn, lambda x, w: np.tanh(x @ w), x, w)         against an expression
+report = parity.check((forward, backward), "relu", x)                plain functions
+report = parity.check(fn, parity.trusted(reference), x)              against a float64 function, unproved
+assert report.ok, report
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from parity.expression import enclose
+from parity.records import functionals
+from parity.records.functionals import VJP, Spec, Undecided, UsageError
+from parity.sweeping import Report, function_call, laid_out_seed, swept
+from parity.verdict.any_record import (
+    Answer,
+    Array,
+    Found,
+    Optimize,
+    Profile,
+    TensorVerdict,
+    failed,
+    judge_any,
+    judge_two_precisions,
+    shapes_of_output,
+)
+
+__all__ = [
+    "Answer",
+    "Array",
+    "Found",
+    "Optimize",
+    "Profile",
+    "Report",
+    "Spec",
+    "UsageError",
+    "check",
+    "failed",
+    "function_call",
+    "judge_any",
+    "trusted",
+]
+
+SEED = 0
+"""Of the upstream gradient, where none is given."""
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """A function that is taken to be right where it computes in float64."""
+
+    function: Callable[..., Any]
+
+
+def trusted(function: Callable[..., Any]) -> Trusted:
+    """A reference that nobody has transcribed: `function`, computed in float64. What is judged by it is unproved."""
+    if not callable(function):
+        raise UsageError(f"trusted: expected a function, got {type(function).__name__}")
+    return Trusted(function)
+
+
+def check(
+    fn: Any,
+    reference: Any = None,
+    *inputs: Any,
+    grad_output: Any = None,
+    profile: str | Profile | None = None,
+    seed: int = SEED,
+    sweep: bool = False,
+    **options: Any,
+) -> Report:
+    """Judge a function of arrays, its outputs and its gradients, against a reference.
+
+    Args:
+        fn: a function of torch, JAX or NumPy arrays, a `torch.autograd.Function.apply`, a custom operator, a torch
+            module (compiled or scripted too), or a pair (forward, backward) of plain functions: forward(*inputs) gives
+            (output, saved), backward(grad_output, saved) the gradient by each input that is of floats.
+        reference: the name of a function of torch.nn.functional, with its arguments, or of a class of torch.nn, whose
+            input and parameters are the inputs; an expression in NumPy; `parity.trusted(function)`; or None for a
+            module of a covered class.
+        inputs: arrays of one framework. The gradient by each that is of floats is judged; where some ask for a gradient
+            (`requires_grad`), by those alone.
+        grad_output: the upstream gradient; random where none is given. Of several outputs, a tuple.
+        profile: how fn computes, if not everything in the inputs' format: "bfloat16, sums in float32".
+        seed: of the random upstream gradient.
+        sweep: whether to try other layouts, upstream gradients, subsets of gradients and batches too, and the same call
+            twice.
+        options: arguments of the reference, such as eps; those that fn's signature names are given to fn too.
+
+    Raises:
+        UsageError: the reference is unknown or does not take these arguments, or an input can't be judged.
+    """
+    if reference is not None and not isinstance(reference, (str, Trusted)) and not callable(reference):
+        # A module's input in the place of the reference: check(module, x).
+        inputs, reference = (reference, *inputs), None
+    asked = replace(Asked.of(fn, reference, inputs, profile, options), seed=seed)
+    return swept(asked, grad_output) if sweep else asked.report(grad_output)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be judged: a function at inputs, against a reference.
+
+    Attributes:
+        wanted: the numbers of the inputs by which a gradient is due. keywords: the names of the last inputs, which fn
+            takes by keyword.
+    """
+
+    fn: Any
+    reference: Any
+    inputs: tuple[Any, ...]
+    profile: Profile
+    options: Mapping[str, Any]
+    wanted: tuple[int, ...]
+    keywords: tuple[str, ...] = ()
+    seed: int = SEED
+    layout: str = ""
+
+    @classmethod
+    def of(
+        cls, fn: Any, reference: Any, inputs: Sequence[Any], profile: str | Profile | None, options: Mapping[str, Any]
+    ) -> Asked:
+        if not callable(fn) and not (isinstance(fn, tuple) and len(fn) == 2 and all(map(callable, fn))):
+            raise UsageError(f"check: expected a function, a module or a pair of functions, got {type(fn).__name__}")
+        keywords = tuple(name for name, value in options.items() if function_call.is_array(value))
+        every = (*inputs, *(options[name] for name in keywords))
+        rest = {name: value for name, value in options.items() if name not in keywords}
+        form = function_call.format_of_all(every)
+        floating = [k for k, x in enumerate(every) if function_call.is_array(x) and function_call.is_floating(x)]
+        asking = [k for k in floating if getattr(every[k], "requires_grad", False)]
+        return cls(fn, reference, every, _profile(form, profile), rest, tuple(asking or floating), keywords)
+
+    @property
+    def title(self) -> str:
+        """What is judged, and against what, in words."""
+        fn = self.fn[0] if isinstance(self.fn, tuple) else self.fn
+        name = getattr(fn, "__qualname__", type(fn).__name__)
+        if self.reference is None:
+            return f"{name} as torch documents it"
+        if isinstance(self.reference, Trusted):
+            trusted = getattr(self.reference.function, "__qualname__", "a function")
+            return f"{name} against {trusted} in float64"
+        return f"{name} against {self.reference if isinstance(self.reference, str) else 'the expression'}"
+
+    def call(
+        self, inputs: Sequence[Any], grad_outputs: Sequence[Array] | None, wanted: Sequence[int]
+    ) -> function_call.Called:
+        """What fn gives."""
+        forward = self.fn[0] if isinstance(self.fn, tuple) else self.fn
+        options = function_call.options_for(forward, self.options) if not _is_module(self.fn) else {}
+        if not self.keywords:
+            return function_call.call(self.fn, inputs, grad_outputs, wanted, **options)
+        n, fn = len(inputs) - len(self.keywords), self.fn
+
+        def by_keyword(*arrays: Any, **options: Any) -> Any:
+            return forward(*arrays[:n], **dict(zip(self.keywords, arrays[n:], strict=True)), **options)
+
+        own = (by_keyword, fn[1]) if isinstance(fn, tuple) else by_keyword
+        return function_call.call(own, inputs, grad_outputs, wanted, **options)
+
+    def report(self, grad_output: Any = None, layout: str = "") -> Report:
+        """The verdicts on the outputs and the gradients that are due.
+
+        Args:
+            layout: of the upstream gradient, see `parity.sweeping.laid_out_seed`.
+        """
+        if layout:
+            return replace(self, layout=layout).report(grad_output)
+        if callable(self.reference) and not isinstance(self.reference, Trusted):
+            found = self._by_expression(grad_output)
+        elif isinstance(self.reference, Trusted):
+            found = self._by_trusted(grad_output)
+        else:
+            found = self._by_record(grad_output)
+        return Report(self.title, str(self.profile), found.verdicts, found.diagnosis, found.notes)
+
+    def _seeds(self, grad_output: Any, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        seeds = _seeds(grad_output, shapes, self.profile, self.seed)
+        return [laid_out_seed(g, self.layout) for g in seeds] if self.layout else seeds
+
+    def seeds(self) -> list[Array]:
+        """Random upstream gradients for what the function gives."""
+        outputs = self.call(self.inputs, None, ()).outputs
+        return self._seeds(None, [y.shape for y in outputs])
+
+    def places(self) -> dict[int, str]:
+        """The name of each input's gradient in an answer; none where no class says it."""
+        return {} if callable(self.reference) or isinstance(self.reference, Trusted) else self.record()[1]
+
+    # ---- a class or a functional
+
+    def _by_record(self, grad_output: Any) -> Found:
+        record, places = self.record()
+        shapes = _right_shapes(record)
+        seeds = self._seeds(grad_output, shapes)
+        record = VJP(record.spec, record.arrays, record.inputs, tuple(seeds), record.training)
+        called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
+        if isinstance(called, TensorVerdict):
+            return Found((called,))
+        answer, verdicts = self._named(called, places, len(shapes) > 1)
+        missing = [v.name for v in verdicts]
+        wanted = [*(f"output.{k}" for k in range(len(shapes)) if len(shapes) > 1)] or ["output"]
+        if not self._forward_only:
+            wanted += [places[k] for k in self.wanted if k in places]
+        wanted += [f"grad.{name}" for name in called.by_name] + [f"buffer.{name}" for name in called.buffers]
+        try:
+            found = judge_any(record, answer, self.profile, [name for name in wanted if name not in missing])
+        except Undecided as reason:
+            undecided = [TensorVerdict(name, "undecided", reason=str(reason)) for name in wanted if name not in missing]
+            found = Found(tuple(undecided))
+        notes = ("gradients: not judged, a NumPy function has none; give a pair (forward, backward)",)
+        return Found(
+            (*found.verdicts, *verdicts, *_conduct(called)),
+            found.diagnosis,
+            (*found.notes, *(notes if self._forward_only else ())),
+        )
+
+    @property
+    def _forward_only(self) -> bool:
+        return not isinstance(self.fn, tuple) and function_call.framework(self.inputs) == "numpy"
+
+    def record(self) -> tuple[VJP, dict[int, str]]:
+        """The record that the reference makes of the inputs, and the name of each input's gradient in an answer."""
+        values = [function_call.to_numpy(x) if function_call.is_array(x) else x for x in self.inputs]
+        if self.reference is None:
+            return self._of_module(values)
+        functional = functionals.look_up(self.reference) or next(
+            (f for f in functionals.FUNCTIONALS.values() if f.type == self.reference), None
+        )
+        if functional is None:
+            return self._of_class(values)
+        n = len(values) - len(self.keywords)
+        keyword = dict(zip(self.keywords, values[n:], strict=True))
+        bound = functionals.bind(self.reference, functional, values[:n], {**self.options, **keyword})
+        number = {name: k for k, name in enumerate([*list(bound)[:n], *self.keywords])}
+        inputs = [name for name in functional.inputs if bound[name] is not None]
+        arrays = {name: bound[name] for name in functional.params if bound[name] is not None}
+        for name in (*inputs, *arrays):
+            if not isinstance(bound[name], np.ndarray):
+                raise UsageError(f"check: expected an array as {name}, got {type(bound[name]).__name__}")
+        places = {
+            number[name]: "grad_input" if len(inputs) == 1 else f"grad_input.{k}" for k, name in enumerate(inputs)
+        }
+        if not functional.type.endswith("Loss"):
+            places |= {number[name]: f"grad.{name}" for name in arrays}
+        spec = Spec(functional.type, functional.args(bound))
+        return VJP(spec, arrays, tuple(bound[name] for name in inputs), ()), places
+
+    def _of_class(self, values: Sequence[Any]) -> tuple[VJP, dict[int, str]]:
+        kind = str(self.reference)
+        n = functionals.inputs_of(kind)
+        if len(values) < n:
+            raise UsageError(f"check: expected {n} inputs of {kind}, got {len(values)}")
+        arrays = functionals.arrays_in_order(kind, self.options, values[n:])
+        places = {k: "grad_input" if n == 1 else f"grad_input.{k}" for k in range(n)}
+        places |= {n + k: f"grad.{name}" for k, name in enumerate(arrays)}
+        return VJP(Spec(kind, dict(self.options)), arrays, tuple(values[:n]), ()), places
+
+    def _of_module(self, values: Sequence[Any]) -> tuple[VJP, dict[int, str]]:
+        if not _is_module(self.fn):
+            raise UsageError("check: expected a reference for a function: a name of torch.nn, or an expression")
+        module = getattr(self.fn, "_orig_mod", self.fn)
+        kind = functionals.class_name(module)
+        for what in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "parametrizations"):
+            if getattr(module, what, None):
+                raise UsageError(f"check: expected a {kind} as torch has it, got one with {what.strip('_')}")
+        state = dict(module.state_dict())
+        for name, tensor in state.items():
+            if str(tensor.device) == "meta":
+                raise UsageError(f"check: expected values in {name}, got a tensor on the meta device")
+        spec = functionals.spec_of_module(module, kind)
+        arrays = {name: function_call.to_numpy(t) for name, t in state.items()}
+        n = len(values)
+        places = {k: "grad_input" if n == 1 else f"grad_input.{k}" for k in range(n)}
+        return VJP(spec, arrays, tuple(values), (), bool(module.training)), places
+
+    def _named(
+        self, called: function_call.Called, places: Mapping[int, str], several: bool
+    ) -> tuple[dict[str, Array], list[TensorVerdict]]:
+        """The results under the names of an answer, and a verdict on each that is missing or of another dtype."""
+        answer: dict[str, Array] = {}
+        wrong: list[TensorVerdict] = []
+
+        def add(name: str, key: str, value: Array | None) -> None:
+            due, came = self.profile.storage.name, called.dtypes.get(key, "")
+            if value is None:
+                wrong.append(failed(name, "expected a gradient, got None"))
+            elif came and came != due:
+                wrong.append(failed(name, f"expected dtype {due}, got {came}"))
+            else:
+                answer[name] = value.astype(np.float16) if due == "float16" else value
+
+        for k, y in enumerate(called.outputs):
+            add(f"output.{k}" if several else "output", f"output.{k}", y)
+        for k, g in called.grads.items():
+            if k in places:
+                add(places[k], f"grad.{k}", g)
+        for name, g in called.by_name.items():
+            add(f"grad.{name}", name, g)
+        answer |= {f"buffer.{name}": b for name, b in called.buffers.items()}
+        return answer, wrong
+
+    # ---- an expression
+
+    def _by_expression(self, grad_output: Any) -> Found:
+        values = [function_call.to_numpy(x) for x in self.inputs]
+        plain = enclose(self.reference, *values, dtype=self.profile)
+        seeds = self._seeds(grad_output, [plain.value.shape])
+        dtype = next(v.dtype for v in values if v.dtype.kind == "f")
+        enclosed = enclose(self.reference, *values, dtype=self.profile, grad_output=seeds[0].astype(dtype))
+        called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
+        if isinstance(called, TensorVerdict):
+            return Found((called,))
+        places = {k: f"gradients[{k}]" for k in self.wanted}
+        answer, wrong = self._named(called, places, False)
+        gradients = [answer.get(places.get(k, "")) for k in range(len(values))]
+        report = enclosed.check(answer.get("output"), gradients)
+        return Found((*report.verdicts, *wrong, *_conduct(called)), notes=report.notes)
+
+    # ---- a trusted function: two precisions
+
+    def _by_trusted(self, grad_output: Any) -> Found:
+        """The error of a wrong formula stays in a finer format, that of rounding shrinks with the unit roundoff."""
+        coarse, fine = (
+            ("float32", "float64")
+            if self.profile.storage.name == "float64"
+            else (
+                self.profile.storage.name,
+                "float64" if self.profile.storage.name == "float32" else "float32",
+            )
+        )
+        low = [function_call.converted(x, coarse) for x in self.inputs]
+        exact = [function_call.converted(x, "float64") for x in low]
+        found: dict[str, dict[str, Array | None]] = {}
+        reference = Asked(self.reference.function, None, tuple(exact), self.profile, self.options, self.wanted)
+        first = _attempt(lambda: reference.call(exact, None, self.wanted))
+        if isinstance(first, TensorVerdict):
+            raise UsageError(f"check: expected a trusted function that takes these inputs, got: {first.reason}")
+        seeds = _seeds(grad_output, [y.shape for y in first.outputs], Profile.of(coarse), self.seed)
+        for name, who, given in (
+            ("truth", reference, exact),
+            (coarse, self, low),
+            (fine, self, [function_call.converted(x, fine) for x in low]),
+        ):
+            called = _attempt(partial(who.call, given, seeds, self.wanted))
+            if isinstance(called, TensorVerdict):
+                return Found((called,))
+            found[name] = {
+                f"output.{k}" if len(called.outputs) > 1 else "output": y for k, y in enumerate(called.outputs)
+            }
+            found[name] |= {f"grad_input.{k}": g for k, g in called.grads.items()}
+        ratio = math.log(Profile.of(coarse).storage.u / Profile.of(fine).storage.u)
+        verdicts = [
+            judge_two_precisions(name, truth, found[coarse].get(name), found[fine].get(name), ratio)
+            for name, truth in found["truth"].items()
+        ]
+        note = f"unproved: the reference is a function in float64; judged by how errors shrink from {coarse} to {fine}"
+        return Found(tuple(verdicts), notes=(note,))
+
+
+# ---- inputs
+
+
+def _profile(form: str, profile: str | Profile | None) -> Profile:
+    """How fn computes: "bfloat16, sums in float32, factors in bfloat16"."""
+    if isinstance(profile, Profile):
+        return profile
+    said = [part.strip() for part in (profile or form).split(",")]
+    more: dict[str, str] = {}
+    for part in said[1:]:
+        what, _, name = part.rpartition(" ")
+        if what not in ("sums in", "accumulate", "factors in", "products"):
+            raise UsageError(f'check: expected a profile such as "bfloat16, sums in float32", got {profile!r}')
+        more["accumulator" if what in ("sums in", "accumulate") else "product"] = name
+    if said[0] != form:
+        raise UsageError(f"check: expected a profile of {form}, the inputs' format, got {said[0]}")
+    try:
+        return Profile.of(form, **more)
+    except KeyError as unknown:
+        raise UsageError(f"check: expected a known format in the profile, got {unknown.args[0]!r}") from None
+
+
+def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile, seed: int) -> list[Array]:
+    """The upstream gradients: those given, or random numbers of the format."""
+    if grad_output is None:
+        draws = np.random.default_rng(seed)
+        return [function_call.rounded(draws.standard_normal(shape), profile) for shape in shapes]
+    given = grad_output if isinstance(grad_output, (tuple, list)) else [grad_output]
+    seeds = [function_call.to_numpy(g) for g in given]
+    if [g.shape for g in seeds] != list(shapes):
+        due, came = ", ".join(map(str, shapes)), ", ".join(str(g.shape) for g in seeds)
+        raise UsageError(f"check: expected grad_output of shape {due}, got {came}")
+    return seeds
+
+
+def _right_shapes(record: VJP) -> list[tuple[int, ...]]:
+    try:
+        return shapes_of_output(record)
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        raise UsageError(f"check: expected inputs that {record.spec} takes, got: {error}") from None
+
+
+def _attempt(run: Callable[[], function_call.Called]) -> function_call.Called | TensorVerdict:
+    """What was called may raise anything: that is its failure."""
+    try:
+        return run()
+    except UsageError:
+        raise
+    except Exception as error:
+        line = " ".join(str(error).split())
+        return failed("call", f"raised {type(error).__name__}: {line[:300]}")
+
+
+def _conduct(called: function_call.Called) -> tuple[TensorVerdict, ...]:
+    if not called.written:
+        return ()
+    return (failed("inputs", f"expected inputs that are left as they are, got others in {', '.join(called.written)}"),)
+
+
+def _is_module(fn: Any) -> bool:
+    return hasattr(fn, "named_parameters") and hasattr(fn, "state_dict")

@@ -1,0 +1,73 @@
+"""The pytest plugin: a fixture `parity`, and the options of the conformance tests (`parity.conformance`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEY = "parity_report"
+"""Under this name a report travels with its test, from a worker of pytest-xdist too."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("parity", "gradients and updates against certified truth")
+    group.addoption("--parity-seed", type=int, default=0, help="Seed of random upstream gradients. [default: 0]")
+    group.addoption("--parity-json", metavar="FILE", help="Write the reports of all checks as JSON.")
+    group.addoption("--parity-engine", metavar="NAME", help="The engine that parity.conformance tests.")
+    group.addoption("--parity-skips", metavar="FILE", help="Records that parity.conformance skips, one in a line.")
+    group.addoption("--parity-xfails", metavar="FILE", help="Records that are known to fail; one that passes fails.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = config.getoption("--parity-json")
+    if file and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reports(Path(file)), "parity reports")
+
+
+class Reports:
+    """Collects the reports of all tests, and writes them at the end."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.found: list[dict[str, Any]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            own = [json.loads(str(text)) for name, text in report.user_properties if name == KEY]
+            self.found += [{"test": report.nodeid, **one} for one in own]
+
+    def pytest_sessionfinish(self) -> None:
+        from refnet.files import write_bytes
+
+        document = {"format": "parity-test-reports", "version": 1, "reports": self.found}
+        write_bytes(self.file, (json.dumps(document, indent=1) + "\n").encode())
+
+
+class Bound:
+    """The module parity, with the seed of this run and its reports kept."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        import parity
+
+        return getattr(parity, name)
+
+    def check(self, *args: Any, **options: Any) -> Any:
+        """`parity.check`, from the seed of this run."""
+        import parity
+
+        options.setdefault("seed", self._request.config.getoption("--parity-seed"))
+        report = parity.check(*args, **options)
+        self._request.node.user_properties.append((KEY, report.to_json()))
+        return report
+
+
+@pytest.fixture(name="parity")
+def parity_fixture(request: pytest.FixtureRequest) -> Bound:
+    """Every public name of the module parity; what `check` says is kept for --parity-json."""
+    return Bound(request)

@@ -1,0 +1,250 @@
+"""Anyone's functions held against the truth: what is right passes, what is wrong is found and named."""
+
+import json
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+import parity
+from parity.records.record import UsageError
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+pytestmark = pytest.mark.arithmetic
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def arrays(dtype=torch.float32):
+    return torch.randn(4, 5, dtype=dtype), torch.randn(3, 5, dtype=dtype), torch.randn(3, dtype=dtype)
+
+
+def verdicts(report):
+    return {v.name: v.verdict for v in report.verdicts}
+
+
+class Dense(torch.autograd.Function):
+    """A dense layer whose bias gradient is averaged."""
+
+    @staticmethod
+    def forward(ctx, x, w, b):
+        ctx.save_for_backward(x, w)
+        return x @ w.T + b
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return g @ w, g.T @ x, g.mean(0)
+
+
+# ---- what is right
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_functions_of_torch(dtype):
+    x, w, b = arrays(dtype)
+    profile = f"{str(dtype).removeprefix('torch.')}, sums in float32" if dtype.itemsize == 2 else None
+    report = parity.check(F.linear, "linear", x, w, b, profile=profile)
+    assert report.ok, report
+    assert list(verdicts(report)) == ["output", "grad_input", "grad.weight", "grad.bias"]
+    # A class's name takes its parameters in the order of its state_dict.
+    assert verdicts(parity.check(F.linear, "Linear", x, w, b, profile=profile)) == verdicts(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [
+        ("sigmoid", (3, 4), {}),
+        ("tanh", (3, 4), {}),
+        ("relu", (3, 4), {}),
+        ("softmax", (3, 4), {"dim": -1}),
+        ("log_softmax", (3, 4), {"dim": 0}),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_functionals_of_one_input(name, shape, options, dtype):
+    fn = getattr(F, name, None) or getattr(torch, name)
+    report = parity.check(lambda input, **given: fn(input, **options), name, torch.randn(shape, dtype=dtype), **options)
+    assert report.ok, report
+
+
+def test_losses_and_convolution():
+    x, t = torch.randn(6, 4), torch.randint(4, (6,))
+    assert parity.check(F.cross_entropy, "cross_entropy", x, t, label_smoothing=0.1).ok
+    assert list(verdicts(parity.check(F.mse_loss, "mse_loss", x, torch.randn(6, 4)))) == [
+        "output",
+        "grad_input.0",
+        "grad_input.1",
+    ]
+    report = parity.check(
+        F.conv2d, "conv2d", torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3), torch.randn(4), padding=1
+    )
+    assert report.ok, report
+
+
+def test_modules_compiled_and_scripted():
+    net = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2, bias=False))
+    x = torch.randn(3, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(net)
+    for module in (net, scripted, torch.compile(net, backend="eager")):
+        report = parity.check(module, x)
+        assert report.ok, report
+        assert {"grad.0.weight", "grad.0.bias", "grad.2.weight"} <= set(verdicts(report))
+    norm = torch.nn.BatchNorm1d(5)
+    report = parity.check(norm, None, x)
+    assert report.ok, report
+    assert "buffer.running_mean" in verdicts(report)
+
+
+def test_functions_of_jax():
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.asarray(np.random.default_rng(0).standard_normal((3, 4)), "float32")
+    assert parity.check(lambda x: jax.nn.softmax(x, axis=-1), "softmax", x, dim=-1).ok
+
+    @jax.custom_vjp
+    def tanh(x):
+        return jax.numpy.tanh(x)
+
+    tanh.defvjp(lambda x: (jax.numpy.tanh(x), x), lambda x, g: (g * jax.numpy.tanh(x),))
+    report = parity.check(tanh, "tanh", x)
+    assert verdicts(report) == {"output": "rounding", "grad_input": "FAIL"}
+
+
+def test_plain_functions():
+    x = np.array([[0.0, -1.0, 2.0]])
+
+    def backward(g, x):
+        return g * (x > 0)
+
+    assert parity.check((lambda x: (np.maximum(x, 0), x), backward), "relu", x).ok
+    alone = parity.check(lambda x: np.maximum(x, 0), "relu", x)
+    assert list(verdicts(alone)) == ["output"]
+    assert any("gradients: not judged" in note for note in alone.notes)
+
+
+def test_expressions():
+    x, w, _ = arrays()
+    assert parity.check(lambda x, w: torch.tanh(x @ w), lambda x, w: np.tanh(x @ w), x, w.T).ok
+    wrong = parity.check(lambda x, w: torch.tanh(x @ w) * 1.001, lambda x, w: np.tanh(x @ w), x, w.T)
+    assert set(verdicts(wrong).values()) == {"FAIL"}
+
+
+def test_a_trusted_function():
+    x = torch.randn(4, 5)
+    right = parity.check(lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)), parity.trusted(F.gelu), x)
+    assert right.ok, right
+    assert any("unproved" in note for note in right.notes)
+    # The sigmoid's approximation of GELU is another function.
+    assert not parity.check(lambda x: x * torch.sigmoid(1.702 * x), parity.trusted(F.gelu), x).ok
+
+
+def test_gradients_that_are_asked_for():
+    x, w, b = arrays()
+    report = parity.check(F.linear, "linear", x, w.requires_grad_(), b)
+    assert list(verdicts(report)) == ["output", "grad.weight"]
+
+
+def test_keyword_arguments():
+    x, w, b = arrays()
+    report = parity.check(F.linear, "linear", x, weight=w, bias=b)
+    assert report.ok, report
+    assert list(verdicts(report)) == ["output", "grad_input", "grad.weight", "grad.bias"]
+
+
+def test_a_given_upstream_gradient():
+    x, w, b = arrays()
+    report = parity.check(F.linear, "linear", x, w, b, grad_output=torch.zeros(4, 3))
+    assert verdicts(report)["grad.weight"] == "exact"
+
+
+def test_arrays_of_real_size_are_quick():
+    """Of 10,000 elements; what it takes is measured elsewhere, here it ends."""
+    assert parity.check(F.softmax, "softmax", torch.randn(100, 100), dim=-1).ok
+
+
+# ---- what is wrong
+
+
+def test_a_custom_function_with_a_known_mistake():
+    report = parity.check(Dense.apply, "linear", *arrays())
+    assert verdicts(report) == {
+        "output": "rounding",
+        "grad_input": "rounding",
+        "grad.weight": "rounding",
+        "grad.bias": "FAIL",
+    }
+    assert "consistent with: bias gradient averaged" in str(report)
+    document = json.loads(report.to_json())
+    assert document["ok"] is False
+    with pytest.raises(AssertionError, match=r"not ok: Function\.apply against linear"):
+        assert report.ok, report
+
+
+def test_precision_that_was_not_declared():
+    x, w, b = arrays(torch.float64)
+    report = parity.check(lambda x, w, b: F.linear(x.float(), w.float(), b.float()).double(), "linear", x, w, b)
+    assert verdicts(report)["output"] == "FAIL"
+    assert any("float32" in d for d in report.diagnosis)
+
+
+def test_results_of_another_dtype_shape_or_none():
+    x, w, b = arrays()
+    wide = parity.check(lambda x, w, b: F.linear(x, w, b).double(), "linear", x, w, b)
+    assert {v.name: v.reason for v in wide.verdicts}["output"] == "expected dtype float32, got float64"
+    none = parity.check(lambda x, w, b: F.linear(x, w.detach(), b), "linear", x, w, b)
+    assert {v.name: v.reason for v in none.verdicts}["grad.weight"] == "expected a gradient, got None"
+    flat = parity.check(lambda x: torch.tanh(x), "linear", x, w, b)
+    assert verdicts(flat) == {"call": "FAIL"}
+    assert "raised TypeError" in flat.verdicts[0].reason
+
+
+def test_an_input_that_is_written_to():
+    x, w, b = arrays()
+
+    def impolite(x, w, b):
+        y = F.linear(x, w, b)
+        b.data.add_(1)
+        return y
+
+    report = parity.check(impolite, "linear", x, w, b)
+    assert "got others in input 2" in {v.name: v.reason for v in report.verdicts}["inputs"]
+
+
+# ---- bad input
+
+
+def bad(says, *args, **options):
+    with pytest.raises(UsageError, match=re.escape(says)) as caught:
+        parity.check(*args, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_input():
+    x, w, b = arrays()
+    bad("got 'softmacs'; near it: softmax", F.softmax, "softmacs", x, dim=-1)
+    bad("expected arguments of softmax", F.softmax, "softmax", x, axis=-1)
+    bad("expected arguments of linear", F.linear, "linear", x)
+    bad("expected floats of one format in the inputs, got", F.linear, "linear", x.double(), w, b)
+    bad("expected float64, float32 or bfloat16, got float16", F.relu, "relu", x.half())
+    bad("expected floats of one format in the inputs, got none", F.relu, "relu", x.long())
+    bad("expected finite values in input 0, got nan", F.relu, "relu", x * float("nan"))
+    bad("expected arrays of one framework, got numpy and torch", F.linear, "linear", x.numpy(), w, b)
+    bad("expected inputs that", F.linear, "linear", x, w[:, :4], b)
+    bad("expected grad_output of shape (4, 5), got (4, 4)", F.relu, "relu", x, grad_output=x[:, :4])
+    bad("expected a known format in the profile, got 'x87'", F.relu, "relu", x, profile="float32, sums in x87")
+    bad("expected a profile of float32", F.relu, "relu", x, profile="float64")
+    bad("expected a function, a module or a pair", 7, "relu", x)
+    bad("expected arrays of torch, JAX or NumPy as inputs, got none", F.relu, "relu")
+    bad("expected a reference for a function", F.relu, None, x)
+    bad("expected values in weight, got a tensor on the meta", torch.nn.Linear(5, 3, device="meta"), x)
+    hooked = torch.nn.Linear(5, 3)
+    hooked.register_forward_hook(lambda *a: None)
+    bad("expected a Linear as torch has it, got one with forward_hooks", hooked, x)
