@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,7 @@ from benchmarks.programs import programs_command
 from benchmarks.programs.grammar import BINARY, UNARY, program
 from benchmarks.programs.programs_command import judged, tally
 
+RESULTS = Path(programs_command.__file__).parent.parent / "results" / "programs" / "random_programs.json"
 EXPECTED = {"float64 enclosed", "float32 enclosed", "compared with the truth by scalars"}
 TOLD = {f"{dtype} {what}" for dtype in ("float64", "float32") for what in (
     "undecided", "no finite value", "tensors with an open element", "tensors without a bound")}  # fmt: skip
@@ -25,6 +29,13 @@ def as_it_should_be(found: dict[str, int], programs: int) -> bool:
 
 def test_a_sample() -> None:
     assert as_it_should_be(dict(tally(range(0, 10_000, 100))), 100)
+
+
+def test_the_whole_campaign() -> None:
+    record = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert record["programs"] == 10_000
+    assert record["found"]["compared with the truth by scalars"] > 900
+    assert as_it_should_be(record["found"], 10_000)
 
 
 def test_a_wrong_engine_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
