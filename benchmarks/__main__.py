@@ -15,6 +15,10 @@ LAZY = {
         "benchmarks.speed.speed_command:speed",
         "Time trainings of refnet and of its peers: a whole one of 10,000 updates, and a step of it.",
     ),
+    "accuracy": (
+        "benchmarks.accuracy:accuracy",
+        "Print the errors of refnet's float32 sums and of torch's side by side.",
+    ),
     "convergence": (
         "benchmarks.convergence.study_commands:convergence",
         "Compare batch, mini-batch and stochastic gradient descent.",

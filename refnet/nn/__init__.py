@@ -4,9 +4,10 @@ from refnet.nn import init
 from refnet.nn.activation import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
+from refnet.nn.cross_entropy import CrossEntropyLoss
 from refnet.nn.dropout import Dropout
 from refnet.nn.linear import Flatten, Identity, Linear
-from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HalfSquaredError, L1Loss, MSELoss
+from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss, MSELoss
 from refnet.nn.module import Module
 from refnet.nn.normalization import BatchNorm1d, LayerNorm
 from refnet.nn.rnn import LSTMCell

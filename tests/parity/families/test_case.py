@@ -25,7 +25,7 @@ CATALOGUE = catalogue()
 # Classes whose cases are not there yet.
 OWED: set[str] = set()
 LAYERS = [name for name in refnet.nn.__all__ if name not in {"Module", "Sequential", "init", *OWED}]
-LOSSES = [name for name in LAYERS if name in vars(refnet.nn.loss)]
+LOSSES = [name for name in LAYERS if name in {**vars(refnet.nn.loss), **vars(refnet.nn.cross_entropy)}]
 VJPS = [case for case in CATALOGUE if isinstance(case, VJPCase)]
 OPTIMIZATIONS = [case for case in CATALOGUE if isinstance(case, OptimizeCase)]
 TRAININGS = [case for case in CATALOGUE if isinstance(case, TrainCase)]
