@@ -1,9 +1,12 @@
-"""One in a hundred of the mutated files, every time."""
+"""One in a hundred of the mutated files, every time; the committed results of all of them."""
 
+import json
 import random
+from pathlib import Path
 
 from benchmarks.mutated_files import good_answers, mutated, outcome, read_answers, run
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "mutated-files.json"
 CLEAR = ("one line", "verdicts: ", "read: ")
 
 
@@ -13,6 +16,12 @@ def test_a_verdict_or_one_line():
     assert {end for counts in found.values() for end in counts if not end.startswith(CLEAR)} == set()
     # The mutations reach past the first check.
     assert any(end.startswith("verdicts: ") for end in found["answers"])
+
+
+def test_the_committed_results():
+    document = json.loads(RESULTS.read_text())
+    assert document["files"] == sum(sum(counts.values()) for counts in document["outcomes"].values()) == 10_000
+    assert {end for counts in document["outcomes"].values() for end in counts if not end.startswith(CLEAR)} == set()
 
 
 def test_what_would_be_told(tmp_path):
