@@ -79,7 +79,7 @@ class Linear(Module):
         # dX[n,i] = sum_o dY[n,o] W[o,i]
         dX = dY @ W if W.shape[-2] <= special.BLOCK else special.product(dY, W)
         # dW[o,i] = sum_n dY[n,o] X[n,i]
-        grads = {"weight": special.over_samples(dYn, Xn)}
+        grads = {"weight": dYn.mT @ Xn if Xn.shape[-2] <= special.SAMPLES else special.over_samples(dYn, Xn)}
         if "bias" in self.params:
             # db[o] = sum_n dY[n,o]
             grads["bias"] = special.total(dYn, -2)

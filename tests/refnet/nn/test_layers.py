@@ -1,5 +1,7 @@
 """Every class against torch: NaN, infinity, upstream gradients, inputs without axes, `repr`."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -172,3 +174,30 @@ def test_repr_of_modules_inside_modules_is_torchs():
         return package.Sequential(inner, package.LayerNorm(2), package.Softmax(dim=-1))
 
     assert repr(net(nn)) == repr(net(torch.nn))
+
+
+@pytest.mark.parametrize("n", [17, 300, 100_000])
+@pytest.mark.parametrize("kind", ["Linear", "LayerNorm", "BatchNorm1d"])
+def test_a_long_sum_over_samples_is_no_long_chain_of_additions(kind, n):
+    """The gradient of a bias in float32, against exact sums: at most log2 n + 26 roundings on the way of each term."""
+    rng = np.random.default_rng(3)
+    layer = getattr(nn, kind)(3, *((2,) if kind == "Linear" else ()), dtype=np.float32)
+    Y, saved = layer.forward(rng.standard_normal((n, 3), np.float32))
+    dY = rng.uniform(0.5, 1, Y.shape).astype(np.float32)
+    _, grads = layer.backward(dY, saved)
+    most = (np.log2(n) + 26) * 2.0**-24
+    for c, column in enumerate(dY.T.tolist()):
+        exact = math.fsum(column)
+        assert abs(float(grads["bias"][c]) - exact) <= most / (1 - most) * exact
+
+
+def test_a_variance_below_0_is_refused_and_nothing_is_written():
+    layer = nn.BatchNorm1d(2)
+    before = {name: array.copy() for name, array in layer.state_dict().items()}
+    changed = {name: array + 1 for name, array in before.items()}
+    with pytest.raises(ValueError, match="expected no value below 0 in running_var, got -1"):
+        layer.load_state_dict({**changed, "running_var": np.array([1.0, -1.0])})
+    layer.buffers["running_var"].flags.writeable = False
+    with pytest.raises(ValueError, match="expected running_var to be writeable, got a read-only array"):
+        layer.load_state_dict(changed)
+    np.testing.assert_equal(layer.state_dict(), before)
