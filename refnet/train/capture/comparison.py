@@ -82,7 +82,9 @@ class Comparison:
                     self._move(draws)
                     factor = LARGE_RATE if trial % 2 else 1.0
                     for cell, rate, group, own in zip(self._rates, rates, groups, own_rates, strict=True):
-                        cell[...] = rate * factor
+                        large = rate * factor
+                        # An optimizer refuses a rate that is not finite.
+                        cell[...] = np.where(np.isfinite(large), large, rate)
                         group["lr"] = _like(own, cell)
                     self._compare(_other_batch(batch, len(self._update.inputs), draws), ways, agree)
         finally:

@@ -168,6 +168,5 @@ CONVENTIONS = (
 
 NO_OTHER: Mapping[str, str] = {
     "MSELoss": "a difference and its square",
-    "L1Loss": "a difference and its sign",
     "HalfSquaredError": "a difference and its square",
 }

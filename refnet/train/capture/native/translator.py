@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -55,10 +56,8 @@ class Code:
         self._engine = binding.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
         self.addresses = [self._engine.get_function_address(name) for name in names]
-
-    def __del__(self) -> None:
-        if engine := getattr(self, "_engine", None):
-            engine.close()  # before its context
+        # Before its context, and before the interpreter takes the library apart.
+        weakref.finalize(self, self._engine.close)
 
 
 _known: dict[str, tuple[int, Code]] = {}

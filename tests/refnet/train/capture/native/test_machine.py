@@ -193,11 +193,20 @@ def test_long_operations_take_turns():
     assert_same_bits(lambda X, Y: np.where(X > Y, X, Y) * X, X.astype(np.float32), Y.astype(np.float32))
 
 
+OF_SEVERAL = {
+    "sigmoids": lambda X: np.subtract(*FORMULAS["sigmoids"](X)),
+    "amax_weights": lambda X: FORMULAS["amax_weights"](X, -1),
+    "largest": lambda X: np.where(FORMULAS["largest"](X, -1), X, 0.0),
+    "total": lambda X: FORMULAS["total"](X, -1),
+    "one_minus_power": lambda X: FORMULAS["one_minus_power"](0.5, X),
+}
+"""Special functions of more than one argument or result, as functions of one array."""
+
+
 @pytest.mark.arithmetic
 def test_special_functions():
     for name, formula in FORMULAS.items():
-        step = (lambda X: np.subtract(*FORMULAS["sigmoids"](X))) if name == "sigmoids" else formula
-        assert_same_bits(step, full(50) * 300)
+        assert_same_bits(OF_SEVERAL.get(name, formula), full(50) * 300)
 
 
 def test_samples_rates_and_losses():
