@@ -17,7 +17,7 @@ LAZY = {
     ),
     "accuracy": (
         "benchmarks.accuracy:accuracy",
-        "Print the errors of refnet's float32 sums and of torch's side by side.",
+        "Print the root-mean-square errors of refnet's float32 sums and of torch's, along each axis.",
     ),
     "convergence": (
         "benchmarks.convergence.study_commands:convergence",

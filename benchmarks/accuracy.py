@@ -119,8 +119,9 @@ def rows(lengths: tuple[int, ...], seeds: int) -> Iterator[Row]:
 @click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Arrays of each length.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and no table.")
 def accuracy(largest: int, seeds: int, as_json: bool) -> None:
-    """Print the root-mean-square errors of refnet's float32 sums and of torch's, for sums of 1 to a million terms along
-    each axis. They are relative to the root mean square of the sums themselves.
+    """Print the root-mean-square errors of refnet's float32 sums and of torch's, along each axis.
+
+    Sums have 1 to a million terms. Errors are relative to the root mean square of the sums themselves.
     """
     try:
         import torch  # noqa: F401

@@ -219,10 +219,10 @@ def test_what_has_no_rule_is_named(f: Callable[..., Any], what: str) -> None:
     assert what in str(error.value)
 
 
-@pytest.mark.parametrize("subscripts", ["ij,jk", "...i,i->i", "ii,i->i", "ij,jk,kl->il"])
+@pytest.mark.parametrize("subscripts", ["ij,jk", "...i,i->i", "ii,i->i"])
 def test_einsum_says_what_it_takes(subscripts: str) -> None:
     b = Budget.exact(np.ones((2, 2)), F64)
-    with pytest.raises(TypeError, match=r"expected '->', .* at most two operands, got"):
+    with pytest.raises(TypeError, match=r"expected '->', no '...', and no index twice in one operand, got"):
         np.einsum(subscripts, *[b] * (subscripts.count(",") + 1))
 
 

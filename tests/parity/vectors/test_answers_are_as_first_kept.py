@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from parity.example import certified_example
+from parity.example.perceptron import UPDATES
 from parity.families.case import TrainCase, VJPCase
 from parity.families.listing import catalogue
 from parity.truth.value import Truth
@@ -77,9 +78,24 @@ def test_every_answer_is_as_first_kept():
     assert [f"{name}: {what}" for name, lines in found.items() for what in lines] == []
 
 
+def first_positions():
+    """The numbers of updates at which the worked example was first kept: each up to 58, then in steps of about a
+    thirtieth, and the last two."""
+    k = 0
+    while k < UPDATES - 1:
+        yield k
+        k += max(1, k // 29)
+    yield from (UPDATES - 1, UPDATES)
+
+
 def test_the_worked_example_is_as_first_kept():
-    arrays = certified_example.load().arrays
-    now = {name: hashlib.sha256(content(a)).hexdigest()[:16] for name, a in arrays.items()}
+    """More numbers of updates may be kept now."""
+    places = [certified_example.POSITIONS.index(k) for k in first_positions()]
+    now = {}
+    for name, array in certified_example.load().arrays.items():
+        axes = [axis for axis, size in enumerate(array.shape) if size == len(certified_example.POSITIONS)]
+        array = np.take(array, places, axis=axes[0]) if axes else array
+        now[name] = hashlib.sha256(content(array)).hexdigest()[:16]
     assert {name: now.get(name) for name in FIRST["worked example"]} == FIRST["worked example"]
 
 

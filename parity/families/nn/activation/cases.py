@@ -88,4 +88,8 @@ CASES = (
     *_kinks(),
     *_along_axis("Softmax"),
     *_along_axis("LogSoftmax"),
+    *(
+        VJPCase(f"{name}/no axes", Spec(name, {"dim": 0}), (Draw(()),), (Draw(()),))
+        for name in ("Softmax", "LogSoftmax")
+    ),
 )

@@ -50,6 +50,7 @@ CASES = (
     VJPCase("Flatten/gradient of stride zero", Spec("Flatten"), (Draw((3, 2, 4)),), (Draw((3, 8), layout="expanded"),)),
     VJPCase("Flatten/input transposed", Spec("Flatten"), (Draw((3, 2, 4), layout="transposed"),), (Draw((3, 8)),)),
     VJPCase("Flatten/gradient transposed", Spec("Flatten"), (Draw((3, 2, 4)),), (Draw((3, 8), layout="transposed"),)),
+    VJPCase("Flatten/no axes", Spec("Flatten", {"start_dim": 0}), (Draw(()),), (Draw((1,)),)),
     VJPCase("Flatten/every axis", Spec("Flatten", {"start_dim": 0}), (Draw((3, 2, 4)),), (Draw((24,)),)),
     VJPCase(
         "Flatten/middle axes",

@@ -169,7 +169,7 @@ CASES: tuple[TrainCase, ...] = (
         X,
         T,
         {
-            "0.weight": Draw((4, 3), scale=0.5),
+            "0.weight": Draw((4, 3), scale=0.25),
             "1.weight": Draw((4,), "positive"),
             "1.bias": Draw((4,), scale=0.5),
             "1.running_mean": Draw((4,)),
