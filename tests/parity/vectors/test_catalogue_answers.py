@@ -9,7 +9,6 @@ from parity.engines.refnet import RefnetEngine
 from parity.families.case import DTYPES, OptimizeCase, TrainCase, VJPCase
 from parity.families.listing import catalogue
 from parity.records.record import VJP, Spec, UsageError
-from parity.run import certifying
 from parity.run.certifying import certify
 from parity.vectors import catalogue_answers, store
 from parity.vectors.catalogue_answers import digest, file_name, key, training, truths

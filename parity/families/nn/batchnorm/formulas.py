@@ -70,12 +70,11 @@ def _begins_with_the_first_batch(module: Any) -> None:
 
     def track(M: Any, S: Any, N: int) -> None:
         mean, var, tracked = (module.buffers[name] for name in ("running_mean", "running_var", "num_batches_tracked"))
-        if N == 0 or int(tracked) > 0:
-            right(M, S, N)
-            return
-        tracked[...] = tracked + 1
-        # mean[c] = M[c]     var[c] = S[c] / N
-        mean[...], var[...] = M, S / N
+        first = tracked == 0
+        right(M, S, N)
+        if N:
+            # mean[c] = M[c]     var[c] = S[c] / N     of the first batch
+            mean[...], var[...] = np.where(first, M, mean), np.where(first, S / N, var)
 
     module.track = track
 
