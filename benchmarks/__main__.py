@@ -25,7 +25,7 @@ LAZY = {
     ),
     "trainings": (
         "benchmarks.trainings.command:trainings",
-        "Do random trainings plainly and in every captured way: whether every bit is the same.",
+        "Do random trainings plainly and in every captured way.",
     ),
     "targets": (
         "benchmarks.convergence.study_commands:targets",

@@ -1,6 +1,6 @@
 """Mutants of refnet: its own source with one small thing changed, made in memory and run as an engine.
 
-Nothing about the yardstick enters here. The operators were fixed before any mutant was judged:
+Nothing about the yardstick enters here. The operators:
 
 - `operator`: + for -, * for / and the other way round; a minus sign dropped; .mT dropped.
 - `constant`: a number plus one.

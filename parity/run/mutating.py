@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from parity.engines import mutants
 from parity.engines.mutants import Mutant
@@ -20,36 +21,7 @@ from parity.verdict.score import killed
 KILLED, EXCUSED_AT_MOST = 0.98, 0.05
 """The part of a class's mutants, the excused apart, that must be killed, and the part of all that may be excused."""
 
-EXCUSED = {
-    "ReLU ReLU.forward: X > 0 -> X >= 0": "the slope 1 at the kink is a listed convention",
-    "L1Loss L1Loss.forward: D < 0 -> D <= 0": "where D is 0 the condition around it has decided already",
-    "L1Loss L1Loss.forward: D > 0 -> D >= 0": "the slope 1 at the kink is a listed convention",
-    "Linear Linear.backward: dY.reshape(-1, dY.shape[-1]) -> dY.reshape(-2, dY.shape[-1])": "NumPy takes any negative "
-    "size for the open one",
-    "Linear Linear.backward: X.reshape(-1, X.shape[-1]) -> X.reshape(-2, X.shape[-1])": "NumPy takes any negative size "
-    "for the open one",
-    "CrossEntropyLoss CrossEntropyLoss.forward: np.arange(X.shape[c]).reshape(-1, *(1,) * (X.ndim - 2)) -> "
-    "np.arange(X.shape[c]).reshape(-2, *(1,) * (X.ndim - 2))": "NumPy takes any negative size for the open one",
-    "Dropout Dropout.forward: special.lift(1.0, X) -> special.lift(2.0, X)": "every element is dropped, and 0 / 2 is 0",
-    "BatchNorm1d BatchNorm1d.forward: self.eps > 0 -> self.eps >= 0": "only decides what is refused",
-    "BatchNorm1d BatchNorm1d.forward: N > 0 -> N >= 0": "an empty batch has no element in which it could show",
-    "BatchNorm1d BatchNorm1d.forward: max(N, 1) -> max(N, 2)": "one sample is refused, and sums of none are 0",
-    "BatchNorm1d BatchNorm1d.backward: max(N, 1) -> max(N, 2)": "one sample is refused, and sums of none are 0",
-    "BCELoss BCELoss.forward: X > 0 -> X >= 0": "log 0 is below the clamp too",
-    "BCELoss BCELoss.forward: X < 1 -> X <= 1": "log 0 is below the clamp too",
-    "BCELoss BCELoss.forward: A > -100 -> A >= -100": "at the clamp both sides are the clamp",
-    "BCELoss BCELoss.forward: B > -100 -> B >= -100": "at the clamp both sides are the clamp",
-    "BCELoss BCELoss.forward: X < 1 -> X < 2": "log 0 is below the clamp too",
-    "BCELoss BCELoss.forward:  for value in (0.0, 1.0, -100.0) ->  for value in (1.0, 1.0, -100.0)": "a value that is "
-    "chosen only where the clamp replaces its logarithm",
-    "BCELoss BCELoss.forward:  for value in (0.0, 1.0, -100.0) ->  for value in (0.0, 2.0, -100.0)": "a value that is "
-    "chosen only where the clamp replaces its logarithm",
-    "BCELoss BCELoss.backward: variance > floor -> variance >= floor": "at the floor both sides are the floor",
-    "Conv2d Conv2d.forward: d * (k - 1) + 1 -> d * (k - 1) - 1": "only decides what is refused",
-    "Conv2d Conv2d.forward: d * (k - 1) + 1 -> d * (k - 1) + 2": "only decides what is refused",
-    "Conv2d Conv2d.forward: k - 1 -> k - 2": "only decides what is refused",
-    "Conv2d _extend: size - 1 -> size + 1": "only decides what is refused",
-}
+EXCUSED: dict[str, str] = json.loads(Path(__file__).with_name("excused_mutants.json").read_text(encoding="utf-8"))
 """Mutants that no answer can give away, by `Mutant.key`, each with the reason."""
 
 
