@@ -19,7 +19,7 @@ Asked = Any
 """A `parity.checking.Asked`: what is to be judged."""
 
 MOST_SUBSETS = 4
-"""Every subset of so many inputs is tried; of more, each input alone."""
+"""Up to this number of inputs every subset is tried; of more, each input alone."""
 
 INPUT_LAYOUTS = ("transposed", "sliced", "expanded", "negative stride")
 SEED_LAYOUTS = ("transposed", "sliced", "expanded", "one-hot", "zero")

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.programs.grammar import Program, program
 
 SCALARS = 10
-"""One program in so many is also certified scalar by scalar."""
+"""One program out of this number is also certified scalar by scalar."""
 
 CHUNK = 50
 

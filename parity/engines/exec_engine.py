@@ -244,7 +244,7 @@ class _Program:
         return not self._said and self.process.poll() is None
 
     def ask(self, line: bytes, seconds: float, longest: int) -> bytes:
-        """Send a line and give the one line that answers it, of at most so many bytes.
+        """Send a line and give the one line that answers it, of at most that number of bytes.
 
         Raises:
             ProgramFailed: there is none, or more than one.

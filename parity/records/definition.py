@@ -206,7 +206,7 @@ def train(record: Train, lift: Callable[[Array], Array], patches: Mapping[str, P
 
 
 def moment(done: int, loss: Array | None, update: Update) -> Moment:
-    """What there is after so many updates."""
+    """What there is after the updates done so far."""
     return Moment(done, loss, update.net.params, state_of(update.opt), update.net.buffers)
 
 

@@ -128,7 +128,7 @@ def hexadecimal(value: float) -> str:
 
 
 def decode_array(document: Any, where: str, most: int) -> Array:
-    """The array that an object describes, of at most so many elements.
+    """The array that an object describes, of at most that number of elements.
 
     Raises:
         Malformed: it describes none.

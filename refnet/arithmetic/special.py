@@ -253,7 +253,7 @@ def _largest(X: Array, axis: int) -> Array:
 
 
 DIRECT = 16
-"""Terms of a sum that are added one after the other, and so many such sums."""
+"""Terms of a sum that are added one after the other; and the most such sums that are added likewise."""
 
 _add: Any = np.add.reduce  # what X.sum calls, without the way there
 
@@ -331,7 +331,7 @@ def _cut(X: Array, axis: int, start: int, stop: int) -> Array:
 
 def product(A: Array, B: Array, most: int = BLOCK) -> Array:
     """The matrix product `A @ B`, whose longest chain of additions is log2 n + `most` for an inner axis of n: a longer
-    one is halved, and the two products added. How a product of up to so many terms is added up is up to NumPy's
+    one is halved, and the two products added. How a product of up to that number of terms is added up is up to NumPy's
     library.
     """
     n = A.shape[-1]

@@ -204,7 +204,7 @@ def _along(axis: int, cut: slice) -> tuple[Any, ...]:
 
 
 def _place(X: Array, axis: int, before: int, after: int) -> Array:
-    """X along `axis` with so many zeros before and after it."""
+    """X with `before` zeros in front of it along `axis`, and `after` zeros behind it."""
     if before == after == 0:
         return X
     widths = [(0, 0)] * X.ndim
