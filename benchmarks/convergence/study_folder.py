@@ -134,7 +134,14 @@ def _replace(file: Path, text: str, temporary: Path) -> None:
     `refnet.files.write_bytes` waits for the disk besides. These files are thousands, and what a power failure damages
     is known by its digest and computed again.
     """
-    temporary.write_text(text, encoding="utf-8")
+    # An interrupt in the middle of opening leaves a file object behind, which warns; a descriptor does not.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        rest = memoryview(text.encode())
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
     os.replace(temporary, file)
 
 

@@ -27,6 +27,8 @@ def relu(m: Module, x: Array) -> Array:
 
 def softmax(m: Module, x: Array, dim: int) -> Array:
     """torch.nn.Softmax: exp(x_i) / sum over j of exp(x_j), along `dim`."""
+    if x.ndim == 0:
+        return softmax(m, x.reshape(1), dim).reshape(())
     dim %= x.ndim
     exps = array_of(x.shape, lambda *i: mp.exp(x[i]))
 

@@ -18,6 +18,8 @@ def identity(m: Module, x: Array) -> Array:
 
 def flatten(m: Module, x: Array, start_dim: int = 1, end_dim: int = -1) -> Array:
     """torch.flatten, torch.nn.Flatten: dimensions start to end become one, and the order of the elements stays."""
+    if x.ndim == 0:
+        return x.reshape(1)
     start, end = start_dim % x.ndim, end_dim % x.ndim
     size = math.prod(x.shape[start : end + 1])
     elements = iter([x[i] for i in np.ndindex(*x.shape)])
