@@ -48,7 +48,9 @@ def test_what_is_found_is_what_the_library_does(dtype):
     for shape in TINY:
         if (how := of_packed(*shape, dtype, fused=True)) is not None:
             A, B = operands(*shape, dtype, seed=5)
-            assert summation._summed(how, A, B).tobytes() == np.matmul(A, B).tobytes()
+            with np.errstate(all="ignore"):  # the library's padding may raise a flag
+                expected = np.matmul(A, B)
+            assert summation._summed(how, A, B).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
