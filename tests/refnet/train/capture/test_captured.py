@@ -514,7 +514,7 @@ print(seen[1] - seen[0])
 
 @pytest.mark.parametrize("paid_back", ["-1", "inf"])
 def test_memory_is_flat(paid_back):
-    """Over 10,000 updates, of which the first make the record; in a process of its own, where nothing else is loaded."""
+    """Over 10,000 updates, of which the first make the record; in a process of its own, with nothing else loaded."""
     pytest.importorskip("llvmlite")
     folder = Path(__file__).parent / "importable"
     done = subprocess.run(
