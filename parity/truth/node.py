@@ -91,6 +91,7 @@ class Node(Made):
     cos = _function("cos", methodcaller("cos"))
     expm1 = _function("expm1", methodcaller("expm1"))
     erf = _function("erf", methodcaller("erf"))
+    erfc = _function("erfc", methodcaller("erfc"))
     erf_derivative = _function("erf_derivative", erf_derivative)
     sigmoid = _function("sigmoid", sigmoid)
     log_sigmoid = _function("log_sigmoid", lambda x: -(-x).exp().log1p())
