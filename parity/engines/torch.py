@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -89,8 +89,8 @@ class TorchEngine(Engine):
             return _objective(
                 self.torch, self._construct(network, {}, dtype), self._construct(loss, within(arrays, "loss."), dtype)
             )
-        if spec.type == "HalfSquaredError":
-            return _half_squared_error(self.torch, **spec.args)
+        if spec.type in OWN:
+            return OWN[spec.type](self.torch, **spec.args).to(dtype)
         if not hasattr(nn, spec.type):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
@@ -241,6 +241,38 @@ def _objective(torch: Any, network: Any, loss: Any) -> Any:
     return Objective()
 
 
+def _gated(torch: Any, activation: Any, i: int, h: int, o: int | None, bias: bool) -> Any:
+    """A feed-forward block with a gate, which torch.nn does not have, as published networks have it."""
+
+    class Gated(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate_proj, self.up_proj = (torch.nn.Linear(i, h, bias) for _ in range(2))
+            self.down_proj = torch.nn.Linear(h, i if o is None else o, bias)
+
+        def forward(self, input: Any) -> Any:
+            return self.down_proj(activation(self.gate_proj(input)) * self.up_proj(input))
+
+    return Gated()
+
+
+def _swiglu(
+    torch: Any, in_features: int, hidden_features: int, out_features: int | None = None, bias: bool = False
+) -> Any:
+    return _gated(torch, torch.nn.SiLU(), in_features, hidden_features, out_features, bias)
+
+
+def _geglu(
+    torch: Any,
+    in_features: int,
+    hidden_features: int,
+    out_features: int | None = None,
+    bias: bool = False,
+    approximate: str = "none",
+) -> Any:
+    return _gated(torch, torch.nn.GELU(approximate), in_features, hidden_features, out_features, bias)
+
+
 def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:
     """The article's loss, which torch.nn does not have, by torch's autograd."""
 
@@ -250,3 +282,7 @@ def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:
             return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
 
     return HalfSquaredError()
+
+
+OWN: Mapping[str, Callable[..., Any]] = {"HalfSquaredError": _half_squared_error, "SwiGLU": _swiglu, "GEGLU": _geglu}
+"""refnet's classes that torch.nn does not have."""

@@ -1,7 +1,34 @@
 """Layers, losses and containers under torch.nn's names, arguments and defaults."""
 
 from refnet.nn import init
-from refnet.nn.activation import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from refnet.nn.activation import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    LogSigmoid,
+    Mish,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Softsign,
+    Tanh,
+    Tanhshrink,
+)
+from refnet.nn.activation_gated import GEGLU, GLU, SwiGLU
+from refnet.nn.activation_piecewise import (
+    Hardshrink,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Softshrink,
+    Threshold,
+)
+from refnet.nn.activation_softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
 from refnet.nn.cross_entropy import CrossEntropyLoss
@@ -13,6 +40,12 @@ from refnet.nn.normalization import BatchNorm1d, LayerNorm
 from refnet.nn.rnn import LSTMCell
 
 __all__ = [
+    "CELU",
+    "ELU",
+    "GEGLU",
+    "GELU",
+    "GLU",
+    "SELU",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
@@ -21,18 +54,36 @@ __all__ = [
     "Dropout",
     "Flatten",
     "HalfSquaredError",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "Identity",
     "L1Loss",
     "LSTMCell",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "Mish",
     "Module",
+    "PReLU",
     "ReLU",
+    "ReLU6",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "SwiGLU",
     "Tanh",
+    "Tanhshrink",
+    "Threshold",
     "init",
 ]
