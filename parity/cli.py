@@ -338,6 +338,39 @@ def judge(answers: Path, json_file: Path | None, junit_file: Path | None, verbos
         raise SystemExit(1)
 
 
+@cli.command()
+@click.argument("name", required=False, metavar="[ID]")
+@click.option("--list", "pattern", metavar="PATTERN", help="List the ids that contain PATTERN ('' for all) and stop.")
+@click.option("--verify", is_flag=True, help="Compute the figure again, and compare its bits. Needs python-flint.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, all inputs too.")
+def cite(name: str | None, pattern: str | None, verify: bool, as_json: bool) -> None:
+    """Print a certified figure as one cites it: value, radius, formula, inputs, hash and BibTeX.
+
+    ID is example/FIGURE, a figure of the worked example (example/E@1), or an element of a tensor of the catalogue as
+    reports name it: "Linear/batch 3 (full, float64), grad.weight[0, 1]".
+
+    With --verify, exit code 1 says that the figure comes out otherwise.
+    """
+    import json
+
+    from parity.example import cited_figures
+    from parity.records.record import UsageError
+    from parity.report import cited_tensors, console
+
+    out = console.standard_output()
+    if (name is None) == (pattern is None):
+        raise UsageError("cite: expected an ID, or --list PATTERN, got " + ("neither" if name is None else "both"))
+    if name is None:
+        for text in (*cited_figures.names(pattern or ""), *cited_tensors.names(pattern or "")):
+            out.out(text)
+        return
+    home = cited_figures if name.startswith(cited_figures.PREFIX) else cited_tensors
+    found, same = home.answer(name, verify)
+    out.out(json.dumps(found.document(same), indent=1) if as_json else found.text(same))
+    if same is False:
+        raise SystemExit(1)
+
+
 def _workers(jobs: int | None) -> int:
     return jobs or os.cpu_count() or 1
 
