@@ -12,6 +12,9 @@ import click
 
 DTYPES = ("float64", "float32")
 
+MANY = 200
+"""With more cases than this, how long it may take is said first."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Where output can't be written to the end."""
 
@@ -118,8 +121,12 @@ def run(
     if not names and "torch" not in engines:
         click.echo("parity: the package torch is not installed: refnet alone is judged", err=True)
     export.check_places(json_file, junit_file)
-    with console.progress("judging", len(cases)) as (_, done):
-        results = judging.judge(cases, engines, tuple(dict.fromkeys(dtypes)) or DTYPES, _workers(jobs), timeout, done)
+    formats = tuple(dict.fromkeys(dtypes)) or DTYPES
+    about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(formats)}"
+    if len(cases) > MANY:
+        about += ": one to two minutes for the whole catalogue on two cores"
+    with console.progress("judging", len(cases), about) as (_, done):
+        results = judging.judge(cases, engines, formats, _workers(jobs), timeout, done)
     try:
         export.save_results(results, json_file, junit_file)
     finally:
