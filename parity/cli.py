@@ -12,8 +12,8 @@ import click
 
 DTYPES = ("float64", "float32")
 
-MANY = 200
-"""With more cases than this, how long it may take is said first."""
+MANY = 50
+"""With more cases than this, what is judged is said first, and how long it may take."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Where output can't be written to the end."""
@@ -122,9 +122,10 @@ def run(
         click.echo("parity: the package torch is not installed: refnet alone is judged", err=True)
     export.check_places(json_file, junit_file)
     formats = tuple(dict.fromkeys(dtypes)) or DTYPES
-    about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(formats)}"
+    about = ""
     if len(cases) > MANY:
-        about += ": one to two minutes for the whole catalogue on two cores"
+        about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(formats)}"
+        about += "; the whole catalogue takes one to two minutes on two cores"
     with console.progress("judging", len(cases), about) as (_, done):
         results = judging.judge(cases, engines, formats, _workers(jobs), timeout, done)
     try:
