@@ -164,7 +164,7 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
     from parity.run import scoring
 
     with console.progress("seeding faults") as (start, done):
-        found = scoring.run(select(pattern), dtype, _workers(jobs), start, done)
+        found = scoring.run(select(pattern), dtype, _workers(jobs), start, done, each)
     scores.show(found, each)
     return found.sound if not pattern else not found.flagged
 
