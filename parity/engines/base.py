@@ -18,26 +18,8 @@ from functools import cache
 
 import numpy as np
 
-from parity.budget.array import Profile
-from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train, Unsupported, UsageError
-
-__all__ = [
-    "VJP",
-    "Answer",
-    "Array",
-    "Engine",
-    "Optimize",
-    "Profile",
-    "Record",
-    "Reply",
-    "Spec",
-    "Train",
-    "Unsupported",
-    "UsageError",
-    "ask",
-    "one_line",
-    "own_arithmetic",
-]
+from parity.budget.formats import Profile
+from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train, Unsupported
 
 
 class Engine:

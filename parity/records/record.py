@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+# What there is to say instead of an answer, where an enclosure does not settle it.
+from refnet.arithmetic.array_like import Undecided as Undecided
+
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
 Answer = dict[str, Array]
@@ -186,10 +189,6 @@ class Split:
 def within(arrays: Arrays, prefix: str) -> dict[str, Array]:
     """The arrays whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
-
-
-class Undecided(ArithmeticError):
-    """A comparison (a kink, a branch) or a rounding that the enclosure does not settle: nobody may guess it."""
 
 
 class Unsupported(Exception):

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from functools import cache, cached_property
 
-from parity.families.listing import DERIVATIVES, Variant, conventions
+from parity.budget.formats import Profile
+from parity.families.formula import Variant
+from parity.families.listing import DERIVATIVES, conventions
 from parity.families.listing import weaker as weaker_formulas
 from parity.records.facts import dtype_of
-from parity.records.record import VJP, Answer, Optimize, Undecided
+from parity.records.record import VJP, Answer, Optimize
+from parity.truth.value import Truth
 from parity.verdict.blindness import causes, told
-from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, around_itself, bounds
-from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
+from parity.verdict.evaluation import NO_PATCHES, Patches, around_itself, bounds
+from parity.verdict.tensor import Enclosure, Other, TensorVerdict, failed, judge
+from refnet.arithmetic.array_like import Undecided
 
 
 class Judge:

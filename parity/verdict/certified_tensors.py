@@ -8,10 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.budget.formats import Profile
 from parity.records.facts import dtype_of
+from parity.records.record import Record, Train
+from parity.truth.value import Truth
 from parity.verdict.conclusion import InParts, OneRecord, Training
-from parity.verdict.evaluation import Array, Profile, Record, Train, Undecided, combined_bounds, leading, updates
-from parity.verdict.tensor import Enclosure, Truth
+from parity.verdict.evaluation import Array, combined_bounds, leading, updates
+from parity.verdict.tensor import Enclosure
+from refnet.arithmetic.array_like import Undecided
 
 MUCH = 2.0**10
 """A record reveals a weaker formula where that formula's budget is this many times the formula's own."""

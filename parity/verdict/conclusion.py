@@ -14,16 +14,18 @@ from functools import cache
 
 import numpy as np
 
-from parity.budget.array import Profile
+from parity.budget.formats import Profile
 from parity.records.facts import dtype_of
-from parity.records.record import VJP, Answer, Array, Optimize, Record, Split, Train, Undecided
+from parity.records.record import VJP, Answer, Array, Optimize, Record, Split, Train
 from parity.truth.value import Truth
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
 from parity.verdict.answer import Judge
-from parity.verdict.diagnosis import diagnose, relations_to_truth
+from parity.verdict.diagnosis import diagnose
+from parity.verdict.relations import relations_to_truth
 from parity.verdict.table import is_caught
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
+from refnet.arithmetic.array_like import Undecided
 
 FOLLOWED = 50
 """How many updates of a failing training are held against the truth for a factor, a zero or another order."""

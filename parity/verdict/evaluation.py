@@ -13,39 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, Profile
+from parity.budget.array import Budget
+from parity.budget.formats import Profile
 from parity.records import definition
 from parity.records.facts import is_counter
-from parity.records.record import VJP, Answer, Optimize, Record, Split, Train, Undecided
+from parity.records.record import VJP, Answer, Optimize, Split, Train
 from refnet.arithmetic.runs import Runs
-
-__all__ = [
-    "NO_PATCHES",
-    "VJP",
-    "Answer",
-    "Array",
-    "Budget",
-    "Evaluation",
-    "Moment",
-    "Optimize",
-    "Patches",
-    "Profile",
-    "Record",
-    "Train",
-    "Undecided",
-    "around_itself",
-    "bounds",
-    "bounds_of_narrower",
-    "combined_answer",
-    "combined_bounds",
-    "definition",
-    "in_answer",
-    "leading",
-    "lifted_exactly",
-    "moments",
-    "shapes",
-    "updates",
-]
 
 Array = np.ndarray[Any, Any]
 Patches = Mapping[str, definition.Patch]

@@ -12,11 +12,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from parity.budget.formats import Profile
 from parity.records.facts import dtype_of
-from parity.records.record import Answer, Train, Undecided
+from parity.records.record import Answer, Train
+from parity.truth.value import Truth
 from parity.verdict.answer import other_formulas
-from parity.verdict.evaluation import NO_PATCHES, Evaluation, Patches, Profile, leading, shapes, updates
-from parity.verdict.tensor import Array, Enclosure, TensorVerdict, Truth, failed, judge
+from parity.verdict.evaluation import NO_PATCHES, Evaluation, Patches, leading, shapes, updates
+from parity.verdict.tensor import Array, Enclosure, TensorVerdict, failed, judge
+from refnet.arithmetic.array_like import Undecided
 
 CHUNK = 2_000
 """Updates judged in one call: enough to be fast, few enough for the memory of a small machine."""

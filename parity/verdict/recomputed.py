@@ -8,10 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
+from parity.budget.formats import Profile
 from parity.engines.faulty import FaultyEngine
-from parity.families.listing import FAULTS, Fault, weaker
+from parity.families.fault import Fault
+from parity.families.listing import FAULTS, weaker
 from parity.records.record import VJP, Answer, Optimize, Train
-from parity.verdict.evaluation import Array, Evaluation, Moment, Patches, Profile, bounds_of_narrower, in_answer
+from parity.verdict.evaluation import Array, Evaluation, Moment, Patches, bounds_of_narrower, in_answer
 
 UPDATES = 3
 """How many updates of a training are followed in budgets: enough for the state of one to show in a later one."""

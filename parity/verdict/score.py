@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from parity.budget.formats import Profile
 from parity.engines.faulty import FaultyEngine
-from parity.families.listing import Case, Fault
+from parity.families.case import Case
+from parity.families.fault import Fault
 from parity.records.facts import dtype_of
-from parity.records.record import VJP, Answer, Optimize, Record, Train, Undecided, Unsupported
+from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
+from parity.truth.value import Truth
 from parity.verdict.answer import Judge
-from parity.verdict.evaluation import Profile
 from parity.verdict.table import is_caught
-from parity.verdict.tensor import Enclosure, TensorVerdict, Truth, judge
+from parity.verdict.tensor import Enclosure, TensorVerdict, judge
+from refnet.arithmetic.array_like import Undecided
 
 Truths = Callable[[Case, str, str], Mapping[str, Truth]]
 Steps = Callable[[Train, Answer, Profile], Sequence[TensorVerdict]]
