@@ -9,7 +9,6 @@ from parity.budget.formats import Profile
 from parity.families.formula import Variant
 from parity.families.listing import DERIVATIVES, conventions
 from parity.families.listing import weaker as weaker_formulas
-from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Optimize
 from parity.truth.value import Truth
 from parity.verdict.blindness import causes, told
@@ -31,7 +30,7 @@ class Judge:
         """The verdict on every tensor of an answer; one that nobody asked for fails too."""
         due = ", ".join(self.enclosures)
         verdicts = [
-            judge(name, answer.get(name), e, dtype_of(self.record, name), self.others, self._step(e))
+            judge(name, answer.get(name), e, self.record.dtype_of(name), self.others, self._step(e))
             for name, e in self.enclosures.items()
         ]
         return [
@@ -62,7 +61,7 @@ def judge_answer(
 def others_for(record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile) -> tuple[Other, ...]:
     """The listed other formulas that bear on a record."""
     return other_formulas(
-        record.spec.types(),
+        record.types(),
         lambda patches: enclose(record, truths, profile, patches),
         lambda patches: enclose_itself(record, profile, patches),
     )

@@ -16,7 +16,6 @@ import numpy as np
 
 from parity.budget.formats import Profile
 from parity.records import definition
-from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Optimize
 from parity.truth.value import Truth
 from parity.verdict.answer import enclose, enclose_itself, others_for
@@ -56,7 +55,7 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
     asked = [name for name in enclosures if wanted is None or name in wanted]
     verdicts = []
     for name in asked:
-        due = dtype_of(record, name)
+        due = record.dtype_of(name)
         due = profile.storage.name if due == record.dtype else due
         found = judge(name, answer.get(name), enclosures[name], due, others)
         if found.verdict == "exact" and not notes and profile.storage.name == "float64" and _open(enclosures[name]):

@@ -15,7 +15,6 @@ from functools import cache
 import numpy as np
 
 from parity.budget.formats import Profile
-from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Array, Optimize, Record, Split, Train
 from parity.truth.value import Truth
 from parity.verdict import combined as parts
@@ -84,7 +83,7 @@ class OneRecord:
         verdicts = []
         for name, t in self.truths.items():
             blind = Enclosure(t, np.full(t.shape, np.inf))
-            v = judge(name, answer.get(name), blind, dtype_of(self.record, name))
+            v = judge(name, answer.get(name), blind, self.record.dtype_of(name))
             verdicts.append(v if is_caught(v.verdict) else TensorVerdict(name, "undecided"))
         unasked = [name for name in answer if name not in self.truths]
         return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]

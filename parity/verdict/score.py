@@ -14,7 +14,6 @@ from parity.budget.formats import Profile
 from parity.engines.faulty import FaultyEngine
 from parity.families.case import Case
 from parity.families.fault import Fault
-from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
 from parity.truth.value import Truth
 from parity.verdict.answer import Judge
@@ -161,7 +160,7 @@ def _measure(
 
 
 def _shortened(record: Record) -> Record:
-    return replace(record, batches=record.batches[:UPDATES]) if isinstance(record, Train) else record
+    return record.first(UPDATES) if isinstance(record, Train) else record
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class _AnswerMeasure:
         self.record = record
         judge = Judge(record, truths, Profile.of(record.dtype))
         self.enclosures, self.others = judge.enclosures, judge.others
-        self.dtypes = {name: dtype_of(record, name) for name in self.enclosures}
+        self.dtypes = {name: record.dtype_of(name) for name in self.enclosures}
         self.right = FaultyEngine().answer(record)
 
     def measured(self, engine: FaultyEngine) -> _Measured | None:
