@@ -19,38 +19,17 @@ from typing import Any
 
 import numpy as np
 
+from parity.budget.formats import Profile
+from parity.engines import function_call
 from parity.expression import enclose
 from parity.records import functionals
-from parity.records.functionals import VJP, Spec, Undecided, UsageError
-from parity.sweeping import Report, function_call, laid_out_seed, swept
-from parity.verdict.any_record import (
-    Answer,
-    Array,
-    Found,
-    Optimize,
-    Profile,
-    TensorVerdict,
-    failed,
-    judge_any,
-    judge_two_precisions,
-    shapes_of_output,
-)
-
-__all__ = [
-    "Answer",
-    "Array",
-    "Found",
-    "Optimize",
-    "Profile",
-    "Report",
-    "Spec",
-    "UsageError",
-    "check",
-    "failed",
-    "function_call",
-    "judge_any",
-    "trusted",
-]
+from parity.records.record import VJP, Spec, UsageError
+from parity.report.report import Report
+from parity.sweeping import laid_out_seed, swept
+from parity.verdict.any_record import Found, judge_any, judge_two_precisions, shapes_of_output
+from parity.verdict.evaluation import Array
+from parity.verdict.tensor import TensorVerdict, failed
+from refnet.arithmetic.array_like import Undecided
 
 SEED = 0
 """Of the upstream gradient, where none is given."""

@@ -11,9 +11,8 @@ import numpy as np
 
 from parity.engines import function_call
 from parity.report.report import Report
-from parity.verdict.any_record import Array, TensorVerdict, failed
-
-__all__ = ["Report", "function_call", "laid_out_seed", "swept"]
+from parity.verdict.evaluation import Array
+from parity.verdict.tensor import TensorVerdict, failed
 
 Asked = Any
 """A `parity.checking.Asked`: what is to be judged."""

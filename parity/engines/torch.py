@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from parity.engines.base import Engine
-from parity.records.definition import weights
-from parity.records.facts import facts, schema
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
 
 
@@ -94,7 +92,7 @@ class TorchEngine(Engine):
         if not hasattr(nn, spec.type):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
-        given = {name: self._tensor(a) for name, a in weights(spec, arrays).items()}
+        given = {name: self._tensor(a) for name, a in spec.constructor_arrays(arrays).items()}
         module = make(**spec.args, **given)
         return module.to(dtype)
 
@@ -103,7 +101,7 @@ class TorchEngine(Engine):
         torch = self.torch
         module = self._build(record.spec, record.arrays, record.dtype).train(record.training)
         inputs = [self._tensor(x, requires_grad=x.dtype.kind == "f") for x in record.inputs]
-        about = facts(record.spec)
+        about = record.spec.facts
         if about.mask:
             output = _masked(inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
         else:
@@ -203,7 +201,7 @@ class TorchEngine(Engine):
 def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:
     """The arrays that an optimizer keeps for a parameter, of those that its schema lists."""
     kept = optimizer.state.get(p, {})
-    return {key: kept[key] for key in schema(spec) if kept.get(key) is not None}
+    return {key: kept[key] for key in spec.schema if kept.get(key) is not None}
 
 
 def _line(error: Exception) -> str:

@@ -9,9 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import refnet
-from parity.records.record import VJP, Array, Spec, Undecided, UsageError
-
-__all__ = ["FUNCTIONALS", "VJP", "Functional", "Spec", "Undecided", "UsageError"]
+from parity.records.record import Array, Spec, UsageError
 
 Args = dict[str, Any]
 

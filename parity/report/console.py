@@ -16,7 +16,8 @@ from rich.text import Text
 
 from parity.report.report import digits, share
 from parity.run.results import CaseResult, Comparison, Results, Summary, total
-from parity.verdict.tensor import SEVERITY, TensorVerdict, is_ok
+from parity.verdict.table import SEVERITY, is_ok
+from parity.verdict.tensor import TensorVerdict
 
 STYLES = {
     "exact": "green",

@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 from parity.families.case import Case, TrainCase
-from parity.families.listing import FAULTS, REWRITINGS, Fault
+from parity.families.fault import Fault
+from parity.families.listing import FAULTS
+from parity.families.whole.arithmetic.rewritings import REWRITINGS
 from parity.run import pool
 from parity.vectors import catalogue_answers
 from parity.verdict.lockstep import judge_steps

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from parity.budget.formats import Profile
 from parity.engines.faulty import FaultyEngine
-from parity.families.listing import Case, Fault
-from parity.records.facts import dtype_of
-from parity.records.record import VJP, Answer, Optimize, Record, Train, Undecided, Unsupported
+from parity.families.case import Case
+from parity.families.fault import Fault
+from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
+from parity.truth.value import Truth
 from parity.verdict.answer import Judge
-from parity.verdict.evaluation import Profile
 from parity.verdict.table import is_caught
-from parity.verdict.tensor import Enclosure, TensorVerdict, Truth, judge
+from parity.verdict.tensor import Enclosure, TensorVerdict, judge
+from refnet.arithmetic.array_like import Undecided
 
 Truths = Callable[[Case, str, str], Mapping[str, Truth]]
 Steps = Callable[[Train, Answer, Profile], Sequence[TensorVerdict]]
@@ -161,7 +163,7 @@ def _measure(
 
 
 def _shortened(record: Record) -> Record:
-    return replace(record, batches=record.batches[:UPDATES]) if isinstance(record, Train) else record
+    return record.first(UPDATES) if isinstance(record, Train) else record
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class _AnswerMeasure:
         self.record = record
         judge = Judge(record, truths, Profile.of(record.dtype))
         self.enclosures, self.others = judge.enclosures, judge.others
-        self.dtypes = {name: dtype_of(record, name) for name in self.enclosures}
+        self.dtypes = {name: record.dtype_of(name) for name in self.enclosures}
         self.right = FaultyEngine().answer(record)
 
     def measured(self, engine: FaultyEngine) -> _Measured | None:
