@@ -19,7 +19,7 @@ from functools import cache
 import numpy as np
 
 from parity.budget.array import Profile
-from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train, Unsupported, UsageError
+from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train, Unsupported, UsageError, within
 
 __all__ = [
     "VJP",
@@ -37,6 +37,7 @@ __all__ = [
     "ask",
     "one_line",
     "own_arithmetic",
+    "within",
 ]
 
 

@@ -9,10 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from parity.engines.base import Engine
+from parity.engines.base import (
+    VJP,
+    Answer,
+    Array,
+    Engine,
+    Optimize,
+    Spec,
+    Train,
+    Unsupported,
+    UsageError,
+    within,
+)
 from parity.records.definition import weights
 from parity.records.facts import facts, schema
-from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
