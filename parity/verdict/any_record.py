@@ -37,12 +37,12 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def shapes_of_output(record: VJP) -> list[tuple[int, ...]]:
-    """The shapes of what a right module gives."""
+def right_outputs(record: VJP) -> list[Array]:
+    """What a right module gives, as refnet computes it."""
     with np.errstate(all="ignore"):
         module = definition.build(record.spec, {name: a.copy() for name, a in record.arrays.items()})
         output, _ = module.train(record.training).forward(*record.inputs)
-    return [y.shape for y in (output if isinstance(output, tuple) else (output,))]
+    return list(output) if isinstance(output, tuple) else [output]
 
 
 def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: Sequence[str] | None = None) -> Found:
