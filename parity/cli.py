@@ -48,7 +48,7 @@ def cli(context: click.Context) -> None:
     "names",
     multiple=True,
     metavar="NAME",
-    help="refnet, torch, torch:DEVICE, package.module:Class, FILE.py:Class or exec:COMMAND. Repeatable. "
+    help="refnet, torch, torch:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND. Repeatable. "
     "[default: refnet, torch]",
 )
 @click.option(
