@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,12 @@ from parity.expression import enclose
 from parity.records import functionals
 from parity.records.record import VJP, UsageError
 from parity.report.report import Report
-from parity.sweeping import swept
+from parity.shrinking import smallest
+from parity.sweeping import Tried, swept
+from parity.truth.value import Truth
 from parity.verdict.any_record import Found, judge_any, judge_two_precisions, right_outputs
 from parity.verdict.evaluation import Array
-from parity.verdict.tensor import TensorVerdict, failed
+from parity.verdict.tensor import Enclosure, TensorVerdict, failed
 from refnet.arithmetic.array_like import Undecided
 
 SEED = 0
@@ -88,8 +90,16 @@ def check(
     if tile is not None and (not sweep or type(tile) is not int or tile < 1):
         raise UsageError(f"check: expected tile to be a positive number beside sweep=True, got {tile!r}")
     asked = replace(Asked.of(fn, reference, inputs, profile, options), seed=seed)
-    first = asked.report(grad_output)
-    return swept(asked, first, grad_output, tile)[0] if sweep else first
+    report = first = asked.report(grad_output)
+    failing: Tried | None = None
+    if sweep:
+        report, failing = swept(asked, first, grad_output, tile)
+    own = [v.name for v in first.verdicts if v.verdict == "FAIL"]
+    if own:
+        failing = Tried("", asked, first)
+    if failing is not None:
+        report.script = smallest(failing, grad_output)
+    return report
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ class Asked:
     Attributes:
         wanted: the numbers of the inputs by which a gradient is due. keywords: the names of the last inputs, which fn
             takes by keyword.
+        layout: of the upstream gradient. laid: that of some inputs, by number. See `parity.engines.layouts`.
     """
 
     fn: Any
@@ -110,6 +121,7 @@ class Asked:
     keywords: tuple[str, ...] = ()
     seed: int = SEED
     layout: str = ""
+    laid: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -155,9 +167,9 @@ class Asked:
     ) -> function_call.Called:
         """What fn gives."""
         fn, options = self.bound()
-        return function_call.call(
-            fn, inputs, grad_outputs, wanted, partial(layouts.sent, layout=self.layout), **options
-        )
+        given = [layouts.sent(x, self.laid[k]) if k in self.laid else x for k, x in enumerate(inputs)]
+        sent = partial(layouts.sent, layout=self.layout)
+        return function_call.call(fn, given, grad_outputs, wanted, sent, **options)
 
     def report(self, grad_output: Any = None) -> Report:
         """The verdicts on the outputs and the gradients that are due."""
@@ -220,6 +232,7 @@ class Asked:
             (*found.verdicts, *verdicts, *_conduct(called)),
             found.diagnosis,
             (*found.notes, *(notes if self._forward_only else ())),
+            found.expected,
         )
 
     @property
@@ -276,7 +289,7 @@ class Asked:
         answer, wrong = self._named(called, places, False)
         gradients = [answer.get(places.get(k, "")) for k in range(len(values))]
         report = enclosed.check(answer.get("output"), gradients)
-        return Found((*report.verdicts, *wrong, *_conduct(called)), notes=report.notes)
+        return Found((*report.verdicts, *wrong, *_conduct(called)), notes=report.notes, expected=enclosed.enclosures())
 
     # ---- a trusted function: two precisions
 
@@ -298,6 +311,8 @@ class Asked:
         if isinstance(first, TensorVerdict):
             raise UsageError(f"check: expected a trusted function that takes these inputs, got: {first.reason}")
         seeds = _seeds(grad_output, [y.shape for y in first.outputs], Profile.of(coarse), self.seed)
+        seeds = [layouts.values_of_seed(g, self.layout) for g in seeds]
+        conduct: tuple[TensorVerdict, ...] = ()
         for name, who, given in (
             ("truth", reference, exact),
             (coarse, self, low),
@@ -306,6 +321,7 @@ class Asked:
             called = _attempt(partial(who.call, given, seeds, self.wanted))
             if isinstance(called, TensorVerdict):
                 return Found((called,))
+            conduct = _conduct(called)
             found[name] = {
                 f"output.{k}" if len(called.outputs) > 1 else "output": y for k, y in enumerate(called.outputs)
             }
@@ -316,7 +332,9 @@ class Asked:
             for name, truth in found["truth"].items()
         ]
         note = f"unproved: the reference is a function in float64; judged by how errors shrink from {coarse} to {fine}"
-        return Found(tuple(verdicts), notes=(note,))
+        truths = {name: truth for name, truth in found["truth"].items() if truth is not None}
+        expected = {name: Enclosure(Truth.of(t), np.full(t.shape, np.nan)) for name, t in truths.items()}
+        return Found((*verdicts, *conduct), notes=(note,), expected=expected)
 
 
 # ---- inputs

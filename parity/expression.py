@@ -79,6 +79,16 @@ class Enclosed:
     way: str = "balls"
     cause: Callable[[], str] = lambda: ""
 
+    def enclosures(self) -> dict[str, Enclosure]:
+        """What results are held against, under the names that `check` gives them."""
+        results = [("value", self.value, self.value_budget)]
+        results += [
+            (f"gradients[{k}]", truth, bound)
+            for k, (truth, bound) in enumerate(zip(self.gradients, self.gradient_budgets, strict=True))
+            if truth is not None and bound is not None
+        ]
+        return {name: Enclosure(truth, bound) for name, truth, bound in results}
+
     def check(self, value: Any = None, gradients: Sequence[Any] | None = None) -> Report:
         """Judge somebody's results: a report on `value`, `gradients[0]`, `gradients[1]`, ..., where they are given.
 

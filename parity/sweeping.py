@@ -30,14 +30,16 @@ class Tried:
     """One thing that was tried.
 
     Attributes:
-        name: what. asked: as it was asked, where it is a call like the first one; else None. report: what came of it.
+        name: what. asked: as it was asked. report: what came of it.
         refused: why it can't be tried here; empty where it was.
+        bits: where it is about bits, what looks at them.
     """
 
     name: str
     asked: Asked | None
     report: Report | None
     refused: str = ""
+    bits: Callable[[Asked], list[TensorVerdict] | str] | None = None
 
 
 def swept(asked: Asked, first: Report, grad_output: Any, tile: int | None) -> tuple[Report, Tried | None]:
@@ -98,16 +100,14 @@ def _layouts(asked: Asked, grad_output: Any) -> Iterator[Tried]:
         for layout in layouts.INPUTS:
             other = layouts.laid_out(x, layout)
             if other is not None:
-                yield _tried(f"input {k} {layout}", _with_input(asked, k, other), grad_output)
+                values = function_call.like(function_call.to_numpy(other), x)
+                inputs = (*asked.inputs[:k], values, *asked.inputs[k + 1 :])
+                yield _tried(f"input {k} {layout}", replace(asked, inputs=inputs, laid={k: layout}), grad_output)
     shapes = [y.shape for y in asked.seeds()]
     for layout in layouts.SEEDS:
         values = ("one-hot", "zero")
         if layout in values or any(layouts.laid_out(np.zeros(shape), layout) is not None for shape in shapes):
             yield _tried(f"upstream gradient {layout}", replace(asked, layout=layout), grad_output)
-
-
-def _with_input(asked: Asked, k: int, x: Any) -> Asked:
-    return replace(asked, inputs=(*asked.inputs[:k], x, *asked.inputs[k + 1 :]))
 
 
 # ---- subsets of gradients
@@ -235,7 +235,7 @@ def _bits_of(asked: Asked, name: str, look: Callable[[Asked], list[TensorVerdict
         found = [failed("call", f"raised {type(error).__name__}: {line}")]
     if isinstance(found, str):
         return Tried(name, None, None, found)
-    return Tried(name, None, Report(name, str(asked.profile), found))
+    return Tried(name, asked, Report(name, str(asked.profile), found), bits=look)
 
 
 def _again(asked: Asked) -> list[TensorVerdict]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -30,11 +30,12 @@ SMALL = 200
 
 @dataclass(frozen=True)
 class Found:
-    """The verdicts on an answer, what a failure looks like, and what else is to be said."""
+    """The verdicts on an answer, what a failure looks like, what else is to be said, and what was expected."""
 
     verdicts: tuple[TensorVerdict, ...]
     diagnosis: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    expected: Mapping[str, Enclosure] = field(default_factory=dict)
 
 
 def right_outputs(record: VJP) -> list[Array]:
@@ -64,7 +65,7 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
         verdicts.append(found)
     failing = [v.name for v in verdicts if v.verdict == "FAIL"]
     said = diagnose(record, answer, enclosures, profile, failing) if failing else []
-    return Found(tuple(verdicts), tuple(str(d) for d in said), notes)
+    return Found(tuple(verdicts), tuple(str(d) for d in said), notes, enclosures)
 
 
 def _open(enclosure: Enclosure) -> bool:
