@@ -29,14 +29,16 @@ from refnet.nn.activation_piecewise import (
     Threshold,
 )
 from refnet.nn.activation_softmax import LogSoftmax, Softmax, Softmax2d, Softmin
+from refnet.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
 from refnet.nn.cross_entropy import CrossEntropyLoss
 from refnet.nn.dropout import Dropout
+from refnet.nn.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from refnet.nn.linear import Flatten, Identity, Linear
 from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss, MSELoss
 from refnet.nn.module import Module
-from refnet.nn.normalization import BatchNorm1d, LayerNorm
+from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
 
 __all__ = [
@@ -49,16 +51,22 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GroupNorm",
     "HalfSquaredError",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "L1Loss",
     "LSTMCell",
     "LayerNorm",
@@ -70,6 +78,7 @@ __all__ = [
     "Mish",
     "Module",
     "PReLU",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "Sequential",
