@@ -209,10 +209,9 @@ def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file:
 @cli.command()
 def coverage() -> None:
     """Say of every class of torch.nn and torch.optim whether refnet covers it, will not and why, or not yet."""
-    from parity.records.coverage import coverage
     from parity.report import coverage_table
 
-    coverage_table.show(coverage())
+    coverage_table.show()
 
 
 @cli.command()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.padding import Padding
 
-from parity.records.coverage import Coverage
+from parity.records.coverage import coverage
 from parity.report.console import standard_output
 
 
-def show(found: Sequence[Coverage]) -> None:
+def show() -> None:
     """Print for each package the counts, the covered classes, those that are not yet, and those out of scope."""
     out = standard_output()
-    for c in found:
+    for c in coverage():
         counts = f"{len(c.covered)} covered, {len(c.not_yet)} not yet, {len(c.out_of_scope)} out of scope"
         out.print(f"{c.package} {c.version}: {c.count} classes, {counts}", soft_wrap=True)
         for heading, names in (("covered", c.covered), ("not yet", c.not_yet), ("refnet's own", c.own)):

@@ -254,6 +254,12 @@ class Tanhshrink(Elementwise):
         return dY * (T * T)
 
 
+def _at_most_0(X: Array) -> tuple[Array, Array]:
+    """Where X[.] <= 0; and X[.] there and 0 elsewhere, of which exp does not overflow."""
+    off = X <= 0
+    return off, np.where(off, X, special.lift(0.0, X))
+
+
 class ELU(Elementwise):
     """y = x for x > 0 and a (exp(x) - 1) otherwise, elementwise; the derivative at 0 is a, as torch's.
 
@@ -275,14 +281,14 @@ class ELU(Elementwise):
         return f"alpha={self.alpha}"
 
     def function(self, X: Array) -> Array:
-        off, a = X <= 0, special.lift(self.alpha, X)
+        off, Z = _at_most_0(X)
         # Y[.] = a (exp(X[.]) - 1) where X[.] <= 0, X[.] elsewhere
-        return np.where(off, a * np.expm1(np.where(off, X, special.lift(0.0, X))), X)
+        return np.where(off, special.lift(self.alpha, X) * np.expm1(Z), X)
 
     def gradient(self, dY: Array, X: Array) -> Array:
-        off, a = X <= 0, special.lift(self.alpha, X)
+        off, Z = _at_most_0(X)
         # dX[.] = dY[.] a exp(X[.]) where X[.] <= 0, dY[.] elsewhere
-        return np.where(off, dY * (a * np.exp(np.where(off, X, special.lift(0.0, X)))), dY)
+        return np.where(off, dY * (special.lift(self.alpha, X) * np.exp(Z)), dY)
 
 
 SCALE = Fraction("1.0507009873554804934193349852946")
@@ -298,16 +304,14 @@ class SELU(Elementwise):
     """
 
     def function(self, X: Array) -> Array:
-        off = X <= 0
-        E = np.expm1(np.where(off, X, special.lift(0.0, X)))
+        off, Z = _at_most_0(X)
         # Y[.] = l a (exp(X[.]) - 1) where X[.] <= 0, l X[.] elsewhere
-        return np.where(off, special.lift(SCALE * ALPHA, X) * E, special.lift(SCALE, X) * X)
+        return np.where(off, special.lift(SCALE * ALPHA, X) * np.expm1(Z), special.lift(SCALE, X) * X)
 
     def gradient(self, dY: Array, X: Array) -> Array:
-        off = X <= 0
-        E = np.exp(np.where(off, X, special.lift(0.0, X)))
+        off, Z = _at_most_0(X)
         # dX[.] = dY[.] l a exp(X[.]) where X[.] <= 0, dY[.] l elsewhere
-        return dY * np.where(off, special.lift(SCALE * ALPHA, X) * E, special.lift(SCALE, X))
+        return dY * np.where(off, special.lift(SCALE * ALPHA, X) * np.exp(Z), special.lift(SCALE, X))
 
 
 class CELU(Elementwise):
@@ -333,11 +337,11 @@ class CELU(Elementwise):
         return f"alpha={self.alpha}"
 
     def function(self, X: Array) -> Array:
-        off, a = X <= 0, special.lift(self.alpha, X)
+        (off, Z), a = _at_most_0(X), special.lift(self.alpha, X)
         # Y[.] = a (exp(X[.] / a) - 1) where X[.] <= 0, X[.] elsewhere
-        return np.where(off, a * np.expm1(np.where(off, X / a, special.lift(0.0, X))), X)
+        return np.where(off, a * np.expm1(Z / a), X)
 
     def gradient(self, dY: Array, X: Array) -> Array:
-        off, a = X <= 0, special.lift(self.alpha, X)
+        (off, Z), a = _at_most_0(X), special.lift(self.alpha, X)
         # dX[.] = dY[.] exp(X[.] / a) where X[.] <= 0, dY[.] elsewhere
-        return np.where(off, dY * np.exp(np.where(off, X / a, special.lift(0.0, X))), dY)
+        return np.where(off, dY * np.exp(Z / a), dY)

@@ -66,17 +66,21 @@ class LeakyReLU(Elementwise):
 
     def function(self, X: Array) -> Array:
         # Y[.] = X[.] where X[.] > 0, a X[.] elsewhere
-        return np.where(X > 0, X, special.lift(self.negative_slope, X) * X)
+        return self._by_sign(X, X)
 
     def gradient(self, dY: Array, X: Array) -> Array:
         # dX[.] = dY[.] where X[.] > 0, a dY[.] elsewhere
-        return np.where(X > 0, dY, special.lift(self.negative_slope, X) * dY)
+        return self._by_sign(X, dY)
+
+    def _by_sign(self, X: Array, A: Array) -> Array:
+        return np.where(X > 0, A, special.lift(self.negative_slope, X) * A)
 
 
 class PReLUSaved(NamedTuple):
-    """The input."""
+    """The input, and where it is above 0."""
 
     X: Array
+    on: Array
 
 
 class PReLU(Module):
@@ -123,21 +127,27 @@ class PReLU(Module):
     def forward(self, input: Array) -> tuple[Array, PReLUSaved]:
         X = input
         _check.floating("PReLU", input=X, weight=self.params["weight"])
+        on = X > 0
         # Y[n,c,.] = X[n,c,.] where X[n,c,.] > 0, W[c] X[n,c,.] elsewhere
-        return np.where(X > 0, X, self._spread(X) * X), PReLUSaved(X)
+        return np.where(on, X, self._spread(X) * X), PReLUSaved(X, on)
 
     def backward(self, grad_output: Array, saved: PReLUSaved) -> tuple[Array, Params]:
-        dY, (X,) = grad_output, saved
+        dY, (X, on) = grad_output, saved
         dY = _check.upstream("PReLU", dY, X.shape, X.dtype)
         # dX[n,c,.] = dY[n,c,.] where X[n,c,.] > 0, W[c] dY[n,c,.] elsewhere
-        dX = np.where(X > 0, dY, self._spread(X) * dY)
+        dX = np.where(on, dY, self._spread(X) * dY)
         # dW[c] = sum of dY[n,c,.] X[n,c,.] over n and . where X[n,c,.] is not above 0
-        D = np.where(X > 0, special.lift(0.0, X), dY * X)
+        D = np.where(on, special.lift(0.0, X), dY * X)
         axes = tuple(range(-X.ndim, 0))
         if self.num_parameters > 1:
             axes = (*axes[:1], *axes[2:])
         dW = (special.total(D, axes, keepdims=True) if axes else D).reshape(self.num_parameters)
         return dX, {"weight": dW}
+
+
+def _clamped(X: Array, a: Any, b: Any, low: Any, inside: Array, high: Any) -> Array:
+    """`low` where X[.] <= a, `high` where X[.] >= b, `inside` elsewhere."""
+    return np.where(X <= a, low, np.where(X >= b, high, inside))
 
 
 class ReLU6(Elementwise):
@@ -148,11 +158,11 @@ class ReLU6(Elementwise):
 
     def function(self, X: Array) -> Array:
         # Y[.] = 0 where X[.] <= 0, 6 where X[.] >= 6, X[.] elsewhere
-        return np.where(X <= 0, 0, np.where(X >= 6, 6, X))
+        return _clamped(X, 0, 6, 0, X, 6)
 
     def gradient(self, dY: Array, X: Array) -> Array:
         # dX[.] = 0 where X[.] <= 0 or X[.] >= 6, dY[.] elsewhere
-        return np.where(X <= 0, 0, np.where(X >= 6, 0, dY))
+        return _clamped(X, 0, 6, 0, dY, 0)
 
 
 class Hardtanh(Elementwise):
@@ -190,12 +200,12 @@ class Hardtanh(Elementwise):
     def function(self, X: Array) -> Array:
         a, b = special.lift(self.min_val, X), special.lift(self.max_val, X)
         # Y[.] = a where X[.] <= a, b where X[.] >= b, X[.] elsewhere
-        return np.where(a >= X, a, np.where(b <= X, b, X))
+        return _clamped(X, a, b, a, X, b)
 
     def gradient(self, dY: Array, X: Array) -> Array:
         a, b = special.lift(self.min_val, X), special.lift(self.max_val, X)
         # dX[.] = 0 where X[.] <= a or X[.] >= b, dY[.] elsewhere
-        return np.where(a >= X, 0, np.where(b <= X, 0, dY))
+        return _clamped(X, a, b, 0, dY, 0)
 
 
 class Hardsigmoid(Elementwise):
@@ -205,7 +215,7 @@ class Hardsigmoid(Elementwise):
 
     def function(self, X: Array) -> Array:
         # Y[.] = 0 where X[.] <= -3, 1 where X[.] >= 3, (X[.] + 3) / 6 elsewhere
-        return np.where(X <= -3, 0, np.where(X >= 3, 1, (X + 3) / 6))
+        return _clamped(X, -3, 3, 0, (X + 3) / 6, 1)
 
     def gradient(self, dY: Array, X: Array) -> Array:
         # dX[.] = dY[.] / 6 where -3 < X[.] < 3, 0 elsewhere
@@ -215,19 +225,24 @@ class Hardsigmoid(Elementwise):
 class Hardswish(Elementwise):
     """y = x min(max(x + 3, 0), 6) / 6, elementwise; the subgradient at -3 is 0 and at 3 is 1, as torch's since 2.8.
 
-    A NaN stays one, and lets its gradient pass.
+    A NaN stays one, forward and backward.
 
     Source: A. Howard et al., "Searching for MobileNetV3", arXiv:1905.02244.
     """
 
     def function(self, X: Array) -> Array:
-        R = np.where(X <= -3, 0, np.where(X >= 3, 6, X + 3))
+        R = _clamped(X, -3, 3, 0, X + 3, 6)
         # Y[.] = X[.] R[.] / 6
         return X * (R / 6)
 
     def gradient(self, dY: Array, X: Array) -> Array:
-        # dX[.] = 0 where X[.] <= -3, dY[.] (2 X[.] + 3) / 6 where X[.] < 3, dY[.] elsewhere
-        return np.where(X <= -3, 0, np.where(X < 3, dY * ((2 * X + 3) / 6), dY))
+        # dX[.] = 0 where X[.] <= -3, dY[.] where X[.] >= 3, dY[.] (2 X[.] + 3) / 6 elsewhere
+        return _clamped(X, -3, 3, 0, dY * ((2 * X + 3) / 6), dY)
+
+
+def _shrunk(X: Array, t: Any, below: Array, above: Array) -> Array:
+    """0 where -t <= X[.] <= t, `below` and `above` elsewhere; a NaN is below."""
+    return np.where(X >= -t, np.where(X <= t, 0, above), below)
 
 
 class Hardshrink(Elementwise):
@@ -250,12 +265,12 @@ class Hardshrink(Elementwise):
     def function(self, X: Array) -> Array:
         t = special.lift(self.lambd, X)
         # Y[.] = 0 where -t <= X[.] <= t, X[.] elsewhere
-        return np.where(-t <= X, np.where(t >= X, 0, X), X)
+        return _shrunk(X, t, X, X)
 
     def gradient(self, dY: Array, X: Array) -> Array:
         t = special.lift(self.lambd, X)
         # dX[.] = 0 where -t <= X[.] <= t, dY[.] elsewhere
-        return np.where(-t <= X, np.where(t >= X, 0, dY), dY)
+        return _shrunk(X, t, dY, dY)
 
 
 class Softshrink(Elementwise):
@@ -282,12 +297,12 @@ class Softshrink(Elementwise):
     def function(self, X: Array) -> Array:
         t = special.lift(self.lambd, X)
         # Y[.] = X[.] + t where X[.] < -t, X[.] - t where X[.] > t, 0 elsewhere
-        return np.where(-t <= X, np.where(t >= X, 0, X - t), X + t)
+        return _shrunk(X, t, X + t, X - t)
 
     def gradient(self, dY: Array, X: Array) -> Array:
         t = special.lift(self.lambd, X)
         # dX[.] = 0 where -t <= X[.] <= t, dY[.] elsewhere
-        return np.where(-t <= X, np.where(t >= X, 0, dY), dY)
+        return _shrunk(X, t, dY, dY)
 
 
 class Threshold(Elementwise):
@@ -310,8 +325,11 @@ class Threshold(Elementwise):
 
     def function(self, X: Array) -> Array:
         # Y[.] = v where X[.] <= t, X[.] elsewhere
-        return np.where(special.lift(self.threshold, X) >= X, special.lift(self.value, X), X)
+        return np.where(self._below(X), special.lift(self.value, X), X)
 
     def gradient(self, dY: Array, X: Array) -> Array:
         # dX[.] = 0 where X[.] <= t, dY[.] elsewhere
-        return np.where(special.lift(self.threshold, X) >= X, 0, dY)
+        return np.where(self._below(X), 0, dY)
+
+    def _below(self, X: Array) -> Array:
+        return X <= special.lift(self.threshold, X)

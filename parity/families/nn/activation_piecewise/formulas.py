@@ -43,7 +43,7 @@ def _prelu_at_zero(module: Any) -> None:
     right = module.backward
 
     def backward(dY: Any, saved: Any) -> Any:
-        (X,) = saved
+        X = saved.X
         dX, grads = right(dY, saved)
         # dX[.] = dY[.] where X[.] = 0
         return np.where(X == 0, dY, dX), grads

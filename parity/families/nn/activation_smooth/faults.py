@@ -291,7 +291,7 @@ VALUES: tuple[Row, ...] = (
         "softplus' threshold on x",
         "Softplus",
         "Y = X where X > t against where b X > t",
-        lambda m, X: np.where(special.lift(m.threshold, X) < X, X, _softplus(m, X) / _beta(m, X)),
+        lambda m, X: np.where(X > special.lift(m.threshold, X), X, _softplus(m, X) / _beta(m, X)),
         "beta other than 1",
         "brainpy/BrainPy#581",
     ),
