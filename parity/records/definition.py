@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import refnet
-from parity.records.facts import facts, is_counter
+from parity.records.facts import arguments, facts, is_counter, options
 from parity.records.record import VJP, Optimize, Spec, Train, within
 from refnet.train.step import Update
 
@@ -51,7 +51,7 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
         network, loss = spec.layers
         module = Objective(_construct(network, {}, patches), _construct(loss, within(arrays, "loss."), patches))
     else:
-        module = getattr(refnet.nn, spec.type)(**spec.args, **weights(spec, arrays), **_generator(spec))
+        module = getattr(refnet.nn, spec.type)(**arguments(spec), **weights(spec, arrays), **_generator(spec))
     if spec.type in patches:
         patches[spec.type](module)
     return module
@@ -109,10 +109,19 @@ def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch
     module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches).train(
         record.training
     )
-    output, saved = module.forward(*(lifted(x) for x in record.inputs))
+    output, saved = forward(module, record, [lifted(x) for x in record.inputs])
     grads = tuple(lifted(g) for g in record.grad_outputs)
     grad_input, grad_params = module.backward(grads if len(grads) > 1 else grads[0], saved)
     return named(output, grad_input, grad_params, module.buffers)
+
+
+def forward(module: refnet.nn.Module, record: VJP, inputs: Sequence[Array]) -> tuple[Any, Any]:
+    """`module.forward` at these inputs, which are those of a record; None where one in between is not given."""
+    given: Sequence[Array | None] = inputs
+    if record.names:
+        order, by_name = facts(record.spec).inputs, dict(zip(record.names, inputs, strict=True))
+        given = [by_name.get(name) for name in order[: max(map(order.index, record.names)) + 1]]
+    return module.forward(*given, **options(record.spec))
 
 
 def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffers: Mapping[str, Array]) -> Tensors:

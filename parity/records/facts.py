@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import refnet
 from parity.records.record import VJP, Optimize, Spec, Train
@@ -24,6 +25,8 @@ class Facts:
         together: the last inputs that torch takes as one tuple: their number.
         mask: whether the last input is a mask in place of random draws, which torch cannot be handed.
         draws: whether it draws random numbers where it is given none.
+        dropout_masks: inputs that are given in place of random draws, in the order in which torch draws them.
+        options: arguments of `forward` that are no arrays; in a spec they stand among those of the class.
         arrays: constructor arguments that are arrays, and buffers of the module.
         products, sums: whether terms are added up in it, in products of matrices or otherwise: rewritings of sums bear
             on it then.
@@ -33,6 +36,8 @@ class Facts:
     together: int = 0
     mask: bool = False
     draws: bool = False
+    dropout_masks: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
     products: bool = False
     sums: bool = False
@@ -52,6 +57,13 @@ MODULES: Mapping[str, Facts] = {
     "BatchNorm1d": Facts(sums=True),
     "LayerNorm": Facts(sums=True),
     "Dropout": Facts(("input", "mask"), mask=True, draws=True),
+    "ScaledDotProductAttention": Facts(
+        ("query", "key", "value", "attn_mask", "dropout_mask"),
+        draws=True,
+        dropout_masks=("dropout_mask",),
+        products=True,
+        sums=True,
+    ),
     "Conv2d": Facts(products=True, sums=True),
     "LSTMCell": Facts(("input", "h_0", "c_0"), together=2, products=True, sums=True),
     "MSELoss": _LOSS,
@@ -70,6 +82,21 @@ OTHER = Facts()
 def facts(spec: Spec) -> Facts:
     """The facts about a spec's class."""
     return MODULES.get(spec.type, OTHER)
+
+
+def arguments(spec: Spec) -> dict[str, Any]:
+    """The arguments of the class in a spec, without those of its `forward`."""
+    return {name: value for name, value in spec.args.items() if name not in facts(spec).options}
+
+
+def options(spec: Spec) -> dict[str, Any]:
+    """The arguments in a spec that are those of `forward`."""
+    return {name: value for name, value in spec.args.items() if name in facts(spec).options}
+
+
+def input_names(record: VJP) -> tuple[str, ...]:
+    """Which argument of `forward` each input of a record is."""
+    return record.names or facts(record.spec).inputs[: len(record.inputs)]
 
 
 def schema(spec: Spec) -> Mapping[str, State]:

@@ -62,6 +62,7 @@ class VJP:
         inputs: as `forward` takes them. grad_outputs: upstream gradients, one for each output; their memory layout is
         part of the case.
         training: whether the module is in training mode.
+        names: which arguments of `forward` the inputs are; empty where they are the first ones in order.
     """
 
     spec: Spec
@@ -69,6 +70,7 @@ class VJP:
     inputs: tuple[Array, ...]
     grad_outputs: tuple[Array, ...]
     training: bool = True
+    names: tuple[str, ...] = field(default=(), metadata=LATER)
 
     @property
     def dtype(self) -> str:

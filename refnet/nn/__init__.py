@@ -2,6 +2,7 @@
 
 from refnet.nn import init
 from refnet.nn.activation import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from refnet.nn.attention import ScaledDotProductAttention
 from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
 from refnet.nn.cross_entropy import CrossEntropyLoss
@@ -30,6 +31,7 @@ __all__ = [
     "MSELoss",
     "Module",
     "ReLU",
+    "ScaledDotProductAttention",
     "Sequential",
     "Sigmoid",
     "Softmax",
