@@ -53,6 +53,7 @@ TABLE = (
     "nn.dropout",
     "nn.conv",
     "nn.rnn",
+    "nn.attention",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",

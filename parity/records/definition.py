@@ -55,7 +55,7 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
         )
     else:
         more = {"dtype": dtype} if spec.facts.dtype else {}
-        arguments = {**spec.args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
+        arguments = {**spec.constructor_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
         module = getattr(refnet.nn, spec.type)(**arguments)
     if spec.type in patches:
         patches[spec.type](module)
@@ -115,10 +115,19 @@ def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch
     # A module writes its buffers: they are copied, inputs and upstream gradients keep their memory layout.
     module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches, record.dtype)
     module.train(record.training)
-    output, saved = module.forward(*(lifted(x) for x in record.inputs))
+    output, saved = forward(module, record, [lifted(x) for x in record.inputs])
     grads = tuple(lifted(g) for g in record.grad_outputs)
     grad_input, grad_params = module.backward(grads if len(grads) > 1 else grads[0], saved)
     return named(output, grad_input, grad_params, module.buffers)
+
+
+def forward(module: refnet.nn.Module, record: VJP, inputs: Sequence[Array]) -> tuple[Any, Any]:
+    """`module.forward` at these inputs, which are those of a record; None where one in between is not given."""
+    given: Sequence[Array | None] = inputs
+    if record.names:
+        order, by_name = record.spec.facts.inputs, dict(zip(record.names, inputs, strict=True))
+        given = [by_name.get(name) for name in order[: max(map(order.index, record.names)) + 1]]
+    return module.forward(*given, **record.spec.forward_args)
 
 
 def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffers: Mapping[str, Array]) -> Tensors:

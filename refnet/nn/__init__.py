@@ -2,6 +2,7 @@
 
 from refnet.nn import init
 from refnet.nn.activation import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from refnet.nn.attention import ScaledDotProductAttention
 from refnet.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
@@ -39,6 +40,7 @@ __all__ = [
     "Module",
     "RMSNorm",
     "ReLU",
+    "ScaledDotProductAttention",
     "Sequential",
     "Sigmoid",
     "Softmax",
