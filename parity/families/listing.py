@@ -51,6 +51,7 @@ TABLE = (
     "nn.conv",
     "nn.rnn",
     "nn.attention",
+    "nn.rotary",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",

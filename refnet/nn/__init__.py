@@ -12,6 +12,7 @@ from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss,
 from refnet.nn.module import Module
 from refnet.nn.normalization import BatchNorm1d, LayerNorm
 from refnet.nn.rnn import LSTMCell
+from refnet.nn.rotary import RotaryEmbedding
 
 __all__ = [
     "BCELoss",
@@ -31,6 +32,7 @@ __all__ = [
     "MSELoss",
     "Module",
     "ReLU",
+    "RotaryEmbedding",
     "ScaledDotProductAttention",
     "Sequential",
     "Sigmoid",
