@@ -172,7 +172,7 @@ def _rearranged(f: Callable[..., Floats], *budgets: Budget) -> Budget:
 
 
 def _shift(a: Budget, axis: int) -> Budget:
-    """The maximum as a value. An engine's own may differ by the largest error of those that may be the maximum."""
+    """The maximum as a value. An engine's own may differ by the largest error of those elements that may be it."""
     if not a.shape[axis]:
         return _rearranged(lambda v: v.sum(axis=axis, keepdims=True), a)
     x, least = (v.max(axis=axis, keepdims=True) for v in (a.x, a.x - 2 * a.e))

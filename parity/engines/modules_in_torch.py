@@ -67,7 +67,27 @@ def _attention(torch: Any, args: Mapping[str, Any]) -> Any:
     return ScaledDotProductAttention()
 
 
+def _rotary(torch: Any, args: Mapping[str, Any]) -> Any:
+    """Neighbours as complex numbers, as Meta's Llama has them; halves by `rotate_half`, as Hugging Face's Llama."""
+
+    class RotaryEmbedding(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, input: Any, cos: Any, sin: Any) -> Any:
+            turned, rest = input[..., : 2 * cos.shape[-1]], input[..., 2 * cos.shape[-1] :]
+            if args.get("interleaved", False):
+                pairs = torch.view_as_complex(turned.reshape(*turned.shape[:-1], -1, 2).contiguous())
+                turned = torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)
+            else:
+                first, second = turned.chunk(2, -1)
+                twice = (torch.cat([table, table], -1) for table in (cos, sin))
+                c, s = twice
+                turned = turned * c + torch.cat([-second, first], -1) * s
+            return torch.cat([turned, rest], -1)
+
+    return RotaryEmbedding()
+
+
 OWN: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
     "ScaledDotProductAttention": _attention,
+    "RotaryEmbedding": _rotary,
 }
 """How to make each in torch, from torch itself and the arguments of its class."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -111,12 +112,12 @@ class TorchEngine(Engine):
         if spec.type == "HalfSquaredError":
             return _half_squared_error(self.torch, **spec.args)
         if spec.type in OWN:
-            return OWN[spec.type](self.torch, spec.constructor_args).to(dtype)
+            return OWN[spec.type](self.torch, spec.class_args).to(dtype)
         if not hasattr(nn, spec.type):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
         given = {name: self._tensor(a) for name, a in spec.constructor_arrays(arrays).items()}
-        module = make(**spec.constructor_args, **given)
+        module = make(**spec.class_args, **given)
         return module.to(dtype)
 
     def vjp(self, record: VJP) -> Answer:
@@ -133,8 +134,10 @@ class TorchEngine(Engine):
         elif about.options or about.dropout_masks:
             by_name = dict(zip(record.input_names, inputs, strict=True))
             masks = [by_name.pop(name) for name in about.dropout_masks if name in by_name]
-            with dropping(torch, masks):
-                output = module(**by_name, **record.spec.forward_args)
+            if masks and self.backend:
+                raise Unsupported(f"a compiled {record.spec.type} with a given mask")
+            with dropping(torch, masks) if masks else nullcontext():
+                output = run(**by_name, **record.spec.forward_args)
         else:
             apart = len(inputs) - about.together
             together = (tuple(inputs[apart:]),) if about.together else ()
@@ -142,7 +145,7 @@ class TorchEngine(Engine):
                 # What torch says of an even kernel and padding="same" concerns its speed.
                 warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
                 output = run(*inputs[:apart], *together)
-        outputs = output if isinstance(output, tuple) else (output,)
+        outputs = [y for y in output if y is not None] if isinstance(output, tuple) else [output]
         torch.autograd.backward(outputs, [self._tensor(g) for g in record.grad_outputs])
         several = len(inputs) > 1
         return {

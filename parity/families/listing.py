@@ -54,6 +54,7 @@ TABLE = (
     "nn.conv",
     "nn.rnn",
     "nn.attention",
+    "nn.rotary",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",

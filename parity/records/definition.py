@@ -55,7 +55,7 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
         )
     else:
         more = {"dtype": dtype} if spec.facts.dtype else {}
-        arguments = {**spec.constructor_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
+        arguments = {**spec.class_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
         module = getattr(refnet.nn, spec.type)(**arguments)
     if spec.type in patches:
         patches[spec.type](module)
@@ -122,12 +122,16 @@ def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch
 
 
 def forward(module: refnet.nn.Module, record: VJP, inputs: Sequence[Array]) -> tuple[Any, Any]:
-    """`module.forward` at these inputs, which are those of a record; None where one in between is not given."""
-    given: Sequence[Array | None] = inputs
-    if record.names:
-        order, by_name = record.spec.facts.inputs, dict(zip(record.names, inputs, strict=True))
-        given = [by_name.get(name) for name in order[: max(map(order.index, record.names)) + 1]]
-    return module.forward(*given, **record.spec.forward_args)
+    """`module.forward` at these inputs, which are those of a record; of several outputs those that are given."""
+    if record.names or record.spec.facts.options:
+        named = dict(zip(record.input_names, inputs, strict=True))
+        output, saved = module.forward(**named, **record.spec.forward_args)
+    else:
+        output, saved = module.forward(*inputs)
+    if isinstance(output, tuple):
+        given = tuple(y for y in output if y is not None)
+        output = given if len(given) > 1 else given[0]
+    return output, saved
 
 
 def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffers: Mapping[str, Array]) -> Tensors:

@@ -70,6 +70,7 @@ MODULES: Mapping[str, Facts] = {
         products=True,
         sums=True,
     ),
+    "RotaryEmbedding": Facts(("input", "cos", "sin"), sums=True),
     "Conv2d": Facts(products=True, sums=True),
     "LSTMCell": Facts(("input", "h_0", "c_0"), together=2, products=True, sums=True),
     "MSELoss": _LOSS,

@@ -59,7 +59,7 @@ class Spec:
         return MODULES.get(self.type, OTHER)
 
     @property
-    def constructor_args(self) -> dict[str, Any]:
+    def class_args(self) -> dict[str, Any]:
         """The arguments of the class, without those of its `forward`."""
         return {name: value for name, value in self.args.items() if name not in self.facts.options}
 

@@ -14,6 +14,7 @@ from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss,
 from refnet.nn.module import Module
 from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
+from refnet.nn.rotary import RotaryEmbedding
 
 __all__ = [
     "BCELoss",
@@ -40,6 +41,7 @@ __all__ = [
     "Module",
     "RMSNorm",
     "ReLU",
+    "RotaryEmbedding",
     "ScaledDotProductAttention",
     "Sequential",
     "Sigmoid",

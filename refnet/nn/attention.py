@@ -72,7 +72,7 @@ def attend_backward(
     # dS[h,l,s] = P[h,l,s] (R[h,l,s] - sum_t P[h,l,t] R[h,l,t])
     dS = P * (R - special.total(P * R, -1, keepdims=True))
     # dA[h,l,s] = dS[h,l,s], summed over what A is the same for
-    dA = None if A is None else _summed_to(dS, A.shape)
+    dA = None if A is None else summed_to(dS, A.shape)
     # dQ[h,l,e] = scale sum_s dS[h,l,s] K[G[h],s,e]     dK[g,s,e] = scale sum_{h: G[h] = g} sum_l dS[h,l,s] Q[h,l,e]
     dQ = ungrouped(special.product(grouped(dS, K), K), Q) * scale
     dK = special.over_samples(grouped(dS, K), grouped(Q, K)) * scale
@@ -126,7 +126,7 @@ def ungrouped(X: Array, like: Array) -> Array:
     return X.reshape(*like.shape[:-1], X.shape[-1])
 
 
-def _summed_to(X: Array, shape: tuple[int, ...]) -> Array:
+def summed_to(X: Array, shape: tuple[int, ...]) -> Array:
     """The sum over the axes along which an array of that shape was the same."""
     missing = X.ndim - len(shape)
     axes = tuple(k - X.ndim for k in range(X.ndim) if k < missing or shape[k - missing] != X.shape[k])

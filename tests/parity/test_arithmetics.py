@@ -215,6 +215,8 @@ LAYERS: dict[str, Layer] = {
     "ScaledDotProductAttention, causal": Layer(
         lambda: nn.ScaledDotProductAttention(is_causal=True, alignment="lower_right"), ((3, 4), (2, 4), (2, 4))
     ),
+    "RotaryEmbedding": Layer(nn.RotaryEmbedding, ((2, 3, 5), (3, 2), (3, 2))),
+    "RotaryEmbedding, interleaved": Layer(lambda: nn.RotaryEmbedding(interleaved=True), ((3, 5), (3, 2), (3, 2))),
     "Sequential": Layer(lambda: shared(), ((5, 4),)),
     "MSELoss": Layer(nn.MSELoss, ((5, 4), (5, 4))),
     "HalfSquaredError": Layer(nn.HalfSquaredError, ((5, 4), (5, 4))),
