@@ -109,10 +109,8 @@ class TorchEngine(Engine):
             return _objective(
                 self.torch, self._construct(network, {}, dtype), self._construct(loss, within(arrays, "loss."), dtype)
             )
-        if spec.type == "HalfSquaredError":
-            return _half_squared_error(self.torch, **spec.args)
         if spec.type in OWN:
-            return OWN[spec.type](self.torch, spec.class_args).to(dtype)
+            return OWN[spec.type](self.torch, **spec.class_args).to(dtype)
         if not hasattr(nn, spec.type):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
@@ -268,14 +266,3 @@ def _objective(torch: Any, network: Any, loss: Any) -> Any:
             return self.loss(self.network(input), target)
 
     return Objective()
-
-
-def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:
-    """The article's loss, which torch.nn does not have, by torch's autograd."""
-
-    class HalfSquaredError(torch.nn.Module):  # type: ignore[misc]
-        def forward(self, input: Any, target: Any) -> Any:
-            loss = 0.5 * (target - input) ** 2
-            return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
-
-    return HalfSquaredError()

@@ -81,6 +81,7 @@ Altered.SPECIALS = {
     "sigmoids": lambda X: tuple(map(X._wrapped, _primitive("sigmoids")(X))),
     "log_sigmoid": lambda X: X._wrapped(_primitive("log_sigmoid")(X)),
     "erf": lambda X: X._wrapped(_primitive("erf")(X)),
+    "erfc": lambda X: X._wrapped(_primitive("erfc")(X)),
     "erf_derivative": lambda X: X._wrapped(_primitive("erf_derivative")(X)),
     "maximum": lambda X, a, b: X._wrapped(X.rules.get("maximum", special.maximum)(bare(a), bare(b))),
     "amax": lambda X, *how: X._wrapped(_primitive("amax")(X, *how)),

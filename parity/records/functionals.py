@@ -88,15 +88,44 @@ def _of_attention(bound: Mapping[str, Any]) -> Args:
     return {name: bound[name] for name in ("dropout_p", "is_causal", "scale", "enable_gqa", "alignment")}
 
 
+def _prelu(bound: Mapping[str, Any]) -> Args:
+    return {"num_parameters": bound["weight"].size}
+
+
+OF_INPUT = {
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "logsigmoid": "LogSigmoid",
+    "softsign": "Softsign",
+    "tanhshrink": "Tanhshrink",
+}
+IN_PLACE = {
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "silu": "SiLU",
+    "mish": "Mish",
+    "selu": "SELU",
+    "hardsigmoid": "Hardsigmoid",
+    "hardswish": "Hardswish",
+}
+ALONG_AXIS = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "softmin": "Softmin"}
+
 FUNCTIONALS = {
     "linear": _of("Linear", lambda input, weight, bias=None: 0, "input", "weight bias", _linear),
-    "sigmoid": _of("Sigmoid", lambda input: 0, "input"),
-    "tanh": _of("Tanh", lambda input: 0, "input"),
-    "relu": _of("ReLU", lambda input: 0, "input"),
+    **{name: _of(kind, lambda input: 0, "input") for name, kind in OF_INPUT.items()},
+    **{name: _of(kind, lambda input, inplace=False: 0, "input") for name, kind in IN_PLACE.items()},
+    **{name: _of(kind, lambda input, dim: 0, "input") for name, kind in ALONG_AXIS.items()},
     "gelu": _of("GELU", lambda input, approximate="none": 0, "input"),
-    "silu": _of("SiLU", lambda input: 0, "input"),
-    "softmax": _of("Softmax", lambda input, dim: 0, "input"),
-    "log_softmax": _of("LogSoftmax", lambda input, dim: 0, "input"),
+    "softplus": _of("Softplus", lambda input, beta=1.0, threshold=20.0: 0, "input"),
+    "elu": _of("ELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
+    "celu": _of("CELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
+    "leaky_relu": _of("LeakyReLU", lambda input, negative_slope=0.01, inplace=False: 0, "input"),
+    "prelu": _of("PReLU", lambda input, weight: 0, "input", "weight", _prelu),
+    "hardtanh": _of("Hardtanh", lambda input, min_val=-1.0, max_val=1.0, inplace=False: 0, "input"),
+    "hardshrink": _of("Hardshrink", lambda input, lambd=0.5: 0, "input"),
+    "softshrink": _of("Softshrink", lambda input, lambd=0.5: 0, "input"),
+    "threshold": _of("Threshold", lambda input, threshold, value, inplace=False: 0, "input"),
+    "glu": _of("GLU", lambda input, dim=-1: 0, "input"),
     "mse_loss": _of("MSELoss", lambda input, target, reduction="mean": 0, "input target"),
     "l1_loss": _of("L1Loss", lambda input, target, reduction="mean": 0, "input target"),
     "binary_cross_entropy": _of(
