@@ -112,6 +112,8 @@ class TorchEngine(Engine):
             with warnings.catch_warnings():
                 # What torch says of an even kernel and padding="same" concerns its speed.
                 warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
+                # And of KLDivLoss's "mean", that it is no divergence.
+                warnings.filterwarnings("ignore", "reduction: 'mean' divides", UserWarning)
                 output = module(*inputs[:apart], *together)
         outputs = output if isinstance(output, tuple) else (output,)
         torch.autograd.backward(outputs, [self._tensor(g) for g in record.grad_outputs])
