@@ -52,17 +52,16 @@ def alike(record: VJP) -> None:
             np.testing.assert_array_equal(kind(values), kind(other[tensor]), err_msg=f"{tensor}, {kind.__name__}")
 
 
-def poisoned(array: np.ndarray, value: float) -> np.ndarray:
-    """A copy with this value at its second place, or its only one."""
+def poisoned(array: np.ndarray) -> np.ndarray:
+    """A copy with a NaN at its second place, or its only one."""
     made = array.copy()
-    made.flat[min(1, made.size - 1)] = value
+    made.flat[min(1, made.size - 1)] = np.nan
     return made
 
 
-@pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("name", ["CrossEntropyLoss", "HalfSquaredError", "LSTMCell"])
-def test_positions_are_torchs_wherever_it_comes_in(name: str, value: float) -> None:
-    """In each input, parameter, weight of the classes and upstream gradient, one after the other."""
+def test_a_nan_goes_where_it_goes_in_torch(name: str) -> None:
+    """From each input, parameter, weight of the classes and upstream gradient, one after the other."""
     pytest.importorskip("torch")
     case = typical(OWN, name)
     assert case is not None
@@ -72,11 +71,9 @@ def test_positions_are_torchs_wherever_it_comes_in(name: str, value: float) -> N
         arrays = getattr(record, field)
         for k, array in enumerate(arrays):
             if array.dtype.kind == "f":
-                alike(replace(record, **{field: (*arrays[:k], poisoned(array, value), *arrays[k + 1 :])}))
+                alike(replace(record, **{field: (*arrays[:k], poisoned(array), *arrays[k + 1 :])}))
                 asked += 1
     for key, array in record.arrays.items():
-        if (name, key) == ("CrossEntropyLoss", "weight") and np.isinf(value):
-            continue  # torch's gradient is a difference of two terms, infinite both; refnet's is one term
-        alike(replace(record, arrays={**record.arrays, key: poisoned(array, value)}))
+        alike(replace(record, arrays={**record.arrays, key: poisoned(array)}))
         asked += 1
-    assert asked == {"CrossEntropyLoss": 3 if np.isnan(value) else 2, "HalfSquaredError": 3, "LSTMCell": 9}[name]
+    assert asked == {"CrossEntropyLoss": 3, "HalfSquaredError": 3, "LSTMCell": 9}[name]
