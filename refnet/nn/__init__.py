@@ -7,9 +7,12 @@ from refnet.nn.activation import (
     GELU,
     SELU,
     LogSigmoid,
+    LogSoftmax,
     Mish,
+    ReLU,
     Sigmoid,
     SiLU,
+    Softmax,
     Softplus,
     Softsign,
     Tanh,
@@ -23,23 +26,33 @@ from refnet.nn.activation_piecewise import (
     Hardtanh,
     LeakyReLU,
     PReLU,
-    ReLU,
     ReLU6,
     Softshrink,
     Threshold,
 )
-from refnet.nn.activation_softmax import LogSoftmax, Softmax, Softmax2d, Softmin
+from refnet.nn.activation_softmax import Softmax2d, Softmin
 from refnet.nn.attention import ScaledDotProductAttention
-from refnet.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from refnet.nn.batchnorm import BatchNorm2d, BatchNorm3d
+from refnet.nn.binary_cross_entropy import BCELoss, BCEWithLogitsLoss, MultiLabelSoftMarginLoss, SoftMarginLoss
 from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
 from refnet.nn.cross_entropy import CrossEntropyLoss
+from refnet.nn.distance import CosineSimilarity, PairwiseDistance
 from refnet.nn.dropout import Dropout
 from refnet.nn.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from refnet.nn.likelihood import GaussianNLLLoss, KLDivLoss, NLLLoss, PoissonNLLLoss
 from refnet.nn.linear import Flatten, Identity, Linear
-from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss, MSELoss
+from refnet.nn.loss import HalfSquaredError, HuberLoss, L1Loss, MSELoss, SmoothL1Loss
+from refnet.nn.margin import (
+    CosineEmbeddingLoss,
+    HingeEmbeddingLoss,
+    MarginRankingLoss,
+    MultiLabelMarginLoss,
+    MultiMarginLoss,
+    TripletMarginLoss,
+)
 from refnet.nn.module import Module
-from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
+from refnet.nn.normalization import BatchNorm1d, GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
 from refnet.nn.rotary import RotaryEmbedding
 
@@ -56,19 +69,25 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Conv2d",
+    "CosineEmbeddingLoss",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GaussianNLLLoss",
     "GroupNorm",
     "HalfSquaredError",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "HingeEmbeddingLoss",
+    "HuberLoss",
     "Identity",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "KLDivLoss",
     "L1Loss",
     "LSTMCell",
     "LayerNorm",
@@ -77,9 +96,16 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MarginRankingLoss",
     "Mish",
     "Module",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
+    "NLLLoss",
     "PReLU",
+    "PairwiseDistance",
+    "PoissonNLLLoss",
     "RMSNorm",
     "ReLU",
     "ReLU6",
@@ -88,6 +114,8 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
+    "SoftMarginLoss",
     "Softmax",
     "Softmax2d",
     "Softmin",
@@ -98,5 +126,6 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "TripletMarginLoss",
     "init",
 ]
