@@ -51,7 +51,7 @@ def cli(context: click.Context) -> None:
     "names",
     multiple=True,
     metavar="NAME",
-    help="refnet, torch, torch:DEVICE, package.module:Class, FILE.py:Class or exec:COMMAND. Repeatable. "
+    help="refnet, torch, torch:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND. Repeatable. "
     "[default: refnet, torch]",
 )
 @click.option(
@@ -164,7 +164,7 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
     from parity.run import scoring
 
     with console.progress("seeding faults") as (start, done):
-        found = scoring.run(select(pattern), dtype, _workers(jobs), start, done)
+        found = scoring.run(select(pattern), dtype, _workers(jobs), start, done, each)
     scores.show(found, each)
     return found.sound if not pattern else not found.flagged
 

@@ -25,6 +25,7 @@ class Facts:
         arrays: constructor arguments that are arrays, and buffers of the module.
         products, sums: whether terms are added up in it, in products of matrices or otherwise: rewritings of sums bear
             on it then.
+        dtype: whether what it computes depends on the dtype, so that it is built with the record's.
     """
 
     inputs: tuple[str, ...] = ("input",)
@@ -34,6 +35,7 @@ class Facts:
     arrays: tuple[str, ...] = ()
     products: bool = False
     sums: bool = False
+    dtype: bool = False
 
 
 _LOSS = Facts(("input", "target"), sums=True)
@@ -48,7 +50,14 @@ MODULES: Mapping[str, Facts] = {
     "Softmax": Facts(sums=True),
     "LogSoftmax": Facts(sums=True),
     "BatchNorm1d": Facts(sums=True),
+    "BatchNorm2d": Facts(sums=True),
+    "BatchNorm3d": Facts(sums=True),
+    "InstanceNorm1d": Facts(sums=True),
+    "InstanceNorm2d": Facts(sums=True),
+    "InstanceNorm3d": Facts(sums=True),
     "LayerNorm": Facts(sums=True),
+    "GroupNorm": Facts(sums=True),
+    "RMSNorm": Facts(sums=True, dtype=True),
     "Dropout": Facts(("input", "mask"), mask=True, draws=True),
     "Conv2d": Facts(products=True, sums=True),
     "LSTMCell": Facts(("input", "h_0", "c_0"), together=2, products=True, sums=True),

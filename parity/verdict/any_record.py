@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -29,19 +29,20 @@ SMALL = 200
 
 @dataclass(frozen=True)
 class Found:
-    """The verdicts on an answer, what a failure looks like, and what else is to be said."""
+    """The verdicts on an answer, what a failure looks like, what else is to be said, and what was expected."""
 
     verdicts: tuple[TensorVerdict, ...]
     diagnosis: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    expected: Mapping[str, Enclosure] = field(default_factory=dict)
 
 
-def shapes_of_output(record: VJP) -> list[tuple[int, ...]]:
-    """The shapes of what a right module gives."""
+def right_outputs(record: VJP) -> list[Array]:
+    """What a right module gives, as refnet computes it."""
     with np.errstate(all="ignore"):
         module = definition.build(record.spec, {name: a.copy() for name, a in record.arrays.items()})
         output, _ = module.train(record.training).forward(*record.inputs)
-    return [y.shape for y in (output if isinstance(output, tuple) else (output,))]
+    return list(output) if isinstance(output, tuple) else [output]
 
 
 def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: Sequence[str] | None = None) -> Found:
@@ -64,7 +65,7 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
         verdicts.append(found)
     failing = [v.name for v in verdicts if v.verdict == "FAIL"]
     said = diagnose(request, answer, enclosures, failing) if failing else []
-    return Found(tuple(verdicts), tuple(str(d) for d in said), notes)
+    return Found(tuple(verdicts), tuple(str(d) for d in said), notes, enclosures)
 
 
 def _open(enclosure: Enclosure) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -83,6 +83,7 @@ def score_faults(
     truths: Certified,
     dtypes: Sequence[str] = ("float64",),
     steps: Steps | None = None,
+    once: Collection[str] = (),
 ) -> list[Score]:
     """Make every mistake in every case that it touches, and judge the answers.
 
@@ -90,6 +91,7 @@ def score_faults(
         faults: mistakes or rewritings. cases: the catalogue.
         truths: the certified answer to a case in a family and dtype.
         steps: judges a training update by update; without it trainings are left out.
+        once: the names of mistakes that are not made again once they were caught. Their shares say nothing.
     """
     engines = {fault.name: FaultyEngine(fault) for fault in faults}
     scores = {(fault.name, dtype): Score(fault, dtype) for dtype in dtypes for fault in faults}
@@ -97,7 +99,8 @@ def score_faults(
         for family in case.families:
             for dtype in dtypes:
                 record = _shortened(case.record(family, dtype))
-                touching = [fault for fault in faults if fault.touches(record)]
+                settled = {name for name in once if scores[name, dtype].caught}
+                touching = [fault for fault in faults if fault.name not in settled and fault.touches(record)]
                 if not touching or not (own := _measure(record, partial(truths, case, family, dtype), steps)):
                     continue
                 for fault in touching:
