@@ -11,12 +11,14 @@ import numpy as np
 from parity.budget.formats import Profile
 from parity.families.case import Case, OptimizeCase, TrainCase
 from parity.records.encoding import encode_array, encode_record
-from parity.records.record import Array, Record
+from parity.records.record import Record
 from parity.run import pool
 from parity.run.judging import certified
 from parity.run.scoring import caught
 from parity.vectors import catalogue_answers, exchange
 from parity.verdict.certified_tensors import Tensors
+
+Array = np.ndarray[Any, Any]
 
 DTYPES = ("float64", "float32")
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from parity.budget.formats import FORMATS
 from parity.truth.value import Truth
+from parity.verdict.table import is_ok
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
@@ -117,6 +118,11 @@ class TensorVerdict:
     detection_limit: float = 0.0
     blind_share: float = 0.0
     reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the tensor is good, or does not count."""
+        return is_ok(self.verdict)
 
 
 def failed(name: str, reason: str, detection_limit: float = 0.0, blind_share: float = 0.0) -> TensorVerdict:
