@@ -213,7 +213,7 @@ class Asked:
         record, places = self.record()
         shapes = _right_shapes(record)
         seeds = self._seeds(grad_output, shapes)
-        record = VJP(record.spec, record.arrays, record.inputs, tuple(seeds), record.training)
+        record = replace(record, grad_outputs=tuple(seeds))
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
         if isinstance(called, TensorVerdict):
             return Found((called,))

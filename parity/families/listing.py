@@ -53,6 +53,8 @@ TABLE = (
     "nn.dropout",
     "nn.conv",
     "nn.rnn",
+    "nn.attention",
+    "nn.rotary",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",

@@ -22,6 +22,8 @@ class Facts:
         together: the last inputs that torch takes as one tuple: their number.
         mask: whether the last input is a mask in place of random draws, which torch cannot be handed.
         draws: whether it draws random numbers where it is given none.
+        dropout_masks: inputs that are given in place of random draws, in the order in which torch draws them.
+        options: arguments of `forward` that are no arrays; in a spec they stand among those of the class.
         arrays: constructor arguments that are arrays, and buffers of the module.
         products, sums: whether terms are added up in it, in products of matrices or otherwise: rewritings of sums bear
             on it then.
@@ -32,6 +34,8 @@ class Facts:
     together: int = 0
     mask: bool = False
     draws: bool = False
+    dropout_masks: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
     products: bool = False
     sums: bool = False
@@ -59,6 +63,14 @@ MODULES: Mapping[str, Facts] = {
     "GroupNorm": Facts(sums=True),
     "RMSNorm": Facts(sums=True, dtype=True),
     "Dropout": Facts(("input", "mask"), mask=True, draws=True),
+    "ScaledDotProductAttention": Facts(
+        ("query", "key", "value", "attn_mask", "dropout_mask"),
+        draws=True,
+        dropout_masks=("dropout_mask",),
+        products=True,
+        sums=True,
+    ),
+    "RotaryEmbedding": Facts(("input", "cos", "sin"), sums=True),
     "Conv2d": Facts(products=True, sums=True),
     "LSTMCell": Facts(("input", "h_0", "c_0"), together=2, products=True, sums=True),
     "MSELoss": _LOSS,

@@ -67,6 +67,27 @@ def _rms_norm(bound: Mapping[str, Any]) -> Args:
     return {**made, "elementwise_affine": bound["weight"] is not None}
 
 
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    dropout_mask: Any = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    alignment: str = "upper_left",
+) -> None:
+    """torch's arguments; the mask that torch.ops.aten._scaled_dot_product_attention_math takes; and the alignment."""
+
+
+def _of_attention(bound: Mapping[str, Any]) -> Args:
+    if bound["dropout_p"] and bound["dropout_mask"] is None:
+        raise UsageError("check: expected a dropout_mask with dropout_p, as what is drawn can't be known, got none")
+    return {name: bound[name] for name in ("dropout_p", "is_causal", "scale", "enable_gqa", "alignment")}
+
+
 FUNCTIONALS = {
     "linear": _of("Linear", lambda input, weight, bias=None: 0, "input", "weight bias", _linear),
     "sigmoid": _of("Sigmoid", lambda input: 0, "input"),
@@ -92,6 +113,12 @@ FUNCTIONALS = {
         lambda input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0: 0,
         "input target",
         "weight",
+    ),
+    "scaled_dot_product_attention": _of(
+        "ScaledDotProductAttention",
+        _attention,
+        "query key value attn_mask dropout_mask",
+        args=_of_attention,
     ),
     "conv2d": _of(
         "Conv2d",

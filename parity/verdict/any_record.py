@@ -41,7 +41,7 @@ def right_outputs(record: VJP) -> list[Array]:
     """What a right module gives, as refnet computes it."""
     with np.errstate(all="ignore"):
         module = definition.build(record.spec, {name: a.copy() for name, a in record.arrays.items()})
-        output, _ = module.train(record.training).forward(*record.inputs)
+        output, _ = definition.forward(module.train(record.training), record, record.inputs)
     return list(output) if isinstance(output, tuple) else [output]
 
 

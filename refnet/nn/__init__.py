@@ -2,6 +2,7 @@
 
 from refnet.nn import init
 from refnet.nn.activation import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from refnet.nn.attention import ScaledDotProductAttention
 from refnet.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
@@ -13,6 +14,7 @@ from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss,
 from refnet.nn.module import Module
 from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
+from refnet.nn.rotary import RotaryEmbedding
 
 __all__ = [
     "BCELoss",
@@ -39,6 +41,8 @@ __all__ = [
     "Module",
     "RMSNorm",
     "ReLU",
+    "RotaryEmbedding",
+    "ScaledDotProductAttention",
     "Sequential",
     "Sigmoid",
     "Softmax",

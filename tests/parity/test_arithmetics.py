@@ -204,6 +204,19 @@ LAYERS: dict[str, Layer] = {
         lambda: nn.Conv2d(2, 4, 2, groups=2, padding=(0, 1), padding_mode="reflect", bias=False), ((1, 2, 3, 3),)
     ),
     "LSTMCell": Layer(lambda: nn.LSTMCell(3, 2), ((4, 3), (4, 2), (4, 2))),
+    "ScaledDotProductAttention": Layer(nn.ScaledDotProductAttention, ((2, 3, 4), (2, 5, 4), (2, 5, 2))),
+    "ScaledDotProductAttention, masked": Layer(
+        lambda: nn.ScaledDotProductAttention(0.3), ((2, 3, 4), (2, 5, 4), (2, 5, 4), (5,), of_booleans(2, 3, 5))
+    ),
+    "ScaledDotProductAttention, shared heads": Layer(
+        lambda: nn.ScaledDotProductAttention(scale=0.3, enable_gqa=True),
+        ((4, 3, 2), (2, 3, 2), (1, 3, 2), of_booleans(3, 3)),
+    ),
+    "ScaledDotProductAttention, causal": Layer(
+        lambda: nn.ScaledDotProductAttention(is_causal=True, alignment="lower_right"), ((3, 4), (2, 4), (2, 4))
+    ),
+    "RotaryEmbedding": Layer(nn.RotaryEmbedding, ((2, 3, 5), (3, 2), (3, 2))),
+    "RotaryEmbedding, interleaved": Layer(lambda: nn.RotaryEmbedding(interleaved=True), ((3, 5), (3, 2), (3, 2))),
     "Sequential": Layer(lambda: shared(), ((5, 4),)),
     "MSELoss": Layer(nn.MSELoss, ((5, 4), (5, 4))),
     "HalfSquaredError": Layer(nn.HalfSquaredError, ((5, 4), (5, 4))),
