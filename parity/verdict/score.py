@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from parity.budget.formats import Profile
 from parity.engines.faulty import FaultyEngine
 from parity.families.case import Case
 from parity.families.fault import Fault
-from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
-from parity.truth.value import Truth
+from parity.records.record import VJP, Optimize, Record, Train, Unsupported
 from parity.verdict.answer import Judge
+from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.table import is_caught
-from parity.verdict.tensor import Enclosure, TensorVerdict, judge
+from parity.verdict.tensor import Answer, Enclosure, TensorVerdict, Truths, judge
 from refnet.arithmetic.array_like import Undecided
 
-Truths = Callable[[Case, str, str], Mapping[str, Truth]]
-Steps = Callable[[Train, Answer, Profile], Sequence[TensorVerdict]]
+Certified = Callable[[Case, str, str], Truths]
+Steps = Callable[[TrainingRequest, Answer], Sequence[TensorVerdict]]
 
 UPDATES = 4
 """How many updates of a training show whether a mistake is seen."""
@@ -81,7 +80,7 @@ class Scores:
 def score_faults(
     faults: Sequence[Fault],
     cases: Iterable[Case],
-    truths: Truths,
+    truths: Certified,
     dtypes: Sequence[str] = ("float64",),
     steps: Steps | None = None,
     once: Collection[str] = (),
@@ -114,7 +113,7 @@ def score_faults(
     return list(scores.values())
 
 
-def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Truths, dtype: str) -> dict[str, str]:
+def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Certified, dtype: str) -> dict[str, str]:
     """The first record, by case, family and tensor, that gives each mistake away; those that none does are left out.
 
     A mistake that was caught is not made again. Trainings are left out.
@@ -151,7 +150,7 @@ def merged(tables: Iterable[Sequence[Score]]) -> list[Score]:
 
 
 def _measure(
-    record: Record, truths: Callable[[], Mapping[str, Truth]], steps: Steps | None
+    record: Record, truths: Callable[[], Truths], steps: Steps | None
 ) -> _AnswerMeasure | _TrainingMeasure | None:
     """What measures answers to this record; none where it is undecided or trainings are left out."""
     if isinstance(record, Train):
@@ -185,9 +184,9 @@ def _joined(a: Score, b: Score) -> Score:
 class _AnswerMeasure:
     """A record with all that does not depend on who answers it: measuring one more answer costs little."""
 
-    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth]) -> None:
+    def __init__(self, record: VJP | Optimize, truths: Truths) -> None:
         self.record = record
-        judge = Judge(record, truths, Profile.of(record.dtype))
+        judge = Judge(Request.plain(record), truths)
         self.enclosures, self.others = judge.enclosures, judge.others
         self.dtypes = {name: record.dtype_of(name) for name in self.enclosures}
         self.right = FaultyEngine().answer(record)
@@ -260,7 +259,7 @@ class _TrainingMeasure:
         answer = engine.train(self.record)
         if all(_same(answer[name], right) for name, right in self.right.items()):
             return None
-        verdicts = self.steps(self.record, answer, Profile.of(self.record.dtype))
+        verdicts = self.steps(TrainingRequest.plain(self.record), answer)
         failing = [v for v in verdicts if is_caught(v.verdict)]
         worst = max(failing or verdicts, key=lambda v: v.share if math.isfinite(v.share) else 0.0)
         exact = any(not math.isfinite(v.share) for v in failing)

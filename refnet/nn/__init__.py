@@ -7,12 +7,9 @@ from refnet.nn.activation import (
     GELU,
     SELU,
     LogSigmoid,
-    LogSoftmax,
     Mish,
-    ReLU,
     Sigmoid,
     SiLU,
-    Softmax,
     Softplus,
     Softsign,
     Tanh,
@@ -26,13 +23,14 @@ from refnet.nn.activation_piecewise import (
     Hardtanh,
     LeakyReLU,
     PReLU,
+    ReLU,
     ReLU6,
     Softshrink,
     Threshold,
 )
-from refnet.nn.activation_softmax import Softmax2d, Softmin
+from refnet.nn.activation_softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 from refnet.nn.attention import ScaledDotProductAttention
-from refnet.nn.batchnorm import BatchNorm2d, BatchNorm3d
+from refnet.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from refnet.nn.binary_cross_entropy import BCELoss, BCEWithLogitsLoss, MultiLabelSoftMarginLoss, SoftMarginLoss
 from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
@@ -52,7 +50,7 @@ from refnet.nn.margin import (
     TripletMarginLoss,
 )
 from refnet.nn.module import Module
-from refnet.nn.normalization import BatchNorm1d, GroupNorm, LayerNorm, RMSNorm
+from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
 from refnet.nn.rotary import RotaryEmbedding
 
