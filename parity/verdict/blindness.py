@@ -31,6 +31,8 @@ STABLE = {
         "multiply",
     ): "a difference of products cancels: subtract before multiplying; a variance is the mean of "
     "(x - mean)^2, and 1 - tanh(x)^2 is 4 s(2x) s(-2x)",
+    ("add", "erf"): "a sum with erf cancels: 1 + erf(x) is erfc(-x)",
+    ("subtract", "erf"): "a difference with erf cancels: 1 - erf(x) is erfc(x)",
     ("subtract", "divide"): "a difference with a quotient cancels: 1 - 1 / (1 + E) is E / (1 + E)",
     ("multiply",): "a product may overflow: scale its factors first, or add their logarithms",
     ("divide",): "the divisor may be zero: keep it away from zero, or divide earlier",

@@ -50,6 +50,13 @@ EXPRESSIONS = {
         "4 s(2x) s(-2x)",
         lambda x: 4 * special.sigmoid(2 * x) * special.sigmoid(-2 * x),
     ),
+    "1 + erf": (
+        lambda x: 1 + special.erf(x),
+        np.array([-7.0]),
+        "1 + erf(x) is erfc(-x)",
+        lambda x: special.erfc(-x),
+    ),
+    "1 - erf": (lambda x: 1 - special.erf(x), np.array([7.0]), "1 - erf(x) is erfc(x)", special.erfc),
     "one-pass variance": (
         lambda x: square_sum(x) / 3 - (np.sum(x) / 3) * (np.sum(x) / 3),
         F4([10000, 10000.125, 10000.25]),
