@@ -52,6 +52,7 @@ TABLE = (
     "nn.dropout",
     "nn.conv",
     "nn.rnn",
+    "nn.sparse",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",

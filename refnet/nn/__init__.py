@@ -13,6 +13,7 @@ from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss,
 from refnet.nn.module import Module
 from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
+from refnet.nn.sparse import Embedding, EmbeddingBag
 
 __all__ = [
     "BCELoss",
@@ -23,6 +24,8 @@ __all__ = [
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
+    "EmbeddingBag",
     "Flatten",
     "GroupNorm",
     "HalfSquaredError",

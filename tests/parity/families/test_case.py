@@ -85,7 +85,7 @@ def options(make: Any) -> dict[str, Any]:
     """The arguments of a class that change what it computes, with their defaults."""
     made_of = inspect.signature(make).parameters.values()
     # `args` and `options` are Identity's, which have no meaning; so have the other two in front of the last line.
-    without = {"dtype", "generator", "params", "layers", "args", "options", "device", "inplace"}
+    without = {"dtype", "generator", "params", "layers", "args", "options", "device", "inplace", "_weight", "_freeze"}
     return {p.name: p.default for p in made_of if p.name not in without | {"size_average", "reduce"}}
 
 
