@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, Format, Profile, grid
+from parity.budget.array import Budget
+from parity.budget.bounds import grid
+from parity.budget.formats import Format, Profile
 from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named
 
@@ -79,6 +81,7 @@ Altered.SPECIALS = {
     "sigmoids": lambda X: tuple(map(X._wrapped, _primitive("sigmoids")(X))),
     "log_sigmoid": lambda X: X._wrapped(_primitive("log_sigmoid")(X)),
     "erf": lambda X: X._wrapped(_primitive("erf")(X)),
+    "erfc": lambda X: X._wrapped(_primitive("erfc")(X)),
     "erf_derivative": lambda X: X._wrapped(_primitive("erf_derivative")(X)),
     "maximum": lambda X, a, b: X._wrapped(X.rules.get("maximum", special.maximum)(bare(a), bare(b))),
     "amax": lambda X, *how: X._wrapped(_primitive("amax")(X, *how)),

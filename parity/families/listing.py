@@ -17,8 +17,9 @@ from typing import Any
 from parity.families import conditions
 from parity.families.case import Case, group, selected
 from parity.families.fault import Fault
-from parity.families.formula import Patch, Variant, bearing_on
+from parity.families.formula import Variant, bearing_on
 from parity.families.whole.arithmetic.rewritings import REWRITINGS
+from parity.records.definition import Patch
 
 __all__ = [
     "CONVENTIONS",
@@ -43,6 +44,11 @@ TABLE = (
     "nn.linear",
     "nn.container",
     "nn.activation",
+    "nn.activation_smooth",
+    "nn.activation_exponential",
+    "nn.activation_piecewise",
+    "nn.activation_softmax",
+    "nn.activation_gated",
     "nn.loss",
     "nn.cross_entropy",
     "nn.batchnorm",
@@ -53,6 +59,8 @@ TABLE = (
     "nn.conv",
     "nn.rnn",
     "nn.sparse",
+    "nn.attention",
+    "nn.rotary",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import refnet
-from parity.records.facts import facts, is_counter
 from parity.records.record import VJP, Optimize, Spec, Train, within
 from refnet.train.step import Update
 
@@ -55,8 +54,9 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
             _construct(network, {}, patches, dtype), _construct(loss, within(arrays, "loss."), patches, dtype)
         )
     else:
-        more = {"dtype": dtype} if facts(spec).dtype else {}
-        module = getattr(refnet.nn, spec.type)(**spec.args, **weights(spec, arrays), **_generator(spec), **more)
+        more = {"dtype": dtype} if spec.facts.dtype else {}
+        arguments = {**spec.class_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
+        module = getattr(refnet.nn, spec.type)(**arguments)
     if spec.type in patches:
         patches[spec.type](module)
     return module
@@ -75,7 +75,7 @@ def _generator(spec: Spec) -> dict[str, refnet.Generator]:
     if not _takes_generator(spec.type):
         return {}
     # What draws later on draws the same from every build; seeding a generator costs more than a small layer's pass.
-    return {"generator": refnet.Generator(0) if facts(spec).draws else _SPARE}
+    return {"generator": refnet.Generator(0) if spec.facts.draws else _SPARE}
 
 
 class Objective(refnet.nn.Module):
@@ -99,9 +99,11 @@ class Objective(refnet.nn.Module):
         return (dX, dT), {f"network.{name}": grad for name, grad in grads.items()}
 
 
-def weights(spec: Spec, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The arrays that a class takes as constructor arguments, though they are its buffers."""
-    return {name: arrays[name] for name in facts(spec).arrays if name in arrays}
+def tensors(
+    record: VJP | Optimize, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES
+) -> Mapping[str, Any]:
+    """What `vjp` or `optimize` gives."""
+    return vjp(record, lift, patches) if isinstance(record, VJP) else optimize(record, lift, patches)
 
 
 def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Tensors:
@@ -113,10 +115,23 @@ def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch
     # A module writes its buffers: they are copied, inputs and upstream gradients keep their memory layout.
     module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches, record.dtype)
     module.train(record.training)
-    output, saved = module.forward(*(lifted(x) for x in record.inputs))
+    output, saved = forward(module, record, [lifted(x) for x in record.inputs])
     grads = tuple(lifted(g) for g in record.grad_outputs)
     grad_input, grad_params = module.backward(grads if len(grads) > 1 else grads[0], saved)
     return named(output, grad_input, grad_params, module.buffers)
+
+
+def forward(module: refnet.nn.Module, record: VJP, inputs: Sequence[Array]) -> tuple[Any, Any]:
+    """`module.forward` at these inputs, which are those of a record; of several outputs those that are given."""
+    if record.names or record.spec.facts.options:
+        named = dict(zip(record.input_names, inputs, strict=True))
+        output, saved = module.forward(**named, **record.spec.forward_args)
+    else:
+        output, saved = module.forward(*inputs)
+    if isinstance(output, tuple):
+        given = tuple(y for y in output if y is not None)
+        output = given if len(given) > 1 else given[0]
+    return output, saved
 
 
 def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffers: Mapping[str, Array]) -> Tensors:
@@ -199,7 +214,7 @@ def updating(
 
 def lifted_state(spec: Spec, state: Mapping[str, Array], lift: Callable[[Array], Array]) -> Tensors:
     """An optimizer's state in the arithmetic of `lift`, but for counters, which are the same in every arithmetic."""
-    return {path: np.array(a, np.float32) if is_counter(spec, path) else lift(a) for path, a in state.items()}
+    return {path: np.array(a, np.float32) if spec.is_counter(path) else lift(a) for path, a in state.items()}
 
 
 def train(record: Train, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Iterator[Moment]:

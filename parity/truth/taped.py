@@ -259,6 +259,7 @@ Taped.SPECIALS = {
     "sigmoid": _primitive("sigmoid"),
     "log_sigmoid": _primitive("log_sigmoid"),
     "erf": _primitive("erf"),
+    "erfc": _primitive("erfc"),
     "erf_derivative": _primitive("erf_derivative"),
     "maximum": lambda _, a, b: _elementwise("maximum", special.maximum)(a, b),
     "amax": _amax,

@@ -1,7 +1,35 @@
 """Layers, losses and containers under torch.nn's names, arguments and defaults."""
 
 from refnet.nn import init
-from refnet.nn.activation import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from refnet.nn.activation import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    LogSigmoid,
+    Mish,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Softsign,
+    Tanh,
+    Tanhshrink,
+)
+from refnet.nn.activation_gated import GEGLU, GLU, SwiGLU
+from refnet.nn.activation_piecewise import (
+    Hardshrink,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Softshrink,
+    Threshold,
+)
+from refnet.nn.activation_softmax import LogSoftmax, Softmax, Softmax2d, Softmin
+from refnet.nn.attention import ScaledDotProductAttention
 from refnet.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
@@ -13,9 +41,16 @@ from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss,
 from refnet.nn.module import Module
 from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
+from refnet.nn.rotary import RotaryEmbedding
 from refnet.nn.sparse import Embedding, EmbeddingBag
 
 __all__ = [
+    "CELU",
+    "ELU",
+    "GEGLU",
+    "GELU",
+    "GLU",
+    "SELU",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
@@ -29,6 +64,10 @@ __all__ = [
     "Flatten",
     "GroupNorm",
     "HalfSquaredError",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "Identity",
     "InstanceNorm1d",
     "InstanceNorm2d",
@@ -36,15 +75,31 @@ __all__ = [
     "L1Loss",
     "LSTMCell",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "Mish",
     "Module",
+    "PReLU",
     "RMSNorm",
     "ReLU",
+    "ReLU6",
+    "RotaryEmbedding",
+    "ScaledDotProductAttention",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "SwiGLU",
     "Tanh",
+    "Tanhshrink",
+    "Threshold",
     "init",
 ]
