@@ -254,7 +254,7 @@ def _reach(array: Array) -> int:
 
 
 def _array(tensor: Any) -> Array:
-    array: Array = tensor.detach().cpu().numpy().copy()
+    array: Array = tensor.detach().to_dense().cpu().numpy().copy()
     return array
 
 

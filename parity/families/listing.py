@@ -61,6 +61,7 @@ TABLE = (
     "nn.dropout",
     "nn.conv",
     "nn.rnn",
+    "nn.sparse",
     "nn.attention",
     "nn.rotary",
     "whole.network",

@@ -88,6 +88,8 @@ MODULES: Mapping[str, Facts] = {
     "InstanceNorm3d": Facts(sums=True),
     "LayerNorm": Facts(sums=True),
     "GroupNorm": Facts(sums=True),
+    "Embedding": Facts(sums=True),
+    "EmbeddingBag": Facts(("input", "offsets", "per_sample_weights"), sums=True),
     "RMSNorm": Facts(sums=True, dtype=True),
     "Dropout": Facts(("input", "mask"), mask=True, draws=True),
     "ScaledDotProductAttention": Facts(

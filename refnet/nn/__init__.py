@@ -53,6 +53,7 @@ from refnet.nn.module import Module
 from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
 from refnet.nn.rotary import RotaryEmbedding
+from refnet.nn.sparse import Embedding, EmbeddingBag
 
 __all__ = [
     "CELU",
@@ -71,6 +72,8 @@ __all__ = [
     "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
+    "EmbeddingBag",
     "Flatten",
     "GaussianNLLLoss",
     "GroupNorm",

@@ -214,6 +214,16 @@ LAYERS: dict[str, Layer] = {
     "GroupNorm": Layer(lambda: nn.GroupNorm(2, 4), ((3, 4, 2),)),
     "RMSNorm": Layer(lambda: nn.RMSNorm(4), ((5, 4),)),
     "RMSNorm, two axes": Layer(lambda: nn.RMSNorm((3, 4), eps=0.1), ((2, 5, 3, 4),)),
+    "Embedding": Layer(lambda: nn.Embedding(4, 3), (of_integers(2, 3),)),
+    "Embedding, renormalizing": Layer(
+        lambda: nn.Embedding(4, 3, padding_idx=1, max_norm=0.5, norm_type=3.0, scale_grad_by_freq=True),
+        (of_integers(5),),
+    ),
+    "EmbeddingBag": Layer(lambda: nn.EmbeddingBag(4, 3, padding_idx=2), (of_integers(2, 3),)),
+    "EmbeddingBag, sum": Layer(
+        lambda: nn.EmbeddingBag(4, 3, mode="sum", max_norm=0.5, scale_grad_by_freq=True), (of_integers(2, 3),)
+    ),
+    "EmbeddingBag, max": Layer(lambda: nn.EmbeddingBag(4, 3, mode="max", padding_idx=2), (of_integers(2, 3),)),
     "LayerNorm": Layer(lambda: nn.LayerNorm(4), ((5, 4),)),
     "LayerNorm, two axes": Layer(lambda: nn.LayerNorm((3, 4), bias=False), ((2, 5, 3, 4),)),
     "Dropout": Layer(lambda: nn.Dropout(0.3), ((5, 4), of_booleans(5, 4))),

@@ -87,7 +87,7 @@ def options(make: Any) -> dict[str, Any]:
     # `args` and `options` are Identity's, which have no meaning; so have the other two in front of the last line.
     # `min_value` and `max_value` are former names of others.
     without = {"dtype", "generator", "params", "layers", "args", "options", "device", "inplace"}
-    without |= {"size_average", "reduce", "min_value", "max_value"}
+    without |= {"size_average", "reduce", "min_value", "max_value", "_weight", "_freeze"}
     return {p.name: p.default for p in made_of if p.name not in without}
 
 
