@@ -19,41 +19,19 @@ from typing import Any
 
 import numpy as np
 
+from parity.budget.formats import Profile
+from parity.engines import function_call, layouts
 from parity.expression import enclose
 from parity.records import functionals
-from parity.records.functionals import VJP, Spec, Undecided, UsageError
+from parity.records.record import VJP, UsageError
+from parity.report.report import Report
 from parity.shrinking import smallest
-from parity.sweeping import Report, Tried, function_call, layouts, swept
-from parity.verdict.any_record import (
-    Answer,
-    Array,
-    Enclosure,
-    Found,
-    Optimize,
-    Profile,
-    TensorVerdict,
-    Truth,
-    failed,
-    judge_any,
-    judge_two_precisions,
-    right_outputs,
-)
-
-__all__ = [
-    "Answer",
-    "Array",
-    "Found",
-    "Optimize",
-    "Profile",
-    "Report",
-    "Spec",
-    "UsageError",
-    "check",
-    "failed",
-    "function_call",
-    "judge_any",
-    "trusted",
-]
+from parity.sweeping import Tried, swept
+from parity.truth.value import Truth
+from parity.verdict.any_record import Found, judge_any, judge_two_precisions, right_outputs
+from parity.verdict.evaluation import Array
+from parity.verdict.tensor import Enclosure, TensorVerdict, failed
+from refnet.arithmetic.array_like import Undecided
 
 SEED = 0
 """Of the upstream gradient, where none is given."""

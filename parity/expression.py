@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, NoRule, Profile
+from parity.budget.array import Budget
+from parity.budget.formats import Profile
 from parity.notation import Meter, Written
-from parity.records.record import Undecided, UsageError
+from parity.records.record import UsageError
 from parity.report.report import Report
 from parity.translations import FUNCTIONS, UFUNCS
 from parity.truth import tape
@@ -28,6 +29,7 @@ from parity.truth.value import Truth
 from parity.verdict.blindness import causes_in_expression, told
 from parity.verdict.tensor import Enclosure, judge
 from refnet.arithmetic import functions, special
+from refnet.arithmetic.array_like import NoRule, Undecided
 
 Array = np.ndarray[Any, Any]
 

@@ -14,18 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from parity.sweeping import (
-    Array,
-    Enclosure,
-    Found,
-    Report,
-    Tried,
-    UsageError,
-    array_sizes,
-    function_call,
-    layouts,
-    resized,
-)
+from parity.engines import function_call, layouts
+from parity.records.record import UsageError
+from parity.report.report import Report
+from parity.sweeping import Tried, array_sizes, resized
+from parity.verdict.any_record import Found
+from parity.verdict.evaluation import Array
+from parity.verdict.tensor import Enclosure
 
 Asked = Any
 """A `parity.checking.Asked`."""

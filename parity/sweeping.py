@@ -10,25 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.engines import layouts, repeated_backward
-from parity.engines.layouts import UsageError, function_call
+from parity.engines import function_call, layouts, repeated_backward
+from parity.records.record import UsageError
 from parity.report.report import Report
-from parity.verdict.any_record import Array, Enclosure, Found, TensorVerdict, failed
-
-__all__ = [
-    "Array",
-    "Enclosure",
-    "Found",
-    "Report",
-    "Tried",
-    "UsageError",
-    "array_sizes",
-    "function_call",
-    "layouts",
-    "resized",
-    "swept",
-    "variants",
-]
+from parity.verdict.evaluation import Array
+from parity.verdict.tensor import TensorVerdict, failed
 
 Asked = Any
 """A `parity.checking.Asked`: what is to be judged."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.engines.base import Array, Profile, UsageError
+from parity.budget.formats import Profile
+from parity.records.record import Array, UsageError
 
 FORMATS = ("float64", "float32", "bfloat16", "float16")
 

@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 
 from parity.engines import function_call
-from parity.engines.base import UsageError
-
-__all__ = ["INPUTS", "SEEDS", "UsageError", "function_call", "laid_out", "sent", "values_of_seed"]
 
 INPUTS = ("transposed", "sliced", "expanded", "negative stride", "channels last")
 """What is done to an input. An expanded one repeats its first row, and has other values."""

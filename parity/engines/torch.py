@@ -9,20 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.engines.base import (
-    VJP,
-    Answer,
-    Array,
-    Engine,
-    Optimize,
-    Spec,
-    Train,
-    Unsupported,
-    UsageError,
-    within,
-)
-from parity.records.definition import weights
-from parity.records.facts import facts, schema
+from parity.engines.base import Engine
+from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -124,7 +112,7 @@ class TorchEngine(Engine):
         if not hasattr(nn, spec.type):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
-        given = {name: self._tensor(a) for name, a in weights(spec, arrays).items()}
+        given = {name: self._tensor(a) for name, a in spec.constructor_arrays(arrays).items()}
         module = make(**spec.args, **given)
         return module.to(dtype)
 
@@ -133,7 +121,7 @@ class TorchEngine(Engine):
         torch = self.torch
         module = self._build(record.spec, record.arrays, record.dtype).train(record.training)
         inputs = [self._tensor(x, requires_grad=x.dtype.kind == "f") for x in record.inputs]
-        about = facts(record.spec)
+        about = record.spec.facts
         if about.mask and self.backend:
             raise Unsupported(f"a compiled {record.spec.type} with a given mask")
         run = self._compiled(module)
@@ -238,7 +226,7 @@ class TorchEngine(Engine):
 def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:
     """The arrays that an optimizer keeps for a parameter, of those that its schema lists."""
     kept = optimizer.state.get(p, {})
-    return {key: kept[key] for key in schema(spec) if kept.get(key) is not None}
+    return {key: kept[key] for key in spec.schema if kept.get(key) is not None}
 
 
 def _line(error: Exception) -> str:

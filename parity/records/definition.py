@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import refnet
-from parity.records.facts import facts, is_counter
 from parity.records.record import VJP, Optimize, Spec, Train, within
 from refnet.train.step import Update
 
@@ -51,7 +50,7 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
         network, loss = spec.layers
         module = Objective(_construct(network, {}, patches), _construct(loss, within(arrays, "loss."), patches))
     else:
-        module = getattr(refnet.nn, spec.type)(**spec.args, **weights(spec, arrays), **_generator(spec))
+        module = getattr(refnet.nn, spec.type)(**spec.args, **spec.constructor_arrays(arrays), **_generator(spec))
     if spec.type in patches:
         patches[spec.type](module)
     return module
@@ -70,7 +69,7 @@ def _generator(spec: Spec) -> dict[str, refnet.Generator]:
     if not _takes_generator(spec.type):
         return {}
     # What draws later on draws the same from every build; seeding a generator costs more than a small layer's pass.
-    return {"generator": refnet.Generator(0) if facts(spec).draws else _SPARE}
+    return {"generator": refnet.Generator(0) if spec.facts.draws else _SPARE}
 
 
 class Objective(refnet.nn.Module):
@@ -94,9 +93,11 @@ class Objective(refnet.nn.Module):
         return (dX, dT), {f"network.{name}": grad for name, grad in grads.items()}
 
 
-def weights(spec: Spec, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The arrays that a class takes as constructor arguments, though they are its buffers."""
-    return {name: arrays[name] for name in facts(spec).arrays if name in arrays}
+def tensors(
+    record: VJP | Optimize, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES
+) -> Mapping[str, Any]:
+    """What `vjp` or `optimize` gives."""
+    return vjp(record, lift, patches) if isinstance(record, VJP) else optimize(record, lift, patches)
 
 
 def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Tensors:
@@ -193,7 +194,7 @@ def updating(
 
 def lifted_state(spec: Spec, state: Mapping[str, Array], lift: Callable[[Array], Array]) -> Tensors:
     """An optimizer's state in the arithmetic of `lift`, but for counters, which are the same in every arithmetic."""
-    return {path: np.array(a, np.float32) if is_counter(spec, path) else lift(a) for path, a in state.items()}
+    return {path: np.array(a, np.float32) if spec.is_counter(path) else lift(a) for path, a in state.items()}
 
 
 def train(record: Train, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Iterator[Moment]:

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 import refnet
-from parity.records.record import VJP, Array, Spec, Undecided, UsageError
-
-__all__ = ["FUNCTIONALS", "VJP", "Functional", "Spec", "Undecided", "UsageError"]
+from parity.records.record import VJP, Array, Spec, UsageError
 
 Args = dict[str, Any]
 

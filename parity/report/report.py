@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from parity.verdict.tensor import SEVERITY, TensorVerdict, all_ok, is_ok
+from parity.verdict.table import SEVERITY, all_ok, is_ok
+from parity.verdict.tensor import TensorVerdict
 
 __all__ = ["Report"]
 

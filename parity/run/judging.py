@@ -18,33 +18,13 @@ from typing import NamedTuple
 from zlib import crc32
 
 from parity.engines import loading
-from parity.engines.base import Array, Engine, Profile, Record, Reply, UsageError, ask, own_arithmetic
-from parity.families.case import Case, OptimizeCase, TrainCase, VJPCase
-from parity.families.listing import catalogue
+from parity.engines.base import Engine, Reply, ask, own_arithmetic
+from parity.families.case import Case, TrainCase, VJPCase
+from parity.records.record import UsageError
 from parity.run import pool
 from parity.run.results import CaseResult, Judged, Results, compare, environment
 from parity.vectors import catalogue_answers
 from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, misconduct, without_answer
-
-__all__ = [
-    "Array",
-    "Case",
-    "OptimizeCase",
-    "Profile",
-    "Record",
-    "TrainCase",
-    "UsageError",
-    "catalogue",
-    "catalogue_answers",
-    "certified",
-    "choose",
-    "judge",
-    "judge_case",
-    "loading",
-    "only",
-    "run",
-    "without_answer",
-]
 
 ENGINES = ("refnet", "torch")
 

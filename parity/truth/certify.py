@@ -16,10 +16,11 @@ import numpy as np
 
 from parity.families.listing import DERIVATIVES
 from parity.records import definition
-from parity.records.record import VJP, Optimize, Record, Split, Train, Undecided
+from parity.records.record import VJP, Optimize, Record, Split, Train
 from parity.truth import ball, tape
 from parity.truth.tensor_balls import certify_tensor
 from parity.truth.value import Truth
+from refnet.arithmetic.array_like import Undecided
 
 NODES = 20_000
 """The most tape nodes of a case: about half a second."""

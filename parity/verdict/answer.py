@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from functools import cache, cached_property
 
-from parity.families.listing import DERIVATIVES, Variant, conventions
+from parity.budget.formats import Profile
+from parity.families.formula import Variant
+from parity.families.listing import DERIVATIVES, conventions
 from parity.families.listing import weaker as weaker_formulas
-from parity.records.facts import dtype_of
-from parity.records.record import VJP, Answer, Optimize, Undecided
+from parity.records.record import VJP, Answer, Optimize
+from parity.truth.value import Truth
 from parity.verdict.blindness import causes, told
-from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, around_itself, bounds
-from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
+from parity.verdict.evaluation import NO_PATCHES, Patches, around_itself, bounds
+from parity.verdict.tensor import Enclosure, Other, TensorVerdict, failed, judge
+from refnet.arithmetic.array_like import Undecided
 
 
 class Judge:
@@ -27,7 +30,7 @@ class Judge:
         """The verdict on every tensor of an answer; one that nobody asked for fails too."""
         due = ", ".join(self.enclosures)
         verdicts = [
-            judge(name, answer.get(name), e, dtype_of(self.record, name), self.others, self._step(e))
+            judge(name, answer.get(name), e, self.record.dtype_of(name), self.others, self._step(e))
             for name, e in self.enclosures.items()
         ]
         return [
@@ -58,7 +61,7 @@ def judge_answer(
 def others_for(record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile) -> tuple[Other, ...]:
     """The listed other formulas that bear on a record."""
     return other_formulas(
-        record.spec.types(),
+        record.types(),
         lambda patches: enclose(record, truths, profile, patches),
         lambda patches: enclose_itself(record, profile, patches),
     )

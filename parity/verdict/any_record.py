@@ -14,37 +14,15 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from parity.records.facts import dtype_of
+from parity.budget.formats import Profile
+from parity.records import definition
+from parity.records.record import VJP, Answer, Optimize
+from parity.truth.value import Truth
 from parity.verdict.answer import enclose, enclose_itself, others_for
 from parity.verdict.diagnosis import diagnose
-from parity.verdict.evaluation import (
-    VJP,
-    Answer,
-    Array,
-    Optimize,
-    Profile,
-    Undecided,
-    bounds,
-    definition,
-    in_answer,
-    lifted_exactly,
-)
-from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
-
-__all__ = [
-    "Answer",
-    "Array",
-    "Enclosure",
-    "Found",
-    "Optimize",
-    "Profile",
-    "TensorVerdict",
-    "Truth",
-    "failed",
-    "judge_any",
-    "judge_two_precisions",
-    "right_outputs",
-]
+from parity.verdict.evaluation import Array, bounds, in_answer, lifted_exactly
+from parity.verdict.tensor import Enclosure, Other, TensorVerdict, failed, judge
+from refnet.arithmetic.array_like import Undecided
 
 SMALL = 200
 """Elements up to which a record in float64 is certified."""
@@ -78,7 +56,7 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
     asked = [name for name in enclosures if wanted is None or name in wanted]
     verdicts = []
     for name in asked:
-        due = dtype_of(record, name)
+        due = record.dtype_of(name)
         due = profile.storage.name if due == record.dtype else due
         found = judge(name, answer.get(name), enclosures[name], due, others)
         if found.verdict == "exact" and not notes and profile.storage.name == "float64" and _open(enclosures[name]):

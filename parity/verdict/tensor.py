@@ -10,26 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.truth.value import FORMATS, Truth
-from parity.verdict.table import SEVERITY, all_ok, is_caught, is_ok, worst
-
-__all__ = [
-    "FORMATS",
-    "SEVERITY",
-    "UNDEFINED",
-    "Array",
-    "Enclosure",
-    "Other",
-    "TensorVerdict",
-    "Truth",
-    "all_ok",
-    "failed",
-    "inside",
-    "is_caught",
-    "is_ok",
-    "judge",
-    "worst",
-]
+from parity.budget.formats import FORMATS
+from parity.truth.value import Truth
 
 Array = np.ndarray[Any, Any]
 
