@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.formats import Profile
 from parity.families.case import Case, OptimizeCase, TrainCase
 from parity.records.encoding import encode_array, encode_record
 from parity.records.record import Record
@@ -60,7 +59,7 @@ def _documents(case: Case) -> list[Document]:
 def document(case: Case, family: str, dtype: str) -> Document:
     """One record with all that is known of it; arrays of more than `exchange.LARGEST` elements stand in it as they
     are."""
-    asked, profile = certified(case, family, dtype), Profile.of(dtype)
+    asked = certified(case, family, dtype)
     record = case.record(family, dtype)
     made: Document = {
         "case": case.name,
@@ -68,18 +67,18 @@ def document(case: Case, family: str, dtype: str) -> Document:
         "dtype": dtype,
         "record": _record(record),
         "layouts": layouts(case),
-        "flags": sorted({*_data_flags(record), *asked.told_apart(profile)}),
+        "flags": sorted({*_data_flags(record), *asked.told_apart()}),
         "mistakes": caught(case, family, dtype),
-        "tensors": _tensors(asked.certified(profile)),
+        "tensors": _tensors(asked.certified()),
     }
-    further = asked.certified_further(profile)
+    further = asked.certified_further()
     if hasattr(asked, "split"):
         made["parts"] = [{"record": _record(part), "tensors": _tensors(t)} for part, t in further.values()]
         made["combined"] = {
             "weights": list(asked.split.weights),
             "divisor": asked.split.divisor,
             "is_gradient_of_whole": asked.split.equal,
-            "tensors": _tensors(asked.certified_combined(profile)),
+            "tensors": _tensors(asked.certified_combined()),
         }
     elif hasattr(asked, "updates"):
         made["updates"] = list(asked.updates)

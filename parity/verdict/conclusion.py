@@ -64,7 +64,7 @@ class OneRecord:
 
     Like the other kinds of case, it tells besides what is certified of its tensors (`certified`), of what the gradients
     of parts make up (`certified_combined`) and of the further records (`certified_further`), and which of the listed
-    other formulas it tells apart (`told_apart`), for an engine of some profile.
+    other formulas it tells apart (`told_apart`), for an engine that computes everything in the record's dtype.
     """
 
     further: Mapping[int, Record] = {}
@@ -94,22 +94,22 @@ class OneRecord:
         unasked = [name for name in answer if name not in self.truths]
         return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]
 
-    def certified(self, profile: Profile) -> Tensors:
+    def certified(self) -> Tensors:
         return beside(
             self.truths,
-            lambda: {name: e.bound for name, e in self.judge(profile).enclosures.items()},
+            lambda: {name: e.bound for name, e in self.judge(Profile.of(self.record.dtype)).enclosures.items()},
             self.record.dtype_of,
         )
 
-    def certified_combined(self, profile: Profile) -> Tensors:
+    def certified_combined(self) -> Tensors:
         return {}
 
-    def certified_further(self, profile: Profile) -> dict[int, tuple[Record, Tensors]]:
+    def certified_further(self) -> dict[int, tuple[Record, Tensors]]:
         return {}
 
-    def told_apart(self, profile: Profile) -> Iterator[str]:
+    def told_apart(self) -> Iterator[str]:
         try:
-            judge_of = self.judge(profile)
+            judge_of = self.judge(Profile.of(self.record.dtype))
         except Undecided:
             yield "undecided"
             return
@@ -163,17 +163,19 @@ class InParts:
             reason = str(undecided)
             return [TensorVerdict(f"combined {name}", "undecided", reason=reason) for name in self.combined]
 
-    def certified(self, profile: Profile) -> Tensors:
-        return self.whole.certified(profile)
+    def certified(self) -> Tensors:
+        return self.whole.certified()
 
-    def certified_combined(self, profile: Profile) -> Tensors:
-        return beside(self.combined, SplitRequest(self.split, profile).bounds, self.split.whole.dtype_of)
+    def certified_combined(self) -> Tensors:
+        return beside(
+            self.combined, SplitRequest(self.split, Profile.of(self.split.dtype)).bounds, self.split.whole.dtype_of
+        )
 
-    def certified_further(self, profile: Profile) -> dict[int, tuple[Record, Tensors]]:
-        return {k: (part.record, part.certified(profile)) for k, part in enumerate(self.parts)}
+    def certified_further(self) -> dict[int, tuple[Record, Tensors]]:
+        return {k: (part.record, part.certified()) for k, part in enumerate(self.parts)}
 
-    def told_apart(self, profile: Profile) -> Iterator[str]:
-        return self.whole.told_apart(profile)
+    def told_apart(self) -> Iterator[str]:
+        return self.whole.told_apart()
 
 
 class Training:
@@ -217,21 +219,17 @@ class Training:
         self._free_run(answer, profile, conclusion)
         return conclusion
 
-    def certified(self, profile: Profile) -> Tensors:
+    def certified(self) -> Tensors:
         """Of the free run, at the certified updates."""
         return beside(self.free, lambda: self.bounds, self.record.dtype_of)
 
-    def certified_combined(self, profile: Profile) -> Tensors:
+    def certified_combined(self) -> Tensors:
         return {}
 
-    def certified_further(self, profile: Profile) -> dict[int, tuple[Record, Tensors]]:
-        return {n: (single, self._single(single, truths, profile)) for n, (single, truths) in self.steps.items()}
+    def certified_further(self) -> dict[int, tuple[Record, Tensors]]:
+        return {n: (single, _of_update(single, truths)) for n, (single, truths) in self.steps.items()}
 
-    def _single(self, single: Train, truths: Truths, profile: Profile) -> Tensors:
-        request = TrainingRequest(single, profile)
-        return beside(truths, lambda: {n: v.e for n, v in request.first_update().items()}, single.dtype_of)
-
-    def told_apart(self, profile: Profile) -> Iterator[str]:
+    def told_apart(self) -> Iterator[str]:
         yield from ()
 
     def _free_run(self, answer: Answer, profile: Profile, conclusion: Conclusion) -> None:
@@ -250,3 +248,9 @@ class Training:
 
 def _failing(verdicts: Sequence[TensorVerdict]) -> list[str]:
     return [v.name for v in verdicts if is_caught(v.verdict)]
+
+
+def _of_update(single: Train, truths: Truths) -> Tensors:
+    """What is certified of the only update of a training."""
+    request = TrainingRequest.plain(single)
+    return beside(truths, lambda: {n: v.e for n, v in request.first_update().items()}, single.dtype_of)

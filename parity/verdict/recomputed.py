@@ -11,7 +11,7 @@ import numpy as np
 from parity.engines.faulty import FaultyEngine
 from parity.families.fault import Fault
 from parity.families.listing import FAULTS, weaker
-from parity.records.record import VJP, Unsupported
+from parity.records.record import VJP, Train, Unsupported
 from parity.verdict.evaluation import Evaluation, Moment, Patches, Request, TrainingRequest
 from parity.verdict.tensor import Answer
 from refnet.arithmetic.array_like import Undecided
@@ -66,6 +66,11 @@ class Recomputed:
             name: Evaluation(np.where(np.isfinite(v.e), v.x, own[name]), v.e) if name in own else v
             for name, v in said.items()
         }
+
+
+def trained(record: Train, fault: Fault | None = None) -> Answer:
+    """refnet's answer to a training; with a mistake made, where one is given."""
+    return (FaultyEngine(fault) if fault else FaultyEngine()).train(record)
 
 
 class RecomputedTraining:

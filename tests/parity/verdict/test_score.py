@@ -15,7 +15,6 @@ from parity.truth.value import Truth
 from parity.vectors.catalogue_answers import truths
 from parity.verdict.answer import judge_answer
 from parity.verdict.evaluation import Request
-from parity.verdict.lockstep import judge_steps
 from parity.verdict.score import Score, merged, score_faults
 
 NAMES = (
@@ -85,7 +84,7 @@ def test_trainings_are_judged_if_somebody_does() -> None:
     case = the("Training/stochastic")
     faults = [fault for fault in FAULTS if fault.train]
     assert all(found.tried == 0 for found in score_faults(faults, [case], truths))
-    found = score_faults(faults, [case], truths, steps=judge_steps)
+    found = score_faults(faults, [case], truths, trainings=True)
     assert sum(f.caught for f in found) >= 6
 
 
