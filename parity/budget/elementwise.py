@@ -76,9 +76,9 @@ def _scaling(x: Floats, error: Floats, power: Floats, profile: Profile) -> Float
 
 
 def exp(a: Operand) -> Exact:
-    """|exp(a') - exp(a)| <= exp(x + e) (exp(e) - 1)."""
-    top = np.exp(above(a.x + a.e)) + 4 * SMALLEST
-    return Exact(np.exp(a.x), times(np.expm1(a.e), top), units=ULPS["exp"])
+    """|exp(a') - exp(a)| <= exp(x + e) (exp(e) - 1), and at most exp(x + 2e), as both lie between that and 0."""
+    top, most = (np.exp(above(a.x + k * a.e)) + 4 * SMALLEST for k in (1, 2))
+    return Exact(np.exp(a.x), np.minimum(times(np.expm1(a.e), top), most), units=ULPS["exp"])
 
 
 def log(a: Operand) -> Exact:

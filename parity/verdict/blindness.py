@@ -14,10 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parity.budget.array import Budget
-from parity.budget.formats import Profile
-from parity.records import definition
-from parity.records.record import VJP
-from parity.verdict.evaluation import Patches
+from parity.verdict.evaluation import Patches, Request
 from parity.verdict.tensor import TensorVerdict
 from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named
@@ -142,10 +139,10 @@ _Watched.SPECIALS = {
 }
 
 
-def causes(record: VJP, profile: Profile, patches: Patches) -> dict[str, str]:
-    """For each tensor of a record's answer the operation that cost most of its sight, in words."""
+def causes(request: Request, patches: Patches) -> dict[str, str]:
+    """For each tensor of an answer to a VJP the operation that cost most of its sight, in words."""
     with np.errstate(all="ignore"):
-        tensors = definition.vjp(record, lambda a: _Watched(Budget.exact(a, profile)), patches)
+        tensors = request.watched(_Watched, patches)
     return {name: str(t.worst) for name, t in tensors.items() if isinstance(t, _Watched) and t.worst.operation}
 
 

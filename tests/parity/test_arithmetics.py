@@ -214,6 +214,16 @@ LAYERS: dict[str, Layer] = {
     "GroupNorm": Layer(lambda: nn.GroupNorm(2, 4), ((3, 4, 2),)),
     "RMSNorm": Layer(lambda: nn.RMSNorm(4), ((5, 4),)),
     "RMSNorm, two axes": Layer(lambda: nn.RMSNorm((3, 4), eps=0.1), ((2, 5, 3, 4),)),
+    "Embedding": Layer(lambda: nn.Embedding(4, 3), (of_integers(2, 3),)),
+    "Embedding, renormalizing": Layer(
+        lambda: nn.Embedding(4, 3, padding_idx=1, max_norm=0.5, norm_type=3.0, scale_grad_by_freq=True),
+        (of_integers(5),),
+    ),
+    "EmbeddingBag": Layer(lambda: nn.EmbeddingBag(4, 3, padding_idx=2), (of_integers(2, 3),)),
+    "EmbeddingBag, sum": Layer(
+        lambda: nn.EmbeddingBag(4, 3, mode="sum", max_norm=0.5, scale_grad_by_freq=True), (of_integers(2, 3),)
+    ),
+    "EmbeddingBag, max": Layer(lambda: nn.EmbeddingBag(4, 3, mode="max", padding_idx=2), (of_integers(2, 3),)),
     "LayerNorm": Layer(lambda: nn.LayerNorm(4), ((5, 4),)),
     "LayerNorm, two axes": Layer(lambda: nn.LayerNorm((3, 4), bias=False), ((2, 5, 3, 4),)),
     "Dropout": Layer(lambda: nn.Dropout(0.3), ((5, 4), of_booleans(5, 4))),
@@ -222,6 +232,19 @@ LAYERS: dict[str, Layer] = {
         lambda: nn.Conv2d(2, 4, 2, groups=2, padding=(0, 1), padding_mode="reflect", bias=False), ((1, 2, 3, 3),)
     ),
     "LSTMCell": Layer(lambda: nn.LSTMCell(3, 2), ((4, 3), (4, 2), (4, 2))),
+    "ScaledDotProductAttention": Layer(nn.ScaledDotProductAttention, ((2, 3, 4), (2, 5, 4), (2, 5, 2))),
+    "ScaledDotProductAttention, masked": Layer(
+        lambda: nn.ScaledDotProductAttention(0.3), ((2, 3, 4), (2, 5, 4), (2, 5, 4), (5,), of_booleans(2, 3, 5))
+    ),
+    "ScaledDotProductAttention, shared heads": Layer(
+        lambda: nn.ScaledDotProductAttention(scale=0.3, enable_gqa=True),
+        ((4, 3, 2), (2, 3, 2), (1, 3, 2), of_booleans(3, 3)),
+    ),
+    "ScaledDotProductAttention, causal": Layer(
+        lambda: nn.ScaledDotProductAttention(is_causal=True, alignment="lower_right"), ((3, 4), (2, 4), (2, 4))
+    ),
+    "RotaryEmbedding": Layer(nn.RotaryEmbedding, ((2, 3, 5), (3, 2), (3, 2))),
+    "RotaryEmbedding, interleaved": Layer(lambda: nn.RotaryEmbedding(interleaved=True), ((3, 5), (3, 2), (3, 2))),
     "Sequential": Layer(lambda: shared(), ((5, 4),)),
     "MSELoss": Layer(nn.MSELoss, ((5, 4), (5, 4))),
     "HalfSquaredError": Layer(nn.HalfSquaredError, ((5, 4), (5, 4))),

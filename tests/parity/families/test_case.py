@@ -87,7 +87,7 @@ def options(make: Any) -> dict[str, Any]:
     # `args` and `options` are Identity's, which have no meaning; so have the other two in front of the last line.
     # `min_value` and `max_value` are former names of others.
     without = {"dtype", "generator", "params", "layers", "args", "options", "device", "inplace"}
-    without |= {"size_average", "reduce", "min_value", "max_value"}
+    without |= {"size_average", "reduce", "min_value", "max_value", "_weight", "_freeze"}
     return {p.name: p.default for p in made_of if p.name not in without}
 
 
@@ -366,7 +366,7 @@ def test_upstream_gradients_have_the_shape_of_outputs() -> None:
         record = case.record(case.families[-1], "float64")
         module = definition.build(record.spec, {name: a.copy() for name, a in record.arrays.items()})
         with np.errstate(all="ignore"):
-            output, _ = module.train(record.training).forward(*record.inputs)
+            output, _ = definition.forward(module.train(record.training), record, record.inputs)
         outputs = output if isinstance(output, tuple) else (output,)
         assert [np.shape(y) for y in outputs] == [g.shape for g in record.grad_outputs], case.name
 

@@ -9,6 +9,7 @@ from parity.records.record import VJP, Spec
 from parity.truth.value import Truth
 from parity.verdict.answer import Judge
 from parity.verdict.blindness import causes_in_expression
+from parity.verdict.evaluation import Request
 from refnet.arithmetic import special
 
 F4 = np.float32
@@ -93,7 +94,7 @@ def test_a_record_tells_it():
     x = np.array([[1e8], [1e8 + 8]], F4)
     spec = Spec("BatchNorm1d", {"num_features": 1, "affine": False, "track_running_stats": False})
     record = VJP(spec, {}, (x,), (np.ones((2, 1), F4),))
-    judge = Judge(record, {"output": Truth.of([[-1.0], [1.0]])}, Profile.of("float32"))
+    judge = Judge(Request(record, Profile.of("float32")), {"output": Truth.of([[-1.0], [1.0]])})
     (v,) = judge({"output": F4([[-0.5], [0.5]])})
     assert v.verdict == "blind"
     assert v.reason == (
