@@ -45,6 +45,7 @@ TABLE = (
     "nn.activation",
     "nn.loss",
     "nn.cross_entropy",
+    "nn.linear_cross_entropy",
     "nn.likelihood",
     "nn.margin",
     "nn.distance",

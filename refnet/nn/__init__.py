@@ -15,6 +15,7 @@ from refnet.nn.distance import CosineSimilarity, PairwiseDistance
 from refnet.nn.dropout import Dropout
 from refnet.nn.likelihood import GaussianNLLLoss, KLDivLoss, NLLLoss, PoissonNLLLoss
 from refnet.nn.linear import Flatten, Identity, Linear
+from refnet.nn.linear_cross_entropy import LinearCrossEntropyLoss
 from refnet.nn.loss import HalfSquaredError, HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from refnet.nn.margin import (
     CosineEmbeddingLoss,
@@ -48,6 +49,7 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LogSoftmax",
     "MSELoss",
     "MarginRankingLoss",
