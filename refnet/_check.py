@@ -186,6 +186,18 @@ def _probabilities(operation: str, name: str, array: NDArray[Any]) -> None:
         raise ValueError(f"{operation}: expected {name} between 0 and 1, got {array[outside][0]}")
 
 
+def no_negative(operation: str, **arrays: Any) -> None:
+    """Raise ValueError unless all elements are at least 0, or NaN."""
+    for name, array in arrays.items():
+        on_values(array, partial(_no_negative, operation, name))
+
+
+def _no_negative(operation: str, name: str, array: NDArray[Any]) -> None:
+    below = array < 0
+    if np.count_nonzero(below):
+        raise ValueError(f"{operation}: expected {name} of at least 0, got {array[below][0]}")
+
+
 def class_indices(operation: str, target: Any, classes: int, ignored: int) -> None:
     """Raise TypeError unless `target` is of integers, ValueError unless each is in [0, classes) or `ignored`."""
     if target.dtype.kind not in "iu":

@@ -51,6 +51,7 @@ TABLE = (
     "nn.activation_gated",
     "nn.loss",
     "nn.cross_entropy",
+    "nn.linear_cross_entropy",
     "nn.likelihood",
     "nn.margin",
     "nn.distance",

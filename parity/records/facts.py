@@ -108,6 +108,7 @@ MODULES: Mapping[str, Facts] = {
     "HuberLoss": _LOSS,
     "SmoothL1Loss": _LOSS,
     "CrossEntropyLoss": _WEIGHTED,
+    "LinearCrossEntropyLoss": Facts(("input", "target"), arrays=("weight",), products=True, sums=True),
     "NLLLoss": _WEIGHTED,
     "KLDivLoss": _LOSS,
     "GaussianNLLLoss": Facts(("input", "target", "var"), sums=True),

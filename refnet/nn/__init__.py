@@ -40,6 +40,7 @@ from refnet.nn.dropout import Dropout
 from refnet.nn.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from refnet.nn.likelihood import GaussianNLLLoss, KLDivLoss, NLLLoss, PoissonNLLLoss
 from refnet.nn.linear import Flatten, Identity, Linear
+from refnet.nn.linear_cross_entropy import LinearCrossEntropyLoss
 from refnet.nn.loss import HalfSquaredError, HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from refnet.nn.margin import (
     CosineEmbeddingLoss,
@@ -94,6 +95,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
