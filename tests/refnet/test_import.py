@@ -64,7 +64,7 @@ def leaves(kind):
 
 
 def test_every_module_is_exported():
-    """Every layer and loss in a file of refnet.nn is to be had as refnet.nn.<name>, unlike those that others build on."""
+    """Every layer and loss of refnet.nn is to be had as refnet.nn.<name>, unlike those that others build on."""
     below = leaves(refnet.nn.Module)
     own = {kind.__name__ for kind in below if kind.__module__.startswith("refnet.nn.")}
     assert own <= set(refnet.nn.__all__)
