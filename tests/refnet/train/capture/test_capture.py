@@ -161,6 +161,22 @@ def test_integer_inputs(way):
         assert_same_bits(make, batch_size=batch_size)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("Embedding", {"padding_idx": 1, "max_norm": 0.5}),
+        ("Embedding", {"scale_grad_by_freq": True}),
+        *(("EmbeddingBag", {"mode": mode, "padding_idx": 1, "max_norm": 0.5}) for mode in ("sum", "mean", "max")),
+    ],
+    ids=str,
+)
+def test_tables_are_replayed(kind, options, way):
+    """Their scatter is no loop of NumPy's, so that there is no machine code."""
+    K = np.arange(24).reshape(8, 3) % 5 if kind == "EmbeddingBag" else np.arange(8) % 5
+    make = start(lambda: [getattr(nn, kind)(5, 4, _weight=full(0, 5, 4), **options), linear(4, 2, 2)], inputs=K)
+    assert_same_bits(make, batch_size=4)
+
+
 def test_batch_norm_with_an_average_is_replayed(way):
     """Its divisor is the number of batches, which no machine code turns into a float."""
     make = start(lambda: [linear(4, 5, 1), nn.BatchNorm1d(5, momentum=None), linear(5, 2, 2)])
