@@ -55,6 +55,7 @@ TABLE = (
     "nn.rnn",
     "nn.attention",
     "nn.rotary",
+    "nn.multihead",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",

@@ -12,6 +12,7 @@ from refnet.nn.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3
 from refnet.nn.linear import Flatten, Identity, Linear
 from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss, MSELoss
 from refnet.nn.module import Module
+from refnet.nn.multihead_attention import MultiheadAttention
 from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
 from refnet.nn.rotary import RotaryEmbedding
@@ -39,6 +40,7 @@ __all__ = [
     "LogSoftmax",
     "MSELoss",
     "Module",
+    "MultiheadAttention",
     "RMSNorm",
     "ReLU",
     "RotaryEmbedding",

@@ -215,6 +215,11 @@ LAYERS: dict[str, Layer] = {
     "ScaledDotProductAttention, causal": Layer(
         lambda: nn.ScaledDotProductAttention(is_causal=True, alignment="lower_right"), ((3, 4), (2, 4), (2, 4))
     ),
+    "MultiheadAttention": Layer(lambda: nn.MultiheadAttention(2, 2), ((2, 1, 2), (3, 1, 2), (3, 1, 2))),
+    "MultiheadAttention, padded": Layer(
+        lambda: nn.MultiheadAttention(2, 1, add_bias_kv=True, add_zero_attn=True, kdim=1, batch_first=True),
+        ((1, 2, 2), (1, 3, 1), (1, 3, 2), (1, 3)),
+    ),
     "RotaryEmbedding": Layer(nn.RotaryEmbedding, ((2, 3, 5), (3, 2), (3, 2))),
     "RotaryEmbedding, interleaved": Layer(lambda: nn.RotaryEmbedding(interleaved=True), ((3, 5), (3, 2), (3, 2))),
     "Sequential": Layer(lambda: shared(), ((5, 4),)),
