@@ -95,6 +95,30 @@ def _rotary(torch: Any, args: Mapping[str, Any]) -> Any:
     return RotaryEmbedding()
 
 
+def graph(torch: Any, layers: Sequence[Any], steps: Any, inputs: Any = ("input",), outputs: Any = ("output",)) -> Any:
+    """refnet.nn.Graph by torch's autograd."""
+
+    class Graph(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            for place, layer in enumerate(layers):
+                self.add_module(str(place), layer)
+
+        def forward(self, *given: Any) -> Any:
+            values = dict(zip(inputs, given, strict=True))
+            for result, place, *names in steps:
+                own = [values[name] for name in names]
+                made = sum(own) if place == "+" else own[0] * own[1] if place == "*" else self[place](*own)
+                values |= {result: made} if isinstance(result, str) else dict(zip(result, made, strict=True))
+            last = tuple(values[name] for name in outputs)
+            return last if len(last) > 1 else last[0]
+
+        def __getitem__(self, place: str) -> Any:
+            return self.get_submodule(place)
+
+    return Graph()
+
+
 OWN: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
     "ScaledDotProductAttention": _attention,
     "RotaryEmbedding": _rotary,

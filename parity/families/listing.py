@@ -56,6 +56,7 @@ TABLE = (
     "nn.attention",
     "nn.rotary",
     "nn.multihead",
+    "nn.graph",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",

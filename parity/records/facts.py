@@ -70,6 +70,7 @@ MODULES: Mapping[str, Facts] = {
         products=True,
         sums=True,
     ),
+    "Graph": Facts(),
     "MultiheadAttention": Facts(
         ("query", "key", "value", "key_padding_mask", "attn_mask", "dropout_mask"),
         draws=True,

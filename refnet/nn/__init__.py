@@ -8,6 +8,7 @@ from refnet.nn.container import Sequential
 from refnet.nn.conv import Conv2d
 from refnet.nn.cross_entropy import CrossEntropyLoss
 from refnet.nn.dropout import Dropout
+from refnet.nn.graph import Graph
 from refnet.nn.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from refnet.nn.linear import Flatten, Identity, Linear
 from refnet.nn.loss import BCELoss, BCEWithLogitsLoss, HalfSquaredError, L1Loss, MSELoss
@@ -27,6 +28,7 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "Graph",
     "GroupNorm",
     "HalfSquaredError",
     "Identity",
