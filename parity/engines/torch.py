@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity.engines.base import Engine
-from parity.engines.modules_in_torch import OWN, dropping, masked
+from parity.engines.modules_in_torch import OWN, dropping, graph, masked
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -104,6 +104,9 @@ class TorchEngine(Engine):
         if spec.type == "Sequential":
             layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
             return nn.Sequential(*(layers[k] for k in spec.places))
+        if spec.type == "Graph":
+            layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
+            return graph(self.torch, [layers[k] for k in spec.places], **spec.args)
         if spec.type == "Objective":
             network, loss = spec.layers
             return _objective(

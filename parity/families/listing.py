@@ -65,6 +65,8 @@ TABLE = (
     "nn.sparse",
     "nn.attention",
     "nn.rotary",
+    "nn.multihead",
+    "nn.graph",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",

@@ -48,6 +48,9 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
     if spec.type == "Sequential":
         layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
         module: refnet.nn.Module = refnet.nn.Sequential(*(layers[k] for k in spec.places))
+    elif spec.type == "Graph":
+        layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
+        module = refnet.nn.Graph({str(place): layers[k] for place, k in enumerate(spec.places)}, **spec.args)
     elif spec.type == "Objective":
         network, loss = spec.layers
         module = Objective(

@@ -243,6 +243,12 @@ LAYERS: dict[str, Layer] = {
     "ScaledDotProductAttention, causal": Layer(
         lambda: nn.ScaledDotProductAttention(is_causal=True, alignment="lower_right"), ((3, 4), (2, 4), (2, 4))
     ),
+    "MultiheadAttention": Layer(lambda: nn.MultiheadAttention(2, 2), ((2, 1, 2), (3, 1, 2), (3, 1, 2))),
+    "MultiheadAttention, padded": Layer(
+        lambda: nn.MultiheadAttention(2, 1, add_bias_kv=True, add_zero_attn=True, kdim=1, batch_first=True),
+        ((1, 2, 2), (1, 3, 1), (1, 3, 2), (1, 3)),
+    ),
+    "Graph": Layer(lambda: residual(), ((5, 4),)),
     "RotaryEmbedding": Layer(nn.RotaryEmbedding, ((2, 3, 5), (3, 2), (3, 2))),
     "RotaryEmbedding, interleaved": Layer(lambda: nn.RotaryEmbedding(interleaved=True), ((3, 5), (3, 2), (3, 2))),
     "Sequential": Layer(lambda: shared(), ((5, 4),)),
@@ -263,6 +269,12 @@ LAYERS: dict[str, Layer] = {
     ),
     "CrossEntropyLoss of probabilities": Layer(lambda: nn.CrossEntropyLoss(reduction="none"), ((5, 4), (5, 4))),
 }
+
+
+def residual() -> Module:
+    linear = nn.Linear(4, 4)
+    steps = (("h", "a", "input"), ("y", "b", "h"), ("p", "*", "h", "y"), ("output", "+", "input", "p"))
+    return nn.Graph({"a": linear, "b": linear}, steps)
 
 
 def shared() -> Module:
