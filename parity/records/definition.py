@@ -188,6 +188,7 @@ def optimize(
     """
     params = {name: lift(p) for name, p in record.params.items()}
     made = optimizer(record.spec, params, record.groups, patches)
+    made.stands_for = record.dtype
     tensors: dict[str, list[Array]] = {f"param.{name}": [p.copy()] for name, p in params.items()}
     for k in range(record.steps):
         made.step({name: lift(g) for name, g in record.gradients(k).items()})
@@ -210,6 +211,7 @@ def updating(
     network = build(record.network, arrays, patches, record.dtype)
     trained = {name: network.params[name] for name in record.trained(network.params)}
     made = optimizer(record.optimizer, trained, record.groups, patches)
+    made.stands_for = record.dtype
     restore(made, state)
     inputs, targets = (lift(a) if a.dtype.kind == "f" else a for a in (record.inputs, record.targets))
     return Update(network, build(record.loss, {}, patches), made, inputs, targets)

@@ -98,8 +98,8 @@ ARITHMETICS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 }
 """How to take an array into each arithmetic, and values out of it."""
 CLASSES = (Runs, Traced, Budget, Taped, Scalars, TensorBalls, Altered)
-COUNTING = (Runs, Traced)
-"""Arithmetics that hold a counter of steps for each run, or record one."""
+COUNTING = {Runs: functions.OF_COUNTERS, Traced: functions.OF_COUNTERS, Budget: ("of_counter",)}
+"""Arithmetics that hold a counter of steps for each run, or record one, and one that knows its format's rounding."""
 
 
 def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
@@ -112,7 +112,7 @@ def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
     )
     different |= {*arithmetic.UFUNCS} - ufuncs if one_rule_for_all else {*arithmetic.UFUNCS} ^ ufuncs
     specials = {*functions.SPECIALS, *(functions.FOLLOWED if hasattr(arithmetic, "__follows__") else ())}
-    specials |= {*(functions.OF_COUNTERS if arithmetic in COUNTING else ())}
+    specials |= {*COUNTING.get(arithmetic, ())}
     members = {name for name in functions.METHODS if not hasattr(arithmetic, name)}
     return {f.__name__ for f in different} | ({*arithmetic.SPECIALS} ^ specials) | members
 
