@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from parity import rearrangements
-from parity.budget.array import NoRule
 from parity.rearrangements import axes_of, first, inner
 from refnet.arithmetic import special
-from refnet.arithmetic.array_like import ArrayLike, Rule, named
+from refnet.arithmetic.array_like import ArrayLike, NoRule, Rule, named
 
 
 def same_dtype(x: Any, name: str, dtype: Any) -> None:

@@ -1,5 +1,9 @@
-"""Engines, found by name: `refnet`, `torch`, `torch:DEVICE`, or anyone's own: `package.module:Class`, `FILE.py:Class`,
-`exec:COMMAND`."""
+"""Engines, found by name: `refnet`, `torch`, `torch:OPTIONS`, or anyone's own: `package.module:Class`, `FILE.py:Class`,
+`exec:COMMAND`.
+
+Options are `KEY=VALUE`, joined by commas, such as `torch:device=cuda,dtype=float32,compile=1`. A first word without `=`
+is the device.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +22,11 @@ from parity.records.record import UsageError
 
 BUILT_IN = ("refnet", "torch")
 
-NAMES = "refnet, torch, torch:DEVICE, package.module:Class, FILE.py:Class or exec:COMMAND"
+NAMES = "refnet, torch, torch:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND"
 """The forms of an engine's name."""
+
+OPTIONS: Mapping[str, Sequence[str]] = {"torch": ("device", "dtype", "compile")}
+"""What the built-in engines take after their name. Each says itself which values it takes."""
 
 
 def load(name: str) -> Engine:
@@ -39,11 +47,28 @@ def load(name: str) -> Engine:
     elif own == "torch":
         from parity.engines.torch import TorchEngine
 
-        made = TorchEngine(rest or "cpu")
+        made = TorchEngine(**options(name))
     else:
         made = _foreign(name, own, rest)
     made.name = name
     return made
+
+
+def options(name: str) -> dict[str, str]:
+    """What stands after a built-in engine's name, by key.
+
+    Raises:
+        UsageError: it is no list of options, or the engine takes no such option.
+    """
+    own, _, rest = name.partition(":")
+    known, found = OPTIONS.get(own, ()), dict[str, str]()
+    for k, part in enumerate(rest.split(",") if rest else []):
+        key, _, value = part.partition("=") if "=" in part or k else ("device", "", part)
+        if key.strip() not in known or not value.strip() or key.strip() in found:
+            form = ", ".join(f"{option}=..." for option in known)
+            raise UsageError(f"engine {name}: expected options {form}, each once, got {part!r}")
+        found[key.strip()] = value.strip()
+    return found
 
 
 def check(name: str) -> None:
@@ -63,6 +88,8 @@ def check(name: str) -> None:
         if not Path(own).is_file():
             raise UsageError(f"engine {name}: expected a file {own}, got none")
         return
+    if own in BUILT_IN:
+        options(name)
     package = own.partition(".")[0]
     if not installed(package):
         remedy = "; install it with: pip install torch" if own == "torch" else ""

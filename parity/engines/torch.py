@@ -5,29 +5,34 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from parity.engines.base import Engine
-from parity.records.definition import weights
-from parity.records.facts import facts, schema
+from parity.engines.modules_in_torch import OWN, dropping, graph, masked
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
+from refnet.optim.optimizer import number
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 class TorchEngine(Engine):
-    """PyTorch on one device, eager.
+    """PyTorch on one device, eager or compiled.
 
     Args:
         device: where to compute: cpu, cuda, mps, ... One that this machine lacks answers every record with Unsupported.
+        dtype: the only dtype that it computes in; records in others are Unsupported. Without it, a record's own.
+        compile: 1 for torch.compile with its default backend, or the name of a backend; 0 for eager.
 
     Raises:
-        UsageError: torch is not installed, or knows no such device.
+        UsageError: torch is not installed, or knows no such device, dtype or backend.
     """
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", dtype: str = "", compile: str = "0") -> None:
         try:
             self.torch = importlib.import_module("torch")
         except ImportError as error:
@@ -38,10 +43,18 @@ class TorchEngine(Engine):
             self.device = self.torch.device(device)
         except RuntimeError as error:
             raise UsageError(f"engine torch: expected a device of torch, got {device!r}: {_line(error)}") from None
+        if dtype not in ("", *DTYPES):
+            raise UsageError(f"engine torch: expected dtype={' or '.join(DTYPES)}, got {dtype!r}")
+        self.dtype = dtype
+        self.backend = {"0": "", "1": "inductor"}.get(compile, compile)
+        if self.backend and self.backend not in (known := self.torch.compiler.list_backends(exclude_tags=())):
+            raise UsageError(f"engine torch: expected compile=0, 1 or one of {', '.join(known)}, got {compile!r}")
         self._lacking: dict[str, str] = {}
 
     def _require(self, dtype: str) -> None:
-        """Refuse a dtype that the device does not have, or a device that is not there."""
+        """Refuse a dtype that was not asked for or that the device does not have, or a device that is not there."""
+        if self.dtype not in ("", dtype):
+            raise Unsupported(f"{dtype}, by dtype={self.dtype}")
         if dtype not in self._lacking:
             self._lacking[dtype] = ""
             # What torch raises depends on the device.
@@ -51,6 +64,14 @@ class TorchEngine(Engine):
                 self._lacking[dtype] = _line(error)
         if reason := self._lacking[dtype]:
             raise Unsupported(f"torch has no {dtype} on {self.device} here: {reason}")
+
+    def _compiled(self, run: Any) -> Any:
+        """A module or function, compiled where that is asked for."""
+        if not self.backend:
+            return run
+        # What was compiled for another record's shapes counts against the limit of recompilations.
+        self.torch.compiler.reset()
+        return self.torch.compile(run, backend=self.backend, dynamic=False)
 
     def _tensor(self, array: Array, requires_grad: bool = False) -> Any:
         """The array as a tensor of the same strides: a zero stride stays one, as autograd makes them itself."""
@@ -84,18 +105,21 @@ class TorchEngine(Engine):
         if spec.type == "Sequential":
             layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
             return nn.Sequential(*(layers[k] for k in spec.places))
+        if spec.type == "Graph":
+            layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
+            return graph(self.torch, [layers[k] for k in spec.places], **spec.args)
         if spec.type == "Objective":
             network, loss = spec.layers
             return _objective(
                 self.torch, self._construct(network, {}, dtype), self._construct(loss, within(arrays, "loss."), dtype)
             )
-        if spec.type == "HalfSquaredError":
-            return _half_squared_error(self.torch, **spec.args)
+        if spec.type in OWN:
+            return OWN[spec.type](self.torch, **spec.class_args).to(dtype)
         if not hasattr(nn, spec.type):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
-        given = {name: self._tensor(a) for name, a in weights(spec, arrays).items()}
-        module = make(**spec.args, **given)
+        given = {name: self._tensor(a) for name, a in spec.constructor_arrays(arrays).items()}
+        module = make(**spec.class_args, **given)
         return module.to(dtype)
 
     def vjp(self, record: VJP) -> Answer:
@@ -103,9 +127,19 @@ class TorchEngine(Engine):
         torch = self.torch
         module = self._build(record.spec, record.arrays, record.dtype).train(record.training)
         inputs = [self._tensor(x, requires_grad=x.dtype.kind == "f") for x in record.inputs]
-        about = facts(record.spec)
+        about = record.spec.facts
+        if about.mask and self.backend:
+            raise Unsupported(f"a compiled {record.spec.type} with a given mask")
+        run = self._compiled(module)
         if about.mask:
-            output = _masked(inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
+            output = masked(inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
+        elif about.options or about.dropout_masks:
+            by_name = dict(zip(record.input_names, inputs, strict=True))
+            masks = [by_name.pop(name) for name in about.dropout_masks if name in by_name]
+            if masks and self.backend:
+                raise Unsupported(f"a compiled {record.spec.type} with a given mask")
+            with dropping(torch, masks) if masks else nullcontext():
+                output = run(**by_name, **record.spec.forward_args)
         else:
             apart = len(inputs) - about.together
             together = (tuple(inputs[apart:]),) if about.together else ()
@@ -114,8 +148,8 @@ class TorchEngine(Engine):
                 warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
                 # And of KLDivLoss's "mean", that it is no divergence.
                 warnings.filterwarnings("ignore", "reduction: 'mean' divides", UserWarning)
-                output = module(*inputs[:apart], *together)
-        outputs = output if isinstance(output, tuple) else (output,)
+                output = run(*inputs[:apart], *together)
+        outputs = [y for y in output if y is not None] if isinstance(output, tuple) else [output]
         torch.autograd.backward(outputs, [self._tensor(g) for g in record.grad_outputs])
         several = len(inputs) > 1
         return {
@@ -133,13 +167,14 @@ class TorchEngine(Engine):
         self._require(record.dtype)
         params = {name: self._tensor(p).clone().requires_grad_() for name, p in record.params.items()}
         optimizer = self._optimizer(record.spec, params, record.groups)
+        step = self._compiled(optimizer.step)
         before = {name: _array(p).astype(np.float64) for name, p in params.items()}
         series: dict[str, list[Array]] = {}
         for k in range(record.steps):
             grads = record.gradients(k)
             for name, p in params.items():
                 p.grad = self._tensor(grads[name]) if name in grads else None
-            optimizer.step()
+            step()
             for name, p in params.items():
                 after = _array(p).astype(np.float64)
                 series.setdefault(f"update.{name}", []).append(after - before[name])
@@ -175,6 +210,7 @@ class TorchEngine(Engine):
         order = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *record.batches])).to(self.device)
         batches = zip(inputs[order].split(sizes), targets[order].split(sizes), strict=True)
         series: Answer = {}
+        run = self._compiled(network)
 
         def keep(name: str, tensor: Any, k: int, rows: int) -> None:
             value = tensor.detach().cpu().numpy()
@@ -189,7 +225,7 @@ class TorchEngine(Engine):
         keep_weights(0)
         for k, (x, t) in enumerate(batches):
             optimizer.zero_grad()
-            value = loss(network(x), t)
+            value = loss(run(x), t)
             value.backward()
             optimizer.step()
             keep("loss", value, k, record.iterations)
@@ -203,9 +239,14 @@ class TorchEngine(Engine):
 
 
 def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:
-    """The arrays that an optimizer keeps for a parameter, of those that its schema lists."""
+    """The arrays that an optimizer keeps for a parameter, of those that its schema lists. Single numbers come in the
+    parameter's dtype, whatever dtype torch keeps them in."""
     kept = optimizer.state.get(p, {})
-    return {key: kept[key] for key in schema(spec) if kept.get(key) is not None}
+    return {
+        key: kept[key].to(p.dtype) if array.shape is number and not array.counter else kept[key]
+        for key, array in spec.schema.items()
+        if kept.get(key) is not None
+    }
 
 
 def _line(error: Exception) -> str:
@@ -222,13 +263,8 @@ def _reach(array: Array) -> int:
 
 
 def _array(tensor: Any) -> Array:
-    array: Array = tensor.detach().cpu().numpy().copy()
+    array: Array = tensor.detach().to_dense().cpu().numpy().copy()
     return array
-
-
-def _masked(x: Any, mask: Any, p: float) -> Any:
-    """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one."""
-    return x * mask.to(x.dtype) * (1 / (1 - p) if p < 1 else 0.0)
 
 
 def _objective(torch: Any, network: Any, loss: Any) -> Any:
@@ -241,14 +277,3 @@ def _objective(torch: Any, network: Any, loss: Any) -> Any:
             return self.loss(self.network(input), target)
 
     return Objective()
-
-
-def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:
-    """The article's loss, which torch.nn does not have, by torch's autograd."""
-
-    class HalfSquaredError(torch.nn.Module):  # type: ignore[misc]
-        def forward(self, input: Any, target: Any) -> Any:
-            loss = 0.5 * (target - input) ** 2
-            return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
-
-    return HalfSquaredError()

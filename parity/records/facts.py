@@ -1,5 +1,7 @@
 """What is to be known of a class beside its forward and its backward, in one table, a row for each class.
 
+A `Spec` of the class has its row as `facts`.
+
 What a class says itself is asked there and stands nowhere else: which arrays are parameters and which buffers, in the
 module that is built of a spec; which state an optimizer keeps, in its `schema`; the dtype of a buffer, in the record.
 """
@@ -8,10 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import refnet
-from parity.records.record import VJP, Optimize, Spec, Train
-from refnet.optim.optimizer import State
 
 
 @dataclass(frozen=True)
@@ -24,18 +22,24 @@ class Facts:
         together: the last inputs that torch takes as one tuple: their number.
         mask: whether the last input is a mask in place of random draws, which torch cannot be handed.
         draws: whether it draws random numbers where it is given none.
+        dropout_masks: inputs that are given in place of random draws, in the order in which torch draws them.
+        options: arguments of `forward` that are no arrays; in a spec they stand among those of the class.
         arrays: constructor arguments that are arrays, and buffers of the module.
         products, sums: whether terms are added up in it, in products of matrices or otherwise: rewritings of sums bear
             on it then.
+        dtype: whether what it computes depends on the dtype, so that it is built with the record's.
     """
 
     inputs: tuple[str, ...] = ("input",)
     together: int = 0
     mask: bool = False
     draws: bool = False
+    dropout_masks: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
     products: bool = False
     sums: bool = False
+    dtype: bool = False
 
 
 _LOSS = Facts(("input", "target"), sums=True)
@@ -50,11 +54,61 @@ MODULES: Mapping[str, Facts] = {
     "Sigmoid": Facts(),
     "Tanh": Facts(),
     "ReLU": Facts(),
+    "SiLU": Facts(),
+    "GELU": Facts(),
+    "Mish": Facts(),
+    "Softplus": Facts(),
+    "LogSigmoid": Facts(),
+    "Softsign": Facts(),
+    "Tanhshrink": Facts(),
+    "ELU": Facts(),
+    "SELU": Facts(),
+    "CELU": Facts(),
+    "LeakyReLU": Facts(),
+    "ReLU6": Facts(),
+    "Hardtanh": Facts(),
+    "Hardsigmoid": Facts(),
+    "Hardswish": Facts(),
+    "Hardshrink": Facts(),
+    "Softshrink": Facts(),
+    "Threshold": Facts(),
+    "GLU": Facts(),
+    "PReLU": Facts(sums=True),
+    "Softmin": Facts(sums=True),
+    "Softmax2d": Facts(sums=True),
+    "SwiGLU": Facts(products=True, sums=True),
+    "GEGLU": Facts(products=True, sums=True),
     "Softmax": Facts(sums=True),
     "LogSoftmax": Facts(sums=True),
     "BatchNorm1d": Facts(sums=True),
+    "BatchNorm2d": Facts(sums=True),
+    "BatchNorm3d": Facts(sums=True),
+    "InstanceNorm1d": Facts(sums=True),
+    "InstanceNorm2d": Facts(sums=True),
+    "InstanceNorm3d": Facts(sums=True),
     "LayerNorm": Facts(sums=True),
+    "GroupNorm": Facts(sums=True),
+    "Embedding": Facts(sums=True),
+    "EmbeddingBag": Facts(("input", "offsets", "per_sample_weights"), sums=True),
+    "RMSNorm": Facts(sums=True, dtype=True),
     "Dropout": Facts(("input", "mask"), mask=True, draws=True),
+    "ScaledDotProductAttention": Facts(
+        ("query", "key", "value", "attn_mask", "dropout_mask"),
+        draws=True,
+        dropout_masks=("dropout_mask",),
+        products=True,
+        sums=True,
+    ),
+    "Graph": Facts(),
+    "MultiheadAttention": Facts(
+        ("query", "key", "value", "key_padding_mask", "attn_mask", "dropout_mask"),
+        draws=True,
+        dropout_masks=("dropout_mask",),
+        options=("need_weights", "average_attn_weights", "is_causal"),
+        products=True,
+        sums=True,
+    ),
+    "RotaryEmbedding": Facts(("input", "cos", "sin"), sums=True),
     "Conv2d": Facts(products=True, sums=True),
     "LSTMCell": Facts(("input", "h_0", "c_0"), together=2, products=True, sums=True),
     "MSELoss": _LOSS,
@@ -85,35 +139,3 @@ MODULES: Mapping[str, Facts] = {
 
 OTHER = Facts()
 """What holds of a class that has no row."""
-
-
-def facts(spec: Spec) -> Facts:
-    """The facts about a spec's class."""
-    return MODULES.get(spec.type, OTHER)
-
-
-def schema(spec: Spec) -> Mapping[str, State]:
-    """What the optimizer of a spec may keep for each parameter, by name."""
-    return {array.name: array for array in getattr(refnet.optim, spec.type).schema}
-
-
-def is_counter(spec: Spec, path: str) -> bool:
-    """Whether the state `NAME.KEY` of the optimizer of a spec is a counter: a number, the same in every arithmetic."""
-    known = schema(spec).get(path.rpartition(".")[2])
-    return known is not None and known.counter
-
-
-def dtype_of(record: VJP | Optimize | Train, name: str) -> str:
-    """The dtype of the tensor of that name in a right answer.
-
-    An update is subtracted in float64. A buffer keeps its dtype. A counter of steps is torch's, in float32.
-    """
-    kind, _, path = name.partition(".")
-    if kind == "update":
-        return "float64"
-    if kind == "buffer" and not isinstance(record, Optimize):
-        return str(record.arrays[path].dtype)
-    if kind == "state" and not isinstance(record, VJP):
-        optimizer = record.spec if isinstance(record, Optimize) else record.optimizer
-        return "float32" if is_counter(optimizer, path) else record.dtype
-    return record.dtype

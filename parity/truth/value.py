@@ -11,8 +11,6 @@ import numpy as np
 
 from parity.budget.formats import FORMATS, Format
 
-__all__ = ["FORMATS", "Truth", "decimal"]
-
 Floats = np.ndarray[Any, Any]
 
 
@@ -71,6 +69,11 @@ class Truth:
             near = np.where(tipped, below + (self.lo > 0), np.rint(units)) * spacing
             near = np.where(abs(near) > f.max, np.copysign(np.inf, near), near)
         return np.where(np.isfinite(self.hi), near, self.hi)
+
+    def apart(self, other: Truth) -> float:
+        """The largest difference to another over the largest element."""
+        gap = abs((other.hi - self.hi) + (other.lo - self.lo)).max()
+        return float(gap / abs(self.hi).max()) if gap else 0.0
 
     def decimal(self, digits: int = 25, index: Any = ()) -> str:
         """An element as a decimal string, rounded to this number of significant digits."""

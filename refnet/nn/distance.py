@@ -165,7 +165,7 @@ class CosineSimilarity(Module):
         eps, one = special.lift(self.eps, X), special.lift(1.0, X)
         S = special.total(X * X, i, keepdims=True)
         N = np.where(S == 0, S, np.sqrt(np.where(S == 0, one, S)))
-        clamped = N < eps  # noqa: SIM300  an array goes first
+        clamped = N < eps
         return np.where(clamped, eps, N), clamped
 
 

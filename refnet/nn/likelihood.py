@@ -236,7 +236,7 @@ class GaussianNLLLoss(Module):
         V = self.variance(X, T, var if given else special.lift(float(var), X))
         eps = special.lift(self.eps, X)
         # V[.] = max(var[.], eps), a NaN staying one
-        V = np.where(V < eps, eps, V)  # noqa: SIM300  an array goes first
+        V = np.where(V < eps, eps, V)
         D = X - T
         # L[.] = (log V[.] + D[.]^2 / V[.]) / 2, and log(2 pi) / 2
         L = (np.log(V) + D * (D / V)) / 2

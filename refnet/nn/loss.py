@@ -227,7 +227,7 @@ class HuberLoss(Module):
         _check.same_shape("HuberLoss", input=X, target=T)
         delta, D = special.lift(self.delta, X), X - T
         A = np.absolute(D)
-        near = A < delta  # noqa: SIM300  an array goes first
+        near = A < delta
         # L[.] = D[.]^2 / 2 where |D[.]| < delta, delta (|D[.]| - delta / 2) elsewhere; no square of a large D is taken
         S = np.where(near, D, special.lift(0.0, X))
         L = np.where(near, S * S / 2, delta * (A - delta / 2))
@@ -285,7 +285,7 @@ class SmoothL1Loss(Module):
         _check.same_shape("SmoothL1Loss", input=X, target=T)
         beta, D = special.lift(self.beta, X), X - T
         A = np.absolute(D)
-        near = A < beta  # noqa: SIM300  an array goes first
+        near = A < beta
         L = A - beta / 2
         Q = S = np.where(near, D, special.lift(0.0, X))
         if self.beta:

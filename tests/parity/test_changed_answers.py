@@ -16,10 +16,10 @@ from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
 from parity.families.case import TrainCase
 from parity.families.listing import catalogue
-from parity.records.facts import dtype_of
 from parity.records.record import VJP, Array, Undecided
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import Judge
+from parity.verdict.evaluation import Request
 from parity.verdict.tensor import judge
 
 CHANGES = {
@@ -43,7 +43,7 @@ def passing(share: int) -> Iterator[str]:
                     engine = RefnetEngine()
                     answer = engine.vjp(record) if isinstance(record, VJP) else engine.optimize(record)  # type: ignore[arg-type]
                     try:
-                        judging = Judge(record, truths, Profile.of("float64"))  # type: ignore[arg-type]
+                        judging = Judge(Request(record, Profile.of("float64")), truths)  # type: ignore[arg-type]
                     except Undecided:
                         break
                 right, enclosure = answer[name], judging.enclosures[name]
@@ -52,7 +52,7 @@ def passing(share: int) -> Iterator[str]:
                 for change, by in CHANGES.items():
                     with np.errstate(all="ignore"):
                         changed = by(right)
-                    v = judge(name, changed, enclosure, dtype_of(record, name), judging.others)
+                    v = judge(name, changed, enclosure, record.dtype_of(name), judging.others)
                     if v.verdict != "FAIL":
                         yield f"{case.name}, {family}, {name}, {change}: {v.verdict} {v.formula}"
 

@@ -92,7 +92,7 @@ def scored(monkeypatch):
     """In the place of scoring: every mistake is caught, and what is asked for is flagged, or missed."""
     asked = {"caught": 3, "flagged": 0}
 
-    def run(cases, dtype, jobs, start, done):
+    def run(cases, dtype, jobs, start, done, each=True):
         asked.update(cases=[case.name for case in cases], dtype=dtype)
         fault = Score(FAULTS[0], dtype, 3, asked["caught"], 2e6, "Linear/batch 3", "full", "output")
         harmless = Score(REWRITINGS[0], dtype, 3, asked["flagged"], 0.5, "Linear/batch 3", "full", "output")
@@ -345,7 +345,7 @@ def test_json_to_standard_output(judged):
         ("run -k Lineer", "got 'Lineer'; near it: Linear"),
         (
             "run --engine pytorch",
-            "expected an engine named refnet, torch, torch:DEVICE, package.module:",
+            "expected an engine named refnet, torch, torch:OPTIONS, package.module:",
         ),
         ("run --engine no_such_package:Engine", "engine no_such_package:Engine: expected the package no_such_package"),
         ("run --json x --junit x", "--json and --junit: expected two files, got x for both"),

@@ -120,6 +120,37 @@ def test_a_class_inside_another(module):
     assert isinstance(loading.load(f"{name}:Outer.Mine"), Engine)
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("torch", {}),
+        ("torch:cuda", {"device": "cuda"}),
+        ("torch:cuda:1,compile=1", {"device": "cuda:1", "compile": "1"}),
+        ("torch:device=cpu, dtype=float32", {"device": "cpu", "dtype": "float32"}),
+    ],
+)
+def test_options(name, found):
+    loading.check(name)
+    assert loading.options(name) == found
+
+
+@pytest.mark.parametrize("part", ["precision=8", "dtype=", "=1", "eager", "device=cpu"])
+def test_what_is_no_option(part):
+    name = f"torch:device=cpu,{part}"
+    says = f"engine {name}: expected options device=..., dtype=..., compile=..., each once, got {part!r}"
+    for by in (loading.check, loading.load):
+        assert refusal(name, by) == says
+
+
+def test_values_that_torch_has_not():
+    pytest.importorskip("torch")
+    assert refusal("torch:abacus").startswith("engine torch: expected a device of torch, got 'abacus'")
+    assert refusal("torch:dtype=float8") == (
+        "engine torch: expected dtype=float64 or float32 or bfloat16 or float16, got 'float8'"
+    )
+    assert "got 'twice'" in refusal("torch:compile=twice")
+
+
 def test_without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert refusal("torch", loading.check) == (
@@ -195,6 +226,21 @@ def test_both_answer_alike(torch_engine, name, dtype):
     assert shapes(own) == shapes(other)
     for tensor in own:
         np.testing.assert_allclose(own[tensor], other[tensor], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", ["Linear/batch 3", "SGD/groups, each with its options"])
+def test_torch_compiled(torch_engine, name):
+    """By the backend that needs no C++ compiler: torch.compile and its joint graph of forward and backward."""
+    case = BY_NAME[name]
+    record = case.record(case.families[-1], "float32")
+    compiled = loading.load("torch:dtype=float32,compile=aot_eager")
+    own, other = ask(torch_engine, record), ask(compiled, record)
+    assert shapes(own) == shapes(other)
+    for tensor in own:
+        np.testing.assert_allclose(own[tensor], other[tensor], rtol=1e-6, atol=1e-6)
+    with pytest.raises(Unsupported, match="float64, by dtype=float32"):
+        ask(compiled, case.record(case.families[-1], "float64"))
 
 
 def test_both_train_alike(torch_engine, short_training):

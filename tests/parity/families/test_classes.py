@@ -10,7 +10,7 @@ import refnet
 from parity.families.case import TrainCase, VJPCase
 from parity.families.listing import CONVENTIONS, FAULTS, NO_OTHER, WEAKER, catalogue
 from parity.records import definition
-from parity.records.facts import MODULES, schema
+from parity.records.facts import MODULES
 from parity.records.record import Spec
 
 LAYERS = [name for name in refnet.nn.__all__ if name not in ("Module", "Sequential", "init")]
@@ -42,8 +42,10 @@ def test_a_class_has_other_formulas_or_it_is_said_that_there_are_none(name: str)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_row_says_what_the_class_says(name: str) -> None:
     facts, forward = MODULES[name], inspect.signature(getattr(refnet.nn, name).forward)
-    assert len(facts.inputs) == len(forward.parameters) - 1
-    assert facts.draws == ("generator" in inspect.signature(getattr(refnet.nn, name)).parameters and facts.mask)
+    assert len(facts.inputs) == len(forward.parameters) - 1 - len(facts.options)
+    assert {*facts.options, *facts.dropout_masks} <= {*forward.parameters}
+    masks = facts.mask or bool(facts.dropout_masks)
+    assert facts.draws == ("generator" in inspect.signature(getattr(refnet.nn, name)).parameters and masks)
     for case in OF_ITS_OWN[name]:
         assert isinstance(case, VJPCase)
         record = case.record(case.families[0], "float64")
@@ -59,5 +61,5 @@ def test_a_schema_is_that_of_the_state(name: str) -> None:
     (record,) = (case.record("full", "float64") for case in OF_ITS_OWN[name][-1:])
     made = definition.optimizer(record.spec, {n: p.copy() for n, p in record.params.items()}, record.groups)  # type: ignore[union-attr]
     made.step(record.gradients(0))  # type: ignore[union-attr]
-    known = schema(Spec(name))
+    known = Spec(name).schema
     assert {key for state in made.state.values() for key in state} <= {*known}
