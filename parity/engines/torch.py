@@ -142,6 +142,8 @@ class TorchEngine(Engine):
             with warnings.catch_warnings():
                 # What torch says of an even kernel and padding="same" concerns its speed.
                 warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
+                # And of KLDivLoss's "mean", that it is no divergence.
+                warnings.filterwarnings("ignore", "reduction: 'mean' divides", UserWarning)
                 output = run(*inputs[:apart], *together)
         outputs = [y for y in output if y is not None] if isinstance(output, tuple) else [output]
         torch.autograd.backward(outputs, [self._tensor(g) for g in record.grad_outputs])

@@ -18,7 +18,7 @@ from parity.families import conditions
 from parity.families.case import Case, group, selected
 from parity.families.fault import Fault
 from parity.families.formula import Variant, bearing_on
-from parity.families.whole.arithmetic.rewritings import REWRITINGS
+from parity.families.whole.arithmetic import rewritings
 from parity.records.definition import Patch
 
 __all__ = [
@@ -51,6 +51,9 @@ TABLE = (
     "nn.activation_gated",
     "nn.loss",
     "nn.cross_entropy",
+    "nn.likelihood",
+    "nn.margin",
+    "nn.distance",
     "nn.batchnorm",
     "nn.instancenorm",
     "nn.normalization",
@@ -94,6 +97,9 @@ CASES: tuple[Case, ...] = tuple(sorted((*OWN, *conditions.of(OWN)), key=lambda c
 
 FAULTS: tuple[Fault, ...] = tuple(fault for faults in _listed("faults", "FAULTS") for fault in faults)
 """The dictionary of known mistakes."""
+
+REWRITINGS: tuple[Fault, ...] = rewritings.REWRITINGS
+"""Harmless rewritings, of which none may be flagged."""
 
 WEAKER: tuple[Variant, ...] = tuple(variant for listed in _listed("formulas", "WEAKER") for variant in listed)
 """Formulas that are equal in exact arithmetic and lose digits somewhere."""

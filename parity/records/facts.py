@@ -43,6 +43,9 @@ class Facts:
 
 
 _LOSS = Facts(("input", "target"), sums=True)
+_WEIGHTED = Facts(("input", "target"), arrays=("weight",), sums=True)
+_PAIRS = Facts(("input1", "input2", "target"), sums=True)
+_DISTANCE = Facts(("x1", "x2"), sums=True)
 
 MODULES: Mapping[str, Facts] = {
     "Linear": Facts(products=True, sums=True),
@@ -102,9 +105,25 @@ MODULES: Mapping[str, Facts] = {
     "MSELoss": _LOSS,
     "L1Loss": _LOSS,
     "HalfSquaredError": _LOSS,
-    "CrossEntropyLoss": Facts(("input", "target"), arrays=("weight",), sums=True),
-    "BCELoss": Facts(("input", "target"), arrays=("weight",), sums=True),
+    "HuberLoss": _LOSS,
+    "SmoothL1Loss": _LOSS,
+    "CrossEntropyLoss": _WEIGHTED,
+    "NLLLoss": _WEIGHTED,
+    "KLDivLoss": _LOSS,
+    "GaussianNLLLoss": Facts(("input", "target", "var"), sums=True),
+    "PoissonNLLLoss": Facts(("log_input", "target"), sums=True),
+    "BCELoss": _WEIGHTED,
     "BCEWithLogitsLoss": Facts(("input", "target"), arrays=("weight", "pos_weight"), sums=True),
+    "SoftMarginLoss": _LOSS,
+    "MultiLabelSoftMarginLoss": _WEIGHTED,
+    "HingeEmbeddingLoss": _LOSS,
+    "MarginRankingLoss": _PAIRS,
+    "CosineEmbeddingLoss": _PAIRS,
+    "TripletMarginLoss": Facts(("anchor", "positive", "negative"), sums=True),
+    "MultiMarginLoss": _WEIGHTED,
+    "MultiLabelMarginLoss": _LOSS,
+    "CosineSimilarity": _DISTANCE,
+    "PairwiseDistance": _DISTANCE,
 }
 """Every layer and loss. Containers are specs with layers, and optimizers have their schema."""
 

@@ -139,6 +139,9 @@ class GEGLU(Module):
         out = in_features if out_features is None else out_features
         self.adopt(_maps(in_features, hidden_features, out, bias, device, dtype, generator))
 
+    def extra_repr(self) -> str:
+        return self.act.arguments()
+
     def forward(self, input: Array) -> tuple[Array, GatedSaved]:
         return _gated(self, input)
 
