@@ -11,7 +11,7 @@ import numpy as np
 
 import refnet
 from parity.records import arguments
-from parity.records.arguments import Functional
+from parity.records.arguments import Args, Functional
 from parity.records.arguments import functional as _of
 from parity.records.arguments import loss as _loss
 from parity.records.record import VJP, Array, Spec, UsageError
@@ -222,7 +222,17 @@ def spec_of_module(module: Any, kind: str) -> Spec:
             args[name] = found
         elif parameter.default is inspect.Parameter.empty:
             raise UsageError(f"check: expected a {kind} with the attribute {name}, got none")
-    return Spec(kind, args)
+    told = _TOLD[kind](module) if kind in _TOLD else {}
+    return Spec(kind, {**args, **told})
+
+
+_TOLD: Mapping[str, Callable[[Any], Args]] = {
+    "MultiheadAttention": lambda module: {
+        "bias": module.in_proj_bias is not None,
+        "add_bias_kv": module.bias_k is not None,
+    },
+}
+"""What the attributes of a class say under other names."""
 
 
 def class_name(module: Any) -> str:
