@@ -29,9 +29,10 @@ from parity.shrinking import smallest
 from parity.sweeping import Tried, swept
 from parity.truth.value import Truth
 from parity.verdict.any_record import Found, judge_any, judge_two_precisions, right_outputs
-from parity.verdict.evaluation import Array
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed
 from refnet.arithmetic.array_like import Undecided
+
+Array = np.ndarray[Any, Any]
 
 SEED = 0
 """Of the upstream gradient, where none is given."""

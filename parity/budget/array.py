@@ -420,6 +420,7 @@ Budget.SPECIALS = {
     "sigmoid": _closed(elementwise.sigmoid),
     "log_sigmoid": _closed(elementwise.log_sigmoid),
     "erf": _closed(elementwise.erf),
+    "erfc": _closed(elementwise.erfc),
     "erf_derivative": _closed(elementwise.erf_derivative),
     "maximum": _maximum,
     "amax": _amax,

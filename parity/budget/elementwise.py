@@ -164,6 +164,16 @@ def erf(a: Operand) -> Exact:
     return Exact(error_function.erf(a.x), np.minimum(error, 2.0), units=ULPS["erf"])
 
 
+def erfc(a: Operand) -> Exact:
+    """As erf; for an x above 0, y = exp(-x^2) f(x) with a smooth f, and the square's rounding counts x^2 of itself.
+
+    Where it counts for much, y is below the smallest normal number, which the rounding of an underflow covers.
+    """
+    z = np.maximum(a.x + 2 * a.e, 0.0)
+    square = np.minimum(z * z, 0.75 / (2 * a.profile.storage.u))
+    return Exact(error_function.erfc(a.x), erf(a).error, units=ULPS["erfc"] + square)
+
+
 def erf_derivative(a: Operand) -> Exact:
     """y = c exp(-x^2): the square's rounding counts x^2 of itself, constant and product one rounding each.
 

@@ -57,7 +57,7 @@ def dropping(torch: Any, masks: Sequence[Any]) -> Iterator[None]:
             setattr(functional, name, function)
 
 
-def _attention(torch: Any, args: Mapping[str, Any]) -> Any:
+def _attention(torch: Any, **args: Any) -> Any:
     """torch.nn.functional.scaled_dot_product_attention, by the path that torch chooses."""
     given = dict(args)
     lower_right = given.pop("alignment", "upper_left") == "lower_right" and given.get("is_causal", False)
@@ -76,7 +76,7 @@ def _attention(torch: Any, args: Mapping[str, Any]) -> Any:
     return ScaledDotProductAttention()
 
 
-def _rotary(torch: Any, args: Mapping[str, Any]) -> Any:
+def _rotary(torch: Any, **args: Any) -> Any:
     """Neighbours as complex numbers, as Meta's Llama has them; halves by `rotate_half`, as Hugging Face's Llama."""
 
     class RotaryEmbedding(torch.nn.Module):  # type: ignore[misc]
@@ -119,8 +119,54 @@ def graph(torch: Any, layers: Sequence[Any], steps: Any, inputs: Any = ("input",
     return Graph()
 
 
-OWN: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
+def _gated(torch: Any, activation: Any, i: int, h: int, o: int | None, bias: bool) -> Any:
+    """A feed-forward block with a gate, which torch.nn does not have, as published networks have it."""
+
+    class Gated(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate_proj, self.up_proj = (torch.nn.Linear(i, h, bias) for _ in range(2))
+            self.down_proj = torch.nn.Linear(h, i if o is None else o, bias)
+
+        def forward(self, input: Any) -> Any:
+            return self.down_proj(activation(self.gate_proj(input)) * self.up_proj(input))
+
+    return Gated()
+
+
+def _swiglu(
+    torch: Any, in_features: int, hidden_features: int, out_features: int | None = None, bias: bool = False
+) -> Any:
+    return _gated(torch, torch.nn.SiLU(), in_features, hidden_features, out_features, bias)
+
+
+def _geglu(
+    torch: Any,
+    in_features: int,
+    hidden_features: int,
+    out_features: int | None = None,
+    bias: bool = False,
+    approximate: str = "none",
+) -> Any:
+    return _gated(torch, torch.nn.GELU(approximate), in_features, hidden_features, out_features, bias)
+
+
+def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:
+    """The article's loss, which torch.nn does not have, by torch's autograd."""
+
+    class HalfSquaredError(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, input: Any, target: Any) -> Any:
+            loss = 0.5 * (target - input) ** 2
+            return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
+
+    return HalfSquaredError()
+
+
+OWN: Mapping[str, Callable[..., Any]] = {
+    "HalfSquaredError": _half_squared_error,
     "ScaledDotProductAttention": _attention,
     "RotaryEmbedding": _rotary,
+    "SwiGLU": _swiglu,
+    "GEGLU": _geglu,
 }
 """How to make each in torch, from torch itself and the arguments of its class."""

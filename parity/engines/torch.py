@@ -112,10 +112,8 @@ class TorchEngine(Engine):
             return _objective(
                 self.torch, self._construct(network, {}, dtype), self._construct(loss, within(arrays, "loss."), dtype)
             )
-        if spec.type == "HalfSquaredError":
-            return _half_squared_error(self.torch, **spec.args)
         if spec.type in OWN:
-            return OWN[spec.type](self.torch, spec.class_args).to(dtype)
+            return OWN[spec.type](self.torch, **spec.class_args).to(dtype)
         if not hasattr(nn, spec.type):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
@@ -147,6 +145,8 @@ class TorchEngine(Engine):
             with warnings.catch_warnings():
                 # What torch says of an even kernel and padding="same" concerns its speed.
                 warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
+                # And of KLDivLoss's "mean", that it is no divergence.
+                warnings.filterwarnings("ignore", "reduction: 'mean' divides", UserWarning)
                 output = run(*inputs[:apart], *together)
         outputs = [y for y in output if y is not None] if isinstance(output, tuple) else [output]
         torch.autograd.backward(outputs, [self._tensor(g) for g in record.grad_outputs])
@@ -257,7 +257,7 @@ def _reach(array: Array) -> int:
 
 
 def _array(tensor: Any) -> Array:
-    array: Array = tensor.detach().cpu().numpy().copy()
+    array: Array = tensor.detach().to_dense().cpu().numpy().copy()
     return array
 
 
@@ -271,14 +271,3 @@ def _objective(torch: Any, network: Any, loss: Any) -> Any:
             return self.loss(self.network(input), target)
 
     return Objective()
-
-
-def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:
-    """The article's loss, which torch.nn does not have, by torch's autograd."""
-
-    class HalfSquaredError(torch.nn.Module):  # type: ignore[misc]
-        def forward(self, input: Any, target: Any) -> Any:
-            loss = 0.5 * (target - input) ** 2
-            return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
-
-    return HalfSquaredError()

@@ -60,8 +60,8 @@ class Draw:
         shape: its shape.
         kind: `real` (both signs; grid: k/64, |k| <= 128; full: magnitude 1/8 to 4), `positive` (its absolute value, at
             least 1/64), `unit` (between 0 and 1, excluded), `index` (integers below `below`, or given ones), `mask`
-            (booleans, or given ones), `values` (given ones, rounded to the dtype), `onehot` (one number, `scale`, among
-            zeros).
+            (booleans, or given ones), `sign` (integers, 1 and -1), `values` (given ones, rounded to the dtype),
+            `onehot` (one number, `scale`, among zeros).
         below: for `index`.
         values: for `values`, `index` and `mask`, in C order, repeated to fill the shape.
         scale: a power of two that real, positive and unit values are multiplied by. offset: is added to them then.
@@ -90,6 +90,8 @@ class Draw:
             return np.resize(np.asarray(self.values, kind), self.shape)
         if self.kind == "index":
             return (bits[:, 0] % np.uint64(self.below)).astype(np.int64).reshape(self.shape)
+        if self.kind == "sign":
+            return (bits[:, 0] & np.uint64(1)).astype(np.int64).reshape(self.shape) * 2 - 1
         if self.kind == "mask":
             return (bits[:, 0] & np.uint64(1)).astype(bool).reshape(self.shape)
         if self.kind == "onehot":

@@ -148,6 +148,8 @@ def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffer
 
 
 def _numbered(name: str, arrays: Any) -> Tensors:
+    if arrays is None:
+        return {}
     if not isinstance(arrays, tuple):
         return {name: arrays}
     return {f"{name}.{k}": array for k, array in enumerate(arrays) if array is not None}

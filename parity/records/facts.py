@@ -43,6 +43,9 @@ class Facts:
 
 
 _LOSS = Facts(("input", "target"), sums=True)
+_WEIGHTED = Facts(("input", "target"), arrays=("weight",), sums=True)
+_PAIRS = Facts(("input1", "input2", "target"), sums=True)
+_DISTANCE = Facts(("x1", "x2"), sums=True)
 
 MODULES: Mapping[str, Facts] = {
     "Linear": Facts(products=True, sums=True),
@@ -51,6 +54,30 @@ MODULES: Mapping[str, Facts] = {
     "Sigmoid": Facts(),
     "Tanh": Facts(),
     "ReLU": Facts(),
+    "SiLU": Facts(),
+    "GELU": Facts(),
+    "Mish": Facts(),
+    "Softplus": Facts(),
+    "LogSigmoid": Facts(),
+    "Softsign": Facts(),
+    "Tanhshrink": Facts(),
+    "ELU": Facts(),
+    "SELU": Facts(),
+    "CELU": Facts(),
+    "LeakyReLU": Facts(),
+    "ReLU6": Facts(),
+    "Hardtanh": Facts(),
+    "Hardsigmoid": Facts(),
+    "Hardswish": Facts(),
+    "Hardshrink": Facts(),
+    "Softshrink": Facts(),
+    "Threshold": Facts(),
+    "GLU": Facts(),
+    "PReLU": Facts(sums=True),
+    "Softmin": Facts(sums=True),
+    "Softmax2d": Facts(sums=True),
+    "SwiGLU": Facts(products=True, sums=True),
+    "GEGLU": Facts(products=True, sums=True),
     "Softmax": Facts(sums=True),
     "LogSoftmax": Facts(sums=True),
     "BatchNorm1d": Facts(sums=True),
@@ -61,6 +88,8 @@ MODULES: Mapping[str, Facts] = {
     "InstanceNorm3d": Facts(sums=True),
     "LayerNorm": Facts(sums=True),
     "GroupNorm": Facts(sums=True),
+    "Embedding": Facts(sums=True),
+    "EmbeddingBag": Facts(("input", "offsets", "per_sample_weights"), sums=True),
     "RMSNorm": Facts(sums=True, dtype=True),
     "Dropout": Facts(("input", "mask"), mask=True, draws=True),
     "ScaledDotProductAttention": Facts(
@@ -85,9 +114,25 @@ MODULES: Mapping[str, Facts] = {
     "MSELoss": _LOSS,
     "L1Loss": _LOSS,
     "HalfSquaredError": _LOSS,
-    "CrossEntropyLoss": Facts(("input", "target"), arrays=("weight",), sums=True),
-    "BCELoss": Facts(("input", "target"), arrays=("weight",), sums=True),
+    "HuberLoss": _LOSS,
+    "SmoothL1Loss": _LOSS,
+    "CrossEntropyLoss": _WEIGHTED,
+    "NLLLoss": _WEIGHTED,
+    "KLDivLoss": _LOSS,
+    "GaussianNLLLoss": Facts(("input", "target", "var"), sums=True),
+    "PoissonNLLLoss": Facts(("log_input", "target"), sums=True),
+    "BCELoss": _WEIGHTED,
     "BCEWithLogitsLoss": Facts(("input", "target"), arrays=("weight", "pos_weight"), sums=True),
+    "SoftMarginLoss": _LOSS,
+    "MultiLabelSoftMarginLoss": _WEIGHTED,
+    "HingeEmbeddingLoss": _LOSS,
+    "MarginRankingLoss": _PAIRS,
+    "CosineEmbeddingLoss": _PAIRS,
+    "TripletMarginLoss": Facts(("anchor", "positive", "negative"), sums=True),
+    "MultiMarginLoss": _WEIGHTED,
+    "MultiLabelMarginLoss": _LOSS,
+    "CosineSimilarity": _DISTANCE,
+    "PairwiseDistance": _DISTANCE,
 }
 """Every layer and loss. Containers are specs with layers, and optimizers have their schema."""
 

@@ -4,7 +4,7 @@ to say instead of an answer."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -128,6 +128,10 @@ class VJP:
         """The classes of what is to be built."""
         return self.spec.types()
 
+    def steps_of(self, shape: tuple[int, ...]) -> Callable[[int], str] | None:
+        """How to call the steps along the first axis of a tensor of this shape in an answer: there are none."""
+        return None
+
     def arguments(self) -> Mapping[str, Any]:
         """What the class was given beside arrays."""
         return self.spec.args
@@ -196,6 +200,12 @@ class Optimize:
     def types(self) -> set[str]:
         """The classes of what is to be built."""
         return self.spec.types()
+
+    def steps_of(self, shape: tuple[int, ...]) -> Callable[[int], str] | None:
+        """How to call the steps along the first axis of a tensor of this shape in an answer. A state need not be there
+        from the first on."""
+        before = self.steps - shape[0]
+        return lambda k: f"step {before + k + 1}"
 
     def arguments(self) -> Mapping[str, Any]:
         """What the class was given beside arrays."""
