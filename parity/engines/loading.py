@@ -25,7 +25,7 @@ BUILT_IN = ("refnet", "torch")
 NAMES = "refnet, torch, torch:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND"
 """The forms of an engine's name."""
 
-OPTIONS: Mapping[str, Sequence[str]] = {"torch": ("device", "dtype", "compile")}
+OPTIONS: Mapping[str, Sequence[str]] = {"torch": ("device", "dtype", "compile", "optimizer")}
 """What the built-in engines take after their name. Each says itself which values it takes."""
 
 
