@@ -85,7 +85,7 @@ def _enclosed(
         allowed = bounds(record, profile)
         own = {name: Enclosure(Truth.of(v.x), v.e + allowed[name]) for name, v in wide.items()}
     truths = {name: e.truth for name, e in own.items()}
-    return own, others_for(record, truths, profile) if isinstance(record, VJP) else (), ()
+    return own, others_for(record, truths, profile), ()
 
 
 def _certified(record: VJP | Optimize) -> dict[str, Truth] | None:
