@@ -29,9 +29,10 @@ from parity.shrinking import smallest
 from parity.sweeping import Tried, swept
 from parity.truth.value import Truth
 from parity.verdict.any_record import Found, judge_any, judge_two_precisions, right_outputs
-from parity.verdict.evaluation import Array
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed
 from refnet.arithmetic.array_like import Undecided
+
+Array = np.ndarray[Any, Any]
 
 SEED = 0
 """Of the upstream gradient, where none is given."""
@@ -212,7 +213,7 @@ class Asked:
         record, places = self.record()
         shapes = _right_shapes(record)
         seeds = self._seeds(grad_output, shapes)
-        record = VJP(record.spec, record.arrays, record.inputs, tuple(seeds), record.training)
+        record = replace(record, grad_outputs=tuple(seeds))
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
         if isinstance(called, TensorVerdict):
             return Found((called,))

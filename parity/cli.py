@@ -207,6 +207,14 @@ def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file:
 
 
 @cli.command()
+def coverage() -> None:
+    """Say of every class of torch.nn and torch.optim whether refnet covers it, will not and why, or not yet."""
+    from parity.report import coverage_table
+
+    coverage_table.show()
+
+
+@cli.command()
 @_pattern
 @click.option("--check", is_flag=True, help="Compute everything again and compare it, bit for bit, with what is kept.")
 @_jobs

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from parity.notation import Meter, Written
 from parity.records.record import UsageError
 from parity.report.report import Report
 from parity.translations import FUNCTIONS, UFUNCS
-from parity.truth import tape
-from parity.truth.taped import Taped
+from parity.truth import enclosing
+from parity.truth.taped import Taped, backward, gradients
 from parity.truth.value import Truth
 from parity.verdict.blindness import causes_in_expression, told
 from parity.verdict.tensor import Enclosure, judge
@@ -41,7 +42,7 @@ QUICK = 2.0
 LONGEST = 900.0
 """Seconds that balls may take at all."""
 
-PER_ELEMENT, PER_PRODUCT = 1e-5, 4e-8
+PER_ELEMENT, PER_PRODUCT = 1e-5, 5e-9
 """About the seconds that an element of an operation, and a product in a contraction, take in balls."""
 
 EQUIVALENTS = {
@@ -141,7 +142,7 @@ def enclose(
 
     The truth is enclosed by tensors of balls. Where these would take more than QUICK seconds, or python-flint is
     missing, and the format is coarser than float64, it is enclosed by the budget of float64: `way` says which. Balls
-    take about 10 us for an element of each operation, and 40 ns for each product of a contraction.
+    take about 10 us for an element of each operation, and 5 ns for each product of a contraction.
 
     Raises:
         UsageError: bad input, which the message names: an array, a dtype, a function without a rule and its nearest
@@ -152,9 +153,7 @@ def enclose(
     profile = _profile(call.given, dtype, call.narrow)
     lifted = [_lift(name, a, profile) for name, a in zip(call.names, call.given, strict=True)]
     meter = Meter()
-    value = _value(call, lifted, meter)
-    seed = _seed(grad_output, value, call.given)
-    budgets = {"value": value} | _gradients(call, lifted, seed, profile)
+    budgets, seed = _budgets(call, lifted, grad_output, profile, meter)
     way, truths, bounds = _truths(call, seed, profile, meter)
     for name, budget in budgets.items():
         _defined(name, budget, truths[name])
@@ -191,7 +190,7 @@ def gradient(f: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
         if getattr(y, "shape", None) != ():
             raise UsageError(f"gradient: expected a scalar, got shape {np.shape(y)}; write np.sum(y * grad_output)")
         if getattr(y, "level", 0) == leaf.level:
-            tape.differentiate([y], [special.lift(1.0, x.inner)], total=tape.together)
+            backward(y, special.lift(1.0, x.inner))
         grad = leaf.grad if isinstance(leaf.grad, type(x.inner)) or hasattr(leaf.grad, "shape") else None
         return x * 0.0 if grad is None else Written(grad, x.meter)
 
@@ -290,14 +289,28 @@ def _evaluated(call: _Call, arrays: Sequence[Any], meter: Meter) -> Any:
         ) from error
 
 
-def _value(call: _Call, arrays: Sequence[Any], meter: Meter) -> Budget:
-    value = _evaluated(call, arrays, meter)
+def _budgets(
+    call: _Call, lifted: Sequence[Any], grad_output: Any, profile: Profile, meter: Meter
+) -> tuple[dict[str, Budget], Array | None]:
+    """Budgets of the value and, by reverse mode, of the gradients, in the profile's arithmetic; and the upstream
+    gradient."""
+    leaves = [x if isinstance(x, np.ndarray) else Taped(x) for x in lifted]
+    result = _evaluated(call, lifted if grad_output is None else leaves, meter)
+    value = result.value if isinstance(result, Taped) else result
     if not isinstance(value, Budget):
         came = f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
         raise UsageError(f"enclose: expected one array of floats that depends on the arrays, got {came}")
     if value.size == 0:
         raise UsageError(f"enclose: expected elements in the result, got shape {value.shape}")
-    return value
+    seed = _seed(grad_output, value, call.given)
+    if seed is None:
+        return {"value": value}, None
+    if grad_output is None:
+        # A scalar, as it turns out.
+        result = _evaluated(call, leaves, Meter())
+    upstream = _lift("grad_output", seed, profile)
+    found = gradients(result, upstream, leaves, lambda shape: Budget.exact(np.zeros(shape), profile))
+    return {"value": value} | found, seed
 
 
 def _advice(what: str) -> str:
@@ -326,30 +339,13 @@ def _seed(grad_output: Any, value: Budget, arrays: Sequence[Array]) -> Array | N
     return seed
 
 
-def _gradients(call: _Call, lifted: Sequence[Any], seed: Array | None, profile: Profile) -> dict[str, Budget]:
-    """Budgets of the gradients, in the profile's arithmetic."""
-    if seed is None:
-        return {}
-    leaves = [x if isinstance(x, np.ndarray) else Taped(x) for x in lifted]
-    result = _evaluated(call, leaves, Meter())
-    tape.differentiate([result], [_lift("grad_output", seed, profile)], total=tape.together)
-    return {
-        f"gradients[{k}]": leaf.grad
-        if isinstance(leaf.grad, Budget)
-        # The expression does not depend on this array.
-        else Budget.exact(np.zeros(leaf.shape), profile)
-        for k, leaf in enumerate(leaves)
-        if isinstance(leaf, Taped)
-    }
-
-
 def _truths(
     call: _Call, seed: Array | None, profile: Profile, meter: Meter
 ) -> tuple[str, dict[str, Truth], dict[str, Array]]:
     """How the truth was enclosed, the truths, and what their own bounds add to the budgets."""
     seconds = (meter.elements * PER_ELEMENT + meter.products * PER_PRODUCT) * (1 if seed is None else 3)
     coarse = not profile.storage.includes(_BINARY64.storage)
-    flint = _has_flint()
+    flint = enclosing.available()
     if coarse and (not flint or seconds > QUICK):
         truths, bounds = _in_binary64(call, seed, meter)
         return "binary64", truths, bounds
@@ -361,7 +357,7 @@ def _truths(
             f"enclose: expected an expression that balls enclose in {LONGEST:.0f} s, got about {seconds:.0f} s "
             f"({meter.elements:,} elements, {meter.products:,} products); take fewer, or float32"
         )
-    return "balls", _in_balls(call, seed, profile, meter), {}
+    return "balls", _in_balls(call, seed, meter), {}
 
 
 _BINARY64 = Profile.of("float64")
@@ -372,22 +368,9 @@ FILLED = (
 )
 
 
-def _has_flint() -> bool:
-    try:
-        import parity.truth.ball  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 def _in_binary64(call: _Call, seed: Array | None, meter: Meter) -> tuple[dict[str, Truth], dict[str, Array]]:
     lifted = [_lift(name, a, _BINARY64) for name, a in zip(call.names, call.given, strict=True)]
-
-    def found(offset: float) -> dict[str, Budget]:
-        value = _evaluated(call, lifted, Meter(offset=offset))
-        return {"value": value} | _gradients(call, lifted, seed, _BINARY64)
-
-    budgets = found(0.0)
+    budgets, _ = _budgets(call, lifted, seed, _BINARY64, Meter())
     # A value that does not depend on a shift has a gradient that does not.
     moved = _evaluated(call, lifted, Meter(offset=1.0)) if meter.shifts else budgets["value"]
     if (abs(budgets["value"].x - moved.x) > budgets["value"].e + moved.e).any():
@@ -402,31 +385,14 @@ DEPENDS = (
 )
 
 
-def _in_balls(call: _Call, seed: Array | None, profile: Profile, meter: Meter) -> dict[str, Truth]:
-    from parity.truth import ball
-    from parity.truth.certify import settle
-    from parity.truth.tensor_balls import TensorBalls
+def _in_balls(call: _Call, seed: Array | None, meter: Meter) -> dict[str, Truth]:
+    def evaluate(arrays: Sequence[Any], offset: float = 0.0) -> Any:
+        return _evaluated(call, arrays, Meter(offset=offset))
 
-    def answer() -> dict[str, Any]:
-        leaves = [Taped(TensorBalls.lift(a)) if a.dtype.kind == "f" else a for a in call.given]
-        result = _evaluated(call, leaves, Meter())
-        found = {"value": getattr(result, "value", result).balls}
-        if seed is not None:
-            tape.differentiate([result], [TensorBalls.lift(seed)], total=tape.together)
-            for k, leaf in enumerate(leaves):
-                if isinstance(leaf, Taped):
-                    grad = leaf.grad if isinstance(leaf.grad, TensorBalls) else TensorBalls.lift(np.zeros(leaf.shape))
-                    found[f"gradients[{k}]"] = grad.balls
-        return found
-
-    if meter.shifts:
-        # A value that does not depend on a shift has a gradient that does not.
-        with ball.precision(ball.PRECISIONS[0]):
-            bare = [TensorBalls.lift(a) for a in call.given]
-            one, other = (_evaluated(call, bare, Meter(offset=offset)).balls for offset in (0.0, 1.0))
-        if not all(x.overlaps(y) for x, y in zip(one.flat, other.flat, strict=True)):
-            raise UsageError(DEPENDS)
-    return settle(answer)
+    # A value that does not depend on a shift has a gradient that does not.
+    if meter.shifts and enclosing.apart(evaluate, partial(evaluate, offset=1.0), call.given):
+        raise UsageError(DEPENDS)
+    return enclosing.in_balls(evaluate, call.given, seed)
 
 
 def _defined(name: str, budget: Budget, truth: Truth) -> None:

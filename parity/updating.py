@@ -20,8 +20,9 @@ from parity.engines import function_call
 from parity.records.record import Answer, Optimize, Spec, UsageError
 from parity.report.report import Report
 from parity.verdict.any_record import Found, judge_any
-from parity.verdict.evaluation import Array
 from parity.verdict.tensor import failed
+
+Array = np.ndarray[Any, Any]
 
 STEPS = 5
 

@@ -200,6 +200,47 @@ def _class_indices(operation: str, classes: int, ignored: int, target: NDArray[A
         raise ValueError(f"{operation}: expected class indices from 0 to {classes - 1} or {ignored}, got {got}")
 
 
+def row_indices(operation: str, name: str, K: Any, rows: int) -> None:
+    """Raise TypeError unless K is an array of int64 or int32, IndexError unless each is in [0, rows)."""
+    dtype = getattr(K, "dtype", None)
+    if dtype is None or dtype not in (np.int64, np.int32):
+        got = type(K).__name__ if dtype is None else dtype
+        raise TypeError(f"{operation}: expected {name} to be an array of int64 or int32, got {got}")
+    on_values(K, partial(_row_indices, operation, name, rows))
+
+
+def _row_indices(operation: str, name: str, rows: int, K: NDArray[Any]) -> None:
+    outside = (K < 0) | (rows <= K)
+    if np.count_nonzero(outside):
+        raise IndexError(f"{operation}: expected {name} from 0 to {rows - 1}, got {K[outside][0]}")
+
+
+def offsets(operation: str, begins: Any, n: int, last: bool) -> None:
+    """Raise TypeError unless the offsets are of int64 or int32, ValueError unless they rise from 0 to at most n, or,
+    with the last bag's end among them, to n.
+    """
+    if getattr(begins, "dtype", None) not in (np.int64, np.int32):
+        got = getattr(begins, "dtype", type(begins).__name__)
+        raise TypeError(f"{operation}: expected offsets to be an array of int64 or int32, got {got}")
+    if begins.ndim != 1:
+        raise ValueError(f"{operation}: expected offsets of one axis, got shape {tuple(begins.shape)}")
+    on_values(begins, partial(_offsets, operation, n, last))
+
+
+def _offsets(operation: str, n: int, last: bool, begins: NDArray[Any]) -> None:
+    known = begins.tolist()
+    ends = known[-1] if known else None
+    if (
+        known != sorted(known)
+        or (known[:1] or [0]) != [0]
+        or (last and ends != n)
+        or (n > 0 and not known)
+        or (ends or 0) > n
+    ):
+        to = f"to {n}" if last else f"to at most {n}"
+        raise ValueError(f"{operation}: expected offsets that rise from 0 {to}, the number of indices, got {known}")
+
+
 def on_values(array: Any, check: Callable[[NDArray[Any]], None]) -> None:
     """Call `check` on an array of numbers; one of another arithmetic, whose elements are no numbers, passes unseen, or
     answers through `__on_values__` for the numbers inside.

@@ -37,7 +37,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ from parity.budget import bounds, elementwise, sums
 from parity.budget.bounds import as_constant, grid
 from parity.budget.condition import Condition, decided
 from parity.budget.formats import Floats, Profile
+from parity.budget.stacked_products import matmul
 from parity.budget.sums import OpenSum
 from refnet.arithmetic import special
 from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, NoRule, Rule
@@ -139,6 +140,8 @@ class Budget(ArrayLike, inner="x"):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         value = self._lift(value)
+        if bounds.is_gridless(self.q):
+            self.q = self.q.copy()
         self.x[index], self.e[index], self.q[index] = value.x, value.e, value.q
         if self._memory:
             self._memory.written = True
@@ -149,7 +152,7 @@ class Budget(ArrayLike, inner="x"):
     def sum(self, axis: Any = None, keepdims: bool = False) -> Budget:
         axes = tuple(range(self.ndim)) if axis is None else tuple(np.atleast_1d(axis).tolist())
         terms = math.prod(self.shape[a] for a in axes)
-        q = self.q.min(axis=axes, keepdims=keepdims, initial=np.inf)
+        q = bounds.finest(self.q, axes, keepdims)
         return Budget(*sums.total(self, lambda a: a.sum(axis=axes, keepdims=keepdims), terms, q))
 
 
@@ -169,10 +172,12 @@ def _rearranged(f: Callable[..., Floats], *budgets: Budget) -> Budget:
 
 
 def _shift(a: Budget, axis: int) -> Budget:
-    """The maximum as a value. An engine's own shift may differ by the largest error along the axis."""
-    x = (a.x.max if a.shape[axis] else a.x.sum)(axis=axis, keepdims=True)
-    e = a.e.max(axis=axis, keepdims=True, initial=0.0)
-    return Budget(x, e, np.where(e == 0, grid(x), 0.0), a.profile)
+    """The maximum as a value. An engine's own may differ by the largest error of those elements that may be it."""
+    if not a.shape[axis]:
+        return _rearranged(lambda v: v.sum(axis=axis, keepdims=True), a)
+    x, least = (v.max(axis=axis, keepdims=True) for v in (a.x, a.x - 2 * a.e))
+    e = np.where(a.x + 2 * a.e < least, 0.0, a.e).max(axis=axis, keepdims=True)
+    return Budget(x, e, bounds.grid_where(e == 0, x), a.profile)
 
 
 def _closed(rule: Callable[..., bounds.Exact]) -> Rule:
@@ -181,7 +186,7 @@ def _closed(rule: Callable[..., bounds.Exact]) -> Rule:
     @np.errstate(all="ignore")
     def operation(*budgets: Budget) -> Budget:
         profile = budgets[0].profile
-        return Budget(*bounds.rounded(rule(*budgets), profile.storage), profile)
+        return Budget(*bounds.in_blocks(lambda *parts: bounds.rounded(rule(*parts), profile.storage), budgets), profile)
 
     return operation
 
@@ -197,21 +202,16 @@ def _lifted(rule: Rule) -> Rule:
     return operation
 
 
-def _add(a: Budget, b: Budget) -> Budget:
-    return _added(a, b, a.x + b.x)
+def _added(ufunc: np.ufunc) -> Rule:
+    """The rule of a sum or a difference."""
+    closed = _closed(partial(elementwise.add, ufunc))
 
+    def rule(a: Budget, b: Budget) -> Any:
+        if a.open_sum or b.open_sum:
+            return Budget(*sums.add(a, b, ufunc(a.x, b.x), bounds.finer(a.q, b.q)))
+        return closed(a, b)
 
-def _subtract(a: Budget, b: Budget) -> Budget:
-    return _added(a, b, a.x - b.x)
-
-
-def _added(a: Budget, b: Budget, x: Floats) -> Budget:
-    q = np.minimum(a.q, b.q)
-    if a.open_sum or b.open_sum:
-        return Budget(*sums.add(a, b, x, q))
-    # Adding an exact zero rounds nothing.
-    units = np.where(np.isinf(a.q) | np.isinf(b.q), 0.0, 1.0)
-    return Budget(*bounds.rounded(bounds.Exact(x, a.e + b.e, q, units), a.profile.storage), a.profile)
+    return rule
 
 
 def _negative(a: Budget) -> Budget:
@@ -219,10 +219,10 @@ def _negative(a: Budget) -> Budget:
 
 
 def _matmul(a: Budget, b: Budget) -> Budget:
-    left, right = a.q.min(axis=-1, initial=np.inf), b.q.min(axis=-2 if b.ndim > 1 else -1, initial=np.inf)
+    left, right = bounds.finest(a.q, -1), bounds.finest(b.q, -2 if b.ndim > 1 else -1)
     if a.ndim > 1 and b.ndim > 1:
         left, right = left[..., :, None], right[..., None, :]
-    return Budget(*sums.contraction(a, b, np.matmul, a.shape[-1], bounds.grid_product(left, right)))
+    return Budget(*sums.contraction(a, b, matmul, a.shape[-1], bounds.grid_product(left, right)))
 
 
 def _einsum(subscripts: str, *operands: Any) -> Budget:
@@ -249,10 +249,14 @@ def _einsum(subscripts: str, *operands: Any) -> Budget:
 
 
 def _comparison(ufunc: np.ufunc) -> Callable[[Budget, Budget], Any]:
-    """Decided where exact values and all evaluations compare alike: further apart than twice the bounds."""
+    """Decided where exact values and all evaluations compare alike: further apart than twice the bounds. An infinite
+    number is the same in every evaluation."""
 
-    def compare(a: Budget, b: Budget) -> Any:
-        e = a.e + b.e
+    @np.errstate(all="ignore")
+    def compare(a: Any, b: Any) -> Any:
+        like = a if isinstance(a, Budget) else b
+        e = sum(0.0 if type(o) is float and math.isinf(o) else like._lift(o).e for o in (a, b))
+        a, b = like._lift(a), like._lift(b)
         close = ~(abs(a.x - b.x) > bounds.up(2 * e)) & (e > 0)
         return decided(ufunc(a.x, b.x), close, a, f"np.{ufunc.__name__}")
 
@@ -307,8 +311,8 @@ def _power(x: Any, p: Any) -> Budget:
     if isinstance(p, Budget) or np.ndim(p):
         raise NoRule("** with an exponent that is no number")
     exponent = float(p)
-    with np.errstate(all="ignore"):
-        return Budget(*bounds.rounded(elementwise.power(x, exponent), x.profile.storage), x.profile)
+    made: Budget = _closed(lambda a: elementwise.power(a, exponent))(x)
+    return made
 
 
 def _maximum(_: Budget, a: Any, b: Any) -> Budget:
@@ -376,8 +380,8 @@ def _pad(a: Budget, width: Any) -> Budget:
 Budget.BESIDE = (Budget, Condition, np.ndarray, np.generic, int, float, Fraction)
 
 _UFUNCS: dict[np.ufunc, Rule] = {
-    np.add: _add,
-    np.subtract: _subtract,
+    np.add: _added(np.add),
+    np.subtract: _added(np.subtract),
     np.negative: _negative,
     np.multiply: _closed(elementwise.multiply),
     np.divide: _closed(elementwise.divide),
@@ -390,10 +394,13 @@ _UFUNCS: dict[np.ufunc, Rule] = {
         ufunc: _closed(getattr(elementwise, ufunc.__name__))
         for ufunc in (np.tanh, np.absolute, np.sin, np.cos, np.expm1)
     },
-    **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
 }
 
-Budget.UFUNCS = {**{ufunc: _lifted(rule) for ufunc, rule in _UFUNCS.items()}, np.power: _power}
+Budget.UFUNCS = {
+    **{ufunc: _lifted(rule) for ufunc, rule in _UFUNCS.items()},
+    **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
+    np.power: _power,
+}
 
 Budget.FUNCTIONS = {
     **MEMBERS,
@@ -413,6 +420,7 @@ Budget.SPECIALS = {
     "sigmoid": _closed(elementwise.sigmoid),
     "log_sigmoid": _closed(elementwise.log_sigmoid),
     "erf": _closed(elementwise.erf),
+    "erfc": _closed(elementwise.erfc),
     "erf_derivative": _closed(elementwise.erf_derivative),
     "maximum": _maximum,
     "amax": _amax,

@@ -7,6 +7,7 @@ infinity for an exact zero and 0 where nothing is known.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -40,12 +41,26 @@ def grid(x: Floats) -> Floats:
 
 def up(e: Floats, operations: int = 32) -> Floats:
     """e or more, where e was computed with this number of roundings; an exact zero stays one."""
-    return e * (1 + operations * 2.0**-52) + np.where(e == 0, 0.0, operations * SMALLEST)
+    made = e * (1 + operations * 2.0**-52)
+    return made + (operations * SMALLEST if least(e) > 0 else np.where(e == 0, 0.0, operations * SMALLEST))
+
+
+def above(z: Floats) -> Floats:
+    """The next number above z, or a larger one."""
+    return z + (abs(z) * 2.0**-52 + SMALLEST)
+
+
+def least(a: Floats) -> float:
+    """The smallest element, NaN if there is one: above 0, no zero and no NaN needs care."""
+    return float(np.min(a, initial=np.inf))
 
 
 def times(e: Floats, slope: Floats) -> Floats:
     """e * slope or more. No error stays none however steep the function is: 0 * inf = 0."""
-    return np.where((e == 0) | (slope == 0), 0.0, e * slope + SMALLEST)
+    made = e * slope
+    if least(made) > 0:
+        return made + SMALLEST
+    return np.where((e == 0) | (slope == 0), 0.0, made + SMALLEST)
 
 
 def product(a: Floats, b: Floats) -> Floats:
@@ -56,18 +71,59 @@ def product(a: Floats, b: Floats) -> Floats:
     if not np.any(b):
         return 0.0
     made = a * b
+    if least(made) > 0:
+        return made + SMALLEST
     return np.where(np.isnan(made), np.inf, np.where((a == 0) | (b == 0), 0.0, made + SMALLEST))
+
+
+_NO_GRID = np.zeros(())
+
+
+def gridless(shape: tuple[int, ...]) -> Floats:
+    """The grids of an array of which nothing is known: one 0, seen from everywhere, which is not written."""
+    return np.broadcast_to(_NO_GRID, shape)
+
+
+def is_gridless(q: Floats) -> bool:
+    """Whether nothing is known of any element; False costs no more than time."""
+    return bool(np.size(q)) and not any(np.asarray(q).strides) and not np.asarray(q).flat[0]
+
+
+def finest(q: Floats, axes: int | tuple[int, ...], keepdims: bool = False) -> Floats:
+    """The grid of sums along some axes: the finest of the terms', infinity for no terms."""
+    if is_gridless(q):
+        # One term tells.
+        chosen = [k % q.ndim for k in np.atleast_1d(axes).tolist()]
+        q = q[tuple(slice(1) if k in chosen else slice(None) for k in range(q.ndim))]
+        return gridless(q.min(axis=axes, keepdims=keepdims).shape)
+    return q.min(axis=axes, keepdims=keepdims, initial=np.inf)
+
+
+def finer(q: Floats, r: Floats) -> Floats:
+    """The grid of a sum of two."""
+    if is_gridless(q) or is_gridless(r):
+        return gridless(np.broadcast_shapes(np.shape(q), np.shape(r)))
+    return np.minimum(q, r)
+
+
+def grid_where(exact: Floats, x: Floats) -> Floats:
+    """The grids of values, where they are exact."""
+    return np.where(exact, grid(x), 0.0) if np.any(exact) else gridless(np.shape(x))
 
 
 @np.errstate(invalid="ignore")
 def grid_product(q: Floats, r: Floats) -> Floats:
     """The grid of a product: no grid (0) in a factor leaves none, unless the other factor is exactly zero (inf)."""
+    for one, other in ((q, r), (r, q)):
+        if is_gridless(one) and (is_gridless(other) or not np.isinf(other).any()):
+            return gridless(np.broadcast_shapes(np.shape(q), np.shape(r)))
     return np.where(np.isinf(q) | np.isinf(r), np.inf, q * r)
 
 
 def bounded(x: Floats, e: Floats, f: Format) -> Floats:
     """No bound holds where a right evaluation may overflow, or where this one did."""
-    return np.where(abs(x) + 2 * e <= f.max, e, np.inf)
+    largest = abs(x) + 2 * e
+    return e if np.max(largest, initial=0.0) <= f.max else np.where(largest <= f.max, e, np.inf)
 
 
 class Exact(NamedTuple):
@@ -90,10 +146,63 @@ def rounded(exact: Exact, storage: Format) -> tuple[Floats, Floats, Floats]:
     What is rounded is the function of the engine's own arguments: at most |x| + 2 error.
     """
     x, error, q, units = exact
-    fits = storage.fits(abs(x), q) & (error == 0)
     d = units * (2 * storage.u)
-    rounding = np.where(fits | (units == 0), 0.0, d / (1 - d) * (abs(x) + 2 * error) + storage.tiny)
-    return x, bounded(x, up(error + rounding), storage), np.where(fits, q, 0.0)
+    rounding = d / (1 - d) * (abs(x) + 2 * error) + storage.tiny
+    fits: Floats = np.False_ if is_gridless(q) else storage.fits(abs(x), q) & (error == 0)
+    exact = fits | (units == 0)
+    e = up(error + (np.where(exact, 0.0, rounding) if np.any(exact) else rounding))
+    return x, bounded(x, e, storage), np.where(fits, q, 0.0) if np.any(fits) else gridless(np.shape(x))
+
+
+BLOCK = 2**15
+"""Elements that are worked on together, so that what is computed on the way to a bound stays in the processor's
+caches."""
+
+
+class Part(NamedTuple):
+    """An operand, or some of its elements."""
+
+    x: Floats
+    e: Floats
+    q: Floats
+    profile: Profile
+
+
+def in_blocks(
+    rule: Callable[..., tuple[Floats, Floats, Floats]], operands: Sequence[Operand]
+) -> tuple[Floats, Floats, Floats]:
+    """Value, bound and grid by an elementwise rule, of some elements at a time."""
+    shape = np.broadcast_shapes(*(np.shape(a.x) for a in operands))
+    if math.prod(shape) <= BLOCK:
+        return rule(*operands)
+    x, e, q = np.empty(shape), np.empty(shape), gridless(shape)
+    for index in _blocks(shape):
+        x[index], e[index], grids = rule(*(_part(index, shape, o) for o in operands))
+        if not is_gridless(grids):
+            q = q if q.flags.writeable else np.zeros(shape)
+            q[index] = grids
+    return x, e, q
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Slices that make up an array, of up to BLOCK elements each."""
+    axis = next(k for k in range(len(shape)) if math.prod(shape[k + 1 :]) <= BLOCK)
+    rows = max(1, BLOCK // math.prod(shape[axis + 1 :]))
+    for before in np.ndindex(shape[:axis]):
+        for start in range(0, shape[axis], rows):
+            yield (*(slice(k, k + 1) for k in before), slice(start, start + rows))
+
+
+def _part(index: tuple[slice, ...], shape: tuple[int, ...], o: Operand) -> Part:
+    return Part(_at(index, o.x, shape), _at(index, o.e, shape), _at(index, o.q, shape), o.profile)
+
+
+def _at(index: tuple[slice, ...], a: Floats, shape: tuple[int, ...]) -> Floats:
+    """These elements of an array that is spread over the shape: all along an axis of one."""
+    if np.ndim(a) == 0:
+        return a
+    missing = len(shape) - a.ndim
+    return a[tuple(slice(None) if n == 1 else s for n, s in zip(a.shape, index[missing:], strict=False))]
 
 
 def as_constant(x: Floats, converted: Floats, f: Format) -> tuple[Floats, Floats, Floats]:

@@ -8,12 +8,33 @@ silenced by the caller: infinities and NaNs are values here.
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 
-from parity.budget.bounds import SMALLEST, Exact, Operand, grid_product, product, times, up
+from parity.budget.bounds import (
+    SMALLEST,
+    Exact,
+    Operand,
+    above,
+    finer,
+    grid_product,
+    gridless,
+    is_gridless,
+    least,
+    product,
+    times,
+    up,
+)
 from parity.budget.formats import ULPS, Floats, Profile
 from refnet.arithmetic import error_function
+
+
+def add(ufunc: np.ufunc, a: Operand, b: Operand) -> Exact:
+    """A sum or difference of two. Adding an exact zero rounds nothing."""
+    zero = [np.isinf(o.q) for o in (a, b) if not is_gridless(o.q)]
+    units = np.where(reduce(np.logical_or, zero), 0.0, 1.0) if any(np.any(z) for z in zero) else 1.0
+    return Exact(ufunc(a.x, b.x), a.e + b.e, finer(a.q, b.q), units)
 
 
 def multiply(a: Operand, b: Operand) -> Exact:
@@ -28,27 +49,36 @@ def divide(a: Operand, b: Operand) -> Exact:
     x = a.x / b.x
     low = abs(b.x) - 2 * b.e
     size = abs(a.x) + a.e
-    top = a.e + times(np.where(size == 0, 0.0, size / (abs(b.x) - b.e) + SMALLEST), b.e)
-    error = np.where(low > 0, np.where(top == 0, 0.0, top / low + SMALLEST), np.inf)
+    top = a.e
+    if np.any(b.e):
+        ratio = size / (abs(b.x) - b.e)
+        top = top + times(ratio + SMALLEST if least(ratio) > 0 else np.where(size == 0, 0.0, ratio + SMALLEST), b.e)
+    error = top / low
+    if not (least(low) > 0 and least(error) > 0):
+        error = np.where(low > 0, np.where(top == 0, 0.0, error + SMALLEST), np.inf)
+    else:
+        error = error + SMALLEST
     power = _power(b)
-    q = np.where(np.isinf(a.q), np.inf, np.where(power, a.q / abs(np.where(power, b.x, 1)), 0.0))
+    q = gridless(())
+    if not is_gridless(a.q):
+        q = np.where(np.isinf(a.q), np.inf, np.where(power, a.q / abs(np.where(power, b.x, 1)), 0.0))
     return Exact(x, error, q, units=_scaling(x, error, power, a.profile))
 
 
 def _power(a: Operand) -> Floats:
     """Where the element is exactly a power of two."""
-    return (a.e == 0) & (abs(np.frexp(a.x)[0]) == 0.5)
+    return least(a.e) == 0 and (a.e == 0) & (abs(np.frexp(a.x)[0]) == 0.5)
 
 
 def _scaling(x: Floats, error: Floats, power: Floats, profile: Profile) -> Floats:
     """Units of rounding of a product or quotient: none where one factor is a power of two and nothing can underflow."""
-    return np.where(power & (abs(x) - 2 * error >= profile.storage.tiny), 0.0, 1.0)
+    return np.where(power & (abs(x) - 2 * error >= profile.storage.tiny), 0.0, 1.0) if np.any(power) else 1.0
 
 
 def exp(a: Operand) -> Exact:
-    """|exp(a') - exp(a)| <= exp(x + e) (exp(e) - 1)."""
-    top = np.exp(np.nextafter(a.x + a.e, np.inf)) + 4 * SMALLEST
-    return Exact(np.exp(a.x), times(np.expm1(a.e), top), units=ULPS["exp"])
+    """|exp(a') - exp(a)| <= exp(x + e) (exp(e) - 1), and at most exp(x + 2e), as both lie between that and 0."""
+    top, most = (np.exp(above(a.x + k * a.e)) + 4 * SMALLEST for k in (1, 2))
+    return Exact(np.exp(a.x), np.minimum(times(np.expm1(a.e), top), most), units=ULPS["exp"])
 
 
 def log(a: Operand) -> Exact:
@@ -58,7 +88,7 @@ def log(a: Operand) -> Exact:
 
 def log1p(a: Operand) -> Exact:
     """As log, at 1 + x."""
-    error = _log_error(a, np.nextafter(1 + a.x, -np.inf))
+    error = _log_error(a, -above(-(1 + a.x)))
     return Exact(np.log1p(a.x), error, units=ULPS["log1p"])
 
 
@@ -134,6 +164,16 @@ def erf(a: Operand) -> Exact:
     return Exact(error_function.erf(a.x), np.minimum(error, 2.0), units=ULPS["erf"])
 
 
+def erfc(a: Operand) -> Exact:
+    """As erf; for an x above 0, y = exp(-x^2) f(x) with a smooth f, and the square's rounding counts x^2 of itself.
+
+    Where it counts for much, y is below the smallest normal number, which the rounding of an underflow covers.
+    """
+    z = np.maximum(a.x + 2 * a.e, 0.0)
+    square = np.minimum(z * z, 0.75 / (2 * a.profile.storage.u))
+    return Exact(error_function.erfc(a.x), erf(a).error, units=ULPS["erfc"] + square)
+
+
 def erf_derivative(a: Operand) -> Exact:
     """y = c exp(-x^2): the square's rounding counts x^2 of itself, constant and product one rounding each.
 
@@ -164,14 +204,14 @@ def log_sigmoid(a: Operand) -> Exact:
     storage = a.profile.storage
     d = (ULPS["exp"] + ULPS["log1p"]) * (2 * storage.u)
     L = np.log1p(np.exp(-_nearest_to_zero(a)) + 4 * SMALLEST)
-    error = times(a.e, _sigmoid(np.nextafter(2 * a.e - a.x, np.inf)) + 4 * SMALLEST)
+    error = times(a.e, _sigmoid(above(2 * a.e - a.x)) + 4 * SMALLEST)
     x = np.minimum(a.x, 0) - np.log1p(np.exp(-abs(a.x)))
     return Exact(x, error + d / (1 - d) * L + 2 * storage.tiny)
 
 
 def _nearest_to_zero(a: Operand) -> Floats:
     """The least size of an argument: max(|x| - 2e, 0), or less."""
-    return np.maximum(np.nextafter(abs(a.x) - 2 * a.e, -np.inf), 0)
+    return np.maximum(-above(2 * a.e - abs(a.x)), 0)
 
 
 def _sigmoid(z: Floats) -> Floats:

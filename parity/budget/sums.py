@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from parity.budget.bounds import Operand, bounded, up
+from parity.budget.bounds import Operand, bounded, gridless, is_gridless, up
 from parity.budget.formats import Floats, Profile
 
 
@@ -81,16 +81,24 @@ def contract(x: Floats, s: OpenSum, q: Floats, profile: Profile) -> Total:
     """
     accumulator, storage = profile.accumulator, profile.storage
     k = max(s.terms - 1, 0) + (s.products or not accumulator.includes(storage))
-    exact = (accumulator.fits(s.magnitude, q) & storage.fits(s.magnitude, q)) | (k == 0)
+    exact: Floats = np.True_ if k == 0 else np.False_
+    if not exact and not is_gridless(q):
+        exact = accumulator.fits(s.magnitude, q) & storage.fits(s.magnitude, q)
     growth = accumulator.growth(k)
     # Each term and each addition may underflow, and what that loses grows in the additions above.
-    rounding = np.where(exact, 0.0, growth * s.magnitude + 2 * s.terms * accumulator.tiny * (1 + growth))
+    rounding = growth * s.magnitude + 2 * s.terms * accumulator.tiny * (1 + growth)
+    if np.any(exact):
+        rounding = np.where(exact, 0.0, rounding)
     e = s.error + rounding
-    safe = s.magnitude + rounding <= accumulator.max
+    largest = s.magnitude + rounding
     if accumulator != storage:
         e, s = stored(x, e, s, exact, profile)
-    e = np.where(safe, up(e, s.terms + 32), np.inf)
-    return Total(x, bounded(x, e, storage), np.where(exact & (s.error == 0), q, 0.0), profile, s)
+    e = up(e, s.terms + 32)
+    if not np.max(largest, initial=0.0) <= accumulator.max:
+        e = np.where(largest <= accumulator.max, e, np.inf)
+    e = bounded(x, e, storage)
+    known = exact & (s.error == 0) if np.any(exact) else np.False_
+    return Total(x, e, np.where(known, q, 0.0) if np.any(known) else gridless(np.shape(x)), profile, s)
 
 
 def stored(x: Floats, e: Floats, s: OpenSum, exact: Floats, profile: Profile) -> tuple[Floats, OpenSum]:
@@ -126,9 +134,15 @@ def contraction(a: Operand, b: Operand, product: Callable[[Floats, Floats], Floa
         ea, eb = np.where(finite_a, ea, 0.0), np.where(finite_b, eb, 0.0)
     x = product(a.x, b.x)
     size_a, size_b = abs(a.x), abs(b.x)
-    error = product(size_a + ea, eb) + product(ea, size_b + 2 * eb)
+    # Products are what costs: none are taken of errors that are not there.
+    error = np.zeros(np.shape(x))
+    if np.any(eb):
+        error = error + product(size_a + ea, eb)
+    if np.any(ea):
+        error = error + product(ea, size_b + 2 * eb)
     magnitude = product(size_a + 2 * ea, size_b + 2 * eb)
-    error, magnitude = np.where(unbounded, np.inf, error), np.where(unbounded, np.inf, magnitude)
+    if np.any(unbounded):
+        error, magnitude = np.where(unbounded, np.inf, error), np.where(unbounded, np.inf, magnitude)
     return contract(x, OpenSum(terms, True, magnitude, error, 1, magnitude), q, a.profile)
 
 

@@ -33,24 +33,30 @@ class Moment(NamedTuple):
     buffers: Tensors
 
 
-def build(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch] = NO_PATCHES) -> refnet.nn.Module:
+def build(
+    spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch] = NO_PATCHES, dtype: str = "float64"
+) -> refnet.nn.Module:
     """The refnet module of `spec`, standing on `arrays` (parameters and buffers of any arithmetic), changed by the
-    patches for its types.
+    patches for its types. `dtype` is that of the record, which balls do not tell.
     """
-    module = _construct(spec, arrays, patches)
+    module = _construct(spec, arrays, patches, dtype)
     module.bind(arrays)
     return module
 
 
-def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch]) -> refnet.nn.Module:
+def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch], dtype: str) -> refnet.nn.Module:
     if spec.type == "Sequential":
-        layers = [_construct(layer, {}, patches) for layer in spec.layers]
+        layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
         module: refnet.nn.Module = refnet.nn.Sequential(*(layers[k] for k in spec.places))
     elif spec.type == "Objective":
         network, loss = spec.layers
-        module = Objective(_construct(network, {}, patches), _construct(loss, within(arrays, "loss."), patches))
+        module = Objective(
+            _construct(network, {}, patches, dtype), _construct(loss, within(arrays, "loss."), patches, dtype)
+        )
     else:
-        module = getattr(refnet.nn, spec.type)(**spec.args, **spec.constructor_arrays(arrays), **_generator(spec))
+        more = {"dtype": dtype} if spec.facts.dtype else {}
+        arguments = {**spec.class_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
+        module = getattr(refnet.nn, spec.type)(**arguments)
     if spec.type in patches:
         patches[spec.type](module)
     return module
@@ -107,13 +113,25 @@ def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch
         return lift(array) if array.dtype.kind == "f" else array
 
     # A module writes its buffers: they are copied, inputs and upstream gradients keep their memory layout.
-    module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches).train(
-        record.training
-    )
-    output, saved = module.forward(*(lifted(x) for x in record.inputs))
+    module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches, record.dtype)
+    module.train(record.training)
+    output, saved = forward(module, record, [lifted(x) for x in record.inputs])
     grads = tuple(lifted(g) for g in record.grad_outputs)
     grad_input, grad_params = module.backward(grads if len(grads) > 1 else grads[0], saved)
     return named(output, grad_input, grad_params, module.buffers)
+
+
+def forward(module: refnet.nn.Module, record: VJP, inputs: Sequence[Array]) -> tuple[Any, Any]:
+    """`module.forward` at these inputs, which are those of a record; of several outputs those that are given."""
+    if record.names or record.spec.facts.options:
+        named = dict(zip(record.input_names, inputs, strict=True))
+        output, saved = module.forward(**named, **record.spec.forward_args)
+    else:
+        output, saved = module.forward(*inputs)
+    if isinstance(output, tuple):
+        given = tuple(y for y in output if y is not None)
+        output = given if len(given) > 1 else given[0]
+    return output, saved
 
 
 def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffers: Mapping[str, Array]) -> Tensors:
@@ -127,6 +145,8 @@ def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffer
 
 
 def _numbered(name: str, arrays: Any) -> Tensors:
+    if arrays is None:
+        return {}
     if not isinstance(arrays, tuple):
         return {name: arrays}
     return {f"{name}.{k}": array for k, array in enumerate(arrays) if array is not None}
@@ -184,7 +204,7 @@ def updating(
 ) -> Update:
     """The network on `arrays`, the loss and the optimizer with `state` of a training, as they are before an update;
     those of many runs at once where `lift` gives runs."""
-    network = build(record.network, arrays, patches)
+    network = build(record.network, arrays, patches, record.dtype)
     trained = {name: network.params[name] for name in record.trained(network.params)}
     made = optimizer(record.optimizer, trained, record.groups, patches)
     restore(made, state)

@@ -62,20 +62,81 @@ def _layer_norm(bound: Mapping[str, Any]) -> Args:
     return {**made, "elementwise_affine": bound["weight"] is not None, "bias": bound["bias"] is not None}
 
 
+def _loss(kind: str, like: Callable[..., Any], weight: str = "") -> Functional:
+    """A loss, whose inputs come first, those without a default."""
+    parameters = inspect.signature(like).parameters
+    inputs = [name for name, p in parameters.items() if p.default is inspect.Parameter.empty]
+
+    def rest(bound: Mapping[str, Any]) -> Args:
+        return {k: v for k, v in bound.items() if k not in (*inputs, weight)}
+
+    return _of(kind, like, " ".join(inputs), weight, rest)
+
+
 def _rms_norm(bound: Mapping[str, Any]) -> Args:
     made = {"normalized_shape": tuple(bound["normalized_shape"]), "eps": bound["eps"]}
     return {**made, "elementwise_affine": bound["weight"] is not None}
 
 
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    dropout_mask: Any = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    alignment: str = "upper_left",
+) -> None:
+    """torch's arguments; the mask that torch.ops.aten._scaled_dot_product_attention_math takes; and the alignment."""
+
+
+def _of_attention(bound: Mapping[str, Any]) -> Args:
+    if bound["dropout_p"] and bound["dropout_mask"] is None:
+        raise UsageError("check: expected a dropout_mask with dropout_p, as what is drawn can't be known, got none")
+    return {name: bound[name] for name in ("dropout_p", "is_causal", "scale", "enable_gqa", "alignment")}
+
+
+def _prelu(bound: Mapping[str, Any]) -> Args:
+    return {"num_parameters": bound["weight"].size}
+
+
+OF_INPUT = {
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "logsigmoid": "LogSigmoid",
+    "softsign": "Softsign",
+    "tanhshrink": "Tanhshrink",
+}
+IN_PLACE = {
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "silu": "SiLU",
+    "mish": "Mish",
+    "selu": "SELU",
+    "hardsigmoid": "Hardsigmoid",
+    "hardswish": "Hardswish",
+}
+ALONG_AXIS = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "softmin": "Softmin"}
+
 FUNCTIONALS = {
     "linear": _of("Linear", lambda input, weight, bias=None: 0, "input", "weight bias", _linear),
-    "sigmoid": _of("Sigmoid", lambda input: 0, "input"),
-    "tanh": _of("Tanh", lambda input: 0, "input"),
-    "relu": _of("ReLU", lambda input: 0, "input"),
+    **{name: _of(kind, lambda input: 0, "input") for name, kind in OF_INPUT.items()},
+    **{name: _of(kind, lambda input, inplace=False: 0, "input") for name, kind in IN_PLACE.items()},
+    **{name: _of(kind, lambda input, dim: 0, "input") for name, kind in ALONG_AXIS.items()},
     "gelu": _of("GELU", lambda input, approximate="none": 0, "input"),
-    "silu": _of("SiLU", lambda input: 0, "input"),
-    "softmax": _of("Softmax", lambda input, dim: 0, "input"),
-    "log_softmax": _of("LogSoftmax", lambda input, dim: 0, "input"),
+    "softplus": _of("Softplus", lambda input, beta=1.0, threshold=20.0: 0, "input"),
+    "elu": _of("ELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
+    "celu": _of("CELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
+    "leaky_relu": _of("LeakyReLU", lambda input, negative_slope=0.01, inplace=False: 0, "input"),
+    "prelu": _of("PReLU", lambda input, weight: 0, "input", "weight", _prelu),
+    "hardtanh": _of("Hardtanh", lambda input, min_val=-1.0, max_val=1.0, inplace=False: 0, "input"),
+    "hardshrink": _of("Hardshrink", lambda input, lambd=0.5: 0, "input"),
+    "softshrink": _of("Softshrink", lambda input, lambd=0.5: 0, "input"),
+    "threshold": _of("Threshold", lambda input, threshold, value, inplace=False: 0, "input"),
+    "glu": _of("GLU", lambda input, dim=-1: 0, "input"),
     "mse_loss": _of("MSELoss", lambda input, target, reduction="mean": 0, "input target"),
     "l1_loss": _of("L1Loss", lambda input, target, reduction="mean": 0, "input target"),
     "binary_cross_entropy": _of(
@@ -93,6 +154,39 @@ FUNCTIONALS = {
         "input target",
         "weight",
     ),
+    "scaled_dot_product_attention": _of(
+        "ScaledDotProductAttention",
+        _attention,
+        "query key value attn_mask dropout_mask",
+        args=_of_attention,
+    ),
+    "huber_loss": _loss("HuberLoss", lambda input, target, reduction="mean", delta=1.0: 0),
+    "smooth_l1_loss": _loss("SmoothL1Loss", lambda input, target, reduction="mean", beta=1.0: 0),
+    "nll_loss": _loss("NLLLoss", lambda input, target, weight=None, ignore_index=-100, reduction="mean": 0, "weight"),
+    "kl_div": _loss("KLDivLoss", lambda input, target, reduction="mean", log_target=False: 0),
+    "gaussian_nll_loss": _loss("GaussianNLLLoss", lambda input, target, var, full=False, eps=1e-6, reduction="mean": 0),
+    "poisson_nll_loss": _loss(
+        "PoissonNLLLoss", lambda input, target, log_input=True, full=False, eps=1e-8, reduction="mean": 0
+    ),
+    "soft_margin_loss": _loss("SoftMarginLoss", lambda input, target, reduction="mean": 0),
+    "multilabel_soft_margin_loss": _loss(
+        "MultiLabelSoftMarginLoss", lambda input, target, weight=None, reduction="mean": 0, "weight"
+    ),
+    "hinge_embedding_loss": _loss("HingeEmbeddingLoss", lambda input, target, margin=1.0, reduction="mean": 0),
+    "margin_ranking_loss": _loss("MarginRankingLoss", lambda input1, input2, target, margin=0.0, reduction="mean": 0),
+    "cosine_embedding_loss": _loss(
+        "CosineEmbeddingLoss", lambda input1, input2, target, margin=0.0, reduction="mean": 0
+    ),
+    "triplet_margin_loss": _loss(
+        "TripletMarginLoss",
+        lambda anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, reduction="mean": 0,
+    ),
+    "multi_margin_loss": _loss(
+        "MultiMarginLoss", lambda input, target, p=1, margin=1.0, weight=None, reduction="mean": 0, "weight"
+    ),
+    "multilabel_margin_loss": _loss("MultiLabelMarginLoss", lambda input, target, reduction="mean": 0),
+    "cosine_similarity": _loss("CosineSimilarity", lambda x1, x2, dim=1, eps=1e-8: 0),
+    "pairwise_distance": _loss("PairwiseDistance", lambda x1, x2, p=2.0, eps=1e-6, keepdim=False: 0),
     "conv2d": _of(
         "Conv2d",
         lambda input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1: 0,
@@ -145,6 +239,23 @@ def bind(name: str, functional: Functional, inputs: Sequence[Any], options: Mapp
     return dict(bound.arguments)
 
 
+ATTRIBUTES = {
+    ("PairwiseDistance", "p"): "norm",
+    ("LinearCrossEntropyLoss", "in_features"): "linear.in_features",
+    ("LinearCrossEntropyLoss", "bias"): "linear.bias",
+}
+"""Where a torch module keeps an argument of its class under another name."""
+
+_ABSENT = object()
+
+
+def _attribute(module: Any, path: str) -> Any:
+    """An attribute of a module, or of one inside it; _ABSENT where there is none."""
+    for name in path.split("."):
+        module = getattr(module, name, _ABSENT)
+    return module
+
+
 def spec_of_module(module: Any, kind: str) -> Spec:
     """The specification of a torch module of that class, from its attributes.
 
@@ -160,10 +271,11 @@ def spec_of_module(module: Any, kind: str) -> Spec:
     for name, parameter in inspect.signature(getattr(refnet.nn, kind)).parameters.items():
         if name in ("dtype", "generator", "device", "weight", "pos_weight", "size_average", "reduce", "inplace"):
             continue
+        found = _attribute(module, ATTRIBUTES.get((kind, name), name))
         if name == "bias":
-            args[name] = getattr(module, "bias", None) is not None
-        elif hasattr(module, name):
-            args[name] = getattr(module, name)
+            args[name] = found is not None and found is not _ABSENT
+        elif found is not _ABSENT:
+            args[name] = found
         elif parameter.default is inspect.Parameter.empty:
             raise UsageError(f"check: expected a {kind} with the attribute {name}, got none")
     return Spec(kind, args)

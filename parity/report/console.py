@@ -16,7 +16,6 @@ from rich.text import Text
 
 from parity.report.report import digits, share
 from parity.run.results import CaseResult, Comparison, Results, Summary, total
-from parity.verdict.table import SEVERITY, is_ok
 from parity.verdict.tensor import TensorVerdict
 
 STYLES = {
@@ -204,7 +203,7 @@ def _worst(results: Results) -> Iterator[Line]:
     for cases in groups.values():
         # What an engine does not answer says nothing about what it does answer.
         judged = [case for case in cases if not case.unsupported] or cases
-        worst = max(judged, key=lambda c: (SEVERITY.index(c.verdict), c.worst_tensor.share if c.worst_tensor else 0))
+        worst = max(judged, key=lambda c: c.severity)
         yield worst, worst.worst_tensor, total(cases)
 
 
@@ -249,7 +248,7 @@ def failures(results: Results, limit: int | None = None) -> Group:
 
 def _bad(case: CaseResult) -> list[TensorVerdict]:
     """The tensors that speak against the engine."""
-    return [v for v in case.verdicts if not is_ok(v.verdict) and v.verdict != "blind"]
+    return [v for v in case.verdicts if not v.ok and v.verdict != "blind"]
 
 
 def notes(results: Results) -> Group:

@@ -158,7 +158,8 @@ def _lost(asked: _Asked, reason: str) -> list[CaseResult]:
 
 
 @cache
-def _engine(name: str) -> Engine:
+def engine(name: str) -> Engine:
+    """The engine of that name, loaded once."""
     with own_arithmetic():
         return loading.load(name)
 
@@ -168,13 +169,13 @@ def _load(names: tuple[str, ...]) -> None:
     for name in names:
         if name.partition(":")[0] in loading.BUILT_IN:
             with suppress(Exception):
-                _engine(name)
+                engine(name)
 
 
 def _judge(asked: _Asked) -> list[CaseResult]:
     """All engines on one case, in the worker."""
     try:
-        made = [_engine(name) for name in asked.engines]
+        made = [engine(name) for name in asked.engines]
         return [
             result
             for family in asked.case.families

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.verdict.table import SEVERITY, is_ok, worst
+from parity.verdict.table import SEVERITY, worst
 from parity.verdict.tensor import TensorVerdict
 
 
@@ -108,12 +108,18 @@ class CaseResult:
     @property
     def conforms(self) -> bool:
         """Nothing is to be said against the engine. A blind tensor is the record's fault."""
-        return all(is_ok(v.verdict) or v.verdict == "blind" for v in self.verdicts)
+        return all(v.ok or v.verdict == "blind" for v in self.verdicts)
 
     @property
     def worst_tensor(self) -> TensorVerdict | None:
         """The tensor with the worst verdict; among those, the one that used most of its budget."""
         return max(self.verdicts, key=lambda v: (SEVERITY.index(v.verdict), v.share), default=None)
+
+    @property
+    def severity(self) -> tuple[int, float]:
+        """What orders results from the best to the worst."""
+        worst_tensor = self.worst_tensor
+        return SEVERITY.index(self.verdict), worst_tensor.share if worst_tensor else 0.0
 
 
 @dataclass(frozen=True)

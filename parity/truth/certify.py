@@ -114,9 +114,9 @@ def _undefined(tensor: Any, into: _Pending) -> None:
 def _vjp(record: VJP) -> dict[str, Any]:
     arrays = {name: ball.lift(a.copy()) for name, a in record.arrays.items()}
     inputs = [ball.lift(x) for x in record.inputs]
-    module = definition.build(record.spec, arrays, DERIVATIVES).train(record.training)
+    module = definition.build(record.spec, arrays, DERIVATIVES, record.dtype).train(record.training)
     params = dict(module.params)
-    output, saved = module.forward(*inputs)
+    output, saved = definition.forward(module, record, inputs)
     outputs = output if isinstance(output, tuple) else (output,)
 
     seeds = [ball.lift(g) for g in record.grad_outputs]

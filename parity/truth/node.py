@@ -42,8 +42,12 @@ def _function(operation: str, f: Callable[[Value], Value]) -> Callable[[Node], N
     return lambda self: _made(operation, f(self.value), self)
 
 
-def _comparison(f: Callable[[int, int], bool]) -> Callable[..., bool]:
-    return lambda self, other: f(self._sign(other), 0)
+def _comparison(f: Callable[[int, int], bool]) -> Callable[..., Any]:
+    def compare(self: Node, other: Any) -> Any:
+        b = _node(other, self)
+        return b if b is NotImplemented else f(self._sign(b), 0)
+
+    return compare
 
 
 class Node(Made):
@@ -91,6 +95,7 @@ class Node(Made):
     cos = _function("cos", methodcaller("cos"))
     expm1 = _function("expm1", methodcaller("expm1"))
     erf = _function("erf", methodcaller("erf"))
+    erfc = _function("erfc", methodcaller("erfc"))
     erf_derivative = _function("erf_derivative", erf_derivative)
     sigmoid = _function("sigmoid", sigmoid)
     log_sigmoid = _function("log_sigmoid", lambda x: -(-x).exp().log1p())

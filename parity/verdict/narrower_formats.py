@@ -16,10 +16,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from parity.budget.formats import Profile
-from parity.records.record import Answer
 from parity.verdict.match import Diagnosis
 from parity.verdict.recomputed import Recomputed
-from parity.verdict.tensor import Array, Enclosure, inside
+from parity.verdict.tensor import Answer, Array, Enclosure, inside
 from refnet.arithmetic.array_like import Undecided
 
 OUTPUTS = 16
@@ -34,9 +33,9 @@ def format_that_explains(
 ) -> list[Diagnosis]:
     """The finest of some narrower formats whose simulation fits, if one does."""
     simulations = {fault.name: fault for fault in again.mistakes()}
-    for name, profile, alike in _formats(answer, again.profile.storage.name):
+    for name, profile, alike in _formats(answer, again.request.profile.storage.name):
         try:
-            bounds = again.narrower(profile)
+            bounds = again.request.bounds_of_narrower(profile)
             simulated = again.answer(simulations[name]) if name in simulations else {}
         except Undecided:
             continue

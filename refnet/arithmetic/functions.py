@@ -53,6 +53,7 @@ SPECIALS = (
     "sigmoid",
     "log_sigmoid",
     "erf",
+    "erfc",
     "erf_derivative",
     "maximum",
     "amax",

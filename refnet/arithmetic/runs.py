@@ -208,6 +208,7 @@ Runs.SPECIALS = {
     "sigmoids": lambda X: tuple(map(Runs, special.sigmoids(X.a))),
     "log_sigmoid": lambda X: Runs(special.log_sigmoid(X.a)),
     "erf": lambda X: Runs(special.erf(X.a)),
+    "erfc": lambda X: Runs(special.erfc(X.a)),
     "erf_derivative": lambda X: Runs(special.erf_derivative(X.a)),
     "maximum": _maximum,
     "amax": lambda X, axis, keepdims: Runs(special.amax(X.a, _inner(axis), keepdims)),

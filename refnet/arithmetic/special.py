@@ -27,6 +27,9 @@ def _answer(name: str, X: Array, formula: Callable[[Array], Array]) -> Array:
         if X.dtype.kind == "f":
             return formula(X)
         return np.frompyfunc(lambda element: getattr(element, name)(), 1, 1)(X)
+    if isinstance(X, float):
+        # What `lift` makes of a number beside an array without elements.
+        return float(formula(np.float64(X)))
     return X.__special__(name)
 
 
@@ -84,6 +87,11 @@ def _log_sigmoid(X: Array) -> Array:
 def erf(X: Array) -> Array:
     """The error function, elementwise; on floats that of `error_function`."""
     return _answer("erf", X, error_function.erf)
+
+
+def erfc(X: Array) -> Array:
+    """1 - erf(x), elementwise; on floats that of `error_function`, accurate where erf(x) rounds to 1."""
+    return _answer("erfc", X, error_function.erfc)
 
 
 def erf_derivative(X: Array) -> Array:
@@ -363,7 +371,14 @@ def lift(value: Any, like: Array) -> Array:
     element = next((x for x in like.flat if hasattr(x, "lift")), None)
     if element is None:
         return value
-    return element.lift(value) if np.ndim(value) == 0 else np.frompyfunc(element.lift, 1, 1)(value)
+    if np.ndim(value) == 0:
+        return element.lift(value.item() if isinstance(value, np.ndarray) else value)
+    return np.frompyfunc(element.lift, 1, 1)(value)
+
+
+def epsilon(like: Array, otherwise: Any) -> float:
+    """The distance from 1 to the next number of the dtype of `like`. Balls have none: they take that of `otherwise`."""
+    return float(np.finfo(like.dtype if like.dtype.kind == "f" else otherwise).eps)
 
 
 FORMULAS: dict[str, Callable[..., Any]] = {
@@ -371,6 +386,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "sigmoids": _sigmoids,
     "log_sigmoid": _log_sigmoid,
     "erf": error_function.erf,
+    "erfc": error_function.erfc,
     "erf_derivative": _erf_derivative,
     "amax_weights": _amax_weights,
     "one_minus_power": _one_minus_power,

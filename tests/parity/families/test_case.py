@@ -85,8 +85,10 @@ def options(make: Any) -> dict[str, Any]:
     """The arguments of a class that change what it computes, with their defaults."""
     made_of = inspect.signature(make).parameters.values()
     # `args` and `options` are Identity's, which have no meaning; so have the other two in front of the last line.
+    # `min_value` and `max_value` are former names of others.
     without = {"dtype", "generator", "params", "layers", "args", "options", "device", "inplace"}
-    return {p.name: p.default for p in made_of if p.name not in without | {"size_average", "reduce"}}
+    without |= {"size_average", "reduce", "min_value", "max_value", "_weight", "_freeze"}
+    return {p.name: p.default for p in made_of if p.name not in without}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -364,7 +366,7 @@ def test_upstream_gradients_have_the_shape_of_outputs() -> None:
         record = case.record(case.families[-1], "float64")
         module = definition.build(record.spec, {name: a.copy() for name, a in record.arrays.items()})
         with np.errstate(all="ignore"):
-            output, _ = module.train(record.training).forward(*record.inputs)
+            output, _ = definition.forward(module.train(record.training), record, record.inputs)
         outputs = output if isinstance(output, tuple) else (output,)
         assert [np.shape(y) for y in outputs] == [g.shape for g in record.grad_outputs], case.name
 
@@ -411,7 +413,10 @@ def test_every_tensor_is_seen_sharply_in_some_case(name: str, dtype: str) -> Non
     assert blind <= sighted
 
 
-EXACT = ("Linear", "Identity", "Flatten", "ReLU", "MSELoss", "HalfSquaredError", "L1Loss", "Dropout", "Conv2d", "SGD")
+EXACT = (
+    *("Linear", "Identity", "Flatten", "MSELoss", "HalfSquaredError", "L1Loss", "Dropout", "Conv2d", "SGD"),
+    *("ReLU", "LeakyReLU", "PReLU", "ReLU6", "Hardtanh", "Hardshrink", "Softshrink", "Threshold"),
+)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -454,7 +459,12 @@ def test_a_pattern_that_is_part_of_a_name_is_taken_so() -> None:
     assert set(names("not affine")) == {
         "BatchNorm1d/not affine",
         "BatchNorm1d/not affine, evaluation",
+        "BatchNorm2d/momentum 0.75, eps large, not affine",
+        "BatchNorm3d/momentum 0.75, eps large, not affine",
+        *(f"InstanceNorm{n}d/not affine{where}" for n in (1, 2, 3) for where in ("", ", evaluation")),
         "LayerNorm/not affine",
+        "GroupNorm/not affine",
+        "RMSNorm/not affine",
     }
 
 
