@@ -133,10 +133,13 @@ class Asked:
         keywords = tuple(name for name, value in options.items() if function_call.is_array(value))
         every = (*inputs, *(options[name] for name in keywords))
         rest = {name: value for name, value in options.items() if name not in keywords}
-        form = function_call.format_of_all(every)
         floating = [k for k, x in enumerate(every) if function_call.is_array(x) and function_call.is_floating(x)]
+        # Of a module whose inputs are indices, its parameters have the format.
+        form = function_call.format_of_all(every if floating or not _is_module(fn) else tuple(fn.parameters()))
         asking = [k for k in floating if getattr(every[k], "requires_grad", False)]
-        return cls(fn, reference, every, _profile(form, profile), rest, tuple(asking or floating), keywords)
+        without = functionals.buffers_among(reference, len(inputs), keywords)
+        wanted = asking or [k for k in floating if k not in without]
+        return cls(fn, reference, every, _profile(form, profile), rest, tuple(wanted), keywords)
 
     @property
     def title(self) -> str:

@@ -145,12 +145,36 @@ def flag(operation: str, name: str, value: Any) -> None:
         raise TypeError(f"{operation}: expected {name} to be True or False, got {value!r}")
 
 
-def decays(operation: str, name: str, value: Any) -> None:
-    """Raise TypeError unless `value` is two numbers, ValueError unless both are in [0, 1)."""
+def always(operation: str, name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is True: an option that a class has for others to read."""
+    if value is not True:
+        raise ValueError(f"{operation}: expected {name} to be True, got {value!r}")
+
+
+def between(low: float, high: float, low_too: bool = True, high_too: bool = True) -> Callable[[str, str, Any], None]:
+    """A check that a value is a number between the two; ValueError if it is not, TypeError if it is no number."""
+
+    def check(operation: str, name: str, value: Any) -> None:
+        number(operation, name, value)
+        if not (low < value < high or (low_too and value == low) or (high_too and value == high)):
+            ends = f"{'at least' if low_too else 'above'} {low:g} and {'at most' if high_too else 'below'} {high:g}"
+            raise ValueError(f"{operation}: expected {name} to be {ends}, got {value!r}")
+
+    return check
+
+
+def pair(operation: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is two numbers."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise TypeError(f"{operation}: expected {name} to be a pair of numbers, got {value!r}")
+    for one in value:
+        number(operation, name, one)
+
+
+def decays(operation: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is two numbers, ValueError unless both are in [0, 1)."""
+    pair(operation, name, value)
     for beta in value:
-        number(operation, name, beta)
         if not 0 <= beta < 1:
             raise ValueError(f"{operation}: expected {name} to be at least 0 and below 1, got {value!r}")
 
@@ -184,6 +208,18 @@ def _probabilities(operation: str, name: str, array: NDArray[Any]) -> None:
     outside = ~((array >= 0) & (array <= 1))
     if np.count_nonzero(outside):
         raise ValueError(f"{operation}: expected {name} between 0 and 1, got {array[outside][0]}")
+
+
+def no_negative(operation: str, **arrays: Any) -> None:
+    """Raise ValueError unless all elements are at least 0, or NaN."""
+    for name, array in arrays.items():
+        on_values(array, partial(_no_negative, operation, name))
+
+
+def _no_negative(operation: str, name: str, array: NDArray[Any]) -> None:
+    below = array < 0
+    if np.count_nonzero(below):
+        raise ValueError(f"{operation}: expected {name} of at least 0, got {array[below][0]}")
 
 
 def class_indices(operation: str, target: Any, classes: int, ignored: int) -> None:

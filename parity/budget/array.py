@@ -377,6 +377,12 @@ def _pad(a: Budget, width: Any) -> Budget:
     return padded
 
 
+def _of_counter(like: Budget, f: Rule, t: Any) -> Budget:
+    """Computed in binary64, and rounded to the format."""
+    made = f(Budget.exact(t, Profile.of("float64")))
+    return Budget(*bounds.rounded(bounds.Exact(made.x, made.e, made.q), like.profile.storage), like.profile)
+
+
 Budget.BESIDE = (Budget, Condition, np.ndarray, np.generic, int, float, Fraction)
 
 _UFUNCS: dict[np.ufunc, Rule] = {
@@ -427,4 +433,5 @@ Budget.SPECIALS = {
     "amax_weights": _amax_weights,
     "gather": _gather,
     "scatter": _scatter,
+    "of_counter": _of_counter,
 }

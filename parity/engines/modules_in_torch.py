@@ -3,49 +3,58 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
 def masked(x: Any, mask: Any, p: float) -> Any:
     """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one."""
-    return x * mask.to(x.dtype) * (1 / (1 - p) if p < 1 else 0.0)
+    return x * mask.reshape(x.shape).to(x.dtype) * (1 / (1 - p) if p < 1 else 0.0)
 
 
-def dropping(torch: Any, masks: Sequence[Any]) -> Any:
-    """A context in which torch's functions drop what the masks say, one after the other, in place of what they draw.
-
-    torch.nn.functional.dropout multiplies by the mask; scaled_dot_product_attention takes it by
-    torch.ops.aten._scaled_dot_product_attention_math, the path that torch itself takes where there is dropout.
+@contextmanager
+def dropping(torch: Any, masks: Sequence[Any]) -> Iterator[None]:
+    """Let torch drop what the masks say, one after the other, in place of what it draws: dropout multiplies by the
+    mask, scaled_dot_product_attention hands it to the path that torch takes where there is dropout.
     """
-    waiting = list(masks)
-    functional = torch.nn.functional
+    waiting, functional = list(masks), torch.nn.functional
+    own = {name: getattr(functional, name) for name in ("dropout", "scaled_dot_product_attention")}
+    math = torch.ops.aten._scaled_dot_product_attention_math
 
-    class Dropping(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            given = dict(kwargs or {})
-            if func is functional.dropout and given.get("training", True):
-                x, p = args[0], args[1] if len(args) > 1 else given.get("p", 0.5)
-                return masked(x, waiting.pop(0), p)
-            if func is functional.scaled_dot_product_attention:
-                q, k, v, mask, p, *rest = (*args, None, 0.0)[: max(5, len(args))]
-                mask, p = given.pop("attn_mask", mask), given.pop("dropout_p", p)
-                if p > 0:
-                    dropped = waiting.pop(0)
-                    if p == 1:
-                        # Nothing is kept, whatever is drawn.
-                        return func(*args, **(kwargs or {}))
-                    if mask is not None and mask.dtype == torch.bool:
-                        # As torch does before it calls this path.
-                        mask = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill(~mask, -torch.inf)
-                    causal = given.pop("is_causal", rest[0] if rest else False)
-                    math = torch.ops.aten._scaled_dot_product_attention_math
-                    with warnings.catch_warnings():
-                        warnings.filterwarnings("ignore", "Dropout mask should only be used for testing", UserWarning)
-                        return math(q, k, v, mask, p, causal, dropped, **given)[0]
-            return func(*args, **(kwargs or {}))
+    def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+        return masked(input, waiting.pop(0), p) if training else input
 
-    return Dropping()
+    def attention(
+        query: Any,
+        key: Any,
+        value: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Any:
+        more = {"scale": scale, "enable_gqa": enable_gqa}
+        mask = waiting.pop(0) if dropout_p > 0 else None
+        if mask is None or dropout_p == 1:
+            # Of all that is dropped nothing is kept, whatever is drawn.
+            whole = own["scaled_dot_product_attention"]
+            return whole(query, key, value, attn_mask, dropout_p, is_causal, **more)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            # As torch does before it calls this path.
+            zeros = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device)
+            attn_mask = zeros.masked_fill(~attn_mask, -torch.inf)
+        return math(query, key, value, attn_mask, dropout_p, is_causal, mask, **more)[0]
+
+    functional.dropout, functional.scaled_dot_product_attention = dropout, attention
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Dropout mask should only be used for testing", UserWarning)
+            yield
+    finally:
+        for name, function in own.items():
+            setattr(functional, name, function)
 
 
 def _attention(torch: Any, **args: Any) -> Any:
@@ -84,6 +93,30 @@ def _rotary(torch: Any, **args: Any) -> Any:
             return torch.cat([turned, rest], -1)
 
     return RotaryEmbedding()
+
+
+def graph(torch: Any, layers: Sequence[Any], steps: Any, inputs: Any = ("input",), outputs: Any = ("output",)) -> Any:
+    """refnet.nn.Graph by torch's autograd."""
+
+    class Graph(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            for place, layer in enumerate(layers):
+                self.add_module(str(place), layer)
+
+        def forward(self, *given: Any) -> Any:
+            values = dict(zip(inputs, given, strict=True))
+            for result, place, *names in steps:
+                own = [values[name] for name in names]
+                made = sum(own) if place == "+" else own[0] * own[1] if place == "*" else self[place](*own)
+                values |= {result: made} if isinstance(result, str) else dict(zip(result, made, strict=True))
+            last = tuple(values[name] for name in outputs)
+            return last if len(last) > 1 else last[0]
+
+        def __getitem__(self, place: str) -> Any:
+            return self.get_submodule(place)
+
+    return Graph()
 
 
 def _gated(torch: Any, activation: Any, i: int, h: int, o: int | None, bias: bool) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from parity.engines.base import Engine
-from parity.engines.modules_in_torch import OWN, dropping, masked
+from parity.engines.modules_in_torch import OWN, dropping, graph, masked
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
+from refnet.optim.optimizer import number
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -104,6 +105,9 @@ class TorchEngine(Engine):
         if spec.type == "Sequential":
             layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
             return nn.Sequential(*(layers[k] for k in spec.places))
+        if spec.type == "Graph":
+            layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
+            return graph(self.torch, [layers[k] for k in spec.places], **spec.args)
         if spec.type == "Objective":
             network, loss = spec.layers
             return _objective(
@@ -235,9 +239,14 @@ class TorchEngine(Engine):
 
 
 def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:
-    """The arrays that an optimizer keeps for a parameter, of those that its schema lists."""
+    """The arrays that an optimizer keeps for a parameter, of those that its schema lists. Single numbers come in the
+    parameter's dtype, whatever dtype torch keeps them in."""
     kept = optimizer.state.get(p, {})
-    return {key: kept[key] for key in spec.schema if kept.get(key) is not None}
+    return {
+        key: kept[key].to(p.dtype) if array.shape is number and not array.counter else kept[key]
+        for key, array in spec.schema.items()
+        if kept.get(key) is not None
+    }
 
 
 def _line(error: Exception) -> str:

@@ -48,6 +48,9 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
     if spec.type == "Sequential":
         layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
         module: refnet.nn.Module = refnet.nn.Sequential(*(layers[k] for k in spec.places))
+    elif spec.type == "Graph":
+        layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
+        module = refnet.nn.Graph({str(place): layers[k] for place, k in enumerate(spec.places)}, **spec.args)
     elif spec.type == "Objective":
         network, loss = spec.layers
         module = Objective(
@@ -185,6 +188,7 @@ def optimize(
     """
     params = {name: lift(p) for name, p in record.params.items()}
     made = optimizer(record.spec, params, record.groups, patches)
+    made.stands_for = record.dtype
     tensors: dict[str, list[Array]] = {f"param.{name}": [p.copy()] for name, p in params.items()}
     for k in range(record.steps):
         made.step({name: lift(g) for name, g in record.gradients(k).items()})
@@ -207,6 +211,7 @@ def updating(
     network = build(record.network, arrays, patches, record.dtype)
     trained = {name: network.params[name] for name in record.trained(network.params)}
     made = optimizer(record.optimizer, trained, record.groups, patches)
+    made.stands_for = record.dtype
     restore(made, state)
     inputs, targets = (lift(a) if a.dtype.kind == "f" else a for a in (record.inputs, record.targets))
     return Update(network, build(record.loss, {}, patches), made, inputs, targets)

@@ -24,6 +24,8 @@ class Functional:
         type: the class. signature: the arguments with their defaults, in order, as torch has them.
         inputs, params: which arguments `forward` takes, and which are parameters or buffers of the class.
         args: what the class is built with, from the bound arguments.
+        of: the class, where it depends on the bound arguments. buffers: those of `params` that have no gradient.
+        training: the argument that says whether the class is in training mode; always, if empty.
     """
 
     type: str
@@ -31,6 +33,9 @@ class Functional:
     inputs: tuple[str, ...]
     params: tuple[str, ...]
     args: Callable[[Mapping[str, Any]], Args]
+    of: Callable[[Mapping[str, Any]], str] | None = None
+    buffers: tuple[str, ...] = ()
+    training: str = ""
 
 
 def _of(
@@ -76,6 +81,77 @@ def _loss(kind: str, like: Callable[..., Any], weight: str = "") -> Functional:
 def _rms_norm(bound: Mapping[str, Any]) -> Args:
     made = {"normalized_shape": tuple(bound["normalized_shape"]), "eps": bound["eps"]}
     return {**made, "elementwise_affine": bound["weight"] is not None}
+
+
+def _group_norm(bound: Mapping[str, Any]) -> Args:
+    made = {"num_groups": bound["num_groups"], "num_channels": bound["input"].shape[1], "eps": bound["eps"]}
+    return {**made, "affine": bound["weight"] is not None, "bias": bound["bias"] is not None}
+
+
+def _by_channel(training: str, arguments: Callable[..., Any]) -> Functional:
+    """A normalization with running statistics; `training` is the argument that says whether it is without them."""
+
+    def args(bound: Mapping[str, Any]) -> Args:
+        tracked = bound["running_mean"] is not None
+        if tracked and bound[training]:
+            raise UsageError(
+                f"check: expected {training}=False with running statistics, which a function writes into with True"
+            )
+        made = {"num_features": bound["input"].shape[1], "eps": bound["eps"]}
+        affine = bound["weight"] is not None
+        return {**made, "affine": affine, "bias": bound["bias"] is not None, "track_running_stats": tracked}
+
+    kind = "BatchNorm" if training == "training" else "InstanceNorm"
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    taken = ("weight", "bias", *buffers)
+
+    def of(bound: Mapping[str, Any]) -> str:
+        return f"{kind}{max(bound['input'].ndim - 2, 1)}d"
+
+    return Functional(f"{kind}1d", inspect.signature(arguments), ("input",), taken, args, of, buffers, training)
+
+
+def _embedding(bound: Mapping[str, Any]) -> Args:
+    if bound["max_norm"] is not None:
+        raise UsageError("check: expected max_norm=None, as a function writes into its table with it")
+    rows, size = bound["weight"].shape
+    own = ("input", "weight", "offsets", "per_sample_weights")
+    return {"num_embeddings": rows, "embedding_dim": size, **{n: v for n, v in bound.items() if n not in own}}
+
+
+def _bags(
+    input: Any,
+    weight: Any,
+    offsets: Any = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> None:
+    """torch's arguments of embedding_bag."""
+
+
+def _instances(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> None:
+    """torch's arguments of instance_norm."""
+
+
+def _embedding_bag(bound: Mapping[str, Any]) -> Args:
+    if bound["offsets"] is None and bound["per_sample_weights"] is not None:
+        raise UsageError("check: expected offsets with per_sample_weights, got none")
+    return _embedding(bound)
 
 
 def _attention(
@@ -201,6 +277,35 @@ FUNCTIONALS = {
         "weight bias",
         _layer_norm,
     ),
+    "group_norm": _of(
+        "GroupNorm",
+        lambda input, num_groups, weight=None, bias=None, eps=1e-5: 0,
+        "input",
+        "weight bias",
+        _group_norm,
+    ),
+    "batch_norm": _by_channel(
+        "training",
+        lambda input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5: 0,
+    ),
+    "instance_norm": _by_channel(
+        "use_input_stats",
+        _instances,
+    ),
+    "embedding": _of(
+        "Embedding",
+        lambda input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False: 0,
+        "input",
+        "weight",
+        _embedding,
+    ),
+    "embedding_bag": _of(
+        "EmbeddingBag",
+        _bags,
+        "input offsets per_sample_weights",
+        "weight",
+        _embedding_bag,
+    ),
     "rms_norm": _of("RMSNorm", lambda input, normalized_shape, weight=None, eps=None: 0, "input", "weight", _rms_norm),
 }
 """By torch's name. A class that refnet does not have yet is no reference yet."""
@@ -278,7 +383,17 @@ def spec_of_module(module: Any, kind: str) -> Spec:
             args[name] = found
         elif parameter.default is inspect.Parameter.empty:
             raise UsageError(f"check: expected a {kind} with the attribute {name}, got none")
-    return Spec(kind, args)
+    told = _TOLD[kind](module) if kind in _TOLD else {}
+    return Spec(kind, {**args, **told})
+
+
+_TOLD: Mapping[str, Callable[[Any], Args]] = {
+    "MultiheadAttention": lambda module: {
+        "bias": module.in_proj_bias is not None,
+        "add_bias_kv": module.bias_k is not None,
+    },
+}
+"""What the attributes of a class say under other names."""
 
 
 def class_name(module: Any) -> str:
@@ -302,6 +417,17 @@ def arrays_in_order(kind: str, args: Mapping[str, Any], arrays: Sequence[Array])
     return dict(zip(names, arrays, strict=True))
 
 
+def buffers_among(name: Any, count: int, keywords: Sequence[str]) -> set[int]:
+    """The numbers of the arrays of a functional that have no gradient: `count` of them in their order, then those given
+    by keyword.
+    """
+    functional = FUNCTIONALS.get(name) if isinstance(name, str) else None
+    if functional is None:
+        return set()
+    names = [*list(functional.signature.parameters)[:count], *keywords]
+    return {k for k, given in enumerate(names) if given in functional.buffers}
+
+
 # ---- records
 
 
@@ -316,25 +442,29 @@ def record_of(
     Raises:
         UsageError: there is no such reference, or it does not take these.
     """
-    functional = look_up(name) or next((f for f in FUNCTIONALS.values() if f.type == name), None)
+    functional = look_up(name) or next((f for f in FUNCTIONALS.values() if f.type == name and not f.of), None)
     if functional is None:
         return _record_of_class(name, arrays, options)
     n = len(arrays) - len(keywords)
     bound = bind(name, functional, arrays[:n], {**options, **dict(zip(keywords, arrays[n:], strict=True))})
+    if bound.get("running_mean") is not None:
+        bound["num_batches_tracked"] = np.zeros((), np.int64)
     number = {given: k for k, given in enumerate([*list(bound)[:n], *keywords])}
     inputs = [given for given in functional.inputs if bound[given] is not None]
-    params = {given: bound[given] for given in functional.params if bound[given] is not None}
+    params = {given: bound[given] for given in functional.params if bound.get(given) is not None}
     for given in (*inputs, *params):
         if not isinstance(bound[given], np.ndarray):
             raise UsageError(f"check: expected an array as {given}, got {type(bound[given]).__name__}")
     places = _places(len(inputs), [number[given] for given in inputs])
     if not functional.type.endswith("Loss"):
-        places |= {number[given]: f"grad.{given}" for given in params}
+        places |= {number[given]: f"grad.{given}" for given in params if given not in functional.buffers}
     try:
-        spec = Spec(functional.type, functional.args(bound))
+        kind = functional.of(bound) if functional.of else functional.type
+        spec = Spec(kind, functional.args(bound))
     except (ValueError, TypeError, IndexError) as error:
         raise UsageError(f"check: expected arguments that {name}{functional.signature} takes, got: {error}") from None
-    return VJP(spec, params, tuple(bound[given] for given in inputs), ()), places
+    training = bool(bound[functional.training]) if functional.training else True
+    return VJP(spec, params, tuple(bound[given] for given in inputs), (), training), places
 
 
 def _record_of_class(kind: str, arrays: Sequence[Any], options: Mapping[str, Any]) -> tuple[VJP, dict[int, str]]:

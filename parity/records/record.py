@@ -288,7 +288,7 @@ class Train:
 
     @property
     def dtype(self) -> str:
-        return str(self.inputs.dtype)
+        return next(str(a.dtype) for a in (self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
 
     def dtype_of(self, name: str) -> str:
         """The dtype of the tensor of that name in a right answer, or of an update, which is subtracted in float64."""

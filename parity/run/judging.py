@@ -22,6 +22,7 @@ from parity.engines.base import Engine, Reply, ask, own_arithmetic
 from parity.families.case import Case, TrainCase, VJPCase
 from parity.records.record import UsageError
 from parity.run import pool
+from parity.run.known_findings import known
 from parity.run.results import CaseResult, Judged, Results, compare, environment
 from parity.vectors import catalogue_answers
 from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, misconduct, without_answer
@@ -217,6 +218,7 @@ def judge_case(
                 reply.seconds,
                 reply.traceback,
                 str(reply.profile or ""),
+                known(engine.name, case.name, dtype, [v.name for v in found.verdicts if v.verdict == "FAIL"]),
             )
         )
         if engine is made[0]:

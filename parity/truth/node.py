@@ -65,8 +65,7 @@ class Node(Made):
 
     def __special__(self, name: str, *args: Any) -> Any:
         if name == "maximum":
-            a, b = (_node(x, self) for x in args)
-            return a.maximum(b)
+            return np.frompyfunc(lambda a, b: _node(a, self).maximum(b), 2, 1)(*args)
         return getattr(self, name)(*args)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Node:

@@ -216,4 +216,5 @@ Runs.SPECIALS = {
     "gather": _by_index(special.gather),
     "scatter": _by_index(special.scatter),
     "one_minus_power": lambda t, beta, like: Runs(special.one_minus_power(beta, t.a, like)),
+    "of_counter": lambda t, f, like: Runs(special.of_counter(f, t.a, like)),
 }

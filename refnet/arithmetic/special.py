@@ -209,6 +209,23 @@ def _one_minus_power(beta: float, t: Array) -> Array:
     return 2 * T / (1 + T)
 
 
+def of_counter(f: Callable[[Array], Array], t: Array, like: Array) -> Array:
+    """f(t) of a counter t = 1, 2, ..., as a constant of the arithmetic and dtype of `like`.
+
+    On floats f is computed in binary64 whatever the dtype, and the result rounded; f is written in listed functions,
+    of its argument. A counter of another arithmetic answers itself, as in `one_minus_power`.
+    """
+    if not isinstance(t, (np.ndarray, np.generic)):
+        return t.__special__("of_counter", f, like)
+    while not isinstance(like, (np.ndarray, np.generic)) and hasattr(like, "a"):
+        like = like.a
+    if not isinstance(like, (np.ndarray, np.generic)):
+        return like.__special__("of_counter", f, t)
+    if like.dtype.kind == "f":
+        return f(t.astype(np.float64)).astype(like.dtype)
+    return f(lift(t, like))
+
+
 def rand(generator: Generator, X: Array) -> NDArray[np.float64]:
     """Uniform draws from [0, 1) of the shape of `X` (`Generator.rand`): plain numbers, whatever the arithmetic of X. An
     array that has something to say about it, such as one that records what is done, answers through `__draws__`.
@@ -372,7 +389,7 @@ def lift(value: Any, like: Array) -> Array:
     if element is None:
         return value
     if np.ndim(value) == 0:
-        return element.lift(value.item() if isinstance(value, np.ndarray) else value)
+        return element.lift(value.item() if isinstance(value, (np.ndarray, np.generic)) else value)
     return np.frompyfunc(element.lift, 1, 1)(value)
 
 

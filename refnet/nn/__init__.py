@@ -37,9 +37,11 @@ from refnet.nn.conv import Conv2d
 from refnet.nn.cross_entropy import CrossEntropyLoss
 from refnet.nn.distance import CosineSimilarity, PairwiseDistance
 from refnet.nn.dropout import Dropout
+from refnet.nn.graph import Graph
 from refnet.nn.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from refnet.nn.likelihood import GaussianNLLLoss, KLDivLoss, NLLLoss, PoissonNLLLoss
 from refnet.nn.linear import Flatten, Identity, Linear
+from refnet.nn.linear_cross_entropy import LinearCrossEntropyLoss
 from refnet.nn.loss import HalfSquaredError, HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from refnet.nn.margin import (
     CosineEmbeddingLoss,
@@ -50,6 +52,7 @@ from refnet.nn.margin import (
     TripletMarginLoss,
 )
 from refnet.nn.module import Module
+from refnet.nn.multihead_attention import MultiheadAttention
 from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
 from refnet.nn.rotary import RotaryEmbedding
@@ -76,6 +79,7 @@ __all__ = [
     "EmbeddingBag",
     "Flatten",
     "GaussianNLLLoss",
+    "Graph",
     "GroupNorm",
     "HalfSquaredError",
     "Hardshrink",
@@ -94,6 +98,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
@@ -103,6 +108,7 @@ __all__ = [
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "PairwiseDistance",

@@ -92,8 +92,14 @@ def scores(terms: Terms) -> tuple[Array, Array | None]:
     S = ungrouped(special.product(grouped(Q, K), K.mT), Q) * scale
     if A is None:
         return S, keep
+    finite, A = finite_part(A)
+    return S + A, finite if keep is None else finite & keep
+
+
+def finite_part(A: Array) -> tuple[Array, Array]:
+    """Where a mask that is added is not -inf, and what it adds there; 0 elsewhere."""
     finite = -math.inf != A
-    return S + np.where(finite, A, special.lift(0.0, S)), finite if keep is None else finite & keep
+    return finite, np.where(finite, A, special.lift(0.0, A))
 
 
 def exponentials(S: Array, keep: Array | None) -> tuple[Array, Array, Array]:
@@ -209,7 +215,7 @@ class ScaledDotProductAttention(Module):
         """`attn_mask`: of booleans, True where a pair takes part, or of floats, added to the scores. `dropout_mask`:
         of booleans, True where a weight is kept; None draws one, in training mode."""
         masks = attn_mask is not None, dropout_mask is not None
-        Y, saved = attend(self.terms(query, key, value, attn_mask, dropout_mask))
+        Y, saved = self.attend(self.terms(query, key, value, attn_mask, dropout_mask))
         return Y, (saved, *masks)
 
     def backward(self, grad_output: Array, saved: Any) -> tuple[tuple[Array | None, ...], Params]:
@@ -217,8 +223,16 @@ class ScaledDotProductAttention(Module):
         own, masked, given = saved
         Q, V = own.terms.Q, own.terms.V
         dY = _check.upstream("ScaledDotProductAttention", grad_output, (*Q.shape[:-1], V.shape[-1]), Q.dtype)
-        dQ, dK, dV, dA = attend_backward(dY, own)
+        dQ, dK, dV, dA = self.attend_backward(dY, own)
         return (dQ, dK, dV, *((dA,) if masked else ()), *((None,) if given else ())), {}
+
+    def attend(self, terms: Terms) -> tuple[Array, AttentionSaved]:
+        """The function of that name, which another formula may replace."""
+        return attend(terms)
+
+    def attend_backward(self, dY: Array, saved: AttentionSaved) -> tuple[Array, Array, Array, Array | None]:
+        """Likewise."""
+        return attend_backward(dY, saved)
 
     def terms(self, Q: Array, K: Array, V: Array, attn_mask: Array | None, dropout_mask: Array | None) -> Terms:
         """What is computed from inputs that fit each other."""

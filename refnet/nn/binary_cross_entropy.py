@@ -36,6 +36,9 @@ class BCELoss(Module):
     where it has slope w. The target's gradient is the derivative of the formula for every x; torch's, -w logit(x),
     leaves out the clamps and is infinite at x = 0 and x = 1.
 
+    After a Sigmoid the gradient is inaccurate where the probability is near 1, as Sigmoid says. Use BCEWithLogitsLoss
+    without a Sigmoid there: `python -m benchmarks accuracy --networks` shows both.
+
     Args:
         weight: an array, the factor of each element; held in `buffers`.
         reduction: "none", "mean" or "sum".

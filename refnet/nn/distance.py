@@ -23,10 +23,9 @@ def summed_to(G: Array, shape: tuple[int, ...]) -> Array:
 def together(operation: str, X1: Array, X2: Array) -> tuple[int, ...]:
     """The shape that two arrays broadcast to; raises where they have none, no axis, or two dtypes."""
     _check.floating(operation, x1=X1, x2=X2)
-    try:
-        shape = np.broadcast_shapes(tuple(X1.shape), tuple(X2.shape))
-    except ValueError:
-        shape = ()
+    first, second = ((1,) * (max(X1.ndim, X2.ndim) - X.ndim) + tuple(X.shape) for X in (X1, X2))
+    fits = all(m == n or 1 in (m, n) for m, n in zip(first, second, strict=True))
+    shape = tuple(n if m == 1 else m for m, n in zip(first, second, strict=True)) if fits else ()
     if not shape:
         raise ValueError(
             f"{operation}: expected x1 and x2 of shapes that broadcast to one with at least one axis, "

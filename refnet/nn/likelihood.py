@@ -5,12 +5,10 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refnet import _check
 from refnet.arithmetic import special
@@ -236,7 +234,7 @@ class GaussianNLLLoss(Module):
     def forward(self, input: Array, target: Array, var: Any) -> tuple[Array, GaussianNLLLossSaved]:
         X, T = input, target
         given = not isinstance(var, Real) or hasattr(var, "dtype")
-        V = self.variance(X, T, var if given else special.lift(np.full((), float(var)), X))
+        V = self.variance(X, T, var if given else special.lift(float(var), X))
         eps = special.lift(self.eps, X)
         # V[.] = max(var[.], eps), a NaN staying one
         V = np.where(V < eps, eps, V)
@@ -268,13 +266,8 @@ class GaussianNLLLoss(Module):
             raise ValueError(
                 f"GaussianNLLLoss: expected var of shape {shape}, {shape[:-1]} or with one axis of size 1, got {own}"
             )
-        _check.on_values(V, partial(_not_negative, "GaussianNLLLoss"))
+        _check.no_negative("GaussianNLLLoss", var=V)
         return V
-
-
-def _not_negative(operation: str, V: NDArray[Any]) -> None:
-    if (V < 0).any():
-        raise ValueError(f"{operation}: expected var of at least 0, got {V[V < 0].flat[0]}")
 
 
 class PoissonNLLLossSaved(NamedTuple):

@@ -316,7 +316,7 @@ def _renormalize(W: Array, K: Array, max_norm: float, norm_type: float) -> None:
         N = np.power(special.total(np.power(A, norm_type), -1, keepdims=True), norm_type**-1)
     times = special.scatter(np.ones((*K.shape, 1), np.int64), K, W.shape[-2])
     scaled = W * (most / (N + special.lift(1e-7, W)))
-    W[...] = np.where(times, np.where(np.greater(N, most), scaled, W), W)
+    W[...] = np.where(np.greater(times, 0), np.where(np.greater(N, most), scaled, W), W)
 
 
 def _places(begin: Array, counts: Array) -> Array:

@@ -98,8 +98,8 @@ ARITHMETICS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 }
 """How to take an array into each arithmetic, and values out of it."""
 CLASSES = (Runs, Traced, Budget, Taped, Scalars, TensorBalls, Altered)
-COUNTING = (Runs, Traced)
-"""Arithmetics that hold a counter of steps for each run, or record one."""
+COUNTING = {Runs: functions.OF_COUNTERS, Traced: functions.OF_COUNTERS, Budget: ("of_counter",)}
+"""Arithmetics that hold a counter of steps for each run, or record one, and one that knows its format's rounding."""
 
 
 def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
@@ -112,7 +112,7 @@ def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
     )
     different |= {*arithmetic.UFUNCS} - ufuncs if one_rule_for_all else {*arithmetic.UFUNCS} ^ ufuncs
     specials = {*functions.SPECIALS, *(functions.FOLLOWED if hasattr(arithmetic, "__follows__") else ())}
-    specials |= {*(functions.OF_COUNTERS if arithmetic in COUNTING else ())}
+    specials |= {*COUNTING.get(arithmetic, ())}
     members = {name for name in functions.METHODS if not hasattr(arithmetic, name)}
     return {f.__name__ for f in different} | ({*arithmetic.SPECIALS} ^ specials) | members
 
@@ -243,6 +243,12 @@ LAYERS: dict[str, Layer] = {
     "ScaledDotProductAttention, causal": Layer(
         lambda: nn.ScaledDotProductAttention(is_causal=True, alignment="lower_right"), ((3, 4), (2, 4), (2, 4))
     ),
+    "MultiheadAttention": Layer(lambda: nn.MultiheadAttention(2, 2), ((2, 1, 2), (3, 1, 2), (3, 1, 2))),
+    "MultiheadAttention, padded": Layer(
+        lambda: nn.MultiheadAttention(2, 1, add_bias_kv=True, add_zero_attn=True, kdim=1, batch_first=True),
+        ((1, 2, 2), (1, 3, 1), (1, 3, 2), (1, 3)),
+    ),
+    "Graph": Layer(lambda: residual(), ((5, 4),)),
     "RotaryEmbedding": Layer(nn.RotaryEmbedding, ((2, 3, 5), (3, 2), (3, 2))),
     "RotaryEmbedding, interleaved": Layer(lambda: nn.RotaryEmbedding(interleaved=True), ((3, 5), (3, 2), (3, 2))),
     "Sequential": Layer(lambda: shared(), ((5, 4),)),
@@ -263,6 +269,12 @@ LAYERS: dict[str, Layer] = {
     ),
     "CrossEntropyLoss of probabilities": Layer(lambda: nn.CrossEntropyLoss(reduction="none"), ((5, 4), (5, 4))),
 }
+
+
+def residual() -> Module:
+    linear = nn.Linear(4, 4)
+    steps = (("h", "a", "input"), ("y", "b", "h"), ("p", "*", "h", "y"), ("output", "+", "input", "p"))
+    return nn.Graph({"a": linear, "b": linear}, steps)
 
 
 def shared() -> Module:

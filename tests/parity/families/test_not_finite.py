@@ -42,9 +42,16 @@ def test_positions_are_torchs(name: str, value: float) -> None:
     case = typical(OWN, name)
     assert case is not None
     record = case.record("full", "float64")
-    first = record.inputs[0].copy()
-    first.flat[1] = value
-    alike(replace(record, inputs=(first, *record.inputs[1:])))
+    if record.inputs[0].dtype.kind == "f":
+        first = record.inputs[0].copy()
+        first.flat[1] = value
+        record = replace(record, inputs=(first, *record.inputs[1:]))
+    else:
+        # Of a table that is looked up, the row of the first index.
+        table = record.arrays["weight"].copy()
+        table[record.inputs[0].flat[0], 1] = value
+        record = replace(record, arrays={**record.arrays, "weight": table})
+    alike(record)
 
 
 def alike(record: VJP) -> None:

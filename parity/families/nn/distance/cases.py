@@ -30,7 +30,7 @@ DISTANCES = (
         "CosineSimilarity",
         _pair,
         _without_second,
-        shapes=((2, 3, 2),),
+        shapes=((1, 4), (2, 3, 2)),
         edges={
             "along the last axis": ((Draw((2, 3)), Draw((2, 3))), {"dim": -1}),
             "one for all": ((Draw((3, 4)), Draw((1, 4))), {}),
@@ -52,10 +52,11 @@ DISTANCES = (
             "p 0.5": {"p": 0.5},
             "eps 0.5": {"eps": 0.5},
         },
-        ((5,), (2, 3, 4)),
+        ((5,), (1, 4), (2, 3, 4)),
         {
             "one for all": ((Draw((3, 4)), Draw((4,))), {}),
             **{f"ties and zeros, p {p:g}": ((TIES, TO_TIES), {"p": p, "eps": 0.0}) for p in (1.0, 1.5, 2.0, 3.0)},
+            "large, p 3": ((Draw((3, 4), scale=2.0**30), Draw((3, 4), scale=2.0**30)), {"p": 3.0}),
             "near": ((Draw((3, 4), offset=64.0), Draw((3, 4), offset=64.0)), {}),
         },
         reductions=PLAIN,

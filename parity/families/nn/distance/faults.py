@@ -36,12 +36,13 @@ def _eps_of_squares(module: Any, right: Any, X: Any, i: int) -> Any:
     return np.sqrt(np.where(low, eps, S)), low
 
 
-def _other_axis(module: Any, right: Any, x1: Any, x2: Any) -> Any:
-    # Along the last axis, whatever dim is: the mistake is another shape where the axes are of other sizes.
-    dim, module.dim = module.dim, -1
-    result = right(x1, x2)
-    module.dim = dim
-    return result
+def _eps_added(module: Any, right: Any, X: Any, i: int) -> Any:
+    _, low = right(X, i)
+    eps = special.lift(module.eps, X)
+    # N[n] = |X[n]| + eps
+    S = special.total(X * X, i, keepdims=True)
+    some = np.where(S == 0, special.lift(1.0, X), S)
+    return np.where(S == 0, eps, np.sqrt(some) + eps), low
 
 
 # PairwiseDistance
@@ -122,11 +123,11 @@ FAULTS = (
             replaced("length", _eps_of_squares),
         ),
         (
-            "cosine along the last axis",
-            "dim ignored",
-            "an input with more axes than two, or another dim",
-            "issue class: an option ignored",
-            replaced("forward", _other_axis),
+            "eps added to the norm",
+            "|x| + eps against max(|x|, eps)",
+            "eps that counts",
+            "pytorch/pytorch#50473",
+            replaced("length", _eps_added),
         ),
     ),
     *of(

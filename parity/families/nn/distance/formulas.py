@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,70 +31,6 @@ def _clamp_passed_through(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return (_spread(one(U1, U2, N1), shape1), _spread(one(U2, U1, N2), shape2)), {}
 
 
-def _of_products(module: Any, right: Any, x1: Any, x2: Any) -> Any:
-    _, saved = right(x1, x2)
-    i, shape = saved.dim, distance.together("CosineSimilarity", x1, x2)
-    X1, X2 = np.broadcast_to(x1, shape), np.broadcast_to(x2, shape)
-    # Y[n] = sum_i X1[n,i] X2[n,i] / (N1[n] N2[n])
-    Y = special.total(X1 * X2, i, keepdims=True) / (saved.N1 * saved.N2)
-    return Y.sum(axis=i), saved._replace(Y=Y)
-
-
-def _by_powers(module: Any, right: Any, x1: Any, x2: Any) -> Any:
-    p = module.norm
-    Y, saved = right(x1, x2)
-    if p in (0, 1, 2) or p == np.inf:
-        return Y, saved
-    zero, one, A = special.lift(0.0, saved.norm.D), special.lift(1.0, saved.norm.D), saved.norm.A
-    # N[n] = (sum_i |D[n,i]|^p)^(1/p)
-    some = A > 0
-    S = special.total(np.where(some, np.power(np.where(some, A, one), p), zero), -1, keepdims=True)
-    N = np.where(S == 0, zero, np.power(np.where(S == 0, one, S), 1 / p))
-    made = saved._replace(norm=saved.norm._replace(M=np.where(N == 0, one, N)))
-    return (N if module.keepdim else N.sum(axis=-1)), made
-
-
-def _powers_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    p, (D, A, M) = module.norm, saved.norm
-    if p in (0, 1, 2) or p == np.inf:
-        return right(dY, saved)
-    zero, one, minus = (special.lift(value, D) for value in (0.0, 1.0, -1.0))
-    dN = dY if module.keepdim else np.expand_dims(dY, -1)
-    S = np.where(D > 0, one, np.where(D < 0, minus, D))
-    some = A > 0
-    B = np.where(some, A, one)
-    if p < 2:
-        # dD[n,i] = dN[n] S[n,i] |D[n,i]|^(p-1) / N[n]^(p-1)
-        dD = S * np.where(some, np.power(B, p - 1), zero) * (dN / np.power(M, p - 1))
-    else:
-        # dD[n,i] = dN[n] D[n,i] (|D[n,i]| / N[n])^(p-2) / N[n]
-        dD = D * np.where(some, np.power(B / M, p - 2), zero) * (dN / M)
-    shape1, shape2 = saved.shapes
-    return (_spread(dD, shape1), _spread(-dD, shape2)), {}
-
-
-def _norm_by_powers(module: Any) -> None:
-    replaced("forward", _by_powers)(module)
-    replaced("backward", _powers_backward)(module)
-
-
-WEAKER = (
-    Variant(
-        "x1 x2 / (|x1| |x2|)",
-        "The product of the vectors divided by that of their norms: it overflows where neither norm does.",
-        "optax: optax/losses/_regression.py, cosine_similarity; torch before 1.12: aten/src/ATen/native/Distance.cpp",
-        {"CosineSimilarity": replaced("forward", _of_products)},
-    ),
-    Variant(
-        "(sum |d|^p)^(1/p)",
-        "The norm by powers of the differences themselves, which overflow, and a root whose exponent is rounded.",
-        "torch: aten/src/ATen/native/cpu/ReduceOpsKernel.cpp, norm_kernel; torch/csrc/autograd/FunctionsManual.cpp, "
-        "norm_backward",
-        {"PairwiseDistance": _norm_by_powers},
-        ("torch",),
-    ),
-)
-
 CONVENTIONS = (
     Variant(
         "gradient through the clamped norm",
@@ -102,3 +39,7 @@ CONVENTIONS = (
         {"CosineSimilarity": replaced("backward", _clamp_passed_through)},
     ),
 )
+
+NO_OTHER: Mapping[str, str] = {
+    "PairwiseDistance": "sums, squares and powers of the differences, whose other orders err alike",
+}

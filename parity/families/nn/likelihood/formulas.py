@@ -62,27 +62,9 @@ def _variance_by_difference(module: Any, right: Any, dY: Any, saved: Any) -> Any
     return (dX, dT, dV), grads
 
 
-def _square_first(module: Any, right: Any, X: Any, T: Any, var: Any) -> Any:
-    _, saved = right(X, T, var)
-    D, V, *_ = saved
-    # L[.] = (log V[.] + D[.]^2 / V[.]) / 2, and half of log(2 pi)
-    L = (np.log(V) + (D * D) / V) / 2
-    return reduced_as(module, L + _half_log_two_pi(X) if module.full else L), saved
-
-
-def _half_log_two_pi(like: Any) -> Any:
-    root = special.erf_derivative(special.lift(np.zeros(1), like))
-    return np.log(8 / (root * root)).sum() / 2
-
-
 def _summed(G: Any, shape: tuple[int, ...]) -> Any:
     axes = tuple(a - G.ndim for a, n in enumerate(G.shape) if shape[a] != n)
     return G.sum(axis=axes, keepdims=True) if axes else G
-
-
-def _gaussian_as_torch(module: Any) -> None:
-    replaced("forward", _square_first)(module)
-    replaced("backward", _variance_by_difference)(module)
 
 
 def _open_where(module: Any, right: Any, X: Any, T: Any, var: Any) -> Any:
@@ -147,13 +129,6 @@ WEAKER = (
         "The divergence as the difference of two terms, which cancel where t is near exp(x).",
         f"{TORCH_LOSS}, kl_div; tools/autograd/derivatives.yaml, xlogy",
         {"KLDivLoss": replaced("forward", _kl_by_difference)},
-        ("torch",),
-    ),
-    Variant(
-        "1/v - (x - t)^2/v^2",
-        "The variance's gradient as the difference of two quotients; the square is divided, and may overflow.",
-        "torch: torch/nn/functional.py, gaussian_nll_loss, differentiated",
-        {"GaussianNLLLoss": _gaussian_as_torch},
         ("torch",),
     ),
     Variant(

@@ -92,6 +92,8 @@ class Alike:
             *(self.at(f"{what}, {r}", self.base, r, **own) for (what, own), r in options),
             *(self.at(f"shape {'x'.join(map(str, s)) or 'none'}, {r}", s, r) for s, r in shapes),
             *(self.at(f"batch 0, {r}", (0, *self.base[1:]), r) for r in self.reductions if r in self.empty),
+            self.at("gradient of stride zero", (7, *self.base[1:]), self.reductions[0], layout="expanded"),
+            self.at("gradient sliced", self.base, self.reductions[0], layout="sliced"),
             *(
                 self.at(f"{what}, {r}", inputs[0].shape, r, inputs, FULL, **own)
                 for what, (inputs, own) in self.edges.items()
@@ -107,11 +109,12 @@ class Alike:
         inputs: tuple[Draw, ...] = (),
         families: tuple[str, ...] = FAMILIES,
         arrays: Mapping[str, Draw] | None = None,
+        layout: str = "contiguous",
         **args: Any,
     ) -> VJPCase:
         """A case of this name; the mean is the default, and left to the engines."""
         made = {**args, "reduction": reduction} if reduction not in ("mean", "") else args
-        dY = SCALAR if reduction not in ("none", "") else Draw(self.losses(shape))
+        dY = SCALAR if reduction not in ("none", "") else Draw(self.losses(shape), layout=layout)
         spec = Spec(self.name, made)
         return VJPCase(
             f"{self.name}/{what}".removesuffix(", "),
@@ -235,7 +238,7 @@ ROBUST = (
         "HuberLoss",
         _pair,
         options={f"delta {delta:g}": {"delta": delta} for delta in (0.5, 8.0, 0.1)},
-        shapes=((7, 4), (2, 3, 4), ()),
+        shapes=((1, 4), (2, 3, 4), ()),
         edges={
             "at the kink": (AT_KINKS, {}),
             "at the kink of 0.5": (AT_KINKS, {"delta": 0.5}),
@@ -246,7 +249,7 @@ ROBUST = (
         "SmoothL1Loss",
         _pair,
         options={f"beta {beta:g}": {"beta": beta} for beta in (0.5, 0.0, 8.0, 0.1)},
-        shapes=((7, 4), (2, 3, 4), ()),
+        shapes=((1, 4), (2, 3, 4), ()),
         edges={
             "at the kink": (AT_KINKS, {}),
             "at the kink of 0.5": (AT_KINKS, {"beta": 0.5}),

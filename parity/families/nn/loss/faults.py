@@ -18,6 +18,7 @@ ELEMENTWISE = (
     *("SoftMarginLoss", "HingeEmbeddingLoss", "MarginRankingLoss"),
 )
 ROWS = (
+    "LinearCrossEntropyLoss",
     *("CrossEntropyLoss", "NLLLoss", "MultiLabelSoftMarginLoss", "CosineEmbeddingLoss", "TripletMarginLoss"),
     *("MultiMarginLoss", "MultiLabelMarginLoss"),
 )

@@ -10,7 +10,6 @@ import numpy as np
 
 from parity.families.formula import Patch, Variant
 from refnet.arithmetic import special
-from refnet.nn.loss import reduced
 
 FLOOR = float(np.float32(1e-12))
 """What torch keeps x(1 - x) above, in float64 too."""
@@ -139,51 +138,7 @@ def _torch_binary_cross_entropy(module: Any) -> None:
     module.backward = backward
 
 
-def _square_over_beta(module: Any) -> None:
-    right = module.forward
-
-    def forward(X: Any, T: Any) -> Any:
-        L, saved = right(X, T)
-        D = saved.D
-        beta, A = special.lift(module.beta, X), np.absolute(D)
-        S = np.where(saved.near, D, special.lift(0.0, X))
-        if module.beta:
-            # L[.] = D[.]^2 / 2 / beta where |D[.]| < beta
-            L = reduced(np.where(saved.near, S * S / 2 / beta, A - beta / 2), X.size, module.reduction)
-        return L, saved
-
-    module.forward = forward
-
-
-def _square_and_line(module: Any) -> None:
-    right = module.forward
-
-    def forward(X: Any, T: Any) -> Any:
-        _, saved = right(X, T)
-        delta, D = saved.delta, saved.D
-        # L[.] = Q[.]^2 / 2 + delta (|D[.]| - Q[.]), Q[.] = min(|D[.]|, delta)
-        A = np.absolute(D)
-        Q = np.where(saved.near, A, delta)
-        return reduced(Q * Q / 2 + delta * (A - Q), X.size, module.reduction), saved
-
-    module.forward = forward
-
-
 WEAKER = (
-    Variant(
-        "d^2/2/beta",
-        "The square of the difference divided by beta: it underflows sooner.",
-        "torch: aten/src/ATen/native/cpu/BinaryOpsKernel.cpp, smooth_l1_kernel",
-        {"SmoothL1Loss": _square_over_beta},
-        ("torch",),
-    ),
-    Variant(
-        "q^2/2 + delta (|d| - q)",
-        "Huber's loss with q = min(|d|, delta), a sum of a square and a line.",
-        "optax: optax/losses/_regression.py, huber_loss",
-        {"HuberLoss": _square_and_line},
-        ("jax",),
-    ),
     Variant(
         "(1 - t) x - log s(x)",
         "The loss of logits, and its gradient s(x) - t, as differences: no digits are left far on the target's side.",
@@ -238,4 +193,6 @@ CONVENTIONS = (
 NO_OTHER: Mapping[str, str] = {
     "MSELoss": "a difference and its square",
     "HalfSquaredError": "a difference and its square",
+    "HuberLoss": "a difference, its square, and a line that loses nothing",
+    "SmoothL1Loss": "a difference, its square, and a line that loses nothing",
 }

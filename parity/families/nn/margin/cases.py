@@ -93,6 +93,7 @@ LOSSES = (
         edges={
             "hinge of 0": ((HINGED, given((6,), 0.0), indices((6,), 1, -1)), {"margin": 0.5}),
             "ties": ((TWO := given((4,), 1.0, 0.0), TWO, indices((4,), 1, 1, -1, -1)), {}),
+            "targets of floats, all open": ((Draw((3, 4)), Draw((3, 4)), Draw((3, 4))), {"margin": 100.0}),
             "targets of floats": ((Draw((3, 4)), Draw((3, 4)), Draw((3, 4))), {"margin": 0.5}),
         },
     ),
@@ -101,7 +102,7 @@ LOSSES = (
         _angles,
         _rows,
         {"margin 0.5": {"margin": 0.5}, "margin -0.5": {"margin": -0.5}},
-        ((1, C), (C,), (7, 3)),
+        ((1, C), (C,)),
         {
             "alike, target 1": ((UNITS, TURNED, indices((6,), 1)), {}),
             "alike, target -1": ((UNITS, TURNED, indices((6,), -1)), {"margin": 0.25}),

@@ -15,25 +15,6 @@ from refnet.nn.loss import reduced
 TORCH_LOSS = "torch: aten/src/ATen/native/Loss.cpp"
 
 
-def _soft_margin_of_exp(module: Any, right: Any, X: Any, T: Any) -> Any:
-    _, saved = right(X, T)
-    # L[.] = log(1 + exp(-Y[.] X[.]))
-    return reduced(np.log1p(np.exp(-saved.M)), X.size, module.reduction), saved
-
-
-def _soft_margin_of_exp_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    M, Y = saved
-    # dX[.] = -dL[.] Y[.] Z[.] / (Z[.] + 1), Z[.] = exp(-Y[.] X[.])
-    Z = np.exp(-M)
-    dX = -(Y * Z * dY / (Z + 1))
-    return (dX / M.size if module.reduction == "mean" else dX, None), {}
-
-
-def _soft_margin_as_torch(module: Any) -> None:
-    replaced("forward", _soft_margin_of_exp)(module)
-    replaced("backward", _soft_margin_of_exp_backward)(module)
-
-
 def _labels_through_log_sigmoid(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     X, T, W, n = saved
     dL = np.expand_dims(dY, -1) if module.reduction == "none" else dY
@@ -98,13 +79,6 @@ CLOSED = "max(0, m)'(0) = 0"
 
 WEAKER = (
     Variant(
-        "log1p(exp(-y x))",
-        "Infinite where exp overflows, and its gradient NaN.",
-        f"{TORCH_LOSS}, soft_margin_loss and its backward",
-        {"SoftMarginLoss": _soft_margin_as_torch},
-        ("torch",),
-    ),
-    Variant(
         "target's gradient log s(-x) - log s(x)",
         "A difference that cancels near 0, where it is -x.",
         "torch: torch/nn/functional.py, multilabel_soft_margin_loss, differentiated",
@@ -140,5 +114,6 @@ CONVENTIONS = (
 
 NO_OTHER: Mapping[str, str] = {
     "MultiLabelMarginLoss": "differences, a choice of elements and sums",
+    "SoftMarginLoss": "its forms keep their digits wherever they do not overflow; torch's does, see docs/findings.md",
     "TripletMarginLoss": "two norms and their difference",
 }
