@@ -100,6 +100,11 @@ def test_input_that_cannot_be_judged(what):
     assert len(str(caught.value)) < 400
 
 
+def test_arrays_of_numpy_for_a_function_of_another_framework():
+    with pytest.raises(parity.UsageError, match="expected arrays of torch as inputs, as the outputs are, got NumPy's"):
+        parity.check(lambda x: torch.relu(torch.from_numpy(x)), "relu", X.numpy())
+
+
 def test_trusting_no_function():
     with pytest.raises(parity.UsageError, match="trusted: expected a function, got int"):
         parity.trusted(7)

@@ -116,6 +116,27 @@ def test_optax(params, nesterov):
     assert failing(other) == set(other)
 
 
+@pytest.mark.parametrize(
+    ("amsgrad", "verdict", "formula"),
+    [
+        (False, "unstable", "1 - beta ** t in the parameter's format"),
+        (True, "convention", "the largest corrected v"),
+    ],
+)
+def test_optax_by_its_own_formulas(params, amsgrad, verdict, formula):
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    given = {n: jax.numpy.asarray(p.numpy()) for n, p in params.items()}
+    make = optax.amsgrad if amsgrad else optax.adam
+    report = parity.check_update(make(0.01), "Adam", given, lr=0.01, amsgrad=amsgrad)
+    assert report.ok, report
+    assert (report["update.weight"].verdict, report["update.weight"].formula) == (verdict, formula)
+    assert {"state.weight.exp_avg", "state.weight.exp_avg_sq", "state.weight.step"} <= set(report)
+    # Another epsilon is a mistake.
+    assert "update.weight" in failing(
+        parity.check_update(make(0.01, eps=1e-3), "Adam", given, lr=0.01, amsgrad=amsgrad)
+    )
+
+
 def test_bad_input(params):
     def bad(says, *args, **options):
         with pytest.raises(parity.UsageError, match=says) as caught:
