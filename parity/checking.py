@@ -194,9 +194,10 @@ class Asked:
         return [layouts.values_of_seed(g, self.layout) for g in seeds]
 
     def seeds(self) -> list[Array]:
-        """Random upstream gradients for what the function gives."""
-        outputs = self.call(self.inputs, None, ()).outputs
-        return self._seeds(None, [y.shape for y in outputs])
+        """Random upstream gradients for what the reference gives, or, where no class says it, the function."""
+        if not callable(self.reference) and not isinstance(self.reference, Trusted):
+            return self._seeds(None, _right_shapes(self.record()[0]))
+        return self._seeds(None, [y.shape for y in self.call(self.inputs, None, ()).outputs])
 
     def places(self) -> dict[int, str]:
         """The name of each input's gradient in an answer; none where no class says it."""
@@ -219,7 +220,7 @@ class Asked:
         record = replace(record, grad_outputs=tuple(seeds))
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
         if isinstance(called, TensorVerdict):
-            return Found((called,))
+            return Found((*self._forward_alone(len(shapes) > 1), called))
         answer, verdicts = self._named(called, places, len(shapes) > 1)
         missing = [v.name for v in verdicts]
         wanted = [*(f"output.{k}" for k in range(len(shapes)) if len(shapes) > 1)] or ["output"]
@@ -238,6 +239,11 @@ class Asked:
             (*found.notes, *(notes if self._forward_only else ())),
             found.expected,
         )
+
+    def _forward_alone(self, several: bool) -> list[TensorVerdict]:
+        """What is wrong with the outputs, where the backward raises: its reason may be there."""
+        called = _attempt(lambda: self.call(self.inputs, None, ()))
+        return [] if isinstance(called, TensorVerdict) else self._named(called, {}, several)[1]
 
     @property
     def _forward_only(self) -> bool:

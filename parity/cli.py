@@ -52,8 +52,8 @@ def cli(context: click.Context) -> None:
     "names",
     multiple=True,
     metavar="NAME",
-    help="refnet, torch, torch:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND. Repeatable. "
-    "[default: refnet, torch]",
+    help="refnet, torch, torch:OPTIONS, jax, jax:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND. "
+    "Repeatable. [default: refnet, torch]",
 )
 @click.option(
     "--dtype", "dtypes", multiple=True, metavar="DTYPE", help="float64 or float32. Repeatable. [default: both]"

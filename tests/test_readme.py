@@ -130,7 +130,9 @@ def test_mutants():
         sum(len(c["excused"]) for c in kept),
     )
     survived = sum(len(c["survived"]) for c in kept)
-    assert f"Of {total:,} mutants, {killed:,} are killed by some case, {excused} are excused" in " ".join(README.split())
+    assert f"Of {total:,} mutants, {killed:,} are killed by some case, {excused} are excused" in " ".join(
+        README.split()
+    )
     assert f"{survived} survive" in README
     assert total == killed + excused + survived
 

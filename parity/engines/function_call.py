@@ -325,6 +325,9 @@ def _call_numpy(
 ) -> Called:
     outputs = _several(fn(*inputs, **options))
     _arrays(outputs)
+    if other := {_home(y) for y in outputs} - {"numpy"}:
+        home = other.pop()
+        raise UsageError(f"check: expected arrays of {home} as inputs, as the outputs are, got NumPy's")
     found = Called([to_numpy(y) for y in outputs])
     _kept(found, "output", dict(enumerate(outputs)))
     return found

@@ -78,9 +78,10 @@ def _enclosed(request: Request) -> tuple[Mapping[str, Enclosure], Sequence[Other
         return enclose(request, truths), others_for(request, truths), ("certified in ball arithmetic",)
     if isinstance(request.record, VJP):
         own = enclose_itself(request)
-        return own, others_for(request, {name: e.truth for name, e in own.items()}), ()
-    wide, allowed = request.values(Profile.of("float64")), request.bounds()
-    return {name: Enclosure.around(v.x, v.e + allowed[name]) for name, v in wide.items()}, (), ()
+    else:
+        wide, allowed = request.values(Profile.of("float64")), request.bounds()
+        own = {name: Enclosure.around(v.x, v.e + allowed[name]) for name, v in wide.items()}
+    return own, others_for(request, {name: e.truth for name, e in own.items()}), ()
 
 
 def _certified(record: VJP | Optimize) -> Truths | None:

@@ -345,7 +345,7 @@ def test_json_to_standard_output(judged):
         ("run -k Lineer", "got 'Lineer'; near it: Linear"),
         (
             "run --engine pytorch",
-            "expected an engine named refnet, torch, torch:OPTIONS, package.module:",
+            "expected an engine named refnet, torch, torch:OPTIONS, jax, jax:OPTIONS, package.module:",
         ),
         ("run --engine no_such_package:Engine", "engine no_such_package:Engine: expected the package no_such_package"),
         ("run --json x --junit x", "--json and --junit: expected two files, got x for both"),
