@@ -66,6 +66,7 @@ TABLE = (
     "nn.rotary",
     "nn.multihead",
     "nn.graph",
+    "nn.transformer",
     "whole.network",
     "whole.per_sample",
     "optim.sgd",
