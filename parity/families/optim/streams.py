@@ -82,12 +82,13 @@ def of(
     at_zero: bool = True,
     **args: Any,
 ) -> tuple[OptimizeCase, ...]:
-    """A case for every stream, with these options, but for some."""
-    return tuple(
+    """A case for every stream, with these options, but for some; and one of twelve steps."""
+    each = tuple(
         case(kind, name, stream, shapes, at_zero=at_zero, **args)
         for name, stream in STREAMS.items()
         if name not in without
     )
+    return (*each, case(kind, "twelve steps", RANDOM, shapes, at_zero=at_zero, **{**args, "steps": 12}))
 
 
 def settings(
@@ -95,8 +96,12 @@ def settings(
 ) -> tuple[OptimizeCase, ...]:
     """A case for each setting of the options, on random gradients, named by it."""
 
+    def value(given: Any) -> str:
+        return " and ".join(map(str, given)) if isinstance(given, tuple) else str(given)
+
     def named(args: Mapping[str, Any]) -> str:
-        return ", ".join(name if value is True else f"{name} {value}" for name, value in args.items()) or "defaults"
+        parts = (name if given is True else f"{name} {value(given)}" for name, given in args.items())
+        return ", ".join(parts) or "defaults"
 
     return tuple(case(kind, named(args), RANDOM, shapes, **more, **args) for args in each)
 
