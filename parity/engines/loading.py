@@ -26,7 +26,7 @@ NAMES = "refnet, torch, torch:OPTIONS, jax, jax:OPTIONS, package.module:Class, F
 """The forms of an engine's name."""
 
 OPTIONS: Mapping[str, Sequence[str]] = {
-    "torch": ("device", "dtype", "compile"),
+    "torch": ("device", "dtype", "compile", "optimizer"),
     "jax": ("device", "dtype", "compile"),
 }
 """What the built-in engines take after their name. Each says itself which values it takes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -15,6 +16,15 @@ from parity.engines.modules_in_torch import OWN, dropping, graph, masked
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
 from refnet.optim.optimizer import number
 
+IMPLEMENTATIONS: Mapping[str, Mapping[str, bool]] = {
+    "": {},
+    "for-loop": {"foreach": False, "fused": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+    "capturable": {"capturable": True},
+}
+"""torch's ways of carrying out an optimizer's step, as arguments of its constructor."""
+
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
@@ -25,14 +35,16 @@ class TorchEngine(Engine):
         device: where to compute: cpu, cuda, mps, ... One that this machine lacks answers every record with Unsupported.
         dtype: the only dtype that it computes in; records in others are Unsupported. Without it, a record's own.
         compile: 1 for torch.compile with its default backend, or the name of a backend; 0 for eager.
+        optimizer: for-loop, foreach, fused or capturable: how an optimizer carries out its step; torch's choice without
+            it.
 
     Raises:
-        UsageError: torch is not installed, or knows no such device, dtype or backend.
+        UsageError: torch is not installed, or knows no such device, dtype, backend or way of stepping.
     """
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu", dtype: str = "", compile: str = "0") -> None:
+    def __init__(self, device: str = "cpu", dtype: str = "", compile: str = "0", optimizer: str = "") -> None:
         try:
             self.torch = importlib.import_module("torch")
         except ImportError as error:
@@ -45,7 +57,10 @@ class TorchEngine(Engine):
             raise UsageError(f"engine torch: expected a device of torch, got {device!r}: {_line(error)}") from None
         if dtype not in ("", *DTYPES):
             raise UsageError(f"engine torch: expected dtype={' or '.join(DTYPES)}, got {dtype!r}")
-        self.dtype = dtype
+        if optimizer not in IMPLEMENTATIONS:
+            ways = ", ".join(filter(None, IMPLEMENTATIONS))
+            raise UsageError(f"engine torch: expected optimizer= one of {ways}, got {optimizer!r}")
+        self.dtype, self.implementation = dtype, optimizer
         self.backend = {"0": "", "1": "inductor"}.get(compile, compile)
         if self.backend and self.backend not in (known := self.torch.compiler.list_backends(exclude_tags=())):
             raise UsageError(f"engine torch: expected compile=0, 1 or one of {', '.join(known)}, got {compile!r}")
@@ -191,7 +206,13 @@ class TorchEngine(Engine):
             if groups is None
             else [{"params": [params[n] for n in names], **args} for names, args in groups]
         )
-        return getattr(self.torch.optim, spec.type)(given, **spec.args)
+        make = getattr(self.torch.optim, spec.type)
+        asked, known = IMPLEMENTATIONS[self.implementation], inspect.signature(make).parameters
+        if asked and not asked.keys() & known.keys():
+            raise Unsupported(f"torch.optim.{spec.type} has no {self.implementation} implementation")
+        if "capturable" in asked and self.device.type == "cpu":
+            raise Unsupported("torch's capturable steps need a device other than the processor")
+        return make(given, **spec.args, **{name: value for name, value in asked.items() if name in known})
 
     def train(self, record: Train) -> Answer:
         self._require(record.dtype)

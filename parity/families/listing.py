@@ -67,6 +67,7 @@ TABLE = (
     "nn.rotary",
     "nn.multihead",
     "nn.graph",
+    "nn.transformer",
     "whole.network",
     "whole.per_sample",
     "optim",

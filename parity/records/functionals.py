@@ -4,180 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 import refnet
+from parity.records import arguments
+from parity.records.arguments import Args, Functional
+from parity.records.arguments import functional as _of
+from parity.records.arguments import loss as _loss
 from parity.records.record import VJP, Array, Spec, UsageError
-
-Args = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Functional:
-    """A functional and its class.
-
-    Attributes:
-        type: the class. signature: the arguments with their defaults, in order, as torch has them.
-        inputs, params: which arguments `forward` takes, and which are parameters or buffers of the class.
-        args: what the class is built with, from the bound arguments.
-        of: the class, where it depends on the bound arguments. buffers: those of `params` that have no gradient.
-        training: the argument that says whether the class is in training mode; always, if empty.
-    """
-
-    type: str
-    signature: inspect.Signature
-    inputs: tuple[str, ...]
-    params: tuple[str, ...]
-    args: Callable[[Mapping[str, Any]], Args]
-    of: Callable[[Mapping[str, Any]], str] | None = None
-    buffers: tuple[str, ...] = ()
-    training: str = ""
-
-
-def _of(
-    kind: str, like: Callable[..., Any], inputs: str, params: str = "", args: Callable[[Any], Args] | None = None
-) -> Functional:
-    signature = inspect.signature(like)
-    taken = (*inputs.split(), *params.split())
-
-    def rest(bound: Mapping[str, Any]) -> Args:
-        return {name: value for name, value in bound.items() if name not in taken}
-
-    return Functional(kind, signature, tuple(inputs.split()), tuple(params.split()), args or rest)
-
-
-def _linear(bound: Mapping[str, Any]) -> Args:
-    o, i = bound["weight"].shape
-    return {"in_features": i, "out_features": o, "bias": bound["bias"] is not None}
-
-
-def _conv2d(bound: Mapping[str, Any]) -> Args:
-    o, i, *kernel = bound["weight"].shape
-    made = {name: bound[name] for name in ("stride", "padding", "dilation", "groups")}
-    size = {"in_channels": i * bound["groups"], "out_channels": o, "kernel_size": tuple(kernel)}
-    return {**size, **made, "bias": bound["bias"] is not None}
-
-
-def _layer_norm(bound: Mapping[str, Any]) -> Args:
-    made = {"normalized_shape": tuple(bound["normalized_shape"]), "eps": bound["eps"]}
-    return {**made, "elementwise_affine": bound["weight"] is not None, "bias": bound["bias"] is not None}
-
-
-def _loss(kind: str, like: Callable[..., Any], weight: str = "") -> Functional:
-    """A loss, whose inputs come first, those without a default."""
-    parameters = inspect.signature(like).parameters
-    inputs = [name for name, p in parameters.items() if p.default is inspect.Parameter.empty]
-
-    def rest(bound: Mapping[str, Any]) -> Args:
-        return {k: v for k, v in bound.items() if k not in (*inputs, weight)}
-
-    return _of(kind, like, " ".join(inputs), weight, rest)
-
-
-def _rms_norm(bound: Mapping[str, Any]) -> Args:
-    made = {"normalized_shape": tuple(bound["normalized_shape"]), "eps": bound["eps"]}
-    return {**made, "elementwise_affine": bound["weight"] is not None}
-
-
-def _group_norm(bound: Mapping[str, Any]) -> Args:
-    made = {"num_groups": bound["num_groups"], "num_channels": bound["input"].shape[1], "eps": bound["eps"]}
-    return {**made, "affine": bound["weight"] is not None, "bias": bound["bias"] is not None}
-
-
-def _by_channel(training: str, arguments: Callable[..., Any]) -> Functional:
-    """A normalization with running statistics; `training` is the argument that says whether it is without them."""
-
-    def args(bound: Mapping[str, Any]) -> Args:
-        tracked = bound["running_mean"] is not None
-        if tracked and bound[training]:
-            raise UsageError(
-                f"check: expected {training}=False with running statistics, which a function writes into with True"
-            )
-        made = {"num_features": bound["input"].shape[1], "eps": bound["eps"]}
-        affine = bound["weight"] is not None
-        return {**made, "affine": affine, "bias": bound["bias"] is not None, "track_running_stats": tracked}
-
-    kind = "BatchNorm" if training == "training" else "InstanceNorm"
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
-    taken = ("weight", "bias", *buffers)
-
-    def of(bound: Mapping[str, Any]) -> str:
-        return f"{kind}{max(bound['input'].ndim - 2, 1)}d"
-
-    return Functional(f"{kind}1d", inspect.signature(arguments), ("input",), taken, args, of, buffers, training)
-
-
-def _embedding(bound: Mapping[str, Any]) -> Args:
-    if bound["max_norm"] is not None:
-        raise UsageError("check: expected max_norm=None, as a function writes into its table with it")
-    rows, size = bound["weight"].shape
-    own = ("input", "weight", "offsets", "per_sample_weights")
-    return {"num_embeddings": rows, "embedding_dim": size, **{n: v for n, v in bound.items() if n not in own}}
-
-
-def _bags(
-    input: Any,
-    weight: Any,
-    offsets: Any = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: Any = None,
-    include_last_offset: bool = False,
-    padding_idx: int | None = None,
-) -> None:
-    """torch's arguments of embedding_bag."""
-
-
-def _instances(
-    input: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> None:
-    """torch's arguments of instance_norm."""
-
-
-def _embedding_bag(bound: Mapping[str, Any]) -> Args:
-    if bound["offsets"] is None and bound["per_sample_weights"] is not None:
-        raise UsageError("check: expected offsets with per_sample_weights, got none")
-    return _embedding(bound)
-
-
-def _attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    dropout_mask: Any = None,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-    alignment: str = "upper_left",
-) -> None:
-    """torch's arguments; the mask that torch.ops.aten._scaled_dot_product_attention_math takes; and the alignment."""
-
-
-def _of_attention(bound: Mapping[str, Any]) -> Args:
-    if bound["dropout_p"] and bound["dropout_mask"] is None:
-        raise UsageError("check: expected a dropout_mask with dropout_p, as what is drawn can't be known, got none")
-    return {name: bound[name] for name in ("dropout_p", "is_causal", "scale", "enable_gqa", "alignment")}
-
-
-def _prelu(bound: Mapping[str, Any]) -> Args:
-    return {"num_parameters": bound["weight"].size}
-
 
 OF_INPUT = {
     "sigmoid": "Sigmoid",
@@ -198,7 +35,7 @@ IN_PLACE = {
 ALONG_AXIS = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "softmin": "Softmin"}
 
 FUNCTIONALS = {
-    "linear": _of("Linear", lambda input, weight, bias=None: 0, "input", "weight bias", _linear),
+    "linear": _of("Linear", lambda input, weight, bias=None: 0, "input", "weight bias", arguments.linear),
     **{name: _of(kind, lambda input: 0, "input") for name, kind in OF_INPUT.items()},
     **{name: _of(kind, lambda input, inplace=False: 0, "input") for name, kind in IN_PLACE.items()},
     **{name: _of(kind, lambda input, dim: 0, "input") for name, kind in ALONG_AXIS.items()},
@@ -207,7 +44,7 @@ FUNCTIONALS = {
     "elu": _of("ELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
     "celu": _of("CELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
     "leaky_relu": _of("LeakyReLU", lambda input, negative_slope=0.01, inplace=False: 0, "input"),
-    "prelu": _of("PReLU", lambda input, weight: 0, "input", "weight", _prelu),
+    "prelu": _of("PReLU", lambda input, weight: 0, "input", "weight", arguments.prelu),
     "hardtanh": _of("Hardtanh", lambda input, min_val=-1.0, max_val=1.0, inplace=False: 0, "input"),
     "hardshrink": _of("Hardshrink", lambda input, lambd=0.5: 0, "input"),
     "softshrink": _of("Softshrink", lambda input, lambd=0.5: 0, "input"),
@@ -232,9 +69,9 @@ FUNCTIONALS = {
     ),
     "scaled_dot_product_attention": _of(
         "ScaledDotProductAttention",
-        _attention,
+        arguments.attention,
         "query key value attn_mask dropout_mask",
-        args=_of_attention,
+        args=arguments.of_attention,
     ),
     "huber_loss": _loss("HuberLoss", lambda input, target, reduction="mean", delta=1.0: 0),
     "smooth_l1_loss": _loss("SmoothL1Loss", lambda input, target, reduction="mean", beta=1.0: 0),
@@ -268,45 +105,47 @@ FUNCTIONALS = {
         lambda input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1: 0,
         "input",
         "weight bias",
-        _conv2d,
+        arguments.conv2d,
     ),
     "layer_norm": _of(
         "LayerNorm",
         lambda input, normalized_shape, weight=None, bias=None, eps=1e-5: 0,
         "input",
         "weight bias",
-        _layer_norm,
+        arguments.layer_norm,
     ),
     "group_norm": _of(
         "GroupNorm",
         lambda input, num_groups, weight=None, bias=None, eps=1e-5: 0,
         "input",
         "weight bias",
-        _group_norm,
+        arguments.group_norm,
     ),
-    "batch_norm": _by_channel(
+    "batch_norm": arguments.by_channel(
         "training",
         lambda input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5: 0,
     ),
-    "instance_norm": _by_channel(
+    "instance_norm": arguments.by_channel(
         "use_input_stats",
-        _instances,
+        arguments.instances,
     ),
     "embedding": _of(
         "Embedding",
         lambda input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False: 0,
         "input",
         "weight",
-        _embedding,
+        arguments.embedding,
     ),
     "embedding_bag": _of(
         "EmbeddingBag",
-        _bags,
+        arguments.bags,
         "input offsets per_sample_weights",
         "weight",
-        _embedding_bag,
+        arguments.embedding_bag,
     ),
-    "rms_norm": _of("RMSNorm", lambda input, normalized_shape, weight=None, eps=None: 0, "input", "weight", _rms_norm),
+    "rms_norm": _of(
+        "RMSNorm", lambda input, normalized_shape, weight=None, eps=None: 0, "input", "weight", arguments.rms_norm
+    ),
 }
 """By torch's name. A class that refnet does not have yet is no reference yet."""
 

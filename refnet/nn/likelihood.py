@@ -133,8 +133,7 @@ class KLDivLoss(Module):
     "batchmean" is the sum divided by the size of the first axis, which is the Kullback-Leibler divergence for rows that
     are distributions. "mean" divides by the number of elements; torch warns that this is no divergence.
 
-    Source: documentation of torch.nn.KLDivLoss. torch takes t log t - t x, where the two terms cancel if t is close to
-    exp(x). Keras clips x and t to [1e-7, 1] first.
+    Source: documentation of torch.nn.KLDivLoss. torch takes t log t - t x. Keras clips x and t to [1e-7, 1] first.
 
     Args:
         reduction: "none", "mean", "sum" or "batchmean".

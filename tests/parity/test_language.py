@@ -112,6 +112,7 @@ LANGUAGE: dict[str, Pair] = {
         lambda x, y: torch.sin(x) * torch.cos(y) + torch.tan(x),
     ),
     "erf": (lambda x, y: special.erf(x) * y, lambda x, y: torch.erf(x) * y),
+    "erfc": (lambda x, y: special.erfc(x) * y, lambda x, y: torch.erfc(x) * y),
     "sign": (
         lambda x, y: np.sign(x) * y + np.reciprocal(x) + np.square(y),
         lambda x, y: torch.sign(x) * y + 1 / x + y * y,

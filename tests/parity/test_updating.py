@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import parity
+import refnet
 
 torch = pytest.importorskip("torch")
 
@@ -45,6 +46,21 @@ def test_torch_is_right(params, name, options, dtype):
     names = {"update.weight", "update.bias"}
     names |= {"state.bias.step", "state.weight.max_exp_avg_sq"} if name == "Adam" else set()
     assert names <= {v.name for v in report.verdicts}
+
+
+OF_TORCH = [name for name in refnet.optim.__all__ if hasattr(torch.optim, name)]
+
+
+@pytest.mark.parametrize("name", OF_TORCH)
+def test_every_optimizer_of_torch(params, name):
+    """With the state that each keeps: counters, single numbers, rows and columns."""
+    given = {"weight": params["weight"].double()} if name == "Muon" else {n: p.double() for n, p in params.items()}
+    options = {"ns_steps": 1} if name == "Muon" else {"momentum": 0.9} if name == "SGD" else {}
+    report = parity.check_update(getattr(torch.optim, name), name, given, steps=3, lr=0.1, **options)
+    assert report.ok, report
+    keys = {v.name.removeprefix("state.weight.") for v in report.verdicts if v.name.startswith("state.weight.")}
+    schema = getattr(refnet.optim, name).schema
+    assert keys == {s.name for s in schema if s.when in (None, *options) and s.shape((3, 4)) is not None}
 
 
 def test_a_wrong_one_is_found(params):

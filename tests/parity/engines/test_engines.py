@@ -137,7 +137,7 @@ def test_options(name, found):
 @pytest.mark.parametrize("part", ["precision=8", "dtype=", "=1", "eager", "device=cpu"])
 def test_what_is_no_option(part):
     name = f"torch:device=cpu,{part}"
-    says = f"engine {name}: expected options device=..., dtype=..., compile=..., each once, got {part!r}"
+    says = f"engine {name}: expected options device=..., dtype=..., compile=..., optimizer=..., each once, got {part!r}"
     for by in (loading.check, loading.load):
         assert refusal(name, by) == says
 
@@ -241,6 +241,26 @@ def test_torch_compiled(torch_engine, name):
         np.testing.assert_allclose(own[tensor], other[tensor], rtol=1e-6, atol=1e-6)
     with pytest.raises(Unsupported, match="float64, by dtype=float32"):
         ask(compiled, case.record(case.families[-1], "float64"))
+
+
+@pytest.mark.parametrize("way", ["for-loop", "foreach", "fused"])
+def test_torchs_ways_of_stepping(torch_engine, way):
+    case = BY_NAME["Adam/defaults"]
+    record = case.record(case.families[-1], "float32")
+    own, other = ask(torch_engine, record), ask(loading.load(f"torch:optimizer={way}"), record)
+    assert shapes(own) == shapes(other)
+    for tensor in own:
+        np.testing.assert_allclose(own[tensor], other[tensor], rtol=1e-4, atol=1e-6)
+
+
+def test_ways_of_stepping_that_are_not_there():
+    record = BY_NAME["Rprop/defaults"].record("full", "float32")
+    with pytest.raises(Unsupported, match=r"torch\.optim\.Rprop has no fused implementation"):
+        loading.load("torch:optimizer=fused").optimize(record)
+    with pytest.raises(Unsupported, match="capturable steps need a device"):
+        loading.load("torch:optimizer=capturable").optimize(record)
+    with pytest.raises(UsageError, match="expected optimizer= one of for-loop, foreach, fused, capturable, got 'fast'"):
+        loading.load("torch:optimizer=fast")
 
 
 def test_both_train_alike(torch_engine, short_training):

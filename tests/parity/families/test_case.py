@@ -402,6 +402,10 @@ def budgets(case: VJPCase | OptimizeCase, family: str, dtype: str) -> dict[str, 
     return {name: b for name, b in found.items() if isinstance(b, Budget) and b.size}
 
 
+PARTLY_ZERO = {"TransformerEncoderLayer": {"grad.self_attn.in_proj_bias"}}
+"""Tensors of which some elements are 0 at every input: a bias of keys moves all scores of a query alike."""
+
+
 @pytest.mark.parametrize("name", [*LAYERS, *(name for name in refnet.optim.__all__ if name not in OWED)])
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_every_tensor_is_seen_sharply_in_some_case(name: str, dtype: str) -> None:
@@ -413,7 +417,7 @@ def test_every_tensor_is_seen_sharply_in_some_case(name: str, dtype: str) -> Non
         for tensor, b in budgets(case, "full", dtype).items():
             (sighted if (b.e < abs(b.x)).all() else blind).add(tensor)
     assert sighted
-    assert blind <= sighted
+    assert blind - PARTLY_ZERO.get(name, set()) <= sighted
 
 
 EXACT = (

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+import refnet
 from refnet import nn
 
 pytestmark = [pytest.mark.arithmetic, pytest.mark.filterwarnings("error")]
@@ -442,3 +443,40 @@ def test_one_minus_a_cosine_keeps_its_digits() -> None:
     x1, x2 = np.array([[2.0**20, 0.0]]), np.array([[2.0**20 * math.cos(a), 2.0**20 * math.sin(a)]])
     Y, *_ = ours("CosineEmbeddingLoss", (x1, x2, np.array([1])), None)
     assert pytest.approx(2 * math.sin(a / 2) ** 2, rel=1e-9) == Y
+
+
+OF_TWO = [name for name in REDUCED if len(TABLE[name].inputs[0](np.random.default_rng(0))) == 2]
+
+
+def _targets(name: str, rng: np.random.Generator) -> Array:
+    """Twelve targets for logarithms of four probabilities."""
+    if name in ("NLLLoss", "MultiMarginLoss"):
+        return rng.integers(0, 4, 12)
+    if name == "MultiLabelMarginLoss":
+        return np.where(rng.random((12, 4)) < 0.3, -1, rng.integers(0, 4, (12, 4)))
+    if name in ("SoftMarginLoss", "HingeEmbeddingLoss"):
+        return rng.integers(0, 2, (12, 4)) * 2 - 1
+    return np.asarray(rng.dirichlet(np.ones(4), 12))
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+def test_captured_and_in_an_ensemble_it_trains_with_the_same_bits(name: str) -> None:
+    rng = np.random.default_rng(6)
+    X, T = rng.normal(size=(12, 3)), _targets(name, rng)
+    options: dict[str, Any] = {"batch_size": 4, "iterations": 120}
+
+    def made(seed: int) -> tuple[nn.Module, Any]:
+        net = nn.Sequential(nn.Linear(3, 4, generator=refnet.Generator(seed)), nn.LogSoftmax(-1))
+        return net, refnet.optim.SGD(net.params, lr=0.1)
+
+    weights = []
+    for capture in (True, False):
+        net, opt = made(1)
+        loss = getattr(nn, name)()
+        refnet.fit(net, loss, opt, X, T, **options, capture=capture, generator=refnet.Generator(0))
+        weights.append(net.params["0.weight"])
+    (other, first), (net, opt) = made(2), made(1)
+    generators = [refnet.Generator(1), refnet.Generator(0)]
+    refnet.ensemble([other, net], getattr(nn, name)(), [first, opt], X, T, **options, generators=generators)
+    assert weights[0].tobytes() == weights[1].tobytes() == net.params["0.weight"].tobytes()
+    assert weights[0].tobytes() != made(1)[0].params["0.weight"].tobytes()

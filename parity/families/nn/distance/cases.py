@@ -34,6 +34,8 @@ DISTANCES = (
         edges={
             "along the last axis": ((Draw((2, 3)), Draw((2, 3))), {"dim": -1}),
             "one for all": ((Draw((3, 4)), Draw((1, 4))), {}),
+            "one element for all": ((Draw((3, 1)), Draw((3, 4))), {}),
+            "fewer axes": ((Draw((3, 2, 4)), Draw((2, 4))), {}),
             "eps 4": ((ROWS, OTHERS), {"eps": 4.0}),
             "the same way, and none": ((ROWS, OTHERS), {}),
             "large": ((Draw((3, 4), scale=2.0**40), Draw((3, 4), scale=2.0**-20)), {}),
@@ -56,6 +58,7 @@ DISTANCES = (
         {
             "one for all": ((Draw((3, 4)), Draw((4,))), {}),
             **{f"ties and zeros, p {p:g}": ((TIES, TO_TIES), {"p": p, "eps": 0.0}) for p in (1.0, 1.5, 2.0, 3.0)},
+            "one element for all": ((Draw((3, 4)), Draw((3, 1))), {}),
             "large, p 3": ((Draw((3, 4), scale=2.0**30), Draw((3, 4), scale=2.0**30)), {"p": 3.0}),
             "near": ((Draw((3, 4), offset=64.0), Draw((3, 4), offset=64.0)), {}),
         },

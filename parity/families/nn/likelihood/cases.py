@@ -49,6 +49,7 @@ LOSSES = (
         ((1, C), (C,), (2, C, 3), (2, C, 2, 3), (3, 1)),
         {
             "some ignored": ((X6, SOME), {}),
+            "weight, one more axis": ((Draw((2, C, 3)), Draw((2, 3), "index", below=C)), WEIGHT),
             "all ignored": ((Draw((3, C)), indices((3,), -100)), {}),
             "logarithms of 0": ((given((2, C), -1e30, 0.0, -745.0, 88.0), indices((2,), 0, 2)), {}),
         },

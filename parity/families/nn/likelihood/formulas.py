@@ -28,10 +28,16 @@ def _kl_by_difference(module: Any, right: Any, X: Any, T: Any) -> Any:
         # G[.] = exp(T[.]) (T[.] - X[.]) + exp(T[.])
         E = np.exp(T)
         return reduced_as(module, E * (T - X)), saved._replace(G=E * (T - X) + E)
-    # L[.] = T[.] log T[.] - T[.] X[.]     G[.] = log T[.] + T[.] / T[.] - X[.]
-    zero = special.lift(0.0, X)
-    A = np.log(T)
-    return reduced_as(module, np.where(T == 0, zero, T * A) - T * X), saved._replace(G=A + T / T - X)
+    # L[.] = T[.] log T[.] - T[.] X[.]     G[.] = log T[.] + 1 - X[.], -X[.] where T[.] = 0
+    zero, one = special.lift(0.0, X), special.lift(1.0, X)
+    A = np.log(np.where(T == 0, one, T))
+    return reduced_as(module, T * A - T * X), saved._replace(G=np.where(T == 0, zero, A + 1) - X)
+
+
+def _kl_zero_over_zero(module: Any, right: Any, X: Any, T: Any) -> Any:
+    Y, saved = _kl_by_difference(module, right, X, T)
+    # G[.] = log T[.] + T[.] / T[.] - X[.]
+    return Y, saved if module.log_target else saved._replace(G=np.log(T) + T / T - X)
 
 
 def _kl_clipped(module: Any, right: Any, X: Any, T: Any) -> Any:
@@ -125,13 +131,6 @@ def _poisson_as_torch(module: Any) -> None:
 
 WEAKER = (
     Variant(
-        "t log t - t x",
-        "The divergence as the difference of two terms, which cancel where t is near exp(x).",
-        f"{TORCH_LOSS}, kl_div; tools/autograd/derivatives.yaml, xlogy",
-        {"KLDivLoss": replaced("forward", _kl_by_difference)},
-        ("torch",),
-    ),
-    Variant(
         "1 - t/(x + eps)",
         "The gradient by a rate as a difference: it has lost its digits where the rate is near the count.",
         f"{TORCH_LOSS}, poisson_nll_loss, differentiated",
@@ -145,7 +144,7 @@ CONVENTIONS = (
         "target's gradient NaN at 0",
         "The gradient of a target of 0 has the quotient 0 / 0; the slope there is infinite.",
         "torch: tools/autograd/derivatives.yaml, xlogy; pytorch/pytorch#89558",
-        {"KLDivLoss": replaced("forward", _kl_by_difference)},
+        {"KLDivLoss": replaced("forward", _kl_zero_over_zero)},
         ("torch", "jax"),
     ),
     Variant(

@@ -61,6 +61,7 @@ CASES = (
     _case("two more axes, none", (2,), out_features=(2, 2), reduction="none", label_smoothing=0.5),
     _case("probabilities, none", probabilities=True, reduction="none", bias=True),
     _case("probabilities, weight, mean", probabilities=True, weight=True),
+    _case("probabilities, one more axis, mean", (2,), probabilities=True, out_features=(2,), i=5),
     _case("probabilities, one more axis, sum", probabilities=True, out_features=(2,), reduction="sum"),
     *(_case(f"batch 0, {r}", (0,), reduction=r) for r in ("none", "sum")),
     _case("batch 1", (1,), bias=True),

@@ -63,6 +63,7 @@ LOSSES = (
         _signed,
         edges={
             "extreme, target 1": ((given((N,), *FAR), indices((N,), 1)), {}),
+            "other targets": ((Draw((4,)), indices((4,), 2, -3, 0, 1)), {}),
             "extreme, target -1": ((given((N,), *FAR), indices((N,), -1)), {}),
         },
     ),

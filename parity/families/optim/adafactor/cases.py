@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from parity.families.optim.streams import SHAPES, case, groups, of, settings
 
-AXES = {"weight": (2, 2, 3), "gain": (3,)}
+AXES = {"weight": (2, 2, 3), "gain": (1,)}
 
 CASES = (
     *settings(

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from parity.families.fault import replaced
 from parity.families.formula import Patch, Variant
-
-
-def _step_by_step(opt: Any, right: Any, V: Any, w: Any, X: Any) -> Any:
-    # v[.] + w (x[.] - v[.]), or from the other end where that is the nearer one
-    return np.where(w < 0.5, V + w * (X - V), X - (X - V) * (1 - w))
 
 
 def _added_to_squares(opt: Any) -> None:
@@ -21,16 +14,6 @@ def _added_to_squares(opt: Any) -> None:
 
 
 ADDED: Patch = _added_to_squares
-
-WEAKER = (
-    Variant(
-        "v + t^tau (g^2 - v)",
-        "The mean as a step towards the square: g^2 - v is rounded.",
-        "torch: torch/optim/_adafactor.py, row_var.lerp_(row_mean, one_minus_beta2_t); aten/src/ATen/native/Lerp.h",
-        {"Adafactor": replaced("mixed", _step_by_step)},
-        ("torch",),
-    ),
-)
 
 CONVENTIONS = (
     Variant(

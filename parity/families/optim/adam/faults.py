@@ -125,7 +125,8 @@ FAULTS = (
         "issue class: momentum against a moving average; the other way about in ml-explore/mlx#87",
         updating(first=lambda M, beta, G: special.lift(beta, G) * M + G),
     ),
-    _adam(
+    mistake(
+        "Adam",
         "second moment without the decay",
         "v of dtheta against v of dtheta + lambda theta",
         "weight decay",

@@ -42,7 +42,7 @@ def _decay_of_the_whole_rate(opt: Any, right: Any, name: str, P: Any, G: Any, gr
 
 
 FAULTS = (
-    *common("ASGD"),
+    *common("ASGD", narrow=True),
     mistake(
         "ASGD",
         "lambd ignored",

@@ -16,7 +16,13 @@ CASES = (
         steps=3,
     ),
     case(
-        "Muon", "a gradient that is absent, weight decay", Stream(absent={"gain": (1,)}), MATRICES, steps=3, ns_steps=1
+        "Muon",
+        "a gradient that is absent, weight decay",
+        Stream(absent={"gain": (0,)}),
+        MATRICES,
+        steps=3,
+        lr=0.1,
+        ns_steps=1,
     ),
     *of("Muon", MATRICES, steps=4, lr=0.1, ns_steps=1, ns_coefficients=(1.5, -0.5, 0.0)),
     groups("Muon", {"momentum": 0.5, "nesterov": False}, {"weight_decay": 0.5}, MATRICES, steps=3, lr=0.1, ns_steps=1),

@@ -37,7 +37,7 @@ def _decay_scaled(opt: Any, right: Any, P: Any, group: Any) -> None:
 
 
 FAULTS = (
-    *common("Muon", decoupled=True, counted=False),
+    *common("Muon", decoupled=True, counted=False, narrow=True),
     mistake(
         "Muon",
         "rows and columns exchanged in the scale",

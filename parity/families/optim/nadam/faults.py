@@ -45,7 +45,7 @@ def _not_corrected(opt: Any, right: Any, beta: float, t: Any, P: Any) -> Any:
 
 
 FAULTS = (
-    *common("NAdam"),
+    *common("NAdam", narrow=True),
     mistake(
         "NAdam",
         "the schedule one step ahead",
