@@ -28,7 +28,7 @@ from parity.report.report import Report
 from parity.shrinking import smallest
 from parity.sweeping import Tried, swept
 from parity.truth.value import Truth
-from parity.verdict.any_record import Found, judge_any, judge_two_precisions, right_outputs
+from parity.verdict.any_record import Found, judge_any, judge_two_precisions, names_of_right_answer, right_outputs
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed
 from refnet.arithmetic.array_like import Undecided
 
@@ -91,6 +91,7 @@ def check(
     if tile is not None and (not sweep or type(tile) is not int or tile < 1):
         raise UsageError(f"check: expected tile to be a positive number beside sweep=True, got {tile!r}")
     asked = replace(Asked.of(fn, reference, inputs, profile, options), seed=seed)
+    asked = replace(asked, wanted=asked.differentiable())
     report = first = asked.report(grad_output)
     failing: Tried | None = None
     if sweep:
@@ -202,6 +203,15 @@ class Asked:
     def places(self) -> dict[int, str]:
         """The name of each input's gradient in an answer; none where no class says it."""
         return {} if callable(self.reference) or isinstance(self.reference, Trusted) else self.record()[1]
+
+    def differentiable(self) -> tuple[int, ...]:
+        """Of the inputs by which a gradient is wanted, those by which the reference has one."""
+        if callable(self.reference) or isinstance(self.reference, Trusted):
+            return self.wanted
+        record, places = self.record()
+        _right_shapes(record)
+        due = names_of_right_answer(record)
+        return tuple(k for k in self.wanted if places.get(k) in due)
 
     def right_outputs(self, change: tuple[Sequence[int], Callable[[Array], Array]] | None) -> list[Array]:
         """What the reference's class gives, of inputs of which some may be changed."""
