@@ -69,7 +69,7 @@ TABLE = (
     "nn.graph",
     "whole.network",
     "whole.per_sample",
-    "optim",
+    "optim.common",
     "optim.sgd",
     "optim.adam",
     "optim.adamw",
