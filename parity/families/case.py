@@ -222,6 +222,11 @@ class OptimizeCase:
     families: tuple[str, ...] = FAMILIES
     absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, kind: str, what: str, args: Mapping[str, Any], **fields: Any) -> OptimizeCase:
+        """A case of an optimizer of this class, built with these arguments."""
+        return cls(f"{kind}/{what}", Spec(kind, args), **fields)
+
     def record(self, family: str, dtype: str) -> Optimize:
         return Optimize(
             self.spec,

@@ -70,7 +70,7 @@ TABLE = (
     "nn.transformer",
     "whole.network",
     "whole.per_sample",
-    "optim",
+    "optim.common",
     "optim.sgd",
     "optim.adam",
     "optim.adamw",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.families.optim.streams import SHAPES, case, groups, of, settings
+from parity.families.streams import SHAPES, case, groups, of, settings
 
 AXES = {"weight": (2, 2, 3), "gain": (1,)}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from parity.families.fault import replaced
 from parity.families.formula import Patch, Variant
-from parity.families.optim.formulas import power_in_format
+from parity.families.optim.common.formulas import power_in_format
 from refnet.arithmetic import special
 
 Seam = Callable[..., Any]

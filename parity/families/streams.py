@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from parity.families.case import FULL, Draw, OptimizeCase, Spec, given
+from parity.families.case import FULL, Draw, OptimizeCase, given
 
 STEPS = 5
 SHAPES: Mapping[str, tuple[int, ...]] = {"weight": (2, 2), "gain": ()}
@@ -60,17 +60,18 @@ def case(
 ) -> OptimizeCase:
     """A stream and options. Of parameters that begin `at_zero` all digits of an update are seen, as nothing is larger
     than it."""
-    return OptimizeCase(
-        f"{kind}/{what}",
-        Spec(kind, args),
-        {name: given(shape, 0) if at_zero else Draw(shape) for name, shape in shapes.items()},
-        {
+    return OptimizeCase.of(
+        kind,
+        what,
+        args,
+        params={name: given(shape, 0) if at_zero else Draw(shape) for name, shape in shapes.items()},
+        grads={
             name: given((steps, *shape), *stream.values) if stream.values else Draw((steps, *shape), scale=stream.scale)
             for name, shape in shapes.items()
         },
-        groups,
-        families,
-        stream.absent,
+        groups=groups,
+        families=families,
+        absent=stream.absent,
     )
 
 
