@@ -52,7 +52,18 @@ def cli(context: click.Context) -> None:
     "[default: refnet, torch]",
 )
 @click.option(
-    "--dtype", "dtypes", multiple=True, metavar="DTYPE", help="float64 or float32. Repeatable. [default: both]"
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    metavar="DTYPE",
+    help="float64, float32, bfloat16 or float16. Repeatable. [default: what engines name, else float64 and float32]",
+)
+@click.option(
+    "--profile",
+    "profile_text",
+    default=None,
+    metavar="TEXT",
+    help='How the engines compute, if not as they say themselves: "bfloat16, accumulate float32, depth 40".',
 )
 @click.option(
     "--case", "exactly", multiple=True, metavar="NAME", help="Only the case of exactly this name. Repeatable."
@@ -90,6 +101,7 @@ def run(
     pattern: str = "",
     names: Sequence[str] = (),
     dtypes: Sequence[str] = (),
+    profile_text: str | None = None,
     exactly: Sequence[str] = (),
     family: str | None = None,
     listing: bool = False,
@@ -103,7 +115,6 @@ def run(
 ) -> None:
     """Judge engines on the catalogue, or on a part of it."""
     from parity.families.listing import select
-    from parity.records.record import UsageError
     from parity.report import console, export
     from parity.run import judging
 
@@ -111,15 +122,14 @@ def run(
     if listing:
         console.standard_output().out("\n".join(case.name for case in cases))
         return
-    for dtype in dtypes:
-        if dtype not in DTYPES:
-            raise UsageError(f"--dtype: expected {' or '.join(DTYPES)}, got {dtype}")
+    profile = judging.profile_of(profile_text)
     engines = judging.choose(names)
+    asked = judging.dtypes_of(engines, dtypes, profile)
     if not names and "torch" not in engines:
         click.echo("parity: the package torch is not installed: refnet alone is judged", err=True)
     export.check_places(json_file, junit_file)
     with console.progress("judging", len(cases)) as (_, done):
-        results = judging.judge(cases, engines, tuple(dict.fromkeys(dtypes)) or DTYPES, _workers(jobs), timeout, done)
+        results = judging.judge(cases, engines, asked, _workers(jobs), timeout, done, profile)
     try:
         export.save_results(results, json_file, junit_file)
     finally:

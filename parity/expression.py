@@ -109,6 +109,7 @@ def enclose(
     *arrays: Any,
     dtype: str | Profile | None = None,
     grad_output: Any = None,
+    profile: str | Profile | None = None,
     **options: Any,
 ) -> Enclosed:
     """Certified value and rounding budget of the expression f(*arrays, **options), and of its gradient.
@@ -121,10 +122,11 @@ def enclose(
         f: an expression in NumPy's functions and in those of `refnet.arithmetic.special`. It is called several times.
         arrays: floats of one dtype, finite; also arrays of integers or booleans, which have no gradient. NumPy's,
             torch's or JAX's.
-        dtype: the format to budget for, if not the arrays' own: float64, float32, float16 or bfloat16; or a
-            `parity.budget.array.Profile`, for engines that accumulate or multiply in another format than they store.
+        dtype: the format to budget for, if not the arrays' own: float64, float32, float16 or bfloat16.
         grad_output: the upstream gradient, of the result's shape and the arrays' dtype. For a scalar result it is 1;
             without one for any other result no gradient is given.
+        profile: how results are computed, if not everything in that format and sums in any order: "bfloat16, accumulate
+            float32, depth 40"; see `parity.budget.formats.Profile.parse`.
         options: handed on to f. Arrays among them are like `arrays`, after those and in their order.
 
     The truth is enclosed by tensors of balls. Where these would take more than QUICK seconds, or python-flint is
@@ -137,11 +139,13 @@ def enclose(
         Undecided: the expression needs a decision that rounding could turn.
     """
     call = _Call(f, arrays, options)
-    profile = _profile(call.given, dtype, call.narrow)
-    lifted = [_lift(name, a, profile) for name, a in zip(call.names, call.given, strict=True)]
+    how = _profile(call.given, dtype if profile is None else profile, call.narrow)
+    if profile is not None and dtype is not None and _profile(call.given, dtype, None).storage != how.storage:
+        raise UsageError(f"enclose: expected a profile of {dtype}, got {how}")
+    lifted = [_lift(name, a, how) for name, a in zip(call.names, call.given, strict=True)]
     meter = Meter()
-    budgets, seed = _budgets(call, lifted, grad_output, profile, meter)
-    way, truths, bounds = _truths(call, seed, profile, meter)
+    budgets, seed = _budgets(call, lifted, grad_output, how, meter)
+    way, truths, bounds = _truths(call, seed, how, meter)
     for name, budget in budgets.items():
         _defined(name, budget, truths[name])
         _agree(name, budget, truths[name], bounds.get(name, 0.0))
@@ -152,8 +156,8 @@ def enclose(
         limits["value"],
         tuple(truths.get(name) for name in names),
         tuple(limits.get(name) for name in names),
-        profile.storage.name,
-        str(profile),
+        how.storage.name,
+        str(how),
         way,
         lambda: causes_in_expression(lambda *budgets: call(budgets, meter), lifted),
     )
@@ -243,6 +247,11 @@ def _profile(arrays: Sequence[Array], dtype: str | Profile | None, narrow: str |
             raise UsageError(f"enclose: expected floats of one dtype, got {own} in array {first}, {other} in array {k}")
     if isinstance(dtype, Profile):
         return dtype
+    if isinstance(dtype, str) and ("," in dtype or dtype == "tf32"):
+        try:
+            return Profile.parse(dtype)
+        except ValueError as error:
+            raise UsageError(f"enclose: {error}") from None
     name = (narrow or own) if dtype is None else str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
     if name not in FORMATS:
         raise UsageError(f"enclose: expected dtype {', '.join(FORMATS)} or a Profile, got {name}")

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from parity.engines.base import Engine
+from parity.engines.base import Engine, Profile
 from parity.records.definition import weights
 from parity.records.facts import facts, schema
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+NARROW = ("bfloat16", "float16")
+DTYPES = ("float64", "float32", *NARROW)
 
 
 class TorchEngine(Engine):
@@ -49,6 +50,11 @@ class TorchEngine(Engine):
         if self.backend and self.backend not in (known := self.torch.compiler.list_backends(exclude_tags=())):
             raise UsageError(f"engine torch: expected compile=0, 1 or one of {', '.join(known)}, got {compile!r}")
         self._lacking: dict[str, str] = {}
+        self._format: Any = None
+
+    def profile(self, dtype: str) -> Profile:
+        """Everything in the dtype; but sums of a narrow one in float32 (`at::opmath_type` in torch's source)."""
+        return Profile.of(dtype, accumulator="float32" if dtype in NARROW else None)
 
     def _require(self, dtype: str) -> None:
         """Refuse a dtype that was not asked for or that the device does not have, or a device that is not there."""
@@ -61,6 +67,8 @@ class TorchEngine(Engine):
                 self.torch.zeros(1, device=self.device, dtype=getattr(self.torch, dtype)).cpu()
             except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
                 self._lacking[dtype] = _line(error)
+        # Their numbers come in float32.
+        self._format = getattr(self.torch, dtype) if dtype in NARROW else None
         if reason := self._lacking[dtype]:
             raise Unsupported(f"torch has no {dtype} on {self.device} here: {reason}")
 
@@ -83,6 +91,8 @@ class TorchEngine(Engine):
             else array.reshape(-1)
         )
         flat = torch.from_numpy(storage.copy()).to(self.device)
+        if self._format is not None and array.dtype.kind == "f":
+            flat = flat.to(self._format)
         strides = [s // array.itemsize for s in array.strides] if array.size else torch.empty(array.shape).stride()
         return flat.as_strided(array.shape, strides).requires_grad_(requires_grad)
 
@@ -245,13 +255,17 @@ def _reach(array: Array) -> int:
 
 
 def _array(tensor: Any) -> Array:
-    array: Array = tensor.detach().cpu().numpy().copy()
+    tensor = tensor.detach().cpu()
+    # A format that NumPy lacks goes in float32.
+    array: Array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy().copy()
     return array
 
 
 def _masked(x: Any, mask: Any, p: float) -> Any:
-    """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one."""
-    return x * mask.to(x.dtype) * (1 / (1 - p) if p < 1 else 0.0)
+    """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one. The mask is
+    divided first, as in `_dropout_impl` of torch's source: what is left out is 0 though the scale may overflow."""
+    mask = mask.to(x.dtype)
+    return x * (mask / (1 - p) if p < 1 else mask * 0.0)
 
 
 def _objective(torch: Any, network: Any, loss: Any) -> Any:

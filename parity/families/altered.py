@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, Format, Profile, grid
+from parity.budget.array import FORMATS, Budget, Format, Profile, grid
 from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named
 
@@ -120,3 +120,8 @@ def _converted(a: Budget, profile: Profile) -> Budget:
     f = profile.accumulator
     e = a.e + 2 * f.u * (abs(a.x) + 2 * a.e) + f.tiny
     return Budget(a.x, np.where((a.e == 0) & (significand(a.x, f.precision) == a.x), 0.0, e), a.q, profile)
+
+
+def nearest_in(form: str, x: Any) -> Any:
+    """Numbers of binary64 rounded to the format of this name."""
+    return FORMATS[form].nearest(x)

@@ -92,7 +92,8 @@ def dtype_of(record: VJP | Optimize | Train, name: str) -> str:
     if kind == "update":
         return "float64"
     if kind == "buffer" and not isinstance(record, Optimize):
-        return str(record.arrays[path].dtype)
+        own = record.arrays[path].dtype
+        return record.dtype if own.kind == "f" else str(own)
     if kind == "state" and not isinstance(record, VJP):
         optimizer = record.spec if isinstance(record, Optimize) else record.optimizer
         return "float32" if is_counter(optimizer, path) else record.dtype

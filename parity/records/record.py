@@ -62,6 +62,8 @@ class VJP:
         inputs: as `forward` takes them. grad_outputs: upstream gradients, one for each output; their memory layout is
         part of the case.
         training: whether the module is in training mode.
+        format: the format that an answer is due in, where that is narrower than the arrays': these are in float32 then,
+            and have numbers of the format. Formats that NumPy lacks may be answered in float32.
     """
 
     spec: Spec
@@ -69,10 +71,11 @@ class VJP:
     inputs: tuple[Array, ...]
     grad_outputs: tuple[Array, ...]
     training: bool = True
+    format: str = field(default="", metadata=LATER)
 
     @property
     def dtype(self) -> str:
-        return next(str(a.dtype) for a in (*self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
+        return self.format or next(str(a.dtype) for a in (*self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Optimize:
         spec: the optimizer. params: initial values. grads: (steps, *shape) for each name.
         groups: for parameter groups, the names of each and the arguments in which it differs; None is one group of all.
         absent: for some names the steps, from 0, at which the parameter has no gradient: it is left alone then.
+        format: as in `VJP`.
     """
 
     spec: Spec
@@ -94,6 +98,7 @@ class Optimize:
     grads: Arrays
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
     absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict, metadata=LATER)
+    format: str = field(default="", metadata=LATER)
 
     def gradients(self, step: int) -> Arrays:
         """Those of a step, from 0; a parameter without one is left out."""
@@ -105,7 +110,7 @@ class Optimize:
 
     @property
     def dtype(self) -> str:
-        return str(next(iter(self.params.values())).dtype)
+        return self.format or str(next(iter(self.params.values())).dtype)
 
 
 @dataclass(frozen=True)

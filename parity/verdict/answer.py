@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from functools import cache, cached_property
 
+import numpy as np
+
 from parity.families.listing import DERIVATIVES, Variant, conventions
 from parity.families.listing import weaker as weaker_formulas
 from parity.records.facts import dtype_of
 from parity.records.record import VJP, Answer, Optimize, Undecided
 from parity.verdict.blindness import causes, told
-from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, around_itself, bounds
+from parity.verdict.evaluation import NO_PATCHES, Array, Patches, Profile, around_itself, bounds, in_binary64
 from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
+
+Room = Mapping[str, Array]
+"""How far the truth may be from the values that it is known by, tensor by tensor."""
+
+NO_ROOM: Room = {}
 
 
 class Judge:
     """One record's truth and budgets: judges the answers of all engines of one profile, and computes nothing twice."""
 
-    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile) -> None:
+    def __init__(
+        self, record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile, room: Room = NO_ROOM
+    ) -> None:
         self.record = record
-        self.enclosures = enclose(record, truths, profile)
-        self.others = others_for(record, truths, profile)
+        self.enclosures = enclose(record, truths, profile, room=room)
+        self.others = others_for(record, truths, profile, room)
         self.profile = profile
 
     def __call__(self, answer: Answer) -> list[TensorVerdict]:
@@ -55,11 +64,24 @@ def judge_answer(
     return Judge(record, truths, profile)(answer)
 
 
-def others_for(record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile) -> tuple[Other, ...]:
+def in_coarser_format(record: VJP | Optimize) -> tuple[dict[str, Truth], dict[str, Array]]:
+    """The truth of a record in a format coarser than float64, enclosed by the budget of float64: values, and how far
+    the truth may be from them."""
+    found = in_binary64(record, DERIVATIVES if isinstance(record, VJP) else NO_PATCHES)
+    truths = {
+        name: Truth(np.asarray(v.x, np.float64), np.zeros(v.x.shape), ~np.isfinite(v.e) & np.isfinite(v.x))
+        for name, v in found.items()
+    }
+    return truths, {name: np.where(np.isfinite(v.e), v.e, 0.0) for name, v in found.items()}
+
+
+def others_for(
+    record: VJP | Optimize, truths: Mapping[str, Truth], profile: Profile, room: Room = NO_ROOM
+) -> tuple[Other, ...]:
     """The listed other formulas that bear on a record."""
     return other_formulas(
         record.spec.types(),
-        lambda patches: enclose(record, truths, profile, patches),
+        lambda patches: enclose(record, truths, profile, patches, room),
         lambda patches: enclose_itself(record, profile, patches),
     )
 
@@ -69,14 +91,16 @@ def enclose(
     truths: Mapping[str, Truth],
     profile: Profile,
     patches: Patches = NO_PATCHES,
+    room: Room = NO_ROOM,
 ) -> dict[str, Enclosure]:
-    """The budget of refnet's formula, or of a variant of it, around the truth.
+    """The budget of refnet's formula, or of a variant of it, around the truth; with room for a truth that is enclosed.
 
     The truth is the derivative of the formula, and so is what is bounded, where refnet itself follows a convention.
     """
     found = bounds(record, profile, {**DERIVATIVES, **patches} if isinstance(record, VJP) else patches)
     # In the order of the computation, whatever that of the file.
-    return {name: Enclosure(truths[name], found[name]) for name in sorted(truths, key=list(found).index)}
+    names = sorted(truths, key=list(found).index)
+    return {name: Enclosure(truths[name], found[name] + room.get(name, 0.0)) for name in names}
 
 
 def other_formulas(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Self
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from parity.records.record import VJP, Answer, Array, Optimize, Record, Split, T
 from parity.truth.value import Truth
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
-from parity.verdict.answer import Judge
+from parity.verdict.answer import NO_ROOM, Judge, Room, in_coarser_format
 from parity.verdict.diagnosis import diagnose, relations_to_truth
 from parity.verdict.table import is_caught
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
@@ -63,9 +64,14 @@ class OneRecord:
     further: Mapping[int, Record] = {}
     further_are = ""
 
-    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth]) -> None:
+    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth], room: Room = NO_ROOM) -> None:
         self.record, self.truths = record, truths
-        self.judge = cache(lambda profile: Judge(record, truths, profile))
+        self.judge = cache(lambda profile: Judge(record, truths, profile, room))
+
+    @classmethod
+    def in_coarser_format(cls, record: VJP | Optimize) -> Self:
+        """A record that no certified answer is kept of, in a format coarser than float64."""
+        return cls(record, *in_coarser_format(record))
 
     def conclude(self, profile: Profile, answer: Answer, further: Mapping[int, Answer] | None = None) -> Conclusion:
         try:

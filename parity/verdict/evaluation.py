@@ -40,6 +40,7 @@ __all__ = [
     "combined_bounds",
     "definition",
     "in_answer",
+    "in_binary64",
     "leading",
     "lifted_exactly",
     "moments",
@@ -96,6 +97,11 @@ def around_itself(record: VJP | Optimize, profile: Profile, patches: Patches) ->
         for p in (Profile.of("float64"), profile)
     )
     return {name: Evaluation(v.x, v.e + own[name].e) for name, v in wide.items() if v.x.dtype.kind == "f"}
+
+
+def in_binary64(record: VJP | Optimize, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
+    """A formula's values in binary64 and how far the truth may be from them: an enclosure for every coarser format."""
+    return in_answer(record, _in_budgets(record, lifted_exactly(Profile.of("float64")), patches))
 
 
 def bounds_of_narrower(record: VJP | Optimize, profile: Profile) -> dict[str, Array]:

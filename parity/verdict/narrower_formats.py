@@ -32,6 +32,8 @@ def format_that_explains(
     again: Recomputed, answer: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[str, ...]
 ) -> list[Diagnosis]:
     """The finest of some narrower formats whose simulation fits, if one does."""
+    if again.profile.storage.name not in ("float64", "float32"):
+        return []
     simulations = {fault.name: fault for fault in again.mistakes()}
     for name, profile, alike in _formats(answer, again.profile.storage.name):
         try:

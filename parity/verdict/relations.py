@@ -12,7 +12,7 @@ import numpy as np
 
 from parity.records.record import VJP, Answer, Record, Train
 from parity.verdict.match import Diagnosis
-from parity.verdict.tensor import Array, Enclosure, inside
+from parity.verdict.tensor import FORMATS, Array, Enclosure, inside
 
 
 def relations_to_truth(
@@ -92,7 +92,7 @@ def _sizes(record: Record) -> Iterator[tuple[str, int]]:
 
 
 def _named_factor(record: Record, got: Array, own: Enclosure) -> str:
-    u = float(np.finfo(record.dtype).eps) / 2
+    u = FORMATS[record.dtype].u
     for c, what in ((-1.0, "-1"), *_factors(record), *((-c, f"-({what})") for c, what in _factors(record))):
         if _scaled(got, own, c, 0.0 if abs(math.frexp(c)[0]) == 0.5 else 4 * u, 1):
             return f"{what} times the truth"
