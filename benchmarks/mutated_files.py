@@ -20,9 +20,9 @@ from tempfile import TemporaryDirectory
 import click
 
 from parity.engines.refnet import RefnetEngine
+from parity.families.listing import catalogue
 from parity.records.encoding import encode_array
 from parity.records.record import VJP, UsageError
-from parity.run.judging import catalogue
 from parity.run.judging_answers import judge_one, tasks
 from parity.vectors import store
 from refnet.files import write_bytes

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from parity.checking import check, trusted
     from parity.engines.base import Engine
     from parity.expression import Enclosed, enclose, gradient
-    from parity.records.record import VJP, Optimize, Spec, Train, Undecided, Unsupported, UsageError
+    from parity.records.record import VJP, Optimize, Spec, Train, Unsupported, UsageError
     from parity.report.report import Report
     from parity.updating import check_update
+    from refnet.arithmetic.array_like import Undecided
 
 _HOMES = {
     "check": "parity.checking",
@@ -30,7 +31,7 @@ _HOMES = {
     "gradient": "parity.expression",
     "Report": "parity.report.report",
     "Engine": "parity.engines.base",
-    "Undecided": "parity.records.record",
+    "Undecided": "refnet.arithmetic.array_like",
     "Unsupported": "parity.records.record",
     "UsageError": "parity.records.record",
     "VJP": "parity.records.record",

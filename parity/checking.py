@@ -13,44 +13,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from parity.budget.formats import Profile
+from parity.engines import function_call, layouts
 from parity.expression import enclose
 from parity.records import functionals
-from parity.records.functionals import VJP, Spec, Undecided, UsageError
-from parity.sweeping import Report, function_call, laid_out_seed, swept
-from parity.verdict.any_record import (
-    Answer,
-    Array,
-    Found,
-    Optimize,
-    Profile,
-    TensorVerdict,
-    failed,
-    judge_any,
-    judge_two_precisions,
-    shapes_of_output,
-)
-
-__all__ = [
-    "Answer",
-    "Array",
-    "Found",
-    "Optimize",
-    "Profile",
-    "Report",
-    "Spec",
-    "UsageError",
-    "check",
-    "failed",
-    "function_call",
-    "judge_any",
-    "trusted",
-]
+from parity.records.record import VJP, UsageError
+from parity.report.report import Report
+from parity.shrinking import smallest
+from parity.sweeping import Tried, swept
+from parity.truth.value import Truth
+from parity.verdict.any_record import Found, judge_any, judge_two_precisions, right_outputs
+from parity.verdict.evaluation import Array
+from parity.verdict.tensor import Enclosure, TensorVerdict, failed
+from refnet.arithmetic.array_like import Undecided
 
 SEED = 0
 """Of the upstream gradient, where none is given."""
@@ -78,6 +59,7 @@ def check(
     profile: str | Profile | None = None,
     seed: int = SEED,
     sweep: bool = False,
+    tile: int | None = None,
     **options: Any,
 ) -> Report:
     """Judge a function of arrays, its outputs and its gradients, against a reference.
@@ -95,8 +77,9 @@ def check(
         profile: how fn computes, if not everything in the inputs' format and sums in any order: "bfloat16, accumulate
             float32, depth 40"; see `parity.budget.formats.Profile.parse`.
         seed: of the random upstream gradient.
-        sweep: whether to try other layouts, upstream gradients, subsets of gradients and batches too, and the same call
-            twice.
+        sweep: whether to try other layouts, upstream gradients, subsets of gradients and batches too, the same call
+            twice, a sample alone, existing gradients and a second backward. Each is a report in `report.parts`.
+        tile: with sweep, the length that fn takes an axis apart by: lengths of one less and one more are tried too.
         options: arguments of the reference, such as eps; those that fn's signature names are given to fn too.
 
     Raises:
@@ -105,8 +88,19 @@ def check(
     if reference is not None and not isinstance(reference, (str, Trusted)) and not callable(reference):
         # A module's input in the place of the reference: check(module, x).
         inputs, reference = (reference, *inputs), None
+    if tile is not None and (not sweep or type(tile) is not int or tile < 1):
+        raise UsageError(f"check: expected tile to be a positive number beside sweep=True, got {tile!r}")
     asked = replace(Asked.of(fn, reference, inputs, profile, options), seed=seed)
-    return swept(asked, grad_output) if sweep else asked.report(grad_output)
+    report = first = asked.report(grad_output)
+    failing: Tried | None = None
+    if sweep:
+        report, failing = swept(asked, first, grad_output, tile)
+    own = [v.name for v in first.verdicts if v.verdict == "FAIL"]
+    if own:
+        failing = Tried("", asked, first)
+    if failing is not None:
+        report.script = smallest(failing, grad_output)
+    return report
 
 
 @dataclass(frozen=True)
@@ -116,6 +110,7 @@ class Asked:
     Attributes:
         wanted: the numbers of the inputs by which a gradient is due. keywords: the names of the last inputs, which fn
             takes by keyword.
+        layout: of the upstream gradient. laid: that of some inputs, by number. See `parity.engines.layouts`.
     """
 
     fn: Any
@@ -127,6 +122,7 @@ class Asked:
     keywords: tuple[str, ...] = ()
     seed: int = SEED
     layout: str = ""
+    laid: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -154,41 +150,45 @@ class Asked:
             return f"{name} against {trusted} in float64"
         return f"{name} against {self.reference if isinstance(self.reference, str) else 'the expression'}"
 
-    def call(
-        self, inputs: Sequence[Any], grad_outputs: Sequence[Array] | None, wanted: Sequence[int]
-    ) -> function_call.Called:
-        """What fn gives."""
+    def bound(self) -> tuple[Any, dict[str, Any]]:
+        """fn as a function of all inputs in their order, and the options that it takes."""
         forward = self.fn[0] if isinstance(self.fn, tuple) else self.fn
         options = function_call.options_for(forward, self.options) if not _is_module(self.fn) else {}
         if not self.keywords:
-            return function_call.call(self.fn, inputs, grad_outputs, wanted, **options)
-        n, fn = len(inputs) - len(self.keywords), self.fn
+            return self.fn, options
+        n = len(self.inputs) - len(self.keywords)
 
         def by_keyword(*arrays: Any, **options: Any) -> Any:
             return forward(*arrays[:n], **dict(zip(self.keywords, arrays[n:], strict=True)), **options)
 
-        own = (by_keyword, fn[1]) if isinstance(fn, tuple) else by_keyword
-        return function_call.call(own, inputs, grad_outputs, wanted, **options)
+        return (by_keyword, self.fn[1]) if isinstance(self.fn, tuple) else by_keyword, options
 
-    def report(self, grad_output: Any = None, layout: str = "") -> Report:
-        """The verdicts on the outputs and the gradients that are due.
+    def call(
+        self, inputs: Sequence[Any], grad_outputs: Sequence[Array] | None, wanted: Sequence[int]
+    ) -> function_call.Called:
+        """What fn gives."""
+        fn, options = self.bound()
+        given = [layouts.sent(x, self.laid[k]) if k in self.laid else x for k, x in enumerate(inputs)]
+        sent = partial(layouts.sent, layout=self.layout)
+        return function_call.call(fn, given, grad_outputs, wanted, sent, **options)
 
-        Args:
-            layout: of the upstream gradient, see `parity.sweeping.laid_out_seed`.
-        """
-        if layout:
-            return replace(self, layout=layout).report(grad_output)
-        if callable(self.reference) and not isinstance(self.reference, Trusted):
-            found = self._by_expression(grad_output)
-        elif isinstance(self.reference, Trusted):
-            found = self._by_trusted(grad_output)
-        else:
-            found = self._by_record(grad_output)
+    def report(self, grad_output: Any = None) -> Report:
+        """The verdicts on the outputs and the gradients that are due."""
+        found = self.found(grad_output)
         return Report(self.title, str(self.profile), found.verdicts, found.diagnosis, found.notes)
+
+    def found(self, grad_output: Any = None) -> Found:
+        """The verdicts, with what was expected."""
+        try:
+            if isinstance(self.reference, Trusted):
+                return self._by_trusted(grad_output)
+            return self._by_expression(grad_output) if callable(self.reference) else self._by_record(grad_output)
+        except Undecided as reason:
+            return Found((TensorVerdict("call", "undecided", reason=str(reason)),))
 
     def _seeds(self, grad_output: Any, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
         seeds = _seeds(grad_output, shapes, self.profile, self.seed)
-        return [laid_out_seed(g, self.layout) for g in seeds] if self.layout else seeds
+        return [layouts.values_of_seed(g, self.layout) for g in seeds]
 
     def seeds(self) -> list[Array]:
         """Random upstream gradients for what the function gives."""
@@ -198,6 +198,14 @@ class Asked:
     def places(self) -> dict[int, str]:
         """The name of each input's gradient in an answer; none where no class says it."""
         return {} if callable(self.reference) or isinstance(self.reference, Trusted) else self.record()[1]
+
+    def right_outputs(self, change: tuple[Sequence[int], Callable[[Array], Array]] | None) -> list[Array]:
+        """What the reference's class gives, of inputs of which some may be changed."""
+        record, places = self.record()
+        numbers = sorted(k for k, name in places.items() if name.startswith("grad_input"))
+        changed = {numbers.index(k) for k in change[0]} if change else set()
+        inputs = [change[1](x) if change and k in changed else x for k, x in enumerate(record.inputs)]
+        return right_outputs(replace(record, inputs=tuple(inputs)))
 
     # ---- a class or a functional
 
@@ -225,6 +233,7 @@ class Asked:
             (*found.verdicts, *verdicts, *_conduct(called)),
             found.diagnosis,
             (*found.notes, *(notes if self._forward_only else ())),
+            found.expected,
         )
 
     @property
@@ -234,57 +243,11 @@ class Asked:
     def record(self) -> tuple[VJP, dict[int, str]]:
         """The record that the reference makes of the inputs, and the name of each input's gradient in an answer."""
         values = [function_call.to_numpy(x) if function_call.is_array(x) else x for x in self.inputs]
-        if self.reference is None:
-            return self._of_module(values)
-        functional = functionals.look_up(self.reference) or next(
-            (f for f in functionals.FUNCTIONALS.values() if f.type == self.reference), None
-        )
-        if functional is None:
-            return self._of_class(values)
-        n = len(values) - len(self.keywords)
-        keyword = dict(zip(self.keywords, values[n:], strict=True))
-        bound = functionals.bind(self.reference, functional, values[:n], {**self.options, **keyword})
-        number = {name: k for k, name in enumerate([*list(bound)[:n], *self.keywords])}
-        inputs = [name for name in functional.inputs if bound[name] is not None]
-        arrays = {name: bound[name] for name in functional.params if bound[name] is not None}
-        for name in (*inputs, *arrays):
-            if not isinstance(bound[name], np.ndarray):
-                raise UsageError(f"check: expected an array as {name}, got {type(bound[name]).__name__}")
-        places = {
-            number[name]: "grad_input" if len(inputs) == 1 else f"grad_input.{k}" for k, name in enumerate(inputs)
-        }
-        if not functional.type.endswith("Loss"):
-            places |= {number[name]: f"grad.{name}" for name in arrays}
-        spec = Spec(functional.type, functional.args(bound))
-        return VJP(spec, arrays, tuple(bound[name] for name in inputs), ()), places
-
-    def _of_class(self, values: Sequence[Any]) -> tuple[VJP, dict[int, str]]:
-        kind = str(self.reference)
-        n = functionals.inputs_of(kind)
-        if len(values) < n:
-            raise UsageError(f"check: expected {n} inputs of {kind}, got {len(values)}")
-        arrays = functionals.arrays_in_order(kind, self.options, values[n:])
-        places = {k: "grad_input" if n == 1 else f"grad_input.{k}" for k in range(n)}
-        places |= {n + k: f"grad.{name}" for k, name in enumerate(arrays)}
-        return VJP(Spec(kind, dict(self.options)), arrays, tuple(values[:n]), ()), places
-
-    def _of_module(self, values: Sequence[Any]) -> tuple[VJP, dict[int, str]]:
+        if self.reference is not None:
+            return functionals.record_of(self.reference, values, self.keywords, self.options)
         if not _is_module(self.fn):
             raise UsageError("check: expected a reference for a function: a name of torch.nn, or an expression")
-        module = getattr(self.fn, "_orig_mod", self.fn)
-        kind = functionals.class_name(module)
-        for what in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "parametrizations"):
-            if getattr(module, what, None):
-                raise UsageError(f"check: expected a {kind} as torch has it, got one with {what.strip('_')}")
-        state = dict(module.state_dict())
-        for name, tensor in state.items():
-            if str(tensor.device) == "meta":
-                raise UsageError(f"check: expected values in {name}, got a tensor on the meta device")
-        spec = functionals.spec_of_module(module, kind)
-        arrays = {name: function_call.to_numpy(t) for name, t in state.items()}
-        n = len(values)
-        places = {k: "grad_input" if n == 1 else f"grad_input.{k}" for k in range(n)}
-        return VJP(spec, arrays, tuple(values), (), bool(module.training)), places
+        return functionals.record_of_module(self.fn, values, function_call.to_numpy)
 
     def _named(
         self, called: function_call.Called, places: Mapping[int, str], several: bool
@@ -327,7 +290,7 @@ class Asked:
         answer, wrong = self._named(called, places, False)
         gradients = [answer.get(places.get(k, "")) for k in range(len(values))]
         report = enclosed.check(answer.get("output"), gradients)
-        return Found((*report.verdicts, *wrong, *_conduct(called)), notes=report.notes)
+        return Found((*report.verdicts, *wrong, *_conduct(called)), notes=report.notes, expected=enclosed.enclosures())
 
     # ---- a trusted function: two precisions
 
@@ -349,6 +312,8 @@ class Asked:
         if isinstance(first, TensorVerdict):
             raise UsageError(f"check: expected a trusted function that takes these inputs, got: {first.reason}")
         seeds = _seeds(grad_output, [y.shape for y in first.outputs], Profile.of(coarse), self.seed)
+        seeds = [layouts.values_of_seed(g, self.layout) for g in seeds]
+        conduct: tuple[TensorVerdict, ...] = ()
         for name, who, given in (
             ("truth", reference, exact),
             (coarse, self, low),
@@ -357,6 +322,7 @@ class Asked:
             called = _attempt(partial(who.call, given, seeds, self.wanted))
             if isinstance(called, TensorVerdict):
                 return Found((called,))
+            conduct = _conduct(called)
             found[name] = {
                 f"output.{k}" if len(called.outputs) > 1 else "output": y for k, y in enumerate(called.outputs)
             }
@@ -367,7 +333,9 @@ class Asked:
             for name, truth in found["truth"].items()
         ]
         note = f"unproved: the reference is a function in float64; judged by how errors shrink from {coarse} to {fine}"
-        return Found(tuple(verdicts), notes=(note,))
+        truths = {name: truth for name, truth in found["truth"].items() if truth is not None}
+        expected = {name: Enclosure(Truth.of(t), np.full(t.shape, np.nan)) for name, t in truths.items()}
+        return Found((*verdicts, *conduct), notes=(note,), expected=expected)
 
 
 # ---- inputs
@@ -401,7 +369,7 @@ def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile
 
 def _right_shapes(record: VJP) -> list[tuple[int, ...]]:
     try:
-        return shapes_of_output(record)
+        return [y.shape for y in right_outputs(record)]
     except (ValueError, TypeError, IndexError, KeyError) as error:
         raise UsageError(f"check: expected inputs that {record.spec} takes, got: {error}") from None
 
@@ -413,8 +381,10 @@ def _attempt(run: Callable[[], function_call.Called]) -> function_call.Called | 
     except UsageError:
         raise
     except Exception as error:
-        line = " ".join(str(error).split())
-        return failed("call", f"raised {type(error).__name__}: {line[:300]}")
+        line = " ".join(str(error).split())[:300]
+        return failed(
+            "call", line if isinstance(error, function_call.Misfit) else f"raised {type(error).__name__}: {line}"
+        )
 
 
 def _conduct(called: function_call.Called) -> tuple[TensorVerdict, ...]:

@@ -12,6 +12,9 @@ import click
 
 DTYPES = ("float64", "float32")
 
+MANY = 50
+"""With more cases than this, what is judged is said first, and how long it may take."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Where output can't be written to the end."""
 
@@ -60,7 +63,6 @@ def cli(context: click.Context) -> None:
 )
 @click.option(
     "--profile",
-    "profile_text",
     default=None,
     metavar="TEXT",
     help='How the engines compute, if not as they say themselves: "bfloat16, accumulate float32, depth 40".',
@@ -101,7 +103,7 @@ def run(
     pattern: str = "",
     names: Sequence[str] = (),
     dtypes: Sequence[str] = (),
-    profile_text: str | None = None,
+    profile: str | None = None,
     exactly: Sequence[str] = (),
     family: str | None = None,
     listing: bool = False,
@@ -122,13 +124,16 @@ def run(
     if listing:
         console.standard_output().out("\n".join(case.name for case in cases))
         return
-    profile = judging.profile_of(profile_text)
     engines = judging.choose(names)
     asked = judging.dtypes_of(engines, dtypes, profile)
     if not names and "torch" not in engines:
         click.echo("parity: the package torch is not installed: refnet alone is judged", err=True)
     export.check_places(json_file, junit_file)
-    with console.progress("judging", len(cases)) as (_, done):
+    about = ""
+    if len(cases) > MANY:
+        about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(asked)}"
+        about += "; the whole catalogue takes one to two minutes on two cores"
+    with console.progress("judging", len(cases), about) as (_, done):
         results = judging.judge(cases, engines, asked, _workers(jobs), timeout, done, profile)
     try:
         export.save_results(results, json_file, junit_file)
@@ -166,7 +171,7 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
     from parity.run import scoring
 
     with console.progress("seeding faults") as (start, done):
-        found = scoring.run(select(pattern), dtype, _workers(jobs), start, done)
+        found = scoring.run(select(pattern), dtype, _workers(jobs), start, done, each)
     scores.show(found, each)
     return found.sound if not pattern else not found.flagged
 
@@ -345,6 +350,39 @@ def judge(answers: Path, json_file: Path | None, junit_file: Path | None, verbos
     export.save_results(results, json_file, junit_file)
     console.show(results, verbose)
     if not results.conforms:
+        raise SystemExit(1)
+
+
+@cli.command()
+@click.argument("name", required=False, metavar="[ID]")
+@click.option("--list", "pattern", metavar="PATTERN", help="List the ids that contain PATTERN ('' for all) and stop.")
+@click.option("--verify", is_flag=True, help="Compute the figure again, and compare its bits. Needs python-flint.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, all inputs too.")
+def cite(name: str | None, pattern: str | None, verify: bool, as_json: bool) -> None:
+    """Print a certified figure as one cites it: value, radius, formula, inputs, hash and BibTeX.
+
+    ID is example/FIGURE, a figure of the worked example (example/E@1), or an element of a tensor of the catalogue as
+    reports name it: "Linear/batch 3 (full, float64), grad.weight[0, 1]".
+
+    With --verify, exit code 1 says that the figure comes out otherwise.
+    """
+    import json
+
+    from parity.example import cited_figures
+    from parity.records.record import UsageError
+    from parity.report import cited_tensors, console
+
+    out = console.standard_output()
+    if (name is None) == (pattern is None):
+        raise UsageError("cite: expected an ID, or --list PATTERN, got " + ("neither" if name is None else "both"))
+    if name is None:
+        for text in (*cited_figures.names(pattern or ""), *cited_tensors.names(pattern or "")):
+            out.out(text)
+        return
+    home = cited_figures if name.startswith(cited_figures.PREFIX) else cited_tensors
+    found, same = home.answer(name, verify)
+    out.out(json.dumps(found.document(same), indent=1) if as_json else found.text(same))
+    if same is False:
         raise SystemExit(1)
 
 

@@ -17,17 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, NoRule, Profile
+from parity.budget.array import Budget
+from parity.budget.formats import Profile
 from parity.notation import Meter, Written
-from parity.records.record import Undecided, UsageError
+from parity.records.record import UsageError
 from parity.report.report import Report
-from parity.translations import FUNCTIONS, UFUNCS
+from parity.translations import advice
 from parity.truth import tape
 from parity.truth.taped import Taped
 from parity.truth.value import Truth
 from parity.verdict.blindness import causes_in_expression, told
 from parity.verdict.tensor import Enclosure, judge
-from refnet.arithmetic import functions, special
+from refnet.arithmetic import special
+from refnet.arithmetic.array_like import NoRule, Undecided
 
 Array = np.ndarray[Any, Any]
 
@@ -41,17 +43,6 @@ LONGEST = 900.0
 
 PER_ELEMENT, PER_PRODUCT = 1e-5, 5e-9
 """About the seconds that an element of an operation, and a product in a contraction, take in balls."""
-
-EQUIVALENTS = {
-    **dict.fromkeys(("zeros", "ones", "empty", "full"), "np.zeros(shape, like=x), and so on"),
-    "argmax": "indices that are found before, and given as an array of integers",
-    "median": "np.sort(x)[k]",
-    **dict.fromkeys(("erf", "erfc"), "refnet.arithmetic.special.erf(x)"),
-    "arcsinh": "np.log(x + np.sqrt(x * x + 1))",
-    "arccosh": "np.log(x + np.sqrt(x * x - 1))",
-    "arctanh": "(np.log1p(x) - np.log1p(-x)) / 2",
-}
-"""How to write what has no rule, by the last part of its name."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +67,16 @@ class Enclosed:
     profile: str
     way: str = "balls"
     cause: Callable[[], str] = lambda: ""
+
+    def enclosures(self) -> dict[str, Enclosure]:
+        """What results are held against, under the names that `check` gives them."""
+        results = [("value", self.value, self.value_budget)]
+        results += [
+            (f"gradients[{k}]", truth, bound)
+            for k, (truth, bound) in enumerate(zip(self.gradients, self.gradient_budgets, strict=True))
+            if truth is not None and bound is not None
+        ]
+        return {name: Enclosure(truth, bound) for name, truth, bound in results}
 
     def check(self, value: Any = None, gradients: Sequence[Any] | None = None) -> Report:
         """Judge somebody's results: a report on `value`, `gradients[0]`, `gradients[1]`, ..., where they are given.
@@ -276,7 +277,7 @@ def _evaluated(call: _Call, arrays: Sequence[Any], meter: Meter) -> Any:
     except (UsageError, Undecided, MemoryError, RecursionError):
         raise
     except NoRule as missing:
-        raise UsageError(f"enclose: {_advice(missing.what)}") from None
+        raise UsageError(f"enclose: {advice(missing.what)}") from None
     except Exception as error:
         if "setting an array element" in str(error):
             raise UsageError(f"enclose: {FILLED}") from None
@@ -314,19 +315,6 @@ def _budgets(
         if isinstance(leaf, Taped)
     }
     return {"value": value} | gradients, seed
-
-
-def _advice(what: str) -> str:
-    name, argument, _ = what.partition("(")
-    if argument:
-        return f"expected {name} without this argument, got {what}"
-    equivalent = EQUIVALENTS.get(name.rsplit(".", 1)[-1])
-    if equivalent:
-        return f"{what} has no rule for rounding; write it as {equivalent}"
-    ufuncs = sorted({*functions.UFUNCS, *(u.__name__ for u in UFUNCS)})
-    others = sorted({f.__name__ for f in FUNCTIONS} | {*functions.FUNCTIONS})
-    listed = ", ".join(f"np.{name}" for name in [*ufuncs, *others])
-    return f"{what} has no rule for rounding; expected functions among {listed}"
 
 
 def _seed(grad_output: Any, value: Budget, arrays: Sequence[Array]) -> Array | None:

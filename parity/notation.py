@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import NoRule
 from parity.budget.condition import Condition
 from parity.rearrangements import inner
 from parity.translations import CREATION, FUNCTIONS, REDUCTIONS, UFUNCS, same_dtype
 from refnet.arithmetic import functions, special
-from refnet.arithmetic.array_like import ArrayLike, Rule, named
+from refnet.arithmetic.array_like import ArrayLike, NoRule, Rule, named
 
 
 @dataclass

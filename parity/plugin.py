@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,20 @@ def pytest_configure(config: pytest.Config) -> None:
     file = config.getoption("--parity-json")
     if file and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reports(Path(file)), "parity reports")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under a failing test its bad reports in full: pytest cuts a long message of an assertion."""
+    found = yield
+    module = sys.modules.get("parity.report.report")
+    if call.excinfo is not None and module is not None:
+        seen = [entry.frame.f_locals.values() for entry in call.excinfo.traceback]
+        reports = {id(v): v for values in seen for v in values if isinstance(v, module.Report) and not v.ok}
+        found.sections += [("parity", str(report)) for report in reports.values()]
+    return found
 
 
 class Reports:

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import NoRule
-from refnet.arithmetic.array_like import ArrayLike
+from refnet.arithmetic.array_like import ArrayLike, NoRule
 
 
 def inner(value: Any) -> Any:

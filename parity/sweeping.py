@@ -1,19 +1,20 @@
-"""What real kernels break on, layouts, upstream gradients, subsets of gradients, batches, repetition."""
+"""What real kernels break on: memory layouts, upstream gradients, subsets of gradients, batches, sizes, repetition."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from parity.engines import function_call
+from parity.engines import function_call, layouts, repeated_backward
+from parity.records.record import UsageError
 from parity.report.report import Report
-from parity.verdict.any_record import Array, TensorVerdict, failed
-
-__all__ = ["Report", "function_call", "laid_out_seed", "swept"]
+from parity.verdict.evaluation import Array
+from parity.verdict.tensor import TensorVerdict, failed
 
 Asked = Any
 """A `parity.checking.Asked`: what is to be judged."""
@@ -21,115 +22,299 @@ Asked = Any
 MOST_SUBSETS = 4
 """Up to this number of inputs every subset is tried; of more, each input alone."""
 
-INPUT_LAYOUTS = ("transposed", "sliced", "expanded", "negative stride")
-SEED_LAYOUTS = ("transposed", "sliced", "expanded", "one-hot", "zero")
+BAD = ("FAIL", "undecided", "blind", "imprecise")
 
 
-def swept(asked: Asked, grad_output: Any) -> Report:
-    """The report on the inputs as they are, with every verdict that fails elsewhere under the name of what was tried.
+@dataclass(frozen=True)
+class Tried:
+    """One thing that was tried.
 
-    A result that differs from call to call is a failure of its own, apart from accuracy.
+    Attributes:
+        name: what. asked: as it was asked. report: what came of it.
+        refused: why it can't be tried here; empty where it was.
+        bits: where it is about bits, what looks at them.
     """
-    first = asked.report(grad_output)
-    verdicts, notes, diagnosis = list(first.verdicts), list(first.notes), list(first.diagnosis)
-    for name, report in (*_variants(asked, grad_output), ("called again", _repeated(asked))):
-        if report is None:
-            continue
-        if report.ok:
-            notes.append(f"{name}: ok")
-            continue
-        bad = [v for v in report.verdicts if v.verdict in ("FAIL", "undecided", "blind", "imprecise")]
-        verdicts += [replace(v, name=f"{name}: {v.name}") for v in bad]
-        diagnosis += [f"{name}: {d}" for d in report.diagnosis]
-    return Report(f"{asked.title}, swept", str(asked.profile), verdicts, diagnosis, notes)
+
+    name: str
+    asked: Asked | None
+    report: Report | None
+    refused: str = ""
+    bits: Callable[[Asked], list[TensorVerdict] | str] | None = None
 
 
-def _variants(asked: Asked, grad_output: Any) -> Iterator[tuple[str, Report]]:
+def swept(asked: Asked, first: Report, grad_output: Any, tile: int | None) -> tuple[Report, Tried | None]:
+    """The report on the inputs as they are, with every verdict that fails elsewhere under the name of what was tried;
+    and the first thing that failed elsewhere."""
+    if "call" in first:
+        notes = (*first.notes, "not swept: the plain call fails")
+        return Report(first.subject, first.profile, first.verdicts, first.diagnosis, notes), None
+    verdicts, diagnosis, told = list(first.verdicts), list(first.diagnosis), list(first.notes)
+    parts: dict[str, Report] = {}
+    failing: Tried | None = None
+    for tried in variants(asked, grad_output, tile):
+        if tried.report is None:
+            told.append(f"{tried.name}: not tried, {tried.refused}")
+            continue
+        parts[tried.name] = report = tried.report
+        bad = [v for v in report.verdicts if v.verdict in BAD]
+        if not bad:
+            said = [v.reason for v in report.verdicts if v.reason]
+            told.append(f"{tried.name}: ok" + "".join(f", {reason}" for reason in dict.fromkeys(said)))
+            continue
+        failing = failing or tried
+        verdicts += [replace(v, name=f"{tried.name}: {v.name}") for v in bad]
+        diagnosis += [f"{tried.name}: {d}" for d in report.diagnosis]
+    return Report(f"{asked.title}, swept", str(asked.profile), verdicts, diagnosis, told, parts), failing
+
+
+def variants(asked: Asked, grad_output: Any, tile: int | None) -> Iterator[Tried]:
+    """Everything that is tried, in turn."""
+    yield from _layouts(asked, grad_output)
+    yield from _subsets(asked, grad_output)
+    yield from _batches(asked)
+    yield from _sizes(asked, tile)
+    called = partial(_bits_of, asked)
+    yield called("called again", _again)
+    yield called("alone and in a batch", _alone)
+    yield called("added to existing gradients", partial(_backward_again, repeated_backward.accumulated))
+    yield called("second backward", partial(_backward_again, repeated_backward.second))
+
+
+def _tried(name: str, asked: Asked | None, grad_output: Any = None) -> Tried:
+    """The report on what is asked; not tried, where the reference refuses it."""
+    if asked is None:
+        return Tried(name, None, None, "these inputs have none such")
+    try:
+        return Tried(name, asked, asked.report(grad_output))
+    except UsageError as reason:
+        return Tried(name, asked, None, str(reason).removeprefix("check: "))
+
+
+# ---- layouts and upstream gradients
+
+
+def _layouts(asked: Asked, grad_output: Any) -> Iterator[Tried]:
     for k, x in enumerate(asked.inputs):
         if not function_call.is_array(x) or not function_call.is_floating(x):
             continue
-        for layout in INPUT_LAYOUTS:
-            other = _laid_out(x, layout)
+        for layout in layouts.INPUTS:
+            other = layouts.laid_out(x, layout)
             if other is not None:
-                inputs = (*asked.inputs[:k], other, *asked.inputs[k + 1 :])
-                yield f"input {k} {layout}", replace(asked, inputs=inputs).report(grad_output)
-    for layout in SEED_LAYOUTS:
-        yield f"upstream gradient {layout}", asked.report(grad_output, layout)
-    for subset in _subsets(asked.wanted):
-        only = ", ".join(map(str, subset))
-        yield f"gradient of input {only} alone", replace(asked, wanted=subset).report(grad_output)
-    for n in (0, 1):
-        if (fewer := _batch(asked, n)) is not None:
-            yield f"batch {n}", replace(asked, inputs=fewer).report(None)
+                values = function_call.like(function_call.to_numpy(other), x)
+                inputs = (*asked.inputs[:k], values, *asked.inputs[k + 1 :])
+                yield _tried(f"input {k} {layout}", replace(asked, inputs=inputs, laid={k: layout}), grad_output)
+    shapes = [y.shape for y in asked.seeds()]
+    for layout in layouts.SEEDS:
+        values = ("one-hot", "zero")
+        if layout in values or any(layouts.laid_out(np.zeros(shape), layout) is not None for shape in shapes):
+            yield _tried(f"upstream gradient {layout}", replace(asked, layout=layout), grad_output)
 
 
-def _subsets(wanted: Sequence[int]) -> Iterator[tuple[int, ...]]:
+# ---- subsets of gradients
+
+
+def _subsets(asked: Asked, grad_output: Any) -> Iterator[Tried]:
+    wanted: Sequence[int] = asked.wanted
+    params = function_call.own_arrays(asked.fn)
     sizes = range(1, len(wanted)) if len(wanted) <= MOST_SUBSETS else (1,)
     for size in sizes:
-        if size < len(wanted):
-            yield from combinations(wanted, size)
+        for subset in combinations(wanted, size) if size < len(wanted) else ():
+            only = ", ".join(map(str, subset))
+            yield _tried(f"gradient of input {only} alone", replace(asked, wanted=subset), grad_output)
+    if not params:
+        return
+    yield _tried("gradients of the parameters alone", replace(asked, wanted=()), grad_output)
+    for name, p in params.items():
+        if p.requires_grad:
+            p.requires_grad_(False)
+            try:
+                yield _tried(f"parameter {name} frozen", asked, grad_output)
+            finally:
+                p.requires_grad_(True)
 
 
-def _batch(asked: Asked, n: int) -> tuple[Any, ...] | None:
-    """The inputs with the first n samples; None where the reference tells no batch: a loss, or one array."""
-    places = asked.places()
+# ---- batches and sizes
+
+
+def _batches(asked: Asked) -> Iterator[Tried]:
+    if (axis := _batch_axis(asked)) is None:
+        yield Tried("batch", None, None, "no axis is known to be one of samples")
+        return
+    samples, n = axis
+    odd = 3 if n < 3 else n - 1 + n % 2
+    for size in dict.fromkeys((0, 1, odd)):
+        if size != n:
+            yield _tried(f"batch {size}", _with_rows(asked, samples, size))
+
+
+def _batch_axis(asked: Asked) -> tuple[list[int], int] | None:
+    """The inputs whose first axis is that of the samples, and its length."""
+    places: Mapping[int, str] = asked.places()
     samples = [k for k, name in places.items() if name.startswith("grad_input")]
-    rows = {asked.inputs[k].shape[0] if asked.inputs[k].ndim > 1 else 0 for k in samples}
-    if len(rows) != 1 or n >= rows.copy().pop() or (n == 0 and len(samples) > 1):
+    if not places:
+        # An expression: whatever is as long as the first input.
+        rows = getattr(asked.inputs[0], "shape", ())[:1]
+        samples = [k for k, x in enumerate(asked.inputs) if getattr(x, "shape", ())[:1] == rows and rows]
+    arrays = [asked.inputs[k] for k in samples]
+    lengths = {x.shape[0] if x.ndim else 0 for x in arrays}
+    if not arrays or max(x.ndim for x in arrays) < 2 or len(lengths) != 1:
         return None
-    return tuple(x[:n] if k in samples else x for k, x in enumerate(asked.inputs))
+    return samples, lengths.pop()
 
 
-def _repeated(asked: Asked) -> Report | None:
+def _with_rows(asked: Asked, samples: Sequence[int], n: int) -> Asked:
+    inputs = [_drawn(x, (n, *x.shape[1:]), asked.seed) if k in samples else x for k, x in enumerate(asked.inputs)]
+    return replace(asked, inputs=tuple(inputs))
+
+
+def _sizes(asked: Asked, tile: int | None) -> Iterator[Tried]:
+    if tile is None:
+        return
+    for old in array_sizes(asked):
+        for new in (tile - 1, tile, tile + 1):
+            if new in (0, old):
+                continue
+            tried = _tried(name := f"axis of {old} with {new}", resized(asked, old, new))
+            if tried.report is None:
+                # The size may stand among the reference's arguments too: LayerNorm's normalized_shape.
+                tried = _tried(name, resized(asked, old, new, arguments=True))
+            refused = [v.reason for v in tried.report.verdicts if v.name == "call"] if tried.report else []
+            # A function that takes no other sizes says so.
+            yield Tried(name, None, None, f"the function {refused[0]}") if refused else tried
+
+
+def array_sizes(asked: Asked) -> list[int]:
+    """The different lengths of the inputs' axes."""
+    shapes = [x.shape for x in asked.inputs if function_call.is_array(x)]
+    return list(dict.fromkeys(int(n) for shape in shapes for n in shape if n > 1))
+
+
+def resized(asked: Asked, old: int, new: int, arguments: bool = False) -> Asked:
+    """The same question with every axis of the old length of the new one, of elements drawn from the inputs'.
+
+    Args:
+        arguments: whether that length is replaced in the reference's arguments too.
+    """
+
+    def changed(value: Any) -> Any:
+        if function_call.is_array(value):
+            return _drawn(value, tuple(new if n == old else n for n in value.shape), asked.seed)
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(changed, value))
+        return new if arguments and type(value) is int and value == old else value
+
+    inputs = map(changed, asked.inputs)
+    options = {name: changed(value) for name, value in asked.options.items()}
+    return replace(asked, inputs=tuple(inputs), options=options)
+
+
+def _drawn(x: Any, shape: tuple[int, ...], seed: int) -> Any:
+    """An array of that shape: the leading part where it is smaller; else with elements drawn from the array's own, so
+    that probabilities stay probabilities."""
+    if tuple(x.shape) == shape:
+        return x
+    values = function_call.to_numpy(x)
+    if all(new <= old for new, old in zip(shape, values.shape, strict=True)):
+        return function_call.like(values[tuple(map(slice, shape))], x)
+    if not values.size:
+        return function_call.like(np.ones(shape), x)
+    return function_call.like(np.random.default_rng(seed).choice(values.reshape(-1), shape), x)
+
+
+# ---- the bits
+
+
+def _bits_of(asked: Asked, name: str, look: Callable[[Asked], list[TensorVerdict] | str]) -> Tried:
+    """A sub-result that is about bits: whatever it raises is the function's."""
+    try:
+        found = look(asked)
+    except UsageError as reason:
+        found = str(reason)
+    except Exception as error:
+        line = " ".join(str(error).split())[:300]
+        found = [failed("call", f"raised {type(error).__name__}: {line}")]
+    if isinstance(found, str):
+        return Tried(name, None, None, found)
+    return Tried(name, asked, Report(name, str(asked.profile), found), bits=look)
+
+
+def _again(asked: Asked) -> list[TensorVerdict]:
     """Whether the same call gives the same bits."""
-    once, again = (asked.call(asked.inputs, asked.seeds(), asked.wanted) for _ in range(2))
+    seeds = asked.seeds()
+    once, again = (asked.call(asked.inputs, seeds, asked.wanted) for _ in range(2))
     pairs: list[tuple[str, Array | None, Array | None]] = [
-        *((f"output.{k}", a, b) for k, (a, b) in enumerate(zip(once.outputs, again.outputs, strict=True))),
-        *((f"gradient of input {k}", once.grads[k], again.grads.get(k)) for k in once.grads),
+        *((f"output {k}", a, b) for k, (a, b) in enumerate(zip(once.outputs, again.outputs, strict=True))),
+        *((f"gradient of input {k}", g, again.grads.get(k)) for k, g in once.grads.items()),
+        *((f"gradient of {name}", g, again.by_name.get(name)) for name, g in once.by_name.items()),
     ]
-    other = [name for name, a, b in pairs if (a is None) != (b is None) or (a is not None and a.tobytes() != _bytes(b))]
-    found: tuple[TensorVerdict, ...] = (TensorVerdict("same bits", "exact"),)
+    other = [name for name, a, b in pairs if _bytes(a) != _bytes(b)]
     if other:
-        found = (failed("same bits", f"expected the same bits from the same call, got others in {', '.join(other)}"),)
-    return Report("called again", str(asked.profile), found)
+        return [failed("same bits", f"expected the same bits from the same call, got others in {', '.join(other)}")]
+    return [TensorVerdict("same bits", "exact")]
+
+
+def _alone(asked: Asked) -> list[TensorVerdict] | str:
+    """Whether a sample has the same bits alone and in its batch. Other bits are no mistake, and are told."""
+    axis = _batch_axis(asked)
+    if axis is None or axis[1] < 2 or not asked.places():
+        return "no axis is known to be one of samples"
+    samples, n = axis
+    seeds = asked.seeds()
+    if any(g.shape[:1] != (n,) for g in seeds) or not _apart(asked, samples):
+        return "the samples do not stay apart"
+    whole = asked.call(asked.inputs, seeds, asked.wanted)
+    one = [x[-1:] if k in samples else x for k, x in enumerate(asked.inputs)]
+    alone = asked.call(one, [g[-1:] for g in seeds], asked.wanted)
+    pairs = [(f"output {k}", a[-1:], b) for k, (a, b) in enumerate(zip(whole.outputs, alone.outputs, strict=True))]
+    for k in samples:
+        a, b = whole.grads.get(k), alone.grads.get(k)
+        pairs += [(f"gradient of input {k}", a[-1:], b)] if a is not None and b is not None else []
+    return [
+        TensorVerdict(name, "exact")
+        if a.tobytes() == b.tobytes()
+        else TensorVerdict(name, "rounding", reason=f"{name} has other bits alone than in the batch")
+        for name, a, b in pairs
+    ]
+
+
+def _apart(asked: Asked, samples: Sequence[int]) -> bool:
+    """Whether the reference's last sample knows nothing of the others: they may be NaN."""
+
+    def spoiled(x: Array) -> Array:
+        x = x.copy()
+        if x.dtype.kind == "f":
+            x[:-1] = np.nan
+        return x
+
+    right, other = (asked.right_outputs(change) for change in (None, (samples, spoiled)))
+    return all(a[-1:].tobytes() == b[-1:].tobytes() for a, b in zip(right, other, strict=True))
+
+
+def _backward_again(look: Callable[..., repeated_backward.Differing | None], asked: Asked) -> list[TensorVerdict] | str:
+    """Whether gradients have the bits that are due where backward ran before."""
+    fn, options = asked.bound()
+    differing = look(fn, asked.inputs, asked.seeds(), asked.wanted, **options)
+    if differing is None:
+        return "the framework has none such"
+    return [failed(name, _first_difference(*pair)) for name, pair in differing.items()] or [
+        TensorVerdict("same bits", "exact")
+    ]
+
+
+def _first_difference(due: Array | None, came: Array | None) -> str:
+    if due is None or came is None or due.shape != came.shape:
+        return f"expected {_kind(due)}, got {_kind(came)}"
+    other = np.argwhere(due != came)
+    if not len(other):
+        return "expected the same bits, got another zero or NaN"
+    k = tuple(map(int, other[0]))
+    said = f"first {list(k)}: " if k else ""
+    return f"{len(other)} of {due.size} elements differ, {said}expected {due[k]}, got {came[k]}"
+
+
+def _kind(array: Array | None) -> str:
+    return "None" if array is None else f"an array of shape {array.shape}"
 
 
 def _bytes(array: Array | None) -> bytes:
-    return b"" if array is None else array.tobytes()
-
-
-def laid_out_seed(seed: Array, layout: str) -> Array:
-    """An upstream gradient in another layout, or of other values."""
-    if layout == "zero":
-        return np.zeros_like(seed)
-    if layout == "one-hot":
-        flat = np.zeros_like(seed).reshape(-1)
-        flat[flat.size // 2 : flat.size // 2 + 1] = 1
-        return flat.reshape(seed.shape)
-    other = _laid_out(seed, layout)
-    return seed if other is None else np.asarray(other)
-
-
-def _laid_out(x: Any, layout: str) -> Any:
-    """The array in another memory layout, with its values but where it is expanded; None where there is none such."""
-    framework = function_call.framework([x])
-    if framework == "jax" or x.ndim == 0 or 0 in x.shape:
-        return None
-    if framework == "torch":
-        x = x.detach()
-    if layout == "transposed":
-        return _contiguous(x.mT).mT if x.ndim > 1 else None
-    if layout == "sliced":
-        return _doubled(x)[..., ::2]
-    if layout == "expanded":
-        return x[:1].expand(x.shape) if framework == "torch" else np.broadcast_to(x[:1], x.shape)
-    return _contiguous(x[::-1])[::-1] if framework == "numpy" else None
-
-
-def _contiguous(x: Any) -> Any:
-    return x.contiguous() if hasattr(x, "contiguous") else np.ascontiguousarray(x)
-
-
-def _doubled(x: Any) -> Any:
-    """Every element twice along the last axis."""
-    return x.repeat_interleave(2, -1) if hasattr(x, "repeat_interleave") else np.repeat(x, 2, -1)
+    return b"None" if array is None else array.tobytes()

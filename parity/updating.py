@@ -11,19 +11,13 @@ from typing import Any
 import numpy as np
 
 import refnet
-from parity.checking import (
-    Answer,
-    Array,
-    Found,
-    Optimize,
-    Profile,
-    Report,
-    Spec,
-    UsageError,
-    failed,
-    function_call,
-    judge_any,
-)
+from parity.budget.formats import Profile
+from parity.engines import function_call
+from parity.records.record import Answer, Optimize, Spec, UsageError
+from parity.report.report import Report
+from parity.verdict.any_record import Found, judge_any
+from parity.verdict.evaluation import Array
+from parity.verdict.tensor import failed
 
 STEPS = 5
 

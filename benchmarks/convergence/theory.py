@@ -424,8 +424,8 @@ def _digits(x: Any) -> str:
     Raises:
         Undecided: they do not.
     """
-    from parity.records.record import Undecided
     from parity.truth.value import decimal
+    from refnet.arithmetic.array_like import Undecided
 
     low, high = (decimal(end, DIGITS) for end in _ends(x))
     if low != high:

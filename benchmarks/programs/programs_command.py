@@ -25,8 +25,9 @@ CHUNK = 50
 def judged(number: int) -> Counter[str]:
     """What became of a program: `enclosed`, or why not; and what should not be, by name."""
     from parity.expression import enclose
-    from parity.records.record import Undecided, UsageError
+    from parity.records.record import UsageError
     from refnet.arithmetic import special
+    from refnet.arithmetic.array_like import Undecided
 
     made = program(number)
     found: Counter[str] = Counter()
@@ -68,11 +69,11 @@ def _by_torch(made: Program, x: Any, y: Any) -> list[Any]:
 
 def _as_by_scalars(made: Program, truths: Any) -> bool:
     from parity.notation import Meter, Written
-    from parity.records.record import Undecided
     from parity.truth import ball, tape
     from parity.truth.certify import settle
     from parity.truth.scalars import Scalars
     from refnet.arithmetic import special
+    from refnet.arithmetic.array_like import Undecided
 
     def answer() -> dict[str, Any]:
         x, y = (Scalars(ball.lift(a.astype(np.float64)), np.dtype(np.float64)) for a in (made.x, made.y))

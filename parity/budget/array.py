@@ -45,27 +45,11 @@ import numpy as np
 from parity.budget import bounds, elementwise, sums
 from parity.budget.bounds import as_constant, grid
 from parity.budget.condition import Condition, decided
-from parity.budget.formats import FORMATS, ULPS, Floats, Format, Profile
+from parity.budget.formats import Floats, Profile
 from parity.budget.stacked_products import matmul
 from parity.budget.sums import OpenSum
 from refnet.arithmetic import special
-from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule
-
-__all__ = ["FORMATS", "ULPS", "Budget", "Format", "NoRule", "Profile", "grid"]
-
-
-class NoRule(TypeError, AttributeError):
-    """A function or attribute of arrays that budgets have no rule for.
-
-    Attributes:
-        what: its name, as in `np.var`, `.T` or `**`.
-    """
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"expected a function listed in refnet.arithmetic.functions, got {what}, which has no rule for rounding"
-        )
-        self.what = what
+from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, NoRule, Rule
 
 
 class _Memory:

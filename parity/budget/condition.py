@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.records.record import Undecided
-from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule
+from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule, Undecided
 
 Booleans = np.ndarray[Any, Any]
 

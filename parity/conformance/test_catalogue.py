@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from parity.engines import loading
+from parity.families.case import Case
+from parity.families.listing import catalogue
+from parity.records.record import UsageError
 from parity.run import judging
-from parity.run.judging import Case, UsageError
 
 DTYPES = ("float64", "float32")
 
@@ -38,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def records() -> Iterator[tuple[str, Case, str, str]]:
     """Every record with its label, as a list of skips names it."""
-    for case in judging.catalogue():
+    for case in catalogue():
         for family in case.families:
             for dtype in DTYPES:
                 yield f"{case.name}, {family}, {dtype}", case, family, dtype
@@ -80,7 +83,7 @@ class Listed:
 
 @cache
 def engine(name: str) -> Any:
-    return judging.loading.load(name)
+    return loading.load(name)
 
 
 def test_record(name: str, case: Case, family: str, dtype: str, record_property: Any) -> None:

@@ -13,31 +13,13 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from parity.budget.array import Profile
-from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train, Unsupported, UsageError
-
-__all__ = [
-    "VJP",
-    "Answer",
-    "Array",
-    "Engine",
-    "Optimize",
-    "Profile",
-    "Record",
-    "Reply",
-    "Spec",
-    "Train",
-    "Unsupported",
-    "UsageError",
-    "ask",
-    "one_line",
-    "own_arithmetic",
-]
+from parity.budget.formats import Profile
+from parity.records.record import VJP, Answer, Array, Optimize, Record, Train, Unsupported, lent
 
 
 class Engine:
@@ -49,13 +31,16 @@ class Engine:
 
     Attributes:
         name: what it goes by in results; `--engine` gives it the name it was asked for by.
+        profiles: by dtype, how it computes, where that is not everything in the dtype and sums in any order: as
+            `parity.budget.formats.Profile.parse` reads it.
     """
 
     name: str = ""
+    profiles: Mapping[str, str] = {}
 
     def profile(self, dtype: str) -> Profile:
-        """How the engine computes in `dtype`: by default, everything in it."""
-        return Profile.of(dtype)
+        """How the engine computes in `dtype`: as `profiles` says."""
+        return stated(self.profiles.get(dtype, dtype))
 
     def vjp(self, record: VJP) -> Answer:
         """Answer a VJP record."""
@@ -68,6 +53,11 @@ class Engine:
     def train(self, record: Train) -> Answer:
         """Answer a Train record."""
         raise Unsupported("no train")
+
+
+def stated(text: str) -> Profile:
+    """The profile that a text says, see `parity.budget.formats.Profile.parse`."""
+    return Profile.parse(text)
 
 
 @dataclass
@@ -113,9 +103,9 @@ def _ask(engine: Engine, record: Record, further: Mapping[int, Record], again: R
             raise ValueError(f"expected a profile that stores {record.dtype}, got {profile.storage.name}")
         if profile.unknown:
             raise ValueError(f"expected a profile of formats in parity.budget.formats.FORMATS, got {profile.unknown}")
-        inputs = _inputs(record)
+        inputs = record.read_only()
         before = {name: _bits(a) for name, a in inputs.items()}
-        answer = _answer(engine, _lent(record))
+        answer = _answer(engine, lent(record))
         reply.changed = tuple(name for name, a in inputs.items() if _bits(a) != before[name])
         try:
             # What is kept serves the next engine too.
@@ -125,7 +115,7 @@ def _ask(engine: Engine, record: Record, further: Mapping[int, Record], again: R
         reply.profile, reply.answer = profile, answer
         reply.seconds = time.perf_counter() - start
         if again is not None:
-            other = _answer(engine, _lent(again))
+            other = _answer(engine, lent(again))
             reply.unsteady = tuple(
                 name
                 for name in dict.fromkeys((*answer, *other))
@@ -140,14 +130,6 @@ def _ask(engine: Engine, record: Record, further: Mapping[int, Record], again: R
         reply.traceback = _printable("".join(traceback.format_exception(error)))
     reply.seconds = time.perf_counter() - start
     return reply
-
-
-def _lent(record: Record) -> Record:
-    """The record with specs of its own, which a case gives to all its records, and an engine may take apart."""
-    specs = {f.name: getattr(record, f.name) for f in fields(record)}
-    return replace(
-        record, **{name: deepcopy(v) for name, v in specs.items() if isinstance(v, Spec) or name == "groups"}
-    )
 
 
 def _answer(engine: Engine, record: Record) -> Answer:
@@ -172,20 +154,6 @@ def _answer(engine: Engine, record: Record) -> Answer:
             kind = type(tensor).__name__ + (f" of {tensor.dtype}" if isinstance(tensor, np.ndarray) else "")
             raise TypeError(f"expected a NumPy array of numbers as {name}, got {kind}")
     return {one_line(name): np.array(tensor) for name, tensor in answer.items()}
-
-
-def _inputs(record: Record) -> dict[str, Array]:
-    """What an engine has no reason to write into. Parameters, buffers and state it may keep and change as its own."""
-    match record:
-        case VJP():
-            return {
-                **{f"input {k}": x for k, x in enumerate(record.inputs)},
-                **{f"upstream gradient {k}": g for k, g in enumerate(record.grad_outputs)},
-            }
-        case Optimize():
-            return {f"gradient of {name}": g for name, g in record.grads.items()}
-        case Train():
-            return {"inputs": record.inputs, "targets": record.targets}
 
 
 def _bits(array: Array) -> tuple[str, tuple[int, ...], bytes]:

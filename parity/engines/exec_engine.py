@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from parity.engines.base import VJP, Answer, Engine, Optimize, Profile, Record, Train, Unsupported, UsageError
+from parity.budget.formats import Profile
+from parity.engines.base import Engine
 from parity.records.encoding import (
     ENCODINGS,
     Malformed,
@@ -31,6 +32,7 @@ from parity.records.encoding import (
     member,
     profile_arguments,
 )
+from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported, UsageError
 
 PROTOCOL = "parity-exec"
 VERSION = 1

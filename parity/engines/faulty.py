@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, Profile
+from parity.budget.array import Budget
+from parity.budget.formats import Profile
 from parity.engines.base import Engine
 from parity.engines.refnet import collect, recorded
 from parity.families.altered import Altered, bare

@@ -12,12 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from parity.engines.base import Array, Profile, UsageError
+from parity.budget.formats import Profile
+from parity.records.record import Array, UsageError
 
 FORMATS = ("float64", "float32", "bfloat16", "float16")
 
-Seeds = Sequence[Array] | None
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
+Layout = Callable[[Any], Any]
+
+
+def _as_it_is(array: Any) -> Any:
+    return array
 
 
 @dataclass
@@ -28,7 +33,7 @@ class Called:
         outputs: its outputs. grads: the gradient by each input, by number; None where it gave none. by_name: the
             gradient by each parameter of a module. buffers: of a module, after the call.
         dtypes: the name of each result's dtype, under `output.K`, `grad.K` and the parameter's name.
-        written: inputs that are others than before.
+        written: what is other than before, of inputs, parameters and upstream gradients.
     """
 
     outputs: list[Array]
@@ -89,13 +94,14 @@ def like(values: Array, other: Any) -> Any:
         case "torch":
             import torch
 
-            return torch.as_tensor(values).to(dtype=other.dtype, device=other.device)
+            # A copy: what a function writes into its upstream gradient must reach nobody else.
+            return torch.as_tensor(np.array(values)).to(dtype=other.dtype, device=other.device)
         case "jax":
             import jax.numpy as jnp
 
             return jnp.asarray(values, dtype=other.dtype)
         case _:
-            return np.asarray(values, other.dtype)
+            return np.array(values, other.dtype)
 
 
 def options_for(fn: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,22 +118,94 @@ def options_for(fn: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def call(
-    fn: Any, inputs: Sequence[Any], grad_outputs: Sequence[Array] | None, wanted: Sequence[int], **options: Any
+    fn: Any,
+    inputs: Sequence[Any],
+    grad_outputs: Sequence[Array] | None,
+    wanted: Sequence[int],
+    layout: Layout = _as_it_is,
+    /,
+    **options: Any,
 ) -> Called:
     """Forward, and backward from the upstream gradients where there are any.
+
+    What the function writes into the inputs is put back.
 
     Args:
         fn: a function, a torch.nn.Module, or a pair (forward, backward).
         wanted: the numbers of the inputs by which a gradient is due.
+        layout: what is done to an upstream gradient before it is sent.
     """
     before = {k: to_numpy(x) for k, x in enumerate(inputs) if is_array(x)}
-    if isinstance(fn, tuple):
-        found = _call_pair(fn, inputs, grad_outputs, wanted, options)
-    else:
-        kind = {"torch": _call_torch, "jax": _call_jax, "numpy": _call_numpy}[framework(inputs)]
-        found = kind(fn, inputs, grad_outputs, wanted, options)
-    found.written = tuple(f"input {k}" for k, old in before.items() if to_numpy(inputs[k]).tobytes() != old.tobytes())
+    held = own_arrays(fn)
+    kept = {name: to_numpy(p) for name, p in held.items()}
+    seeds = _Seeds(grad_outputs, layout)
+    found = _run(fn, inputs, seeds, wanted, options)
+    found.written = (
+        *(f"input {k}" for k, old in before.items() if not _same(inputs[k], old)),
+        *(f"parameter {name}" for name, p in held.items() if not _same(p, kept[name])),
+        *seeds.written(),
+    )
+    for k, old in before.items():
+        if f"input {k}" in found.written:
+            _put_back(inputs[k], old)
     return found
+
+
+def _run(fn: Any, inputs: Sequence[Any], seeds: _Seeds, wanted: Sequence[int], options: Mapping[str, Any]) -> Called:
+    if isinstance(fn, tuple):
+        return _call_pair(fn, inputs, seeds, wanted, options)
+    kind = {"torch": _call_torch, "jax": _call_jax, "numpy": _call_numpy}[framework(inputs)]
+    return kind(fn, inputs, seeds, wanted, options)
+
+
+class Misfit(TypeError):
+    """What a function gave is not what is due: of another kind, shape, device or number."""
+
+
+def _count(shapes: Sequence[tuple[int, ...]], what: str) -> str:
+    kinds = " and ".join(str(shape) for shape in shapes)
+    return f"{len(shapes)} {what}{'s' if len(shapes) != 1 else ''} of shape {kinds}" if shapes else f"no {what}"
+
+
+class _Seeds:
+    """Upstream gradients, made for the outputs that they go to.
+
+    Attributes:
+        given: their values; None where nothing is to be sent back. sent: what was made of them.
+    """
+
+    def __init__(self, given: Sequence[Array] | None, layout: Layout) -> None:
+        self.given, self.layout, self.sent = given, layout, list[Any]()
+
+    def for_outputs(self, outputs: Sequence[Any]) -> list[Any]:
+        due, came = [g.shape for g in self.given or ()], [tuple(y.shape) for y in outputs]
+        if due != came:
+            raise Misfit(f"expected {_count(due, 'output')}, got {_count(came, 'output')}")
+        self.sent = [self.layout(like(g, y)) for g, y in zip(self.given or (), outputs, strict=True)]
+        self._before = [to_numpy(g) for g in self.sent]
+        return self.sent
+
+    def written(self) -> list[str]:
+        other = self.sent and not all(map(_same, self.sent, self._before))
+        return ["upstream gradient"] if other else []
+
+
+def own_arrays(fn: Any) -> dict[str, Any]:
+    """The parameters of a module; none of a function."""
+    return dict(fn.named_parameters()) if hasattr(fn, "named_parameters") else {}
+
+
+def _same(array: Any, before: Array) -> bool:
+    return to_numpy(array).tobytes() == before.tobytes()
+
+
+def _put_back(array: Any, values: Array) -> None:
+    """Best done in place: the array is the user's, and may be a view."""
+    if _home(array) == "torch":
+        if 0 not in array.stride():
+            array.detach().copy_(like(values, array))
+    elif _home(array) == "numpy" and array.flags.writeable:
+        array[...] = values
 
 
 def _several(output: Any) -> list[Any]:
@@ -148,25 +226,19 @@ def _plain(name: str) -> str:
 def _call_torch(
     fn: Any,
     inputs: Sequence[Any],
-    grad_outputs: Sequence[Array] | None,
+    seeds: _Seeds,
     wanted: Sequence[int],
     options: Mapping[str, Any],
 ) -> Called:
     import torch
 
-    own = [
-        x.detach().requires_grad_(k in wanted) if is_array(x) and x.is_floating_point() else x
-        for k, x in enumerate(inputs)
-    ]
-    params = {_plain(name): p for name, p in fn.named_parameters()} if isinstance(fn, torch.nn.Module) else {}
-    outputs = _several(fn(*own, **options))
-    _arrays(outputs)
+    own, outputs = forward_torch(fn, inputs, wanted, options)
+    params = {_plain(name): p for name, p in own_arrays(fn).items()}
     found = Called([to_numpy(y) for y in outputs])
     _kept(found, "output", dict(enumerate(outputs)))
-    if grad_outputs is not None:
+    if seeds.given is not None:
         leaves = [own[k] for k in wanted] + list(params.values())
-        seeds = [like(g, y) for g, y in zip(grad_outputs, outputs, strict=True)]
-        moving = [(y, g) for y, g in zip(outputs, seeds, strict=True) if y.requires_grad]
+        moving = [(y, g) for y, g in zip(outputs, seeds.for_outputs(outputs), strict=True) if y.requires_grad]
         grads: Sequence[Any] = [None] * len(leaves)
         asked = [k for k, leaf in enumerate(leaves) if leaf.requires_grad]
         if moving and asked:
@@ -186,13 +258,50 @@ def _call_torch(
     return found
 
 
+def forward_torch(
+    fn: Any, inputs: Sequence[Any], wanted: Sequence[int], options: Mapping[str, Any]
+) -> tuple[list[Any], list[Any]]:
+    """Leaves of the inputs, and the outputs."""
+    own = [
+        x.detach().requires_grad_(k in wanted) if is_array(x) and x.is_floating_point() else x
+        for k, x in enumerate(inputs)
+    ]
+    outputs = _several(fn(*own, **options))
+    _arrays(outputs)
+    here = next(x.device for x in inputs if is_array(x))
+    for y in outputs:
+        if _home(y) != "torch":
+            raise Misfit(f"expected an array of torch, as the inputs are, got one of {_home(y)}")
+        if y.device != here:
+            raise Misfit(f"expected an output on {here}, as the inputs are, got one on {y.device}")
+    return own, outputs
+
+
 def _call_jax(
     fn: Any,
     inputs: Sequence[Any],
-    grad_outputs: Sequence[Array] | None,
+    seeds: _Seeds,
     wanted: Sequence[int],
     options: Mapping[str, Any],
 ) -> Called:
+    if seeds.given is None or not wanted:
+        outputs = _several(fn(*inputs, **options))
+        _arrays(outputs)
+        found = Called([to_numpy(y) for y in outputs])
+    else:
+        output, back = pullback(fn, inputs, wanted, options)
+        outputs = _several(output)
+        _arrays(outputs)
+        sent = seeds.for_outputs(outputs)
+        grads = back(tuple(sent) if isinstance(output, tuple) else sent[0])
+        found = Called([to_numpy(y) for y in outputs], {k: to_numpy(g) for k, g in zip(wanted, grads, strict=True)})
+        _kept(found, "grad", dict(zip(wanted, grads, strict=True)))
+    _kept(found, "output", dict(enumerate(outputs)))
+    return found
+
+
+def pullback(fn: Any, inputs: Sequence[Any], wanted: Sequence[int], options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a function of JAX gives, and the function from its upstream gradient to the gradients that are wanted."""
     import jax
 
     def of_wanted(*some: Any) -> Any:
@@ -201,26 +310,14 @@ def _call_jax(
             full[k] = x
         return fn(*full, **options)
 
-    if grad_outputs is None or not wanted:
-        outputs = _several(fn(*inputs, **options))
-        _arrays(outputs)
-        found = Called([to_numpy(y) for y in outputs])
-    else:
-        output, pullback = jax.vjp(of_wanted, *(inputs[k] for k in wanted))
-        outputs = _several(output)
-        _arrays(outputs)
-        seeds = [like(g, y) for g, y in zip(grad_outputs, outputs, strict=True)]
-        grads = pullback(tuple(seeds) if isinstance(output, tuple) else seeds[0])
-        found = Called([to_numpy(y) for y in outputs], {k: to_numpy(g) for k, g in zip(wanted, grads, strict=True)})
-        _kept(found, "grad", dict(zip(wanted, grads, strict=True)))
-    _kept(found, "output", dict(enumerate(outputs)))
+    found: tuple[Any, Any] = jax.vjp(of_wanted, *(inputs[k] for k in wanted))
     return found
 
 
 def _call_numpy(
     fn: Any,
     inputs: Sequence[Any],
-    grad_outputs: Sequence[Array] | None,
+    seeds: _Seeds,
     wanted: Sequence[int],
     options: Mapping[str, Any],
 ) -> Called:
@@ -234,7 +331,7 @@ def _call_numpy(
 def _call_pair(
     pair: Pair,
     inputs: Sequence[Any],
-    grad_outputs: Sequence[Array] | None,
+    seeds: _Seeds,
     wanted: Sequence[int],
     options: Mapping[str, Any],
 ) -> Called:
@@ -242,19 +339,19 @@ def _call_pair(
     forward, backward = pair
     gave = forward(*inputs, **options)
     if not isinstance(gave, tuple) or len(gave) != 2:
-        raise TypeError(f"expected forward to give (output, saved), got {type(gave).__name__}")
+        raise Misfit(f"expected forward to give (output, saved), got {type(gave).__name__}")
     output, saved = gave
     outputs = _several(output)
     _arrays(outputs)
     found = Called([to_numpy(y) for y in outputs])
     _kept(found, "output", dict(enumerate(outputs)))
-    if grad_outputs is not None:
-        seeds = [like(g, y) for g, y in zip(grad_outputs, outputs, strict=True)]
-        grads = backward(tuple(seeds) if isinstance(output, tuple) else seeds[0], saved)
+    if seeds.given is not None:
+        sent = seeds.for_outputs(outputs)
+        grads = backward(tuple(sent) if isinstance(output, tuple) else sent[0], saved)
         grads = list(grads) if isinstance(grads, (tuple, list)) else [grads]
         due = [k for k, x in enumerate(inputs) if is_array(x) and is_floating(x)]
         if len(grads) != len(due):
-            raise TypeError(f"expected backward to give {len(due)} gradients, one for each input, got {len(grads)}")
+            raise Misfit(f"expected backward to give {len(due)} gradients, one for each input, got {len(grads)}")
         by_input = {k: g for k, g in zip(due, grads, strict=True) if k in wanted}
         _arrays([g for g in by_input.values() if g is not None])
         _kept(found, "grad", by_input)
@@ -265,7 +362,7 @@ def _call_pair(
 def _arrays(values: Sequence[Any]) -> None:
     for value in values:
         if not is_array(value):
-            raise TypeError(f"expected arrays, got {type(value).__name__}")
+            raise Misfit(f"expected arrays, got {type(value).__name__}")
 
 
 def format_of_all(inputs: Sequence[Any]) -> str:

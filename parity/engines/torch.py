@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.engines.base import Engine, Profile
-from parity.records.definition import weights
-from parity.records.facts import facts, schema
+from parity.engines.base import Engine
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
 
 NARROW = ("bfloat16", "float16")
@@ -31,6 +29,8 @@ class TorchEngine(Engine):
     """
 
     name = "torch"
+    # `at::opmath_type` in torch's source.
+    profiles: Mapping[str, str] = {dtype: f"{dtype}, accumulate float32" for dtype in NARROW}
 
     def __init__(self, device: str = "cpu", dtype: str = "", compile: str = "0") -> None:
         try:
@@ -51,10 +51,6 @@ class TorchEngine(Engine):
             raise UsageError(f"engine torch: expected compile=0, 1 or one of {', '.join(known)}, got {compile!r}")
         self._lacking: dict[str, str] = {}
         self._format: Any = None
-
-    def profile(self, dtype: str) -> Profile:
-        """Everything in the dtype; but sums of a narrow one in float32 (`at::opmath_type` in torch's source)."""
-        return Profile.of(dtype, accumulator="float32" if dtype in NARROW else None)
 
     def _require(self, dtype: str) -> None:
         """Refuse a dtype that was not asked for or that the device does not have, or a device that is not there."""
@@ -124,7 +120,7 @@ class TorchEngine(Engine):
         if not hasattr(nn, spec.type):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
-        given = {name: self._tensor(a) for name, a in weights(spec, arrays).items()}
+        given = {name: self._tensor(a) for name, a in spec.constructor_arrays(arrays).items()}
         module = make(**spec.args, **given)
         return module.to(dtype)
 
@@ -133,7 +129,7 @@ class TorchEngine(Engine):
         torch = self.torch
         module = self._build(record.spec, record.arrays, record.dtype).train(record.training)
         inputs = [self._tensor(x, requires_grad=x.dtype.kind == "f") for x in record.inputs]
-        about = facts(record.spec)
+        about = record.spec.facts
         if about.mask and self.backend:
             raise Unsupported(f"a compiled {record.spec.type} with a given mask")
         run = self._compiled(module)
@@ -238,7 +234,7 @@ class TorchEngine(Engine):
 def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:
     """The arrays that an optimizer keeps for a parameter, of those that its schema lists."""
     kept = optimizer.state.get(p, {})
-    return {key: kept[key] for key in schema(spec) if kept.get(key) is not None}
+    return {key: kept[key] for key in spec.schema if kept.get(key) is not None}
 
 
 def _line(error: Exception) -> str:

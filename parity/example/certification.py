@@ -24,10 +24,10 @@ from parity.example.certified_example import (
 from parity.example.hand_computation import FIGURES
 from parity.example.perceptron import CORRECT, PARAMS, RECIPES, UPDATES, WEIGHTS, Example, Recipe, budgets
 from parity.example.published import PUBLISHED, Published
-from parity.records.record import Undecided
 from parity.run import pool
 from parity.truth import ball, tape
 from parity.truth.certify import RADIUS, Disagreement
+from refnet.arithmetic.array_like import Undecided
 
 BITS = 256
 

@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.example.digits import Truth
 from parity.example.hand_computation import CONSTANTS, FIGURES
 from parity.example.perceptron import CORRECT, INPUT, RECIPES, TARGET, UPDATES, Recipe
 from parity.example.published import PUBLISHED, Published
 from parity.records.record import UsageError
+from parity.truth.value import Truth
 from parity.vectors import store
 
 Array = np.ndarray[Any, Any]

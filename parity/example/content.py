@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from parity.example.certified_example import Certified, load
-from parity.example.digits import Truth, exact
+from parity.example.digits import exact
 from parity.example.engine_runs import Run, train, train_all
 from parity.example.perceptron import BUG, WEIGHTS
 from parity.example.provenance import Finding, findings, words
+from parity.truth.value import Truth
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ import numpy as np
 
 from parity.truth.value import Truth, decimal
 
-__all__ = ["SHOWN", "Truth", "decimal", "exact", "fixed", "mark", "places", "shortest"]
-
 SHOWN = {"float64": 17, "float32": 9}
 """Significant digits that tell any two numbers of a dtype apart."""
 

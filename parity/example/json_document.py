@@ -46,12 +46,13 @@ import numpy as np
 
 from parity.example.certified_example import MOVE, POSITIONS, SERIES, Certified
 from parity.example.content import Content, Moved
-from parity.example.digits import SHOWN, Truth, decimal, exact, mark
+from parity.example.digits import SHOWN, exact, mark
 from parity.example.engine_runs import Run, bound, free_run, judged_to, verdict
 from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS, Figure
 from parity.example.perceptron import RECIPES, UPDATES, Recipe
 from parity.example.provenance import Finding
 from parity.example.published import SOURCES
+from parity.truth.value import Truth, decimal
 
 FORMAT = "parity.example/2"
 DIGITS = 32

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, Profile
+from parity.budget.array import Budget
+from parity.budget.formats import Profile
 from refnet.generator import Generator
 from refnet.nn import HalfSquaredError, Linear, Module, Sequential, Sigmoid
 from refnet.optim import SGD

@@ -18,7 +18,8 @@ from parity.example.digits import fixed
 from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS, Figure
 from parity.example.model import ARTICLE
 from parity.example.perceptron import CORRECT, WEIGHTS, Example, Tensors, budgets
-from parity.example.typed_figure import Judge, UsageError
+from parity.example.typed_figure import Judge
+from parity.records.record import UsageError
 from parity.report.shell import fill, html_page
 from refnet.generator import Generator
 

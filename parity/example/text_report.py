@@ -11,12 +11,13 @@ from rich.text import Text
 
 from parity.example.certified_example import MOVE
 from parity.example.content import Content
-from parity.example.digits import SHOWN, decimal, exact, fixed, mark, shortest
+from parity.example.digits import SHOWN, exact, fixed, mark, shortest
 from parity.example.engine_runs import Run, free_run, judged_to, verdict
 from parity.example.hand_computation import CONSTANTS, FIGURES, SECTIONS, Figure
 from parity.example.perceptron import BUG, RECIPES, UPDATES
 from parity.example.provenance import SAYS
 from parity.example.published import SOURCES
+from parity.truth.value import decimal
 
 STYLES = {"right": "green", "bug": "bold red", "unsettled": "bold yellow", "slip": "yellow"}
 

@@ -22,7 +22,8 @@ from parity.example.model import ARTICLE, ERRORS, HIDDEN, SAMPLES, Model
 from parity.example.perceptron import Recipe
 from parity.example.provenance import SAYS, findings
 from parity.example.published import PUBLISHED, SOURCES
-from parity.example.typed_figure import TELLING, Judge, Judgement, Place, Typed, UsageError, parse
+from parity.example.typed_figure import TELLING, Judge, Judgement, Place, Typed, parse
+from parity.records.record import UsageError
 
 HEADINGS = {
     "right": "✓ Right",

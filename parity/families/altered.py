@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import FORMATS, Budget, Format, Profile, grid
+from parity.budget.array import Budget
+from parity.budget.bounds import grid
+from parity.budget.formats import FORMATS, Format, Profile
 from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from parity.families.case import FULL, GRID, Case, Draw, VJPCase
-from parity.records.facts import MODULES, facts
+from parity.records.facts import MODULES
 
 LAYOUTS = ("reversed", "transposed", "sliced")
 LONG = (65, 257)
@@ -70,7 +70,7 @@ def _made(case: VJPCase) -> Iterator[VJPCase]:
 
 def _long(case: VJPCase, named: Callable[..., VJPCase]) -> Iterator[VJPCase]:
     """The same with more samples: many where they are added up one by one, fewer where products make it costly."""
-    n, about = case.inputs[0].shape[0], facts(case.spec)
+    n, about = case.inputs[0].shape[0], case.spec.facts
     for length in LONG if about.sums and not about.products else LONG[:1]:
         # An array that is an argument may have a value for every sample.
         arrays = {name: _resized(a, n, length) if name in about.arrays else a for name, a in case.arrays.items()}

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from mpmath import mp, mpf
 
-from parity.families.case import Spec
-from parity.families.fault import VJP, Optimize, Unsupported
 from parity.families.listing import transcriptions
 from parity.families.mpmath_arrays import Array, Index, Module, array_of
 from parity.records import definition
+from parity.records.record import VJP, Optimize, Spec, Unsupported
 
 DIGITS = 500
 """1 - sigmoid(1000), as documented, loses the first 434 of them; more than 32 are wanted of the rest."""

@@ -55,7 +55,7 @@ class Fault:
             return isinstance(record, Train) and self.train is not None
         own = self.patches or self.types
         # Mistakes of no type in particular are made in answering any VJP.
-        if not (any(kind in own for kind in record.spec.types()) if own else isinstance(record, VJP)):
+        if not (any(kind in own for kind in record.types()) if own else isinstance(record, VJP)):
             return False
         if record.dtype not in self.dtypes:
             return False

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from parity.families.fault import Patch
+from parity.records.definition import Patch
 
 __all__ = ["Patch", "Variant", "bearing_on", "together"]
 

@@ -17,8 +17,9 @@ from typing import Any
 from parity.families import conditions
 from parity.families.case import Case, group, selected
 from parity.families.fault import Fault
-from parity.families.formula import Patch, Variant, bearing_on
+from parity.families.formula import Variant, bearing_on
 from parity.families.whole.arithmetic.rewritings import REWRITINGS
+from parity.records.definition import Patch
 
 __all__ = [
     "CONVENTIONS",
@@ -46,7 +47,9 @@ TABLE = (
     "nn.loss",
     "nn.cross_entropy",
     "nn.batchnorm",
+    "nn.instancenorm",
     "nn.normalization",
+    "nn.rms_norm",
     "nn.dropout",
     "nn.conv",
     "nn.rnn",

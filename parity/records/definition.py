@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import refnet
-from parity.records.facts import facts, is_counter
 from parity.records.record import VJP, Optimize, Spec, Train, within
 from refnet.train.step import Update
 
@@ -34,24 +33,30 @@ class Moment(NamedTuple):
     buffers: Tensors
 
 
-def build(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch] = NO_PATCHES) -> refnet.nn.Module:
+def build(
+    spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch] = NO_PATCHES, dtype: str = "float64"
+) -> refnet.nn.Module:
     """The refnet module of `spec`, standing on `arrays` (parameters and buffers of any arithmetic), changed by the
-    patches for its types.
+    patches for its types. `dtype` is that of the record, which balls do not tell.
     """
-    module = _construct(spec, arrays, patches)
+    module = _construct(spec, arrays, patches, dtype)
     module.bind(arrays)
     return module
 
 
-def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch]) -> refnet.nn.Module:
+def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch], dtype: str) -> refnet.nn.Module:
     if spec.type == "Sequential":
-        layers = [_construct(layer, {}, patches) for layer in spec.layers]
+        layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
         module: refnet.nn.Module = refnet.nn.Sequential(*(layers[k] for k in spec.places))
     elif spec.type == "Objective":
         network, loss = spec.layers
-        module = Objective(_construct(network, {}, patches), _construct(loss, within(arrays, "loss."), patches))
+        module = Objective(
+            _construct(network, {}, patches, dtype), _construct(loss, within(arrays, "loss."), patches, dtype)
+        )
     else:
-        module = getattr(refnet.nn, spec.type)(**spec.args, **weights(spec, arrays), **_generator(spec))
+        more = {"dtype": dtype} if spec.facts.dtype else {}
+        arguments = {**spec.args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
+        module = getattr(refnet.nn, spec.type)(**arguments)
     if spec.type in patches:
         patches[spec.type](module)
     return module
@@ -70,7 +75,7 @@ def _generator(spec: Spec) -> dict[str, refnet.Generator]:
     if not _takes_generator(spec.type):
         return {}
     # What draws later on draws the same from every build; seeding a generator costs more than a small layer's pass.
-    return {"generator": refnet.Generator(0) if facts(spec).draws else _SPARE}
+    return {"generator": refnet.Generator(0) if spec.facts.draws else _SPARE}
 
 
 class Objective(refnet.nn.Module):
@@ -94,9 +99,11 @@ class Objective(refnet.nn.Module):
         return (dX, dT), {f"network.{name}": grad for name, grad in grads.items()}
 
 
-def weights(spec: Spec, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The arrays that a class takes as constructor arguments, though they are its buffers."""
-    return {name: arrays[name] for name in facts(spec).arrays if name in arrays}
+def tensors(
+    record: VJP | Optimize, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES
+) -> Mapping[str, Any]:
+    """What `vjp` or `optimize` gives."""
+    return vjp(record, lift, patches) if isinstance(record, VJP) else optimize(record, lift, patches)
 
 
 def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Tensors:
@@ -106,9 +113,8 @@ def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch
         return lift(array) if array.dtype.kind == "f" else array
 
     # A module writes its buffers: they are copied, inputs and upstream gradients keep their memory layout.
-    module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches).train(
-        record.training
-    )
+    module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches, record.dtype)
+    module.train(record.training)
     output, saved = module.forward(*(lifted(x) for x in record.inputs))
     grads = tuple(lifted(g) for g in record.grad_outputs)
     grad_input, grad_params = module.backward(grads if len(grads) > 1 else grads[0], saved)
@@ -183,7 +189,7 @@ def updating(
 ) -> Update:
     """The network on `arrays`, the loss and the optimizer with `state` of a training, as they are before an update;
     those of many runs at once where `lift` gives runs."""
-    network = build(record.network, arrays, patches)
+    network = build(record.network, arrays, patches, record.dtype)
     trained = {name: network.params[name] for name in record.trained(network.params)}
     made = optimizer(record.optimizer, trained, record.groups, patches)
     restore(made, state)
@@ -193,7 +199,7 @@ def updating(
 
 def lifted_state(spec: Spec, state: Mapping[str, Array], lift: Callable[[Array], Array]) -> Tensors:
     """An optimizer's state in the arithmetic of `lift`, but for counters, which are the same in every arithmetic."""
-    return {path: np.array(a, np.float32) if is_counter(spec, path) else lift(a) for path, a in state.items()}
+    return {path: np.array(a, np.float32) if spec.is_counter(path) else lift(a) for path, a in state.items()}
 
 
 def train(record: Train, lift: Callable[[Array], Array], patches: Mapping[str, Patch] = NO_PATCHES) -> Iterator[Moment]:

@@ -1,5 +1,7 @@
 """What is to be known of a class beside its forward and its backward, in one table, a row for each class.
 
+A `Spec` of the class has its row as `facts`.
+
 What a class says itself is asked there and stands nowhere else: which arrays are parameters and which buffers, in the
 module that is built of a spec; which state an optimizer keeps, in its `schema`; the dtype of a buffer, in the record.
 """
@@ -8,10 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import refnet
-from parity.records.record import VJP, Optimize, Spec, Train
-from refnet.optim.optimizer import State
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Facts:
         arrays: constructor arguments that are arrays, and buffers of the module.
         products, sums: whether terms are added up in it, in products of matrices or otherwise: rewritings of sums bear
             on it then.
+        dtype: whether what it computes depends on the dtype, so that it is built with the record's.
     """
 
     inputs: tuple[str, ...] = ("input",)
@@ -36,6 +35,7 @@ class Facts:
     arrays: tuple[str, ...] = ()
     products: bool = False
     sums: bool = False
+    dtype: bool = False
 
 
 _LOSS = Facts(("input", "target"), sums=True)
@@ -50,7 +50,14 @@ MODULES: Mapping[str, Facts] = {
     "Softmax": Facts(sums=True),
     "LogSoftmax": Facts(sums=True),
     "BatchNorm1d": Facts(sums=True),
+    "BatchNorm2d": Facts(sums=True),
+    "BatchNorm3d": Facts(sums=True),
+    "InstanceNorm1d": Facts(sums=True),
+    "InstanceNorm2d": Facts(sums=True),
+    "InstanceNorm3d": Facts(sums=True),
     "LayerNorm": Facts(sums=True),
+    "GroupNorm": Facts(sums=True),
+    "RMSNorm": Facts(sums=True, dtype=True),
     "Dropout": Facts(("input", "mask"), mask=True, draws=True),
     "Conv2d": Facts(products=True, sums=True),
     "LSTMCell": Facts(("input", "h_0", "c_0"), together=2, products=True, sums=True),
@@ -65,36 +72,3 @@ MODULES: Mapping[str, Facts] = {
 
 OTHER = Facts()
 """What holds of a class that has no row."""
-
-
-def facts(spec: Spec) -> Facts:
-    """The facts about a spec's class."""
-    return MODULES.get(spec.type, OTHER)
-
-
-def schema(spec: Spec) -> Mapping[str, State]:
-    """What the optimizer of a spec may keep for each parameter, by name."""
-    return {array.name: array for array in getattr(refnet.optim, spec.type).schema}
-
-
-def is_counter(spec: Spec, path: str) -> bool:
-    """Whether the state `NAME.KEY` of the optimizer of a spec is a counter: a number, the same in every arithmetic."""
-    known = schema(spec).get(path.rpartition(".")[2])
-    return known is not None and known.counter
-
-
-def dtype_of(record: VJP | Optimize | Train, name: str) -> str:
-    """The dtype of the tensor of that name in a right answer.
-
-    An update is subtracted in float64. A buffer keeps its dtype. A counter of steps is torch's, in float32.
-    """
-    kind, _, path = name.partition(".")
-    if kind == "update":
-        return "float64"
-    if kind == "buffer" and not isinstance(record, Optimize):
-        own = record.arrays[path].dtype
-        return record.dtype if own.kind == "f" else str(own)
-    if kind == "state" and not isinstance(record, VJP):
-        optimizer = record.spec if isinstance(record, Optimize) else record.optimizer
-        return "float32" if is_counter(optimizer, path) else record.dtype
-    return record.dtype

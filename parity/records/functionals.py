@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import refnet
-from parity.records.record import VJP, Array, Spec, Undecided, UsageError
+import numpy as np
 
-__all__ = ["FUNCTIONALS", "VJP", "Functional", "Spec", "Undecided", "UsageError"]
+import refnet
+from parity.records.record import VJP, Array, Spec, UsageError
 
 Args = dict[str, Any]
 
@@ -181,7 +181,85 @@ def inputs_of(kind: str) -> int:
 
 def arrays_in_order(kind: str, args: Mapping[str, Any], arrays: Sequence[Array]) -> dict[str, Array]:
     """Arrays under the names of a class's parameters, in the order of its state_dict."""
-    names = list(getattr(refnet.nn, kind)(**args).params)
+    try:
+        names = list(getattr(refnet.nn, kind)(**args).params)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"check: expected arguments that {kind} takes, got others: {error}") from None
     if len(names) != len(arrays):
         raise UsageError(f"check: expected {', '.join(names) or 'no parameters'} after the input, got {len(arrays)}")
     return dict(zip(names, arrays, strict=True))
+
+
+# ---- records
+
+
+def record_of(
+    name: str, arrays: Sequence[Any], keywords: Sequence[str], options: Mapping[str, Any]
+) -> tuple[VJP, dict[int, str]]:
+    """The record that a functional or a class makes of arrays, and the name of each array's gradient in an answer.
+
+    Args:
+        keywords: the names of the last arrays, which were given by keyword.
+
+    Raises:
+        UsageError: there is no such reference, or it does not take these.
+    """
+    functional = look_up(name) or next((f for f in FUNCTIONALS.values() if f.type == name), None)
+    if functional is None:
+        return _record_of_class(name, arrays, options)
+    n = len(arrays) - len(keywords)
+    bound = bind(name, functional, arrays[:n], {**options, **dict(zip(keywords, arrays[n:], strict=True))})
+    number = {given: k for k, given in enumerate([*list(bound)[:n], *keywords])}
+    inputs = [given for given in functional.inputs if bound[given] is not None]
+    params = {given: bound[given] for given in functional.params if bound[given] is not None}
+    for given in (*inputs, *params):
+        if not isinstance(bound[given], np.ndarray):
+            raise UsageError(f"check: expected an array as {given}, got {type(bound[given]).__name__}")
+    places = _places(len(inputs), [number[given] for given in inputs])
+    if not functional.type.endswith("Loss"):
+        places |= {number[given]: f"grad.{given}" for given in params}
+    try:
+        spec = Spec(functional.type, functional.args(bound))
+    except (ValueError, TypeError, IndexError) as error:
+        raise UsageError(f"check: expected arguments that {name}{functional.signature} takes, got: {error}") from None
+    return VJP(spec, params, tuple(bound[given] for given in inputs), ()), places
+
+
+def _record_of_class(kind: str, arrays: Sequence[Any], options: Mapping[str, Any]) -> tuple[VJP, dict[int, str]]:
+    n = inputs_of(kind)
+    if len(arrays) < n:
+        raise UsageError(f"check: expected {n} inputs of {kind}, got {len(arrays)}")
+    params = arrays_in_order(kind, options, arrays[n:])
+    places = {**_places(n, range(n)), **{n + k: f"grad.{name}" for k, name in enumerate(params)}}
+    return VJP(Spec(kind, dict(options)), params, tuple(arrays[:n]), ()), places
+
+
+def record_of_module(
+    module: Any, arrays: Sequence[Any], to_numpy: Callable[[Any], Array]
+) -> tuple[VJP, dict[int, str]]:
+    """The record that a torch module's class makes of arrays.
+
+    Raises:
+        UsageError: refnet does not cover the class, or the module is not as torch has it.
+    """
+    module = getattr(module, "_orig_mod", module)
+    kind = class_name(module)
+    for part in module.modules():
+        for what in CHANGED:
+            if getattr(part, what, None):
+                raise UsageError(f"check: expected a {kind} as torch has it, got one with {what.strip('_')}")
+    state = dict(module.state_dict())
+    for name, tensor in state.items():
+        if str(tensor.device) == "meta":
+            raise UsageError(f"check: expected values in {name}, got a tensor on the meta device")
+    params = {name: to_numpy(t) for name, t in state.items()}
+    record = VJP(spec_of_module(module, kind), params, tuple(arrays), (), bool(module.training))
+    return record, _places(len(arrays), range(len(arrays)))
+
+
+CHANGED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "parametrizations")
+"""Attributes of a module that make it another function than its class."""
+
+
+def _places(count: int, numbers: Iterable[int]) -> dict[int, str]:
+    return {k: "grad_input" if count == 1 else f"grad_input.{place}" for place, k in enumerate(numbers)}

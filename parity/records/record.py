@@ -3,11 +3,20 @@ to say instead of an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
+
+import refnet
+from parity.records.facts import MODULES, OTHER, Facts
+
+# What there is to say instead of an answer, where an enclosure does not settle it.
+from refnet.arithmetic.array_like import Undecided as Undecided
+from refnet.optim.optimizer import State
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
@@ -44,6 +53,25 @@ class Spec:
         """The class names in this module and everything inside it."""
         return {self.type}.union(*(layer.types() for layer in self.layers))
 
+    @property
+    def facts(self) -> Facts:
+        """What is to be known of the class."""
+        return MODULES.get(self.type, OTHER)
+
+    def constructor_arrays(self, arrays: Arrays) -> Arrays:
+        """The arrays that the class takes as constructor arguments, though they are its buffers."""
+        return {name: arrays[name] for name in self.facts.arrays if name in arrays}
+
+    @property
+    def schema(self) -> Mapping[str, State]:
+        """What an optimizer may keep for each parameter, by name."""
+        return {array.name: array for array in getattr(refnet.optim, self.type).schema}
+
+    def is_counter(self, path: str) -> bool:
+        """Whether an optimizer's state `NAME.KEY` is a counter: a number, the same in every arithmetic."""
+        known = self.schema.get(path.rpartition(".")[2])
+        return known is not None and known.counter
+
     def __str__(self) -> str:
         inside = ", ".join([*map(str, self.layers), *(f"{name}={value!r}" for name, value in self.args.items())])
         return f"{self.type}({inside})"
@@ -76,6 +104,43 @@ class VJP:
     @property
     def dtype(self) -> str:
         return self.format or next(str(a.dtype) for a in (*self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
+
+    def dtype_of(self, name: str) -> str:
+        """The dtype of the tensor of that name in a right answer: a buffer keeps its own."""
+        kind, _, path = name.partition(".")
+        own = self.arrays[path].dtype if kind == "buffer" else None
+        return self.dtype if own is None or own.kind == "f" else str(own)
+
+    def types(self) -> set[str]:
+        """The classes of what is to be built."""
+        return self.spec.types()
+
+    def arguments(self) -> Mapping[str, Any]:
+        """What the class was given beside arrays."""
+        return self.spec.args
+
+    def read_only(self) -> dict[str, Array]:
+        """What an engine has no reason to write into; parameters and buffers it may change as its own."""
+        return {
+            **{f"input {k}": x for k, x in enumerate(self.inputs)},
+            **{f"upstream gradient {k}": g for k, g in enumerate(self.grad_outputs)},
+        }
+
+    def given(self) -> Iterator[tuple[str, Array]]:
+        """The arrays of floats that an engine is given, with what they are."""
+        yield from ((f"upstream gradient {k}", g) for k, g in enumerate(self.grad_outputs))
+        yield from ((f"input {k}", x) for k, x in enumerate(self.inputs) if x.dtype.kind == "f")
+        yield from ((name, a) for name, a in self.arrays.items() if a.dtype.kind == "f")
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """The sizes that a formula may divide by, with what they are."""
+        shape = self.inputs[0].shape
+        if shape:
+            yield from (("the number of samples", shape[0]), ("the size of the last axis", shape[-1]))
+            yield from (("the number of elements", math.prod(shape)), ("of a sample's elements", math.prod(shape[1:])))
+        for g in self.grad_outputs[:1]:
+            yield from (("the number of outputs", n) for n in g.shape[-1:])
+            yield from (("the number of output positions", n) for n in (math.prod(g.shape[-2:]),) if g.ndim > 2)
 
 
 @dataclass(frozen=True)
@@ -111,6 +176,31 @@ class Optimize:
     @property
     def dtype(self) -> str:
         return self.format or str(next(iter(self.params.values())).dtype)
+
+    def dtype_of(self, name: str) -> str:
+        """The dtype of the tensor of that name in a right answer: an update's is float64."""
+        kind, _, path = name.partition(".")
+        return "float64" if kind == "update" else _dtype_of_state(self.spec, kind, path, self.dtype)
+
+    def types(self) -> set[str]:
+        """The classes of what is to be built."""
+        return self.spec.types()
+
+    def arguments(self) -> Mapping[str, Any]:
+        """What the class was given beside arrays."""
+        return self.spec.args
+
+    def read_only(self) -> dict[str, Array]:
+        """What an engine has no reason to write into."""
+        return {f"gradient of {name}": g for name, g in self.grads.items()}
+
+    def given(self) -> Iterator[tuple[str, Array]]:
+        """None of the arrays is of the kind of an answer's."""
+        yield from ()
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """The sizes that a formula may divide by: an update has none."""
+        yield from ()
 
 
 @dataclass(frozen=True)
@@ -153,17 +243,80 @@ class Train:
     def iterations(self) -> int:
         return len(self.batches)
 
+    def first(self, updates: int) -> Train:
+        """The record of that number of updates from the start."""
+        return replace(self, batches=self.batches[:updates])
+
     def single(self, number: int, before: Arrays, state: Arrays) -> Train:
         """The record of the update of that number (from 1) alone, from these weights and this optimizer state."""
         batch = self.batches[number - 1]
         return replace(self, arrays=dict(before), state=dict(state), batches=(batch,), order={})
 
+    def before(self, answer: Answer, updates: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The parameters and buffers, and the optimizer's state, that some updates (from 0) of an answer find, with a
+        leading axis for the updates: the first alone, or others."""
+        if not updates[0]:
+            # Only the first does not find what the one before it left.
+            return leading(self.arrays), leading(self.state)
+        state, buffers = (
+            {name.removeprefix(kind): a[updates - 1] for name, a in answer.items() if name.startswith(kind)}
+            for kind in ("state.", "buffer.")
+        )
+        params = {n: answer[f"param.{n}"][updates] for n in self.arrays if n not in buffers}
+        return params | buffers, state
+
     @property
     def dtype(self) -> str:
         return str(self.inputs.dtype)
 
+    def dtype_of(self, name: str) -> str:
+        """The dtype of the tensor of that name in a right answer, or of an update, which is subtracted in float64."""
+        kind, _, path = name.partition(".")
+        if kind == "buffer":
+            return str(self.arrays[path].dtype)
+        return "float64" if kind == "update" else _dtype_of_state(self.optimizer, kind, path, self.dtype)
+
+    def types(self) -> set[str]:
+        """The classes of what is to be built."""
+        return self.network.types() | {self.loss.type, self.optimizer.type}
+
+    def arguments(self) -> Mapping[str, Any]:
+        """What the optimizer was given beside parameters."""
+        return self.optimizer.args
+
+    def read_only(self) -> dict[str, Array]:
+        """What an engine has no reason to write into; parameters, buffers and state it may change as its own."""
+        return {"inputs": self.inputs, "targets": self.targets}
+
+    def given(self) -> Iterator[tuple[str, Array]]:
+        """None of the arrays is of the kind of an answer's."""
+        yield from ()
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """The sizes that a formula may divide by, with what they are."""
+        yield from (("the size of a batch", len(self.batches[0])), ("the number of samples", len(self.inputs)))
+        yield "the number of batches", -(-len(self.inputs) // len(self.batches[0]))
+
+
+def _dtype_of_state(spec: Spec, kind: str, path: str, dtype: str) -> str:
+    """A counter of steps is torch's, in float32; everything else has the record's dtype."""
+    return "float32" if kind == "state" and spec.is_counter(path) else dtype
+
+
+def leading(arrays: Arrays) -> dict[str, Array]:
+    """The arrays of one run, as those of the only run."""
+    return {name: a[None] for name, a in arrays.items()}
+
 
 Record = VJP | Optimize | Train
+
+
+def lent(record: Record) -> Record:
+    """The record with specs of its own, which a case gives to all its records, and an engine may take apart."""
+    given = {f.name: getattr(record, f.name) for f in fields(record)}
+    return replace(
+        record, **{name: deepcopy(v) for name, v in given.items() if isinstance(v, Spec) or name == "groups"}
+    )
 
 
 @dataclass(frozen=True)
@@ -191,10 +344,6 @@ class Split:
 def within(arrays: Arrays, prefix: str) -> dict[str, Array]:
     """The arrays whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
-
-
-class Undecided(ArithmeticError):
-    """A comparison (a kink, a branch) or a rounding that the enclosure does not settle: nobody may guess it."""
 
 
 class Unsupported(Exception):

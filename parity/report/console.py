@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,7 +16,8 @@ from rich.text import Text
 
 from parity.report.report import digits, share
 from parity.run.results import CaseResult, Comparison, Results, Summary, total
-from parity.verdict.tensor import SEVERITY, TensorVerdict, is_ok
+from parity.verdict.table import SEVERITY, is_ok
+from parity.verdict.tensor import TensorVerdict
 
 STYLES = {
     "exact": "green",
@@ -43,6 +45,9 @@ grid: inputs on which sums and products are exact in any order; full: inputs tha
 FAILURES = 40
 """This many failures are told in words; the table and the files have them all."""
 
+REASONS = 4
+"""The most lines in which an engine's reasons for not answering are told."""
+
 Line = tuple[CaseResult, TensorVerdict | None, Comparison | None]
 
 HEADINGS = ("dtype", "engine", "verdict", "digits", "ulps", "budget", "sees", "bits")
@@ -62,13 +67,25 @@ def standard_output() -> Console:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141)
 
-    # A pipe has no width of its own.
-    return Pipe(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
+    # A pipe has no width of its own, unless the environment names one.
+    own = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return Pipe(width=None if own else 120, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """A bar on standard error. Gives what is told how many steps there are, and what is called after each."""
+def progress(
+    what: str, total: int | None = None, about: str = ""
+) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+    """How far the work is, on standard error: a bar, or, where that is no terminal, a line now and then.
+
+    Gives what is told how many steps there are, and what is called after each. `about` says first what is to be done
+    and how long that may take; a terminal shows it in the bar's own figures.
+    """
+    errors = Console(stderr=True)
+    if not errors.is_terminal:
+        lines = PlainProgress(what, total, about)
+        yield lines.start, lines.done
+        return
     columns = (
         bars.TextColumn("{task.description}"),
         bars.BarColumn(),
@@ -76,10 +93,41 @@ def progress(what: str, total: int | None = None) -> Iterator[tuple[Callable[[in
         bars.TimeElapsedColumn(),
         bars.TimeRemainingColumn(),
     )
-    errors = Console(stderr=True)
-    with bars.Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    with bars.Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda n: bar.update(task, total=n), lambda: bar.advance(task)
+
+
+class PlainProgress:
+    """Progress in lines of text, at most one in EVERY seconds."""
+
+    EVERY = 15.0
+
+    def __init__(self, what: str, total: int | None, about: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.what, self.total, self._clock = what, total, clock
+        self._steps = 0
+        self._begun = self._told = clock()
+        if about:
+            self._tell(about)
+
+    def start(self, total: int) -> None:
+        """How many steps there are."""
+        self.total = total
+
+    def done(self) -> None:
+        """A step is done."""
+        self._steps += 1
+        now = self._clock()
+        if now - self._told < self.EVERY or self._steps == self.total:
+            return
+        self._told, passed = now, now - self._begun
+        text = f"{self._steps}{f' of {self.total}' if self.total else ''} after {passed:.0f} s"
+        if self.total and self.total > self._steps:
+            text += f", about {passed / self._steps * (self.total - self._steps):.0f} s left"
+        self._tell(f"{self.what}: {text}")
+
+    def _tell(self, text: str) -> None:
+        print(f"parity: {text}", file=sys.stderr, flush=True)
 
 
 def show(results: Results, verbose: bool) -> None:
@@ -154,7 +202,9 @@ def _worst(results: Results) -> Iterator[Line]:
     for case in results.cases:
         groups.setdefault((case.group, case.dtype, case.engine), []).append(case)
     for cases in groups.values():
-        worst = max(cases, key=lambda c: (SEVERITY.index(c.verdict), c.worst_tensor.share if c.worst_tensor else 0))
+        # What an engine does not answer says nothing about what it does answer.
+        judged = [case for case in cases if not case.unsupported] or cases
+        worst = max(judged, key=lambda c: (SEVERITY.index(c.verdict), c.worst_tensor.share if c.worst_tensor else 0))
         yield worst, worst.worst_tensor, total(cases)
 
 
@@ -250,8 +300,7 @@ def _summary(s: Summary, first: str) -> Iterator[Text]:
         yield _line(s.engine, f"FAILS in {s.failed} of {judged}")
     if s.verdicts.get("blind") and not s.unseen:
         yield _line("", f"{_many(s.verdicts['blind'], 'tensor')} blind, each of which another record of its class sees")
-    for reason, n in s.reasons.items():
-        yield _line("", f"{_many(n, 'record')} unsupported: {reason}")
+    yield from _unsupported(s)
     for formula, n in s.formulas.items():
         yield _line("", f"{_many(n, 'tensor')} by: {formula}")
     if s.largest_share_at:
@@ -263,6 +312,17 @@ def _summary(s: Summary, first: str) -> Iterator[Text]:
     if c := s.comparison:
         due = f"; where every right engine has the same values: {c.identical} of {c.due}" if c.due else ""
         yield _line("", f"same bits as {first}: {c.same_bits} of {c.tensors} tensors{due}")
+
+
+def _unsupported(s: Summary) -> Iterator[Text]:
+    """The most frequent reasons, a line each, and the number of the others."""
+    reasons = sorted(s.reasons.items(), key=lambda item: -item[1])
+    shown = reasons if len(reasons) <= REASONS else reasons[: REASONS - 1]
+    for reason, n in shown:
+        yield _line("", f"{_many(n, 'record')} unsupported: {reason}")
+    if rest := reasons[len(shown) :]:
+        records = _many(sum(n for _, n in rest), "record")
+        yield _line("", f"{records} unsupported for {len(rest)} other reasons: all of them with --json FILE")
 
 
 def uncovered(results: Results, required: float) -> Group:

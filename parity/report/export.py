@@ -10,7 +10,7 @@ from pathlib import Path
 from parity.records.record import UsageError
 from parity.report.report import plain
 from parity.run.results import CaseResult, Results
-from parity.verdict.tensor import is_ok
+from parity.verdict.table import is_ok
 from refnet.files import write_bytes
 
 FORMAT = "refnet-results"

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from parity.verdict.tensor import SEVERITY, TensorVerdict, all_ok, is_ok
+from parity.verdict.table import SEVERITY, all_ok, is_ok
+from parity.verdict.tensor import TensorVerdict
 
 __all__ = ["Report"]
 
@@ -31,6 +32,8 @@ class Report(Mapping[str, TensorVerdict]):
     Attributes:
         subject: what was judged. profile: how it was said to compute. verdicts: one for each tensor.
         diagnosis: what a failure looks like. notes: what else is to be said.
+        parts: reports on further things that were tried, by name; what is bad in them stands among the verdicts too.
+        script: a program that shows the failure by itself; empty where there is none.
     """
 
     def __init__(
@@ -40,8 +43,11 @@ class Report(Mapping[str, TensorVerdict]):
         verdicts: Sequence[TensorVerdict],
         diagnosis: Sequence[str] = (),
         notes: Sequence[str] = (),
+        parts: Mapping[str, Report] | None = None,
+        script: str = "",
     ) -> None:
         self.subject, self.profile = subject, profile
+        self.parts, self.script = dict(parts or {}), script
         self.verdicts, self.diagnosis, self.notes = tuple(verdicts), tuple(diagnosis), tuple(notes)
         self._by_name = {v.name: v for v in self.verdicts}
 
@@ -74,7 +80,11 @@ class Report(Mapping[str, TensorVerdict]):
             lines.append("  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
             lines += [f"    {words}" for words in _words(self.verdicts[k - 1])] if k else []
         lines += [f"  consistent with: {d}" for d in self.diagnosis]
-        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+        lines += [f"  {note}" for note in self.notes]
+        if self.script:
+            lines += ["  the smallest input found that shows it, as a program of its own:", ""]
+            lines += [f"    {line}".rstrip() for line in self.script.splitlines()]
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return str(self)
@@ -94,9 +104,13 @@ class Report(Mapping[str, TensorVerdict]):
 
     def to_json(self) -> str:
         """Everything as JSON. Infinite numbers are the strings "inf" and "-inf", which JSON itself lacks."""
-        document = {
-            "format": FORMAT,
-            "version": VERSION,
+        document = {"format": FORMAT, "version": VERSION, **self._document()}
+        document["parts"] = [{"name": name, **part._document()} for name, part in self.parts.items()]
+        document["script"] = self.script
+        return json.dumps(plain(document), indent=1, allow_nan=False) + "\n"
+
+    def _document(self) -> dict[str, Any]:
+        return {
             "ok": self.ok,
             "subject": self.subject,
             "profile": self.profile,
@@ -104,7 +118,6 @@ class Report(Mapping[str, TensorVerdict]):
             "diagnosis": self.diagnosis,
             "notes": self.notes,
         }
-        return json.dumps(plain(document), indent=1, allow_nan=False) + "\n"
 
     def _repr_html_(self) -> str:
         """The same as a table, for a notebook."""
@@ -121,6 +134,7 @@ class Report(Mapping[str, TensorVerdict]):
             f"<p><strong>{html.escape(self.conclusion)}</strong></p>"
             f"<table><thead>{row([*HEADINGS, ''], 'th')}</thead><tbody>{''.join(body)}</tbody></table>"
             + "".join(f"<p>{html.escape(text)}</p>" for text in more)
+            + (f"<pre>{html.escape(self.script)}</pre>" if self.script else "")
         )
 
 

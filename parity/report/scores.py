@@ -14,11 +14,11 @@ from parity.verdict.score import Score, Scores
 
 
 def show(scores: Scores, each: bool) -> None:
-    """Print the totals, and before them, if asked for, a line for each."""
+    """Print the totals; and, if each mistake was made in every case, a line for each, and by how much it was caught."""
     out = standard_output()
     if each:
         out.print(table(scores))
-    out.print(summary(scores), soft_wrap=True)
+    out.print(summary(scores, each), soft_wrap=True)
 
 
 def table(scores: Scores) -> Table:
@@ -48,7 +48,7 @@ def table(scores: Scores) -> Table:
     return made
 
 
-def summary(scores: Scores) -> Group:
+def summary(scores: Scores, each: bool = True) -> Group:
     """The totals, and what they rest on."""
     measured = [s for s in scores.faults if s.caught and not _beyond_share(s)]
     beyond = [s for s in scores.faults if s.caught and _beyond_share(s)]
@@ -61,7 +61,7 @@ def summary(scores: Scores) -> Group:
             + (f"; {scores.unmade} mistakes can't be made in these cases" if scores.unmade else ""),
         )
     ]
-    if least:
+    if least and each:
         lines.append(
             Text(
                 f"  in its most revealing case and element each is caught by at least {share(least.share)} budgets "

@@ -15,7 +15,7 @@ from parity.families.listing import catalogue
 from parity.records.record import Answer, Array, Train, UsageError
 from parity.run import pool
 from parity.vectors import catalogue_answers
-from parity.verdict import free_run, lockstep
+from parity.verdict import free_run
 
 
 @dataclass
@@ -188,6 +188,6 @@ def _single_updates(record: Train, answer: Answer, numbers: Sequence[int]) -> li
     optimizer state before them."""
     found = []
     for k in numbers:
-        arrays, state = lockstep.before(record, answer, np.array([k - 1]))
+        arrays, state = record.before(answer, np.array([k - 1]))
         found.append(record.single(k, *({name: np.array(a[0]) for name, a in one.items()} for one in (arrays, state))))
     return found

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from parity.budget.formats import Profile
+from parity.families.case import Case, OptimizeCase, TrainCase
+from parity.records.encoding import encode_array, encode_record
+from parity.records.record import Array, Record
 from parity.run import pool
-from parity.run.judging import Array, Case, OptimizeCase, Profile, Record, TrainCase, catalogue_answers, certified
+from parity.run.judging import certified
 from parity.run.scoring import caught
-from parity.vectors import exchange
-from parity.vectors.exchange import encode_array, encode_record
+from parity.vectors import catalogue_answers, exchange
 from parity.verdict.certified_tensors import (
     Tensors,
     certified_tensors,

@@ -20,44 +20,13 @@ from zlib import crc32
 import numpy as np
 
 from parity.engines import loading
-from parity.engines.base import (
-    Array,
-    Engine,
-    Profile,
-    Record,
-    Reply,
-    Train,
-    Unsupported,
-    UsageError,
-    ask,
-    own_arithmetic,
-)
-from parity.families.case import DTYPES, NARROW, Case, OptimizeCase, TrainCase, VJPCase
-from parity.families.listing import catalogue
+from parity.engines.base import Engine, Reply, ask, own_arithmetic, stated
+from parity.families.case import DTYPES, NARROW, Case, TrainCase, VJPCase
+from parity.records.record import Record, Train, Unsupported, UsageError
 from parity.run import pool
 from parity.run.results import CaseResult, Judged, Results, compare, environment
 from parity.vectors import catalogue_answers
 from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, misconduct, without_answer
-
-__all__ = [
-    "Array",
-    "Case",
-    "OptimizeCase",
-    "Profile",
-    "Record",
-    "TrainCase",
-    "UsageError",
-    "catalogue",
-    "catalogue_answers",
-    "certified",
-    "choose",
-    "judge",
-    "judge_case",
-    "loading",
-    "only",
-    "run",
-    "without_answer",
-]
 
 ENGINES = ("refnet", "torch")
 
@@ -72,7 +41,7 @@ class _Asked(NamedTuple):
     engines: tuple[str, ...]
     dtypes: tuple[str, ...]
     folder: Path | None
-    profile: Profile | None = None
+    profile: str | None = None
 
 
 def choose(names: Sequence[str]) -> tuple[str, ...]:
@@ -92,37 +61,27 @@ def choose(names: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
-def dtypes_of(names: Sequence[str], asked: Sequence[str], profile: Profile | None) -> tuple[str, ...]:
+def dtypes_of(names: Sequence[str], asked: Sequence[str], profile: str | None) -> tuple[str, ...]:
     """The dtypes to judge in: those that are asked for; else the profile's; else those that the engines name as their
     own, and float64 and float32 for engines that name none.
 
     Raises:
-        UsageError: a dtype is none, or not the profile's.
+        UsageError: a dtype is none, or not the profile's; or the profile is none.
     """
     for dtype in asked:
         if dtype not in (*DTYPES, *NARROW):
             raise UsageError(f"--dtype: expected {', '.join(DTYPES)}, {' or '.join(NARROW)}, got {dtype}")
     if profile is not None:
-        if any(dtype != profile.storage.name for dtype in asked):
+        try:
+            due = stated(profile).storage.name
+        except ValueError as error:
+            raise UsageError(f"--profile: {error}") from None
+        if any(dtype != due for dtype in asked):
             raise UsageError(f"--profile: expected a profile of {', '.join(asked)}, as --dtype has it, got {profile}")
-        return (profile.storage.name,)
+        return (due,)
     own = [loading.options(name).get("dtype") for name in names if name.partition(":")[0] in loading.BUILT_IN]
     wide = DTYPES if not all(own) or len(own) < len(names) else ()
     return tuple(dict.fromkeys(asked or [*wide, *filter(None, own)]))
-
-
-def profile_of(text: str | None) -> Profile | None:
-    """The profile that a text says.
-
-    Raises:
-        UsageError: it says none, or one whose results no dtype holds.
-    """
-    if text is None:
-        return None
-    try:
-        return Profile.parse(text)
-    except ValueError as error:
-        raise UsageError(f"--profile: {error}") from None
 
 
 def only(cases: Sequence[Case], names: Sequence[str], family: str | None) -> tuple[Case, ...]:
@@ -147,7 +106,7 @@ def judge(
     jobs: int,
     timeout: float,
     done: Callable[[], object],
-    profile: Profile | None = None,
+    profile: str | None = None,
 ) -> Results:
     """What `run` finds, with where and how long it ran."""
     start = time.perf_counter()
@@ -163,7 +122,7 @@ def run(
     timeout: float = TIMEOUT,
     done: Callable[[], object] = lambda: None,
     folder: Path | None = None,
-    profile: Profile | None = None,
+    profile: str | None = None,
 ) -> list[CaseResult]:
     """Judge the engines on the cases; the results are in the order of the catalogue, whatever that of completion.
 
@@ -261,7 +220,7 @@ def judge_case(
     dtype: str,
     made: Sequence[Engine],
     folder: Path | None = None,
-    profile: Profile | None = None,
+    profile: str | None = None,
 ) -> list[CaseResult]:
     """The results of some engines on one case; what the others answer is compared with the first's answer, bit by bit.
 
@@ -278,7 +237,7 @@ def judge_case(
         again = case.record(family, dtype) if _twice(case, family, dtype) else None
         reply = ask(engine, case.record(family, dtype), asked.further, again)
         if profile is not None and reply.profile is not None:
-            reply.profile = profile
+            reply.profile = stated(profile)
         found = _conclusion(asked, reply)
         judged = None if reply.answer is None else (reply.answer, found.verdicts)
         results.append(

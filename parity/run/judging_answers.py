@@ -8,10 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from parity.budget.formats import Profile
+from parity.families.case import Case
+from parity.families.listing import catalogue
+from parity.records.encoding import Malformed, brief, decode_answer, member, profile_arguments
+from parity.records.record import UsageError
 from parity.run import pool
-from parity.run.judging import Case, Profile, UsageError, catalogue, certified, without_answer
+from parity.run.judging import certified
 from parity.run.results import CaseResult, Results, environment
-from parity.vectors.exchange import Malformed, brief, decode_answer, member, profile_arguments, read_answers
+from parity.vectors.exchange import read_answers
+from parity.verdict.conclusion import without_answer
 
 DTYPES = ("float64", "float32")
 

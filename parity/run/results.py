@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.verdict.tensor import SEVERITY, TensorVerdict, is_ok, worst
+from parity.verdict.table import SEVERITY, is_ok, worst
+from parity.verdict.tensor import TensorVerdict
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 from flint import arb, ctx
 
-from parity.records.record import Undecided
 from parity.truth.node import Node
+from refnet.arithmetic.array_like import Undecided
 
 Objects = np.ndarray[Any, Any]
 

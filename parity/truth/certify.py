@@ -16,10 +16,11 @@ import numpy as np
 
 from parity.families.listing import DERIVATIVES
 from parity.records import definition
-from parity.records.record import VJP, Optimize, Record, Split, Train, Undecided
+from parity.records.record import VJP, Optimize, Record, Split, Train
 from parity.truth import ball, tape
 from parity.truth.tensor_balls import certify_tensor
 from parity.truth.value import Truth
+from refnet.arithmetic.array_like import Undecided
 
 NODES = 20_000
 """The most tape nodes of a case: about half a second."""
@@ -113,7 +114,7 @@ def _undefined(tensor: Any, into: _Pending) -> None:
 def _vjp(record: VJP) -> dict[str, Any]:
     arrays = {name: ball.lift(a.copy()) for name, a in record.arrays.items()}
     inputs = [ball.lift(x) for x in record.inputs]
-    module = definition.build(record.spec, arrays, DERIVATIVES).train(record.training)
+    module = definition.build(record.spec, arrays, DERIVATIVES, record.dtype).train(record.training)
     params = dict(module.params)
     output, saved = module.forward(*inputs)
     outputs = output if isinstance(output, tuple) else (output,)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.records.record import Undecided
 from parity.truth.pullbacks import PULLBACKS, Value, erf_derivative, power, sigmoid
 from parity.truth.tape import Made, remembers
+from refnet.arithmetic.array_like import Undecided
 
 
 def _made(operation: str, y: Value, *operands: Node) -> Node:

@@ -19,11 +19,10 @@ import numpy as np
 from flint import arb, arb_mat
 
 from parity.budget.condition import Condition, decided
-from parity.records.record import Undecided
 from parity.truth.ball import Objects, ball, certify
 from parity.truth.pullbacks import erf_derivative, power
 from refnet.arithmetic import special
-from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule, named
+from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule, Undecided, named
 
 SLACK = 1 + 2.0**-50
 """More than the conversion of an Arb number to binary64 can lose, which is half a unit in the last place."""

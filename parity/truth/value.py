@@ -11,8 +11,6 @@ import numpy as np
 
 from parity.budget.formats import FORMATS, Format
 
-__all__ = ["FORMATS", "Truth", "decimal"]
-
 Floats = np.ndarray[Any, Any]
 
 

@@ -122,6 +122,11 @@ def training(case: TrainCase, family: str, dtype: str, folder: Path | None = Non
     return Training(_truths(free, ""), _within(arrays, "bound."), steps)
 
 
+def kept(case: Case, family: str, dtype: str, folder: Path | None = None) -> Mapping[str, Array]:
+    """All arrays that are kept of a case, as they are. Raises as `truths`."""
+    return _arrays(case, family, asked(case, family, dtype), folder)
+
+
 def singles(record: Train, arrays: Mapping[str, Array]) -> dict[int, Train]:
     """The single updates that start from kept weights, by their number."""
     found = {}

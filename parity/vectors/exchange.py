@@ -19,30 +19,11 @@ from typing import Any
 from parity.records.encoding import (
     Malformed,
     brief,
-    decode_answer,
-    encode_array,
-    encode_record,
     loads,
     member,
-    profile_arguments,
 )
 from parity.records.record import Array, UsageError
 from parity.vectors.store import ordered
-
-__all__ = [
-    "LARGEST",
-    "Malformed",
-    "brief",
-    "check_folder",
-    "decode_answer",
-    "encode_array",
-    "encode_record",
-    "export",
-    "member",
-    "profile_arguments",
-    "read_answers",
-    "schema",
-]
 
 VECTORS = "parity-vectors"
 ANSWERS = "parity-answers"

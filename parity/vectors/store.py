@@ -76,6 +76,18 @@ def read(name: str, folder: Path | None = None) -> tuple[Arrays, dict[str, str]]
         raise UsageError(f"{path.name}: expected a safetensors file, got: {error}. {_OR_CERTIFY}") from None
 
 
+def sha256(name: str, folder: Path | None = None) -> str:
+    """The SHA-256 of a file, as the manifest has it.
+
+    Raises:
+        UsageError: the manifest is missing, corrupt, of another version, or does not list the file.
+    """
+    listed = _manifest(folder or FOLDER)
+    if name not in listed:
+        raise UsageError(f"{name}.safetensors: expected one of the files in {MANIFEST}, got none. {_OR_CERTIFY}")
+    return listed[name]
+
+
 def write(name: str, arrays: Arrays, metadata: Mapping[str, str], folder: Path | None = None) -> None:
     """Keep arrays under a name. The same arrays and metadata give the same bytes.
 

@@ -7,13 +7,16 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from parity.families.listing import DERIVATIVES, Variant, conventions
+from parity.budget.formats import Profile
+from parity.families.formula import Variant
+from parity.families.listing import DERIVATIVES, conventions
 from parity.families.listing import weaker as weaker_formulas
-from parity.records.facts import dtype_of
-from parity.records.record import VJP, Answer, Optimize, Undecided
+from parity.records.record import VJP, Answer, Optimize
+from parity.truth.value import Truth
 from parity.verdict.blindness import causes, told
-from parity.verdict.evaluation import NO_PATCHES, Array, Patches, Profile, around_itself, bounds, in_binary64
-from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
+from parity.verdict.evaluation import NO_PATCHES, Array, Patches, around_itself, bounds, in_binary64
+from parity.verdict.tensor import Enclosure, Other, TensorVerdict, failed, judge
+from refnet.arithmetic.array_like import Undecided
 
 Room = Mapping[str, Array]
 """How far the truth may be from the values that it is known by, tensor by tensor."""
@@ -36,7 +39,7 @@ class Judge:
         """The verdict on every tensor of an answer; one that nobody asked for fails too."""
         due = ", ".join(self.enclosures)
         verdicts = [
-            judge(name, answer.get(name), e, dtype_of(self.record, name), self.others, self._step(e))
+            judge(name, answer.get(name), e, self.record.dtype_of(name), self.others, self._step(e))
             for name, e in self.enclosures.items()
         ]
         return [
@@ -80,7 +83,7 @@ def others_for(
 ) -> tuple[Other, ...]:
     """The listed other formulas that bear on a record."""
     return other_formulas(
-        record.spec.types(),
+        record.types(),
         lambda patches: enclose(record, truths, profile, patches, room),
         lambda patches: enclose_itself(record, profile, patches),
     )

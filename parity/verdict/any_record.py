@@ -9,40 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
 import numpy as np
 
-from parity.records.facts import dtype_of
+from parity.budget.formats import Profile
+from parity.records import definition
+from parity.records.record import VJP, Answer, Optimize
+from parity.truth.value import Truth
 from parity.verdict.answer import enclose, enclose_itself, others_for
 from parity.verdict.diagnosis import diagnose
-from parity.verdict.evaluation import (
-    VJP,
-    Answer,
-    Array,
-    Optimize,
-    Profile,
-    Undecided,
-    bounds,
-    definition,
-    in_answer,
-    lifted_exactly,
-)
-from parity.verdict.tensor import Enclosure, Other, TensorVerdict, Truth, failed, judge
-
-__all__ = [
-    "Answer",
-    "Array",
-    "Found",
-    "Optimize",
-    "Profile",
-    "TensorVerdict",
-    "failed",
-    "judge_any",
-    "judge_two_precisions",
-    "shapes_of_output",
-]
+from parity.verdict.evaluation import Array, bounds, in_answer, lifted_exactly
+from parity.verdict.tensor import Enclosure, Other, TensorVerdict, failed, judge
+from refnet.arithmetic.array_like import Undecided
 
 SMALL = 200
 """Elements up to which a record in float64 is certified."""
@@ -50,19 +30,20 @@ SMALL = 200
 
 @dataclass(frozen=True)
 class Found:
-    """The verdicts on an answer, what a failure looks like, and what else is to be said."""
+    """The verdicts on an answer, what a failure looks like, what else is to be said, and what was expected."""
 
     verdicts: tuple[TensorVerdict, ...]
     diagnosis: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    expected: Mapping[str, Enclosure] = field(default_factory=dict)
 
 
-def shapes_of_output(record: VJP) -> list[tuple[int, ...]]:
-    """The shapes of what a right module gives."""
+def right_outputs(record: VJP) -> list[Array]:
+    """What a right module gives, as refnet computes it."""
     with np.errstate(all="ignore"):
         module = definition.build(record.spec, {name: a.copy() for name, a in record.arrays.items()})
         output, _ = module.train(record.training).forward(*record.inputs)
-    return [y.shape for y in (output if isinstance(output, tuple) else (output,))]
+    return list(output) if isinstance(output, tuple) else [output]
 
 
 def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: Sequence[str] | None = None) -> Found:
@@ -75,7 +56,7 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
     asked = [name for name in enclosures if wanted is None or name in wanted]
     verdicts = []
     for name in asked:
-        due = dtype_of(record, name)
+        due = record.dtype_of(name)
         due = profile.storage.name if due == record.dtype else due
         found = judge(name, answer.get(name), enclosures[name], due, others)
         if found.verdict == "exact" and not notes and profile.storage.name == "float64" and _open(enclosures[name]):
@@ -84,7 +65,7 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
         verdicts.append(found)
     failing = [v.name for v in verdicts if v.verdict == "FAIL"]
     said = diagnose(record, answer, enclosures, profile, failing) if failing else []
-    return Found(tuple(verdicts), tuple(str(d) for d in said), notes)
+    return Found(tuple(verdicts), tuple(str(d) for d in said), notes, enclosures)
 
 
 def _open(enclosure: Enclosure) -> bool:

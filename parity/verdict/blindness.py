@@ -13,7 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity.verdict.evaluation import VJP, Budget, Patches, Profile, definition
+from parity.budget.array import Budget
+from parity.budget.formats import Profile
+from parity.records import definition
+from parity.records.record import VJP
+from parity.verdict.evaluation import Patches
 from parity.verdict.tensor import TensorVerdict
 from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named

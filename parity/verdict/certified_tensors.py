@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity.records.facts import dtype_of
+from parity.budget.formats import Profile
+from parity.records.record import Record, Train
+from parity.truth.value import Truth
 from parity.verdict.conclusion import InParts, OneRecord, Training
-from parity.verdict.evaluation import Array, Profile, Record, Train, Undecided, combined_bounds, leading, updates
-from parity.verdict.tensor import Enclosure, Truth
+from parity.verdict.evaluation import Array, combined_bounds, first_update
+from parity.verdict.tensor import Enclosure
+from refnet.arithmetic.array_like import Undecided
 
 MUCH = 2.0**10
 """A record reveals a weaker formula where that formula's budget is this many times the formula's own."""
@@ -53,7 +56,7 @@ def further_tensors(asked: Asked, profile: Profile) -> dict[int, tuple[Record, T
             return {k: (part.record, certified_tensors(part, profile)) for k, part in enumerate(asked.parts)}
         case Training():
             return {
-                number: (single, _together(truths, partial(_first, single, profile), single))
+                number: (single, _together(truths, partial(_bounds_of_update, single, profile), single))
                 for number, (single, truths) in asked.steps.items()
             }
         case _:
@@ -66,18 +69,16 @@ def _together(truths: Mapping[str, Truth], bounds: Callable[[], Mapping[str, Arr
     except Undecided:
         # A comparison in the budget is open.
         found = {}
-    return {name: CertifiedTensor(dtype_of(record, name), t, found.get(name)) for name, t in truths.items()}
+    return {name: CertifiedTensor(record.dtype_of(name), t, found.get(name)) for name, t in truths.items()}
 
 
 def _enclosed(one: OneRecord, profile: Profile) -> Mapping[str, Array]:
     return {name: e.bound for name, e in one.judge(profile).enclosures.items()}
 
 
-def _first(single: Train, profile: Profile) -> Mapping[str, Array]:
+def _bounds_of_update(single: Train, profile: Profile) -> Mapping[str, Array]:
     """The budgets of the only update of a training."""
-    batch = single.batches[0][None]
-    found = updates(single, leading(single.arrays), leading(single.state), batch, profile)
-    return {name: value.e for name, value in found.items()}
+    return {name: value.e for name, value in first_update(single, profile).items()}
 
 
 def formulas_told_apart(asked: Asked, profile: Profile) -> Iterator[str]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from parity.budget.formats import Profile
 from parity.records.record import Answer, Split
+from parity.truth.value import Truth
 from parity.verdict.answer import other_formulas
-from parity.verdict.evaluation import NO_PATCHES, Patches, Profile, combined_answer, combined_bounds
-from parity.verdict.tensor import Enclosure, TensorVerdict, Truth, judge
+from parity.verdict.evaluation import NO_PATCHES, Patches, combined_answer, combined_bounds
+from parity.verdict.tensor import Enclosure, TensorVerdict, judge
 
 
 def judge_combined(

@@ -15,16 +15,17 @@ from typing import Self
 
 import numpy as np
 
-from parity.budget.array import Profile
-from parity.records.facts import dtype_of
-from parity.records.record import VJP, Answer, Array, Optimize, Record, Split, Train, Undecided
+from parity.budget.formats import Profile
+from parity.records.record import VJP, Answer, Array, Optimize, Record, Split, Train
 from parity.truth.value import Truth
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
 from parity.verdict.answer import NO_ROOM, Judge, Room, in_coarser_format
-from parity.verdict.diagnosis import diagnose, relations_to_truth
+from parity.verdict.diagnosis import diagnose
+from parity.verdict.relations import relations_to_truth
 from parity.verdict.table import is_caught
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
+from refnet.arithmetic.array_like import Undecided
 
 FOLLOWED = 50
 """How many updates of a failing training are held against the truth for a factor, a zero or another order."""
@@ -88,7 +89,7 @@ class OneRecord:
         verdicts = []
         for name, t in self.truths.items():
             blind = Enclosure(t, np.full(t.shape, np.inf))
-            v = judge(name, answer.get(name), blind, dtype_of(self.record, name))
+            v = judge(name, answer.get(name), blind, self.record.dtype_of(name))
             verdicts.append(v if is_caught(v.verdict) else TensorVerdict(name, "undecided"))
         unasked = [name for name in answer if name not in self.truths]
         return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]

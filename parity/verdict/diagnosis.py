@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from parity.budget.formats import Profile
 from parity.records.record import Answer, Record, Train
-from parity.verdict.evaluation import Profile
 from parity.verdict.known_mistakes import mistakes_in_answer, mistakes_in_training
 from parity.verdict.match import Diagnosis
 from parity.verdict.narrower_formats import format_that_explains
 from parity.verdict.recomputed import Recomputed, RecomputedTraining
 from parity.verdict.relations import relations_to_truth
 from parity.verdict.tensor import Enclosure
-
-__all__ = ["Diagnosis", "diagnose", "relations_to_truth"]
 
 
 def diagnose(

@@ -7,46 +7,17 @@ update of a training for many runs at once, and of a training from its start.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget, Profile
+from parity.budget.array import Budget
+from parity.budget.formats import Profile
 from parity.records import definition
-from parity.records.facts import is_counter
-from parity.records.record import VJP, Answer, Optimize, Record, Split, Train, Undecided
+from parity.records.record import VJP, Answer, Optimize, Split, Train, leading
 from refnet.arithmetic.runs import Runs
-
-__all__ = [
-    "NO_PATCHES",
-    "VJP",
-    "Answer",
-    "Array",
-    "Budget",
-    "Evaluation",
-    "Moment",
-    "Optimize",
-    "Patches",
-    "Profile",
-    "Record",
-    "Train",
-    "Undecided",
-    "around_itself",
-    "bounds",
-    "bounds_of_narrower",
-    "combined_answer",
-    "combined_bounds",
-    "definition",
-    "in_answer",
-    "in_binary64",
-    "leading",
-    "lifted_exactly",
-    "moments",
-    "shapes",
-    "updates",
-]
 
 Array = np.ndarray[Any, Any]
 Patches = Mapping[str, definition.Patch]
@@ -71,7 +42,7 @@ class Evaluation:
 
 def bounds(record: VJP | Optimize, profile: Profile, patches: Patches = NO_PATCHES) -> dict[str, Array]:
     """How far an engine of this profile may be from the truth, by the tensor's name in an answer."""
-    tensors = _in_budgets(record, lambda a: Budget.exact(a, profile), patches)
+    tensors = definition.tensors(record, lambda a: Budget.exact(a, profile), patches)
     if isinstance(record, VJP):
         return {name: t.e if isinstance(t, Budget) else np.zeros(np.shape(t)) for name, t in tensors.items()}
     found = {}
@@ -93,7 +64,7 @@ def lifted_exactly(profile: Profile) -> Callable[[Array], Budget]:
 def around_itself(record: VJP | Optimize, profile: Profile, patches: Patches) -> dict[str, Evaluation]:
     """A formula's own values in binary64: an engine may differ from them by their bound and its own."""
     wide, own = (
-        in_answer(record, _in_budgets(record, lambda a, p=p: Budget.exact(a, p), patches))  # type: ignore[misc]
+        in_answer(record, definition.tensors(record, lambda a, p=p: Budget.exact(a, p), patches))  # type: ignore[misc]
         for p in (Profile.of("float64"), profile)
     )
     return {name: Evaluation(v.x, v.e + own[name].e) for name, v in wide.items() if v.x.dtype.kind == "f"}
@@ -101,7 +72,7 @@ def around_itself(record: VJP | Optimize, profile: Profile, patches: Patches) ->
 
 def in_binary64(record: VJP | Optimize, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
     """A formula's values in binary64 and how far the truth may be from them: an enclosure for every coarser format."""
-    return in_answer(record, _in_budgets(record, lifted_exactly(Profile.of("float64")), patches))
+    return in_answer(record, definition.tensors(record, lifted_exactly(Profile.of("float64")), patches))
 
 
 def bounds_of_narrower(record: VJP | Optimize, profile: Profile) -> dict[str, Array]:
@@ -111,13 +82,7 @@ def bounds_of_narrower(record: VJP | Optimize, profile: Profile) -> dict[str, Ar
         with np.errstate(over="ignore"):
             return Budget.exact(array, profile, abs(array - array.astype(profile.storage.name)))
 
-    return {name: v.e for name, v in in_answer(record, _in_budgets(record, lift, NO_PATCHES)).items()}
-
-
-def _in_budgets(record: VJP | Optimize, lift: Callable[[Array], Any], patches: Patches) -> Mapping[str, Any]:
-    if isinstance(record, VJP):
-        return definition.vjp(record, lift, patches)
-    return definition.optimize(record, lift, patches)
+    return {name: v.e for name, v in in_answer(record, definition.tensors(record, lift, NO_PATCHES)).items()}
 
 
 def in_answer(record: VJP | Optimize, tensors: Mapping[str, Any]) -> dict[str, Evaluation]:
@@ -159,18 +124,13 @@ def moments(record: Train, profile: Profile, patches: Patches = NO_PATCHES) -> I
 def shapes(record: Train) -> dict[str, tuple[int, ...]]:
     """The names and shapes of a right answer to a training."""
     n = record.iterations
-    *_, after = definition.train(replace(record, batches=record.batches[:1]), np.copy)
+    *_, after = definition.train(record.first(1), np.copy)
     return {
         "loss": (n,),
         **{f"param.{name}": (n + 1, *p.shape) for name, p in after.params.items()},
         **{f"state.{name}": (n, *s.shape) for name, s in after.state.items()},
         **{f"buffer.{name}": (n, *b.shape) for name, b in after.buffers.items()},
     }
-
-
-def leading(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The arrays of one run, as those of the only run."""
-    return {name: a[None] for name, a in arrays.items()}
 
 
 @np.errstate(all="ignore")
@@ -189,7 +149,7 @@ def updates(
         return Runs(Budget.exact(array, profile) if array.dtype.kind == "f" else array.copy())
 
     kept = {
-        path: Runs(np.array(a, np.float32)) if is_counter(record.optimizer, path) else lift(a)
+        path: Runs(np.array(a, np.float32)) if record.optimizer.is_counter(path) else lift(a)
         for path, a in state.items()
     }
     update = definition.updating(record, {name: lift(a) for name, a in arrays.items()}, kept, np.asarray, patches)
@@ -201,6 +161,12 @@ def updates(
         **{f"state.{name}": _of_runs(s, runs) for name, s in definition.state_of(update.opt).items()},
         **{f"buffer.{name}": _of_runs(b, runs) for name, b in update.net.buffers.items()},
     }
+
+
+def first_update(record: Train, profile: Profile, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
+    """The first update of a training as the only run."""
+    batch = record.batches[0][None]
+    return updates(record, leading(record.arrays), leading(record.state), batch, profile, patches)
 
 
 def _of_runs(tensor: Any, runs: int) -> Evaluation:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from parity.budget.formats import Profile
 from parity.records.record import Answer, Train
-from parity.verdict.evaluation import Profile, moments
-from parity.verdict.tensor import Array, Enclosure, TensorVerdict, Truth, judge
+from parity.truth.value import Truth
+from parity.verdict.evaluation import moments
+from parity.verdict.tensor import Array, Enclosure, TensorVerdict, judge
 
 
 def judge_run(

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from parity.records.record import Answer, Undecided, Unsupported
+from parity.records.record import Answer, Unsupported
+from parity.truth.value import Truth
 from parity.verdict.evaluation import Evaluation, Moment
 from parity.verdict.match import Diagnosis
 from parity.verdict.recomputed import Recomputed, RecomputedTraining
-from parity.verdict.tensor import Array, Enclosure, Truth, inside
+from parity.verdict.tensor import Array, Enclosure, inside
+from refnet.arithmetic.array_like import Undecided
 
 RAISED = (Unsupported, Undecided, ValueError, IndexError, TypeError, ZeroDivisionError)
 """What a mistake may raise where it can't be made."""

@@ -12,11 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity.records.facts import dtype_of
-from parity.records.record import Answer, Train, Undecided
+from parity.budget.formats import Profile
+from parity.records.record import Answer, Train
+from parity.truth.value import Truth
 from parity.verdict.answer import other_formulas
-from parity.verdict.evaluation import NO_PATCHES, Evaluation, Patches, Profile, leading, shapes, updates
-from parity.verdict.tensor import Array, Enclosure, TensorVerdict, Truth, failed, judge
+from parity.verdict.evaluation import NO_PATCHES, Patches, first_update, shapes, updates
+from parity.verdict.tensor import Array, Enclosure, TensorVerdict, failed, judge
+from refnet.arithmetic.array_like import Undecided
 
 CHUNK = 2_000
 """Updates judged in one call: enough to be fast, few enough for the memory of a small machine."""
@@ -41,7 +43,7 @@ def judge_steps(record: Train, answer: Answer, profile: Profile) -> list[TensorV
 
 def first_updates(record: Train, answer: Answer, profile: Profile, count: int) -> tuple[Answer, dict[str, Enclosure]]:
     """The first updates of a run that `judge_steps` judges, and what encloses each of them."""
-    short = replace(record, batches=record.batches[:count])
+    short = record.first(count)
     cut = {name: a[: count + name.startswith("param.")] for name, a in answer.items()}
     tensors = _updates(cut)
     return tensors, _enclose(short, cut, tensors, profile, NO_PATCHES)
@@ -62,7 +64,7 @@ def judge_single_updates(
     record = singles[numbers[0]][0]
 
     def enclosed(patches: Patches) -> dict[str, Enclosure]:
-        steps = [_first(single, profile, patches) for single, _ in singles.values()]
+        steps = [first_update(single, profile, patches) for single, _ in singles.values()]
         truths = [truths for _, truths in singles.values()]
         return {
             name: Enclosure(Truth.concatenate([t[name] for t in truths]), np.concatenate([s[name].e for s in steps]))
@@ -84,9 +86,9 @@ def _judge(
     enclosed: Callable[[Patches], Mapping[str, Enclosure]],
     step: Callable[[int], str],
 ) -> list[TensorVerdict]:
-    others = other_formulas(record.network.types() | {record.loss.type, record.optimizer.type}, enclosed, enclosed)
+    others = other_formulas(record.types(), enclosed, enclosed)
     return [
-        judge(name, tensors[name], e, dtype_of(record, name), others, step) for name, e in enclosed(NO_PATCHES).items()
+        judge(name, tensors[name], e, record.dtype_of(name), others, step) for name, e in enclosed(NO_PATCHES).items()
     ]
 
 
@@ -98,18 +100,13 @@ def _updates(answer: Answer) -> Answer:
     }
 
 
-def _first(record: Train, profile: Profile, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
-    """The first update as the only run."""
-    return updates(record, leading(record.arrays), leading(record.state), record.batches[0][None], profile, patches)
-
-
 def _misfit(record: Train, answer: Answer, due: Mapping[str, tuple[int, ...]]) -> str:
     """Why an answer can't be judged, in words; nothing if it can."""
     if answer.keys() != due.keys():
         return f"expected {', '.join(due)}, got {', '.join(answer) or 'nothing'}"
     for name, shape in due.items():
         got = answer[name]
-        dtype = dtype_of(record, name)
+        dtype = record.dtype_of(name)
         if got.shape != shape or str(got.dtype) != dtype:
             return f"expected {name} of shape {shape} and dtype {dtype}, got {got.shape} and {got.dtype}"
         weights = name.startswith("param.")
@@ -133,7 +130,7 @@ def _enclose(
     chunks = list(_alike(record))
     while chunks:
         steps = chunks.pop()
-        arrays, state = before(record, answer, steps)
+        arrays, state = record.before(answer, steps)
         batches = np.stack([record.batches[k] for k in steps])
         try:
             reference = updates(record, arrays, state, batches, wide, patches)
@@ -146,20 +143,6 @@ def _enclose(
         for name, values in reference.items():
             x[name][steps], e[name][steps] = values.x, values.e + own[name].e
     return {name: Enclosure(_truth(values, undecided), e[name]) for name, values in x.items()}
-
-
-def before(record: Train, answer: Answer, steps: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The parameters and buffers, and the optimizer's state, that some updates (from 0) of a recorded run find, with a
-    leading axis for the updates: the first alone, or others."""
-    if not steps[0]:
-        # Only the first does not find what the one before it left.
-        return leading(record.arrays), leading(record.state)
-    state, buffers = (
-        {name.removeprefix(kind): a[steps - 1] for name, a in answer.items() if name.startswith(kind)}
-        for kind in ("state.", "buffer.")
-    )
-    params = {n: answer[f"param.{n}"][steps] for n in record.arrays if n not in buffers}
-    return params | buffers, state
 
 
 def _truth(values: Array, undecided: Array) -> Truth:

@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from parity.records.record import Answer, Undecided
-from parity.verdict.evaluation import Profile
+from parity.budget.formats import Profile
+from parity.records.record import Answer
 from parity.verdict.match import Diagnosis
 from parity.verdict.recomputed import Recomputed
 from parity.verdict.tensor import Array, Enclosure, inside
+from refnet.arithmetic.array_like import Undecided
 
 OUTPUTS = 16
 """Fewer errors than this say nothing of their size."""

@@ -8,10 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
+from parity.budget.formats import Profile
 from parity.engines.faulty import FaultyEngine
-from parity.families.listing import FAULTS, Fault, weaker
+from parity.families.fault import Fault
+from parity.families.listing import FAULTS, weaker
 from parity.records.record import VJP, Answer, Optimize, Train
-from parity.verdict.evaluation import Array, Evaluation, Moment, Patches, Profile, bounds_of_narrower, in_answer
+from parity.verdict.evaluation import Array, Evaluation, Moment, Patches, bounds_of_narrower, in_answer
 
 UPDATES = 3
 """How many updates of a training are followed in budgets: enough for the state of one to show in a later one."""
@@ -48,7 +50,7 @@ class Recomputed:
         """
         yield self._evaluated(fault, own, fault.patches)
         if isinstance(self.record, VJP):
-            for variant in weaker(self.record.spec.types() - fault.patches.keys()):
+            for variant in weaker(self.record.types() - fault.patches.keys()):
                 yield self._evaluated(fault, own, {**variant.patches, **fault.patches})
 
     def _evaluated(self, fault: Fault, own: Answer, patches: Patches) -> dict[str, Evaluation]:
@@ -74,7 +76,7 @@ class RecomputedTraining:
     """The first updates of a training, likewise."""
 
     def __init__(self, record: Train, profile: Profile) -> None:
-        self.record, self.profile = replace(record, batches=record.batches[:UPDATES]), profile
+        self.record, self.profile = record.first(UPDATES), profile
 
     def right(self) -> Iterator[Moment]:
         """By refnet's own lines, in budgets."""
@@ -82,7 +84,7 @@ class RecomputedTraining:
 
     def mistakes(self) -> Iterator[tuple[Fault, Iterator[Moment]]]:
         """The known mistakes of the loop, or of what it trains, and the training by each."""
-        types = self.record.network.types() | {self.record.loss.type, self.record.optimizer.type}
+        types = self.record.types()
         for fault in FAULTS:
             if fault.train or fault.patches.keys() & types:
                 yield fault, FaultyEngine(fault).budget_of_steps(self.record, self.profile)

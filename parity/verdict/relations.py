@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from parity.records.record import VJP, Answer, Record, Train
+from parity.records.record import Answer, Record
 from parity.verdict.match import Diagnosis
-from parity.verdict.tensor import FORMATS, Array, Enclosure, inside
+from parity.verdict.tensor import Array, Enclosure, inside, unit_roundoff
 
 
 def relations_to_truth(
@@ -43,7 +43,7 @@ def _related(record: Record, name: str, got: Array, enclosures: Mapping[str, Enc
     if not got.any():
         yield "zero", "0 in every element"
         return
-    for what, array in _given(record):
+    for what, array in record.given():
         if array.shape == got.shape and array.any() and np.array_equal(array, got):
             yield "handed on", f"{what}, unchanged"
     for other, enclosure in enclosures.items():
@@ -57,42 +57,21 @@ def _related(record: Record, name: str, got: Array, enclosures: Mapping[str, Enc
     yield from _placed(got, own)
 
 
-def _given(record: Record) -> Iterator[tuple[str, Array]]:
-    if isinstance(record, VJP):
-        yield from ((f"upstream gradient {k}", g) for k, g in enumerate(record.grad_outputs))
-        yield from ((f"input {k}", x) for k, x in enumerate(record.inputs) if x.dtype.kind == "f")
-        yield from ((name, a) for name, a in record.arrays.items() if a.dtype.kind == "f")
-
-
 def _factors(record: Record) -> Iterator[tuple[float, str]]:
     """Factors that a formula can lack or have too often, with what they are."""
     yield from ((2.0, "2"), (0.5, "1/2"), (4.0, "4"), (0.25, "1/4"))
-    for what, n in _sizes(record):
+    for what, n in record.sizes():
         if n > 1:
             yield from ((float(n), f"{n}, {what}"), (1 / n, f"1/{n}, {what}"))
             yield from ((n / (n - 1), f"{n}/{n - 1}, of {what}"), ((n - 1) / n, f"{n - 1}/{n}, of {what}"))
-    for name, value in (record.optimizer if isinstance(record, Train) else record.spec).args.items():
+    for name, value in record.arguments().items():
         if type(value) is float and value not in (0.0, 1.0):
             yield from ((value, name), (1 / value, f"1/{name}"))
             yield from ((1 - value, f"1 - {name}"), (1 / (1 - value), f"1/(1 - {name})"))
 
 
-def _sizes(record: Record) -> Iterator[tuple[str, int]]:
-    if isinstance(record, Train):
-        yield from (("the size of a batch", len(record.batches[0])), ("the number of samples", len(record.inputs)))
-        yield "the number of batches", -(-len(record.inputs) // len(record.batches[0]))
-    if isinstance(record, VJP):
-        shape = record.inputs[0].shape
-        if shape:
-            yield from (("the number of samples", shape[0]), ("the size of the last axis", shape[-1]))
-            yield from (("the number of elements", math.prod(shape)), ("of a sample's elements", math.prod(shape[1:])))
-        for g in record.grad_outputs[:1]:
-            yield from (("the number of outputs", n) for n in g.shape[-1:])
-            yield from (("the number of output positions", n) for n in (math.prod(g.shape[-2:]),) if g.ndim > 2)
-
-
 def _named_factor(record: Record, got: Array, own: Enclosure) -> str:
-    u = FORMATS[record.dtype].u
+    u = unit_roundoff(record.dtype)
     for c, what in ((-1.0, "-1"), *_factors(record), *((-c, f"-({what})") for c, what in _factors(record))):
         if _scaled(got, own, c, 0.0 if abs(math.frexp(c)[0]) == 0.5 else 4 * u, 1):
             return f"{what} times the truth"

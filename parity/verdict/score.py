@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from parity.budget.formats import Profile
 from parity.engines.faulty import FaultyEngine
-from parity.families.listing import Case, Fault
-from parity.records.facts import dtype_of
-from parity.records.record import VJP, Answer, Optimize, Record, Train, Undecided, Unsupported
+from parity.families.case import Case
+from parity.families.fault import Fault
+from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
+from parity.truth.value import Truth
 from parity.verdict.answer import Judge
-from parity.verdict.evaluation import Profile
 from parity.verdict.table import is_caught
-from parity.verdict.tensor import Enclosure, TensorVerdict, Truth, judge
+from parity.verdict.tensor import Enclosure, TensorVerdict, judge
+from refnet.arithmetic.array_like import Undecided
 
 Truths = Callable[[Case, str, str], Mapping[str, Truth]]
 Steps = Callable[[Train, Answer, Profile], Sequence[TensorVerdict]]
@@ -82,6 +84,7 @@ def score_faults(
     truths: Truths,
     dtypes: Sequence[str] = ("float64",),
     steps: Steps | None = None,
+    once: Collection[str] = (),
 ) -> list[Score]:
     """Make every mistake in every case that it touches, and judge the answers.
 
@@ -89,6 +92,7 @@ def score_faults(
         faults: mistakes or rewritings. cases: the catalogue.
         truths: the certified answer to a case in a family and dtype.
         steps: judges a training update by update; without it trainings are left out.
+        once: the names of mistakes that are not made again once they were caught. Their shares say nothing.
     """
     engines = {fault.name: FaultyEngine(fault) for fault in faults}
     scores = {(fault.name, dtype): Score(fault, dtype) for dtype in dtypes for fault in faults}
@@ -96,7 +100,8 @@ def score_faults(
         for family in case.families:
             for dtype in dtypes:
                 record = _shortened(case.record(family, dtype))
-                touching = [fault for fault in faults if fault.touches(record)]
+                settled = {name for name in once if scores[name, dtype].caught}
+                touching = [fault for fault in faults if fault.name not in settled and fault.touches(record)]
                 if not touching or not (own := _measure(record, partial(truths, case, family, dtype), steps)):
                     continue
                 for fault in touching:
@@ -158,7 +163,7 @@ def _measure(
 
 
 def _shortened(record: Record) -> Record:
-    return replace(record, batches=record.batches[:UPDATES]) if isinstance(record, Train) else record
+    return record.first(UPDATES) if isinstance(record, Train) else record
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ class _AnswerMeasure:
         self.record = record
         judge = Judge(record, truths, Profile.of(record.dtype))
         self.enclosures, self.others = judge.enclosures, judge.others
-        self.dtypes = {name: dtype_of(record, name) for name in self.enclosures}
+        self.dtypes = {name: record.dtype_of(name) for name in self.enclosures}
         self.right = FaultyEngine().answer(record)
 
     def measured(self, engine: FaultyEngine) -> _Measured | None:

@@ -10,26 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.truth.value import FORMATS, Truth
-from parity.verdict.table import SEVERITY, all_ok, is_caught, is_ok, worst
-
-__all__ = [
-    "FORMATS",
-    "SEVERITY",
-    "UNDEFINED",
-    "Array",
-    "Enclosure",
-    "Other",
-    "TensorVerdict",
-    "Truth",
-    "all_ok",
-    "failed",
-    "inside",
-    "is_caught",
-    "is_ok",
-    "judge",
-    "worst",
-]
+from parity.budget.formats import FORMATS
+from parity.truth.value import Truth
 
 Array = np.ndarray[Any, Any]
 
@@ -221,6 +203,11 @@ def _blindness(enclosure: Enclosure) -> str:
         index = tuple(int(k) for k in np.argwhere(open_)[0])
         return f"no bound holds in {int(open_.sum())} of {open_.size} elements, first {_place(index, None)}"
     return "zeros would pass: no element is larger than its budget"
+
+
+def unit_roundoff(dtype: str) -> float:
+    """Of the format of that name."""
+    return FORMATS[dtype].u
 
 
 def inside(got: Array, enclosure: Enclosure) -> bool:

@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.verdict.tensor import FORMATS, TensorVerdict, Truth
+from parity.budget.formats import FORMATS
+from parity.truth.value import Truth
+from parity.verdict.tensor import TensorVerdict
 
 __all__ = ["OPEN", "TwoPrecisions", "compared", "reconsidered"]
 

@@ -34,6 +34,24 @@ from numpy.lib.stride_tricks import sliding_window_view
 Rule = Callable[..., Any]
 
 
+class NoRule(TypeError, AttributeError):
+    """A function or attribute of arrays that an arithmetic has no rule for.
+
+    Attributes:
+        what: its name, as in `np.var`, `.T` or `**`.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"expected a function listed in refnet.arithmetic.functions, got {what}, which has no rule for rounding"
+        )
+        self.what = what
+
+
+class Undecided(ArithmeticError):
+    """A comparison (a kink, a branch) or a rounding that an enclosure does not settle: nobody may guess it."""
+
+
 def named(names: Iterable[str]) -> tuple[Any, ...]:
     """NumPy's functions of these names, such as `exp` or `lib.stride_tricks.sliding_window_view`."""
     return tuple(reduce(getattr, name.split("."), np) for name in names)

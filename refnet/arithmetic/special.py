@@ -363,7 +363,14 @@ def lift(value: Any, like: Array) -> Array:
     element = next((x for x in like.flat if hasattr(x, "lift")), None)
     if element is None:
         return value
-    return element.lift(value) if np.ndim(value) == 0 else np.frompyfunc(element.lift, 1, 1)(value)
+    if np.ndim(value) == 0:
+        return element.lift(value.item() if isinstance(value, np.ndarray) else value)
+    return np.frompyfunc(element.lift, 1, 1)(value)
+
+
+def epsilon(like: Array, otherwise: Any) -> float:
+    """The distance from 1 to the next number of the dtype of `like`. Balls have none: they take that of `otherwise`."""
+    return float(np.finfo(like.dtype if like.dtype.kind == "f" else otherwise).eps)
 
 
 FORMULAS: dict[str, Callable[..., Any]] = {

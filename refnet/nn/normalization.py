@@ -1,184 +1,16 @@
-"""Normalization over a batch, and over the features of a sample."""
+"""Normalization over the features of a sample, or over groups of its channels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refnet import _check
 from refnet.arithmetic import special
 from refnet.nn.module import Array, Module, Params
-
-
-class BatchNorm1dSaved(NamedTuple):
-    """H and R; the sample axes, their number of samples N, the shape of channel-wise arrays, and whether the statistics
-    are the batch's."""
-
-    H: Array
-    R: Array
-    n: tuple[int, ...]
-    N: int
-    channel: tuple[int, ...]
-    batch: bool
-
-
-class BatchNorm1d(Module):
-    """y = weight (x - mean) / sqrt(var + eps) + bias, with a mean and a variance for each channel.
-
-    Axes: c channel; n, m sample, that is all other axes together, N samples in all. X (n, c) or (n, c, l); `weight` G
-    and `bias` B (c,).
-
-    Training, and evaluation without running statistics, take mean and variance from the batch, in two passes:
-
-        M[c] = sum_n X[n,c] / N     D[n,c] = X[n,c] - M[c]     V[c] = sum_n D[n,c]^2 / N     R[c] = 1 / sqrt(V[c] + eps)
-        H[n,c] = D[n,c] R[c]        Y[n,c] = H[n,c] G[c] + B[c]
-
-    Training also moves the running statistics: the mean towards M, the variance towards sum_n D[n,c]^2 / (N - 1), the
-    unbiased one; by `momentum`, or by 1/k at the k-th batch if `momentum` is None, which gives the average over all
-    batches. Evaluation with running statistics takes them for M and V; they are constants then.
-
-    Backward of the batch formula, with dH = G dY. Were R a constant, D would receive R dH. But R[c] falls as a D[n,c]
-    grows, dR[c] / dD[n,c] = -R[c]^3 D[n,c] / N = -R[c]^2 H[n,c] / N, and with it every H[m,c] = D[m,c] R[c]. So D[n,c]
-    loses R[c]^2 H[n,c] / N sum_m dH[m,c] D[m,c] = R[c] H[n,c] / N sum_m dH[m,c] H[m,c]. From D back to X the mean over
-    the samples is taken off, as it was in forward; H has mean 0, so only dH has one to lose. With G[c] in front:
-
-        dX[n,c] = G[c] R[c] (dY[n,c] - (sum_m dY[m,c] + H[n,c] sum_m dY[m,c] H[m,c]) / N)
-
-    where the sums are the gradients of B and of G.
-
-    As in torch, an empty batch counts as a batch but moves no statistics. Unlike in torch, a refused batch does not
-    count.
-
-    Args:
-        num_features: number of channels.
-        eps: added to the variance; positive, or at least 0 where running statistics are used.
-        momentum: weight of the new batch in the running statistics; None for the average over all batches.
-        affine: whether there are a weight (initially 1) and a bias (initially 0).
-        track_running_stats: whether there are running statistics (initially 0 and 1).
-        device: accepted as torch's: the processor.
-        dtype: float32 or float64 (the default).
-        bias: with `affine`, whether there is a bias.
-
-    Buffers are `running_mean`, `running_var` and `num_batches_tracked`, a plain int64 array in every arithmetic.
-
-    Raises:
-        TypeError: input, parameters and running statistics are not floats of one dtype.
-        ValueError: the input is neither (n, c) nor (n, c, l), or has one sample where the batch formula needs more, or
-            eps is too small.
-    """
-
-    not_negative: ClassVar[tuple[str, ...]] = ("running_var", "num_batches_tracked")
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.num_features = _check.size("BatchNorm1d", "num_features", num_features)
-        _check.is_number("BatchNorm1d", "eps", eps)
-        if momentum is not None:
-            _check.number("BatchNorm1d", "momentum", momentum)
-        self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats
-        self.bias = affine and bias
-        dtype = _check.dtype_of("BatchNorm1d", dtype, device)
-        if affine:
-            self.params["weight"] = np.ones(num_features, dtype)
-            if bias:
-                self.params["bias"] = np.zeros(num_features, dtype)
-        if track_running_stats:
-            self.buffers["running_mean"] = np.zeros(num_features, dtype)
-            self.buffers["running_var"] = np.ones(num_features, dtype)
-            self.buffers["num_batches_tracked"] = np.zeros((), np.int64)
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias}, track_running_stats={self.track_running_stats}"
-        )
-
-    def forward(self, input: Array) -> tuple[Array, BatchNorm1dSaved]:
-        X = input
-        own = {name: array for name, array in self.state_dict().items() if name != "num_batches_tracked"}
-        _check.floating("BatchNorm1d", input=X, **own)
-        C = self.num_features
-        if X.ndim not in (2, 3) or X.shape[1] != C:
-            raise ValueError(
-                f"BatchNorm1d: expected input of shape (N, {C}) or (N, {C}, L), num_features = {C}, "
-                f"got {tuple(X.shape)}"
-            )
-        n, channel = ((-2,), (C,)) if X.ndim == 2 else ((-3, -1), (C, 1))
-        N = math.prod(X.shape[axis] for axis in n)
-        batch = self.training or not self.buffers
-        if not (self.eps > 0 or (self.eps == 0 and not batch)):
-            least = "> 0 with statistics of the batch" if batch else ">= 0"
-            raise ValueError(f"BatchNorm1d: expected eps {least}, got {self.eps}")
-        if batch:
-            if N == 1:
-                raise ValueError(
-                    f"BatchNorm1d: expected more than 1 sample to take statistics of, got input shape {tuple(X.shape)}"
-                )
-            # M[c] = sum_n X[n,c] / N     D[n,c] = X[n,c] - M[c]     S[c] = sum_n D[n,c]^2     V[c] = S[c] / N
-            # (of an empty batch every sum is 0, whatever it is divided by)
-            M = special.total(X, n, keepdims=True) / max(N, 1)
-            D = X - M
-            S = special.total(D * D, n, keepdims=True)
-            V = S / max(N, 1)
-            if self.training and self.buffers:
-                self.track(M.reshape(C), S.reshape(C), N)
-        else:
-            D = X - self.buffers["running_mean"].reshape(*channel)
-            V = self.buffers["running_var"].reshape(*channel)
-        # R[c] = 1 / sqrt(V[c] + eps)     H[n,c] = D[n,c] R[c]     Y[n,c] = H[n,c] G[c] + B[c]
-        # (an empty batch has no D to be scaled, nor an element that tells eps its arithmetic)
-        R = 1 / np.sqrt(V + special.lift(self.eps, X)) if N > 0 else V
-        H = D * R
-        Y = H
-        if "weight" in self.params:
-            Y = Y * self.params["weight"].reshape(*channel)
-        if "bias" in self.params:
-            Y = Y + self.params["bias"].reshape(*channel)
-        return Y, BatchNorm1dSaved(H, R, n, N, channel, batch)
-
-    def track(self, M: Array, S: Array, N: int) -> None:
-        """Move the running statistics to a batch with means M (c,) and sums of squared deviations S (c,)."""
-        mean, var, tracked = (self.buffers[name] for name in ("running_mean", "running_var", "num_batches_tracked"))
-        tracked[...] = tracked + 1
-        if N == 0:
-            return
-        U = S / (N - 1)
-        if self.momentum is None:
-            # mean[c] = (mean[c] (k - 1) + M[c]) / k     var[c] = (var[c] (k - 1) + U[c]) / k
-            k = int(tracked)
-            mean[...] = (mean * (k - 1) + M) / k
-            var[...] = (var * (k - 1) + U) / k
-        else:
-            # mean[c] = (1 - momentum) mean[c] + momentum M[c]     var[c] = (1 - momentum) var[c] + momentum U[c]
-            momentum = special.lift(self.momentum, M)
-            mean[...] = (1 - momentum) * mean + momentum * M
-            var[...] = (1 - momentum) * var + momentum * U
-
-    def backward(self, grad_output: Array, saved: BatchNorm1dSaved) -> tuple[Array, Params]:
-        dY, (H, R, n, N, channel, batch) = grad_output, saved
-        dY = _check.upstream("BatchNorm1d", dY, H.shape, H.dtype)
-        # dB[c] = sum_n dY[n,c]     dG[c] = sum_n dY[n,c] H[n,c]
-        dB = special.total(dY, n, keepdims=True)
-        dG = special.total(dY * H, n, keepdims=True)
-        # dX[n,c] = G[c] R[c] dY[n,c], and from batch statistics G[c] R[c] (dY[n,c] - (dB[c] + H[n,c] dG[c]) / N)
-        dD = dY - (dB + H * dG) / max(N, 1) if batch else dY
-        dX = dD * (self.params["weight"].reshape(*channel) * R) if "weight" in self.params else dD * R
-        sums = {"weight": dG, "bias": dB}
-        return dX, {name: sums[name].reshape(self.num_features) for name in self.params}
 
 
 class LayerNormSaved(NamedTuple):
@@ -235,14 +67,8 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        sizes = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-        self.normalized_shape = tuple(_check.size("LayerNorm", "normalized_shape", size) for size in sizes)
-        if not self.normalized_shape:
-            raise ValueError(f"LayerNorm: expected normalized_shape to have at least one axis, got {normalized_shape}")
-        _check.number("LayerNorm", "eps", eps)
-        if not eps > 0:
-            raise ValueError(f"LayerNorm: expected eps > 0, got {eps}")
-        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.normalized_shape = _sizes("LayerNorm", normalized_shape)
+        self.eps, self.elementwise_affine = _positive("LayerNorm", eps), elementwise_affine
         dtype = _check.dtype_of("LayerNorm", dtype, device)
         if elementwise_affine:
             self.params["weight"] = np.ones(self.normalized_shape, dtype)
@@ -257,20 +83,16 @@ class LayerNorm(Module):
 
     def forward(self, input: Array) -> tuple[Array, LayerNormSaved]:
         _check.floating("LayerNorm", input=input, **self.params)
-        shape, axes = tuple(input.shape), len(self.normalized_shape)
-        if shape[len(shape) - axes :] != self.normalized_shape or len(shape) < axes:
-            raise ValueError(
-                f"LayerNorm: expected input of shape (..., {', '.join(map(str, self.normalized_shape))}), "
-                f"normalized_shape = {self.normalized_shape}, got {shape}"
-            )
-        s, F = math.prod(shape[: len(shape) - axes]), math.prod(self.normalized_shape)
+        shape = tuple(input.shape)
+        s, F = _samples_and_features("LayerNorm", shape, self.normalized_shape)
         X = input.reshape(s, F)
         # M[s] = sum_f X[s,f] / F     D[s,f] = X[s,f] - M[s]     V[s] = sum_f D[s,f]^2 / F
         # (without features every sum is 0, whatever it is divided by)
-        D = X - special.total(X, -1, keepdims=True) / max(F, 1)
-        V = special.total(D * D, -1, keepdims=True) / max(F, 1)
+        count = max(F, 1)
+        D = X - special.total(X, -1, keepdims=True) / count
+        V = special.total(D * D, -1, keepdims=True) / count
         # R[s] = 1 / sqrt(V[s] + eps)     H[s,f] = D[s,f] R[s]     Y[s,f] = H[s,f] G[f] + B[f]
-        R = 1 / np.sqrt(V + special.lift(self.eps, X)) if s * F > 0 else V
+        R = 1 / np.sqrt(V + special.lift(self.eps, X)) if X.size else V
         H = D * R
         Y = H
         if "weight" in self.params:
@@ -292,3 +114,231 @@ class LayerNorm(Module):
         # dX[s,f] = R[s] (dH[s,f] - (sum_m dH[s,m] + H[s,f] sum_m dH[s,m] H[s,m]) / F)
         lost = special.total(dH, -1, keepdims=True) + H * special.total(dH * H, -1, keepdims=True)
         return (R * (dH - lost / max(F, 1))).reshape(*shape), grads
+
+
+class GroupNormSaved(NamedTuple):
+    """H and R (b, g, k) and (b, g, 1), the number of places L, and the shape of the output."""
+
+    H: Array
+    R: Array
+    L: int
+    shape: tuple[int, ...]
+
+
+class GroupNorm(Module):
+    """y = weight (x - mean) / sqrt(var + eps) + bias, a mean and a variance for each group of channels of a sample.
+
+    Axes: b sample; c channel, C in all; l place, all axes behind the channels together, L in all; g group of channels
+    that follow each other; k, m element of a group, K = C / num_groups L in all. X (b, c, l) is also X (b, g, k);
+    `weight` G and `bias` B (c,). In two passes:
+
+        M[b,g] = sum_k X[b,g,k] / K     D[b,g,k] = X[b,g,k] - M[b,g]     V[b,g] = sum_k D[b,g,k]^2 / K
+        R[b,g] = 1 / sqrt(V[b,g] + eps)     H[b,g,k] = D[b,g,k] R[b,g]     Y[b,c,l] = H[b,c,l] G[c] + B[c]
+
+    Backward, with dH[b,c,l] = dY[b,c,l] G[c], is LayerNorm's for each group:
+
+        dX[b,g,k] = R[b,g] (dH[b,g,k] - (sum_m dH[b,g,m] + H[b,g,k] sum_m dH[b,g,m] H[b,g,m]) / K)
+        dG[c] = sum_b sum_l dY[b,c,l] H[b,c,l]     dB[c] = sum_b sum_l dY[b,c,l]
+
+    With one group all channels are normalized together; with as many groups as channels each one alone. A group of one
+    element has H = 0: torch refuses it only where all groups of all samples together are one number a group, and so
+    does this class.
+
+    Source: Y. Wu, K. He, "Group normalization", arXiv:1803.08494; documentation of torch.nn.GroupNorm.
+
+    Args:
+        num_groups: number of groups, a divisor of `num_channels`.
+        num_channels: number of channels.
+        eps: added to the variance, positive.
+        affine: whether there are a weight (initially 1) and a bias (initially 0).
+        device: accepted as torch's: the processor.
+        dtype: float32 or float64 (the default).
+        bias: with `affine`, whether there is a bias.
+
+    Raises:
+        TypeError: a size is no integer; input and parameters are not floats of one dtype.
+        ValueError: the groups don't divide the channels; the input is not (b, c, ...), or has one value for each group;
+            eps is not positive.
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_groups = _check.size("GroupNorm", "num_groups", num_groups, 1)
+        self.num_channels = _check.size("GroupNorm", "num_channels", num_channels)
+        if self.num_channels % self.num_groups:
+            raise ValueError(
+                f"GroupNorm: expected num_channels to be a multiple of num_groups = {num_groups}, got {num_channels}"
+            )
+        self.eps, self.affine, self.bias = _positive("GroupNorm", eps), affine, affine and bias
+        dtype = _check.dtype_of("GroupNorm", dtype, device)
+        if affine:
+            self.params["weight"] = np.ones(num_channels, dtype)
+            if bias:
+                self.params["bias"] = np.zeros(num_channels, dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={self.bias}"
+
+    def forward(self, input: Array) -> tuple[Array, GroupNormSaved]:
+        _check.floating("GroupNorm", input=input, **self.params)
+        shape, C = tuple(input.shape), self.num_channels
+        if len(shape) < 2 or shape[1] != C:
+            raise ValueError(f"GroupNorm: expected input of shape (N, {C}, ...), num_channels = {C}, got {shape}")
+        b, L = shape[0], math.prod(shape[2:])
+        K = C // self.num_groups * L
+        if b * K == 1:
+            raise ValueError(f"GroupNorm: expected more than 1 value for each group, got input shape {shape}")
+        X = input.reshape(b, self.num_groups, K)
+        # M[b,g] = sum_k X[b,g,k] / K     D[b,g,k] = X[b,g,k] - M[b,g]     V[b,g] = sum_k D[b,g,k]^2 / K
+        # (without elements every sum is 0, whatever it is divided by)
+        count = max(K, 1)
+        D = X - special.total(X, -1, keepdims=True) / count
+        V = special.total(D * D, -1, keepdims=True) / count
+        # R[b,g] = 1 / sqrt(V[b,g] + eps)     H[b,g,k] = D[b,g,k] R[b,g]     Y[b,c,l] = H[b,c,l] G[c] + B[c]
+        R = 1 / np.sqrt(V + special.lift(self.eps, X)) if X.size else V
+        H = D * R
+        Y = H.reshape(b, C, L)
+        if "weight" in self.params:
+            Y = Y * self.params["weight"].reshape(C, 1)
+        if "bias" in self.params:
+            Y = Y + self.params["bias"].reshape(C, 1)
+        return Y.reshape(*shape), GroupNormSaved(H, R, L, shape)
+
+    def backward(self, grad_output: Array, saved: GroupNormSaved) -> tuple[Array, Params]:
+        dY, (H, R, L, shape) = grad_output, saved
+        (b, C), K = shape[:2], H.shape[-1]
+        dY = _check.upstream("GroupNorm", dY, shape, H.dtype).reshape(b, C, L)
+        # dG[c] = sum_b sum_l dY[b,c,l] H[b,c,l]     dB[c] = sum_b sum_l dY[b,c,l]
+        terms = {name: dY * H.reshape(b, C, L) if name == "weight" else dY for name in self.params}
+        grads = {name: special.total(T, (-3, -1)) for name, T in terms.items()}
+        # dH[b,c,l] = dY[b,c,l] G[c]
+        dH = (dY * self.params["weight"].reshape(C, 1) if "weight" in self.params else dY).reshape(*H.shape)
+        # dX[b,g,k] = R[b,g] (dH[b,g,k] - (sum_m dH[b,g,m] + H[b,g,k] sum_m dH[b,g,m] H[b,g,m]) / K)
+        lost = special.total(dH, -1, keepdims=True) + H * special.total(dH * H, -1, keepdims=True)
+        return (R * (dH - lost / max(K, 1))).reshape(*shape), grads
+
+
+class RMSNormSaved(NamedTuple):
+    """H (s, f) and R (s, 1), and the shape of the output."""
+
+    H: Array
+    R: Array
+    shape: tuple[int, ...]
+
+
+class RMSNorm(Module):
+    """y = weight x / sqrt(mean of x^2 + eps), for each sample. No mean is subtracted, and there is no bias.
+
+    Axes: s sample, all leading axes together; f, m feature, the axes of `normalized_shape` together, F in all.
+    X (..., *normalized_shape); `weight` G of shape `normalized_shape`.
+
+        Q[s] = sum_f X[s,f]^2 / F     R[s] = 1 / sqrt(Q[s] + eps)     H[s,f] = X[s,f] R[s]     Y[s,f] = H[s,f] G[f]
+
+    Backward, with dH[s,f] = dY[s,f] G[f]. Were R a constant, X would receive R dH. But R[s] falls as an X[s,f] grows,
+    dR[s] / dX[s,f] = -R[s]^3 X[s,f] / F = -R[s]^2 H[s,f] / F, and with it every H[s,m] = X[s,m] R[s]:
+
+        dX[s,f] = R[s] (dH[s,f] - H[s,f] sum_m dH[s,m] H[s,m] / F)
+        dG[f] = sum_s dY[s,f] H[s,f]
+
+    With `eps=None` it is the distance from 1 to the next number of the input's dtype, as in torch (which takes
+    float32's for bfloat16 and float16, as it computes in float32 there). With `eps=0` a sample of zeros is 0 / 0.
+
+    Source: B. Zhang, R. Sennrich, "Root mean square layer normalization", arXiv:1910.07467; documentation of
+    torch.nn.RMSNorm.
+
+    Args:
+        normalized_shape: the last axes of the input, an int for one axis.
+        eps: added to the mean of squares, at least 0; None for the input's dtype's own.
+        elementwise_affine: whether there is a weight (initially 1).
+        device: accepted as torch's: the processor.
+        dtype: float32 or float64 (the default).
+
+    Raises:
+        TypeError: a size is no integer; input and weight are not floats of one dtype.
+        ValueError: `normalized_shape` is empty or has a negative size, the input does not end in it, or eps is below 0.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = _sizes("RMSNorm", normalized_shape)
+        if eps is not None:
+            _check.not_negative("RMSNorm", "eps", eps)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self._dtype = _check.dtype_of("RMSNorm", dtype, device)
+        if elementwise_affine:
+            self.params["weight"] = np.ones(self.normalized_shape, self._dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+    def forward(self, input: Array) -> tuple[Array, RMSNormSaved]:
+        _check.floating("RMSNorm", input=input, **self.params)
+        shape = tuple(input.shape)
+        s, F = _samples_and_features("RMSNorm", shape, self.normalized_shape)
+        X = input.reshape(s, F)
+        # Q[s] = sum_f X[s,f]^2 / F     (without features the sum is 0, whatever it is divided by)
+        Q = special.total(X * X, -1, keepdims=True) / max(F, 1)
+        # R[s] = 1 / sqrt(Q[s] + eps)     H[s,f] = X[s,f] R[s]     Y[s,f] = H[s,f] G[f]
+        eps = special.epsilon(X, self._dtype) if self.eps is None else self.eps
+        R = 1 / np.sqrt(Q + special.lift(eps, X)) if X.size else Q
+        H = X * R
+        Y = H * self.params["weight"].reshape(F) if "weight" in self.params else H
+        return Y.reshape(*shape), RMSNormSaved(H, R, shape)
+
+    def backward(self, grad_output: Array, saved: RMSNormSaved) -> tuple[Array, Params]:
+        dY, (H, R, shape) = grad_output, saved
+        dY = _check.upstream("RMSNorm", dY, shape, H.dtype).reshape(*H.shape)
+        F = H.shape[-1]
+        # dG[f] = sum_s dY[s,f] H[s,f]     dH[s,f] = dY[s,f] G[f]
+        grads, dH = {}, dY
+        if "weight" in self.params:
+            grads["weight"] = special.total(dY * H, -2).reshape(*self.normalized_shape)
+            dH = dY * self.params["weight"].reshape(F)
+        # dX[s,f] = R[s] (dH[s,f] - H[s,f] sum_m dH[s,m] H[s,m] / F)
+        lost = H * special.total(dH * H, -1, keepdims=True)
+        return (R * (dH - lost / max(F, 1))).reshape(*shape), grads
+
+
+def _positive(operation: str, eps: Any) -> Any:
+    """`eps`; TypeError unless it is a number, ValueError unless it is positive."""
+    _check.number(operation, "eps", eps)
+    if not eps > 0:
+        raise ValueError(f"{operation}: expected eps > 0, got {eps}")
+    return eps
+
+
+def _sizes(operation: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The sizes of the normalized axes, of which there is at least one."""
+    sizes = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    made = tuple(_check.size(operation, "normalized_shape", size) for size in sizes)
+    if not made:
+        raise ValueError(f"{operation}: expected normalized_shape to have at least one axis, got {normalized_shape}")
+    return made
+
+
+def _samples_and_features(operation: str, shape: tuple[int, ...], normalized: tuple[int, ...]) -> tuple[int, int]:
+    """The number of samples and of features of an input whose shape ends in the normalized axes."""
+    leading = len(shape) - len(normalized)
+    if leading < 0 or shape[leading:] != normalized:
+        raise ValueError(
+            f"{operation}: expected input of shape (..., {', '.join(map(str, normalized))}), "
+            f"normalized_shape = {normalized}, got {shape}"
+        )
+    return math.prod(shape[:leading]), math.prod(normalized)

@@ -186,6 +186,16 @@ LAYERS: dict[str, Layer] = {
     "BatchNorm1d": Layer(lambda: nn.BatchNorm1d(4), ((5, 4),)),
     "BatchNorm1d, averaging": Layer(lambda: nn.BatchNorm1d(4, momentum=None), ((5, 4, 2),)),
     "BatchNorm1d, evaluating": Layer(lambda: nn.BatchNorm1d(4).eval(), ((5, 4),)),
+    "BatchNorm2d": Layer(lambda: nn.BatchNorm2d(2), ((3, 2, 2, 2),)),
+    "BatchNorm3d": Layer(lambda: nn.BatchNorm3d(2, momentum=None), ((2, 2, 2, 1, 2),)),
+    "InstanceNorm1d": Layer(lambda: nn.InstanceNorm1d(2, affine=True, track_running_stats=True), ((3, 2, 4),)),
+    "InstanceNorm2d": Layer(lambda: nn.InstanceNorm2d(2), ((3, 2, 2, 2),)),
+    "InstanceNorm3d, evaluating": Layer(
+        lambda: nn.InstanceNorm3d(2, track_running_stats=True).eval(), ((2, 2, 2, 1, 2),)
+    ),
+    "GroupNorm": Layer(lambda: nn.GroupNorm(2, 4), ((3, 4, 2),)),
+    "RMSNorm": Layer(lambda: nn.RMSNorm(4), ((5, 4),)),
+    "RMSNorm, two axes": Layer(lambda: nn.RMSNorm((3, 4), eps=0.1), ((2, 5, 3, 4),)),
     "LayerNorm": Layer(lambda: nn.LayerNorm(4), ((5, 4),)),
     "LayerNorm, two axes": Layer(lambda: nn.LayerNorm((3, 4), bias=False), ((2, 5, 3, 4),)),
     "Dropout": Layer(lambda: nn.Dropout(0.3), ((5, 4), of_booleans(5, 4))),

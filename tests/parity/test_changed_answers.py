@@ -16,7 +16,6 @@ from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
 from parity.families.case import TrainCase
 from parity.families.listing import catalogue
-from parity.records.facts import dtype_of
 from parity.records.record import VJP, Array, Undecided
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import Judge
@@ -52,7 +51,7 @@ def passing(share: int) -> Iterator[str]:
                 for change, by in CHANGES.items():
                     with np.errstate(all="ignore"):
                         changed = by(right)
-                    v = judge(name, changed, enclosure, dtype_of(record, name), judging.others)
+                    v = judge(name, changed, enclosure, record.dtype_of(name), judging.others)
                     if v.verdict != "FAIL":
                         yield f"{case.name}, {family}, {name}, {change}: {v.verdict} {v.formula}"
 

@@ -13,7 +13,8 @@ import pytest
 from adversary import F32, F64, PROFILES, TINY, ULP, Case, case, largest, machines
 from numpy.lib.stride_tricks import sliding_window_view
 
-from parity.budget.array import FORMATS, Budget, Format, Profile, grid
+from parity.budget.array import Budget, Profile, grid
+from parity.budget.formats import FORMATS, Format
 from refnet.arithmetic import special
 
 pytestmark = pytest.mark.arithmetic

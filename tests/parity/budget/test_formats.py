@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from parity.budget.array import FORMATS, Profile
+from parity.budget.array import Profile
+from parity.budget.formats import FORMATS
 
 pytestmark = pytest.mark.arithmetic
 

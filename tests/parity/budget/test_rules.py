@@ -12,7 +12,8 @@ import pytest
 from adversary import F32, F64, PROFILES, TINY, ULP, Case, case, largest
 
 from parity.budget import bounds, elementwise, sums
-from parity.budget.array import ULPS, Budget, Format, Profile
+from parity.budget.array import Budget, Profile
+from parity.budget.formats import ULPS, Format
 from refnet.arithmetic import special
 
 pytestmark = pytest.mark.arithmetic

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from parity.budget.array import FORMATS
+from parity.budget.formats import FORMATS
 from parity.example.perceptron import BUG, CORRECT, INPUT, PARAMS, RECIPES, TARGET, WEIGHTS, Example, budgets, floats
 from parity.truth import ball, tape
 from refnet.arithmetic.runs import Runs

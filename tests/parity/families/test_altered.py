@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from parity.budget.array import FORMATS, Budget, Profile
+from parity.budget.array import Budget, Profile
+from parity.budget.formats import FORMATS
 from parity.families.altered import Altered, accumulated_in, bare, significand
 from parity.families.listing import select
 from parity.records import definition

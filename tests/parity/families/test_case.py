@@ -454,7 +454,12 @@ def test_a_pattern_that_is_part_of_a_name_is_taken_so() -> None:
     assert set(names("not affine")) == {
         "BatchNorm1d/not affine",
         "BatchNorm1d/not affine, evaluation",
+        "BatchNorm2d/momentum 0.75, eps large, not affine",
+        "BatchNorm3d/momentum 0.75, eps large, not affine",
+        *(f"InstanceNorm{n}d/not affine{where}" for n in (1, 2, 3) for where in ("", ", evaluation")),
         "LayerNorm/not affine",
+        "GroupNorm/not affine",
+        "RMSNorm/not affine",
     }
 
 

@@ -10,7 +10,7 @@ import refnet
 from parity.families.case import TrainCase, VJPCase
 from parity.families.listing import CONVENTIONS, FAULTS, NO_OTHER, WEAKER, catalogue
 from parity.records import definition
-from parity.records.facts import MODULES, schema
+from parity.records.facts import MODULES
 from parity.records.record import Spec
 
 LAYERS = [name for name in refnet.nn.__all__ if name not in ("Module", "Sequential", "init")]
@@ -59,5 +59,5 @@ def test_a_schema_is_that_of_the_state(name: str) -> None:
     (record,) = (case.record("full", "float64") for case in OF_ITS_OWN[name][-1:])
     made = definition.optimizer(record.spec, {n: p.copy() for n, p in record.params.items()}, record.groups)  # type: ignore[union-attr]
     made.step(record.gradients(0))  # type: ignore[union-attr]
-    known = schema(Spec(name))
+    known = Spec(name).schema
     assert {key for state in made.state.values() for key in state} <= {*known}

@@ -22,7 +22,8 @@ from parity.truth.value import Truth
 from parity.vectors.catalogue_answers import truths
 
 # Classes that have no transcription: that torch's own forward and updates agree is the evidence for them.
-NOT_TRANSCRIBED = {"LayerNorm", "Adam"}
+NOT_TRANSCRIBED = {"LayerNorm", "GroupNorm", "RMSNorm", "Adam"}
+NOT_TRANSCRIBED |= {f"{kind}{n}d" for kind, first in (("BatchNorm", 2), ("InstanceNorm", 1)) for n in range(first, 4)}
 CASES = [c for c in catalogue() if not isinstance(c, TrainCase) and not c.spec.types() & NOT_TRANSCRIBED]
 VJPS = [case for case in CASES if isinstance(case, VJPCase)]
 

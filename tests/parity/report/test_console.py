@@ -175,3 +175,47 @@ def test_the_legend_fits_a_pipe():
     assert max(map(len, console.LEGEND.splitlines())) <= 120
     for word in ("exact", "rounding", "unstable", "convention", "digits", "ulps", "budget", "sees", "bits"):
         assert f"{word}:" in console.LEGEND
+
+
+def test_an_unsupported_case_does_not_hide_the_rest_of_its_group(results):
+    wrong = next(case for case in results.cases if case.engine == "mine:Engine" and case.verdicts)
+    unanswered = replace(wrong, case=f"{wrong.group}/another", verdicts=(), unsupported="no gradient by the bias")
+    text = printed(console.table(Results(("mine:Engine",), (unanswered, wrong), 0.0)))
+    assert "FAIL" in text
+    assert "unsupported" not in text
+    alone = printed(console.table(Results(("mine:Engine",), (unanswered,), 0.0)))
+    assert "unsupported" in alone
+
+
+def test_many_reasons_are_counted():
+    cases = tuple(
+        CaseResult(f"Linear/{k}", "full", "float64", "mine", unsupported=f"no layer {max(k, 3)}") for k in range(40)
+    )
+    lines = printed(console.summary(Results(("mine",), cases, 0.0))).splitlines()
+    assert lines[1:] == [
+        "  4 records unsupported: no layer 3",
+        "  1 record unsupported: no layer 4",
+        "  1 record unsupported: no layer 5",
+        "  34 records unsupported for 34 other reasons: all of them with --json FILE",
+    ]
+
+
+def test_progress_in_lines(capsys):
+    times = iter([0.0, 1.0, 20.0, 21.0, 40.0])
+    lines = console.PlainProgress("judging", None, "judging mine on 4 cases", lambda: next(times))
+    lines.start(4)
+    for _ in range(4):
+        lines.done()
+    assert capsys.readouterr().err.splitlines() == [
+        "parity: judging mine on 4 cases",
+        "parity: judging: 2 of 4 after 20 s, about 20 s left",
+    ]
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, 120), ("90", 90), ("", 120), ("wide", 120)])
+def test_the_width_of_a_pipe(monkeypatch, columns, width):
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+    assert console.standard_output().width == width

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.budget.array import FORMATS, Budget, Format, Profile
+from parity.budget.array import Budget, Profile
+from parity.budget.formats import FORMATS, Format
 from parity.engines.base import Engine
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine

@@ -104,16 +104,16 @@ def test_what_is_not_asked() -> None:
     ],
 )
 def test_dtypes(names: list[str], asked: list[str], profile: str | None, found: tuple[str, ...]) -> None:
-    assert judging.dtypes_of(names, asked, judging.profile_of(profile)) == found
+    assert judging.dtypes_of(names, asked, profile) == found
 
 
 def test_what_is_no_dtype() -> None:
     with pytest.raises(UsageError, match=r"--dtype: expected .*, got float8"):
         judging.dtypes_of(["torch"], ["float8"], None)
     with pytest.raises(UsageError, match="--profile: expected a profile of float32"):
-        judging.dtypes_of(["torch"], ["float32"], Profile.of("float16"))
+        judging.dtypes_of(["torch"], ["float32"], "float16")
     with pytest.raises(UsageError, match="--profile: expected formats among"):
-        judging.profile_of("float8")
+        judging.dtypes_of(["torch"], [], "float8")
 
 
 @pytest.mark.parametrize("dtype", NARROW)

@@ -27,6 +27,13 @@ def test_several_processes_find_what_one_finds(monkeypatch):
     assert found.flagged == 0
 
 
+def test_briefly_the_same_mistakes_are_caught():
+    whole, brief = (scoring.run(CASES, "float64", 1, each=each) for each in (True, False))
+    assert [(s.fault.name, s.caught > 0) for s in brief.faults] == [(s.fault.name, s.caught > 0) for s in whole.faults]
+    assert brief.rewritings == whole.rewritings
+    assert sum(s.tried for s in brief.faults) < sum(s.tried for s in whole.faults)
+
+
 @pytest.mark.parametrize(("caught", "flagged", "sound"), [(3, 0, True), (0, 0, False), (3, 1, False)])
 def test_sound_is_all_caught_and_none_flagged(caught, flagged, sound):
     from parity.verdict.score import Score

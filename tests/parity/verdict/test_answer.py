@@ -9,7 +9,6 @@ import pytest
 from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
 from parity.families.listing import catalogue
-from parity.records.facts import dtype_of
 from parity.records.record import VJP, Optimize, Spec, Undecided
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
@@ -79,7 +78,7 @@ def test_names():
 def test_dtypes():
     record, truths, answer = at(BATCHNORM, dtype="float32")
     enclosures = enclose(record, truths, FLOAT32)
-    due = {name: dtype_of(record, name) for name in enclosures}
+    due = {name: record.dtype_of(name) for name in enclosures}
     assert due["output"] == "float32"
     assert due["buffer.num_batches_tracked"] == "int64"
     answer["buffer.num_batches_tracked"] = answer["buffer.num_batches_tracked"].astype(np.float32)

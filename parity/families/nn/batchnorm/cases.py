@@ -1,7 +1,8 @@
-"""BatchNorm1d."""
+"""BatchNorm1d, 2d and 3d."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from parity.families.case import FAMILIES, FULL, Draw, Spec, VJPCase, given, indices
@@ -14,6 +15,7 @@ def _batch_norm(
     X: Draw,
     dY: Draw | None = None,
     *,
+    kind: str = "BatchNorm1d",
     training: bool = True,
     tracked: int = 0,
     replaced: dict[str, Draw] | None = None,
@@ -31,9 +33,9 @@ def _batch_norm(
         arrays["running_mean"] = Draw((c,))
         arrays["running_var"] = Draw((c,), "positive")
         arrays["num_batches_tracked"] = indices((), tracked)
-    spec = Spec("BatchNorm1d", {"num_features": c, **args})
+    spec = Spec(kind, {"num_features": c, **args})
     arrays |= replaced or {}
-    return VJPCase(f"BatchNorm1d/{what}", spec, (X,), (dY or Draw(X.shape),), arrays, training, families)
+    return VJPCase(f"{kind}/{what}", spec, (X,), (dY or Draw(X.shape),), arrays, training, families)
 
 
 X = Draw((7, C))
@@ -44,6 +46,35 @@ CHANNELS = (
     *(0.5, 64.0, 1.0, 103.0),
     *(0.5, 1.0, -1.0, 102.0),
 )
+
+
+def _of_places(kind: str, places: tuple[int, ...]) -> Iterator[VJPCase]:
+    """What images and volumes add: several axes of places, of which `places` are the sizes."""
+
+    def case(what: str, batch: int = 3, channels: int = 2, layout: str = "", **more: Any) -> VJPCase:
+        shape = (batch, channels, *places)
+        dY = Draw(shape, layout=layout) if layout else None
+        return _batch_norm(what, more.pop("X", Draw(shape)), dY, kind=kind, **more)
+
+    one, outlier = (0.5, 0.5, 0.5), (1.0, 64.0, 1.0)
+    yield from (case(f"batch {n}", n) for n in (0, 1, 3, 7))
+    yield case("evaluation", training=False)
+    yield case("one channel, evaluation, one value", X=Draw((1, 1, *(1,) * len(places))), training=False)
+    yield case("one value a sample", X=Draw((4, 2, *(1,) * len(places))))
+    yield case("gradient of stride zero", layout="expanded")
+    yield case("gradient transposed", layout="transposed")
+    yield case("momentum None, sixth batch, no bias", momentum=None, tracked=5, bias=False)
+    yield case("momentum 0.75, eps large, not affine", momentum=0.75, eps=2.5, affine=False)
+    yield case("without running statistics", track_running_stats=False)
+    yield case("variance 1e-8, eps 1e-12", X=Draw((3, 2, *places), scale=2.0**-13), eps=1e-12, families=FULL)
+    yield case("mean 1000", X=Draw((3, 2, *places), offset=1000.0), families=FULL)
+    yield case("constant channel, outlier", X=given((3, 2, *(1,) * len(places)), *_in_turn(one, outlier)))
+
+
+def _in_turn(*channels: tuple[float, ...]) -> tuple[float, ...]:
+    """The values of some channels, one of each in turn."""
+    return tuple(value for sample in zip(*channels, strict=True) for value in sample)
+
 
 CASES = (
     *(_batch_norm(f"batch {n}", Draw((n, C))) for n in (0, 2, 3, 7, 8)),
@@ -95,4 +126,7 @@ CASES = (
     ),
     _batch_norm("constant channel, outlier, two values, offset", given((4, C), *CHANNELS)),
     _batch_norm("spread of a thousand", Draw((7, C), scale=512.0)),
+    _batch_norm("variance 1e-8, eps 1e-12", Draw((7, C), scale=2.0**-13), families=FULL, eps=1e-12),
+    *_of_places("BatchNorm2d", (2, 2)),
+    *_of_places("BatchNorm3d", (2, 2, 2)),
 )

@@ -1,4 +1,4 @@
-"""Mistakes in BatchNorm1d. Letters and axes as there: c channel, n sample, N samples in all."""
+"""Mistakes in BatchNorm1d, 2d and 3d. Letters and axes as there: c channel, n sample, N samples in all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from parity.families.fault import Fault, replaced
+from parity.families.nn.batchnorm.formulas import KINDS
 from refnet.arithmetic import special
 
 
@@ -122,8 +123,35 @@ def _weight_forgotten(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return (dY - (dB + H * dG) / max(N, 1) if batch else dY) * R, grads
 
 
+def _of_the_last_place_axis(module: Any, right: Any, X: Any) -> Any:
+    Y, saved = right(X)
+    if not saved.batch or X.ndim < 4 or not X.size:
+        return Y, saved
+    # M[n,c] and V[c] over the last axis alone, with the others of the sample left apart
+    N = X.shape[-1]
+    D = X - X.sum(axis=-1, keepdims=True) / N
+    R = 1 / np.sqrt((D * D).sum(axis=-1, keepdims=True) / N + special.lift(module.eps, X))
+    H = D * R
+    Y = H * module.params["weight"].reshape(*saved.channel) if "weight" in module.params else H
+    Y = Y + module.params["bias"].reshape(*saved.channel) if "bias" in module.params else Y
+    return Y, saved._replace(H=H)
+
+
+def _divided_by_the_batch(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    H, R, n, _, channel, batch = saved
+    # dX[n,c] = G[c] R[c] (dY[n,c] - (dB[c] + H[n,c] dG[c]) / B), B samples along the first axis
+    return right(dY, (H, R, n, H.shape[0], channel, batch))
+
+
+def _over_the_batch_axis(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    dX, grads = right(dY, saved)
+    # dB[c] = dY[0,c]: of the first sample alone
+    first = dY[:1].sum(axis=saved[2]) if dY.shape[0] else dY.sum(axis=saved[2])
+    return dX, {name: first if name == "bias" else grad for name, grad in grads.items()}
+
+
 def _batchnorm(name: str, what: str, reveal: str, source: str, method: str, by: Any) -> Fault:
-    return Fault(name, what, reveal, source, {"BatchNorm1d": replaced(method, by)})
+    return Fault(name, what, reveal, source, dict.fromkeys(KINDS, replaced(method, by)))
 
 
 FAULTS = (
@@ -230,5 +258,27 @@ FAULTS = (
         "issue class: a missing factor",
         "backward",
         _weight_forgotten,
+    ),
+    Fault(
+        "BatchNorm: statistics of the last axis",
+        "mean and variance over the last axis against all axes but the channels'",
+        "images or volumes of more than one row",
+        "issue class: axes left out",
+        dict.fromkeys(KINDS[1:], replaced("forward", _of_the_last_place_axis)),
+    ),
+    Fault(
+        "BatchNorm: divided by the batch",
+        "(dB + H dG) / B against / N, N = B times the places",
+        "more than one place",
+        "issue class: another count",
+        dict.fromkeys(KINDS[1:], replaced("backward", _divided_by_the_batch)),
+    ),
+    _batchnorm(
+        "BatchNorm: bias gradient of the first sample",
+        "dB = sum over the places of one sample against over all samples",
+        "more than one sample",
+        "issue class: an axis left out",
+        "backward",
+        _over_the_batch_axis,
     ),
 )

@@ -1,4 +1,4 @@
-"""Weaker formulas of BatchNorm1d."""
+"""Weaker formulas of BatchNorm1d, 2d and 3d."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from parity.families.formula import Variant
 from refnet.arithmetic import special
+
+KINDS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
 
 
 def _normalize_by_a_line(module: Any) -> None:
@@ -84,7 +86,7 @@ CONVENTIONS = (
         "running statistics begin as the first batch's",
         "The first batch's mean and biased variance are taken over, instead of being mixed with 0 and 1.",
         "Equinox: equinox/nn/_batch_norm.py, first_time_index",
-        {"BatchNorm1d": _begins_with_the_first_batch},
+        dict.fromkeys(KINDS, _begins_with_the_first_batch),
         ("equinox",),
     ),
 )
@@ -94,14 +96,14 @@ WEAKER = (
         "x w/s + (b - m w/s)",
         "Normalization as a line for each channel: its two terms cancel where the mean is large beside the deviation.",
         "torch: aten/src/ATen/native/cpu/batch_norm_kernel.cpp, batch_norm_cpu_collect_linear_and_constant_terms",
-        {"BatchNorm1d": _normalize_by_a_line},
+        dict.fromkeys(KINDS, _normalize_by_a_line),
         ("torch",),
     ),
     Variant(
         "E[x^2] - E[x]^2",
         "The variance in one pass: its digits cancel where the mean is large beside the deviation.",
         "flax.linen.BatchNorm and flax.nnx.BatchNorm, use_fast_variance=True, which is the default",
-        {"BatchNorm1d": _one_pass_variance},
+        dict.fromkeys(KINDS, _one_pass_variance),
         ("jax",),
     ),
 )

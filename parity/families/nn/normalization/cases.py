@@ -1,4 +1,4 @@
-"""LayerNorm."""
+"""LayerNorm and GroupNorm."""
 
 from __future__ import annotations
 
@@ -26,6 +26,26 @@ def _layer_norm(
             arrays["bias"] = Draw(shape)
     spec = Spec("LayerNorm", {"normalized_shape": shape if axes > 1 else shape[0], **args})
     return VJPCase(f"LayerNorm/{what}", spec, (X,), (dY or Draw(X.shape),), arrays | (replaced or {}), True, families)
+
+
+def _group_norm(
+    what: str,
+    num_groups: int,
+    X: Draw,
+    layout: str = "contiguous",
+    *,
+    families: tuple[str, ...] = FAMILIES,
+    **args: Any,
+) -> VJPCase:
+    """A case with the parameters that its options leave."""
+    shape = (X.shape[1],)
+    arrays = {}
+    if args.get("affine", True):
+        arrays["weight"] = Draw(shape)
+        if args.get("bias", True):
+            arrays["bias"] = Draw(shape)
+    spec = Spec("GroupNorm", {"num_groups": num_groups, "num_channels": shape[0], **args})
+    return VJPCase(f"GroupNorm/{what}", spec, (X,), (Draw(X.shape, layout=layout),), arrays, True, families)
 
 
 X = Draw((3, 5))
@@ -74,4 +94,21 @@ CASES = (
     _layer_norm("mean 1000", Draw((3, 5), offset=1000.0), families=FULL),
     _layer_norm("mean 65536, eps 1e-12", Draw((3, 5), offset=2.0**16), families=FULL, eps=1e-12),
     _layer_norm("spread of a thousand", Draw((3, 5), scale=512.0)),
+    *(_group_norm(f"batch {n}", 2, Draw((n, 4, 3))) for n in (0, 1, 3, 7)),
+    _group_norm("no places", 2, Draw((3, 4, 0))),
+    _group_norm("channels alone", 2, Draw((3, 6))),
+    _group_norm("one group", 1, Draw((3, 4, 2))),
+    _group_norm("a group for each channel", 4, Draw((3, 4, 2))),
+    _group_norm("one value in each group", 4, Draw((3, 4))),
+    _group_norm("images", 2, Draw((2, 6, 2, 2))),
+    _group_norm("volumes", 3, Draw((2, 3, 2, 1, 3))),
+    _group_norm("no bias", 2, Draw((3, 4, 2)), bias=False),
+    _group_norm("not affine", 2, Draw((3, 4, 2)), affine=False),
+    _group_norm("eps 2.5", 2, Draw((3, 4, 2)), families=FULL, eps=2.5),
+    _group_norm("gradient of stride zero", 2, Draw((3, 4, 2)), "expanded"),
+    _group_norm("gradient transposed", 2, Draw((3, 4, 2)), "transposed"),
+    _group_norm("input sliced", 2, Draw((3, 4, 2), layout="sliced")),
+    _group_norm("variance 1e-8, eps 1e-12", 2, Draw((3, 4, 3), scale=2.0**-13), families=FULL, eps=1e-12),
+    _group_norm("mean 1000", 2, Draw((3, 4, 3), offset=1000.0), families=FULL),
+    _group_norm("constant group, outlier, two values, offset", 2, given((2, 4, 2), *ROWS)),
 )

@@ -1,4 +1,7 @@
-"""Mistakes in LayerNorm. Letters and axes as there: s sample, f feature, F features in all."""
+"""Mistakes in LayerNorm and GroupNorm.
+
+Letters and axes as there: s sample, f feature, F features in all; b sample, c channel, g group, k element of K in it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.families.fault import Fault, Unsupported, replaced
-from parity.families.nn.normalization.formulas import flat, output, weighted
+from parity.families.nn.normalization.formulas import flat, output, per_channel, weighted
 from refnet.arithmetic import special
 
 
@@ -99,6 +102,76 @@ def _parameters_skipped(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     dX, grads = right(dY, saved)
     # dG[f] = dB[f] = 0
     return dX, {name: grad * 0 for name, grad in grads.items()}
+
+
+def _sum(T: Any) -> Any:
+    return T.sum(axis=-1, keepdims=True)
+
+
+def _groups(regrouped: Any) -> Any:
+    """GroupNorm's forward with mean and variance of regrouped(X (b, c, l), groups), spread over X again."""
+
+    def forward(module: Any, right: Any, input: Any) -> Any:
+        Y, saved = right(input)
+        if not Y.size:
+            return Y, saved
+        b, C = saved.shape[:2]
+        X = input.reshape(b, C, saved.L)
+        H = regrouped(X, module.num_groups, special.lift(module.eps, X)).reshape(*saved.H.shape)
+        return _affine(module, H, saved), saved._replace(H=H)
+
+    return forward
+
+
+def _affine(module: Any, H: Any, saved: Any) -> Any:
+    """Y[b,c,l] = H[b,c,l] G[c] + B[c]"""
+    Y = H.reshape(*saved.shape[:2], saved.L) * per_channel(module, "weight") + per_channel(module, "bias")
+    return Y.reshape(*saved.shape)
+
+
+def _normalized(X: Any, eps: Any, K: int, outside: bool = False) -> Any:
+    """X over its last axis, variances divided by K."""
+    D = X - X.sum(axis=-1, keepdims=True) / X.shape[-1]
+    V = (D * D).sum(axis=-1, keepdims=True) / K
+    return D / (np.sqrt(V) + eps if outside else np.sqrt(V + eps))
+
+
+def _channels_taken_in_turn(X: Any, groups: int, eps: Any) -> Any:
+    # group of c: c % groups, against c / (C / groups)
+    b, C, L = X.shape
+    turned = X.reshape(b, C // groups, groups, L)
+    parts = [turned[:, :, g : g + 1].reshape(b, -1) for g in range(groups)]
+    made = [np.expand_dims(_normalized(part, eps, part.shape[-1]).reshape(b, C // groups, L), -2) for part in parts]
+    return np.concatenate(made, axis=-2)
+
+
+def _group_backward(divisor: Any, mean: bool = True) -> Any:
+    """GroupNorm's backward with the sums divided by divisor(saved, groups), and without the mean's if not `mean`."""
+
+    def backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+        dX, grads = right(dY, saved)
+        if not saved.H.size:
+            return dX, grads
+        G = dY.reshape(*saved.shape[:2], saved.L) * per_channel(module, "weight")
+        dH, H = G.reshape(*saved.H.shape), saved.H
+        lost = H * _sum(dH * H) + (_sum(dH) if mean else 0)
+        return (saved.R * (dH - lost / divisor(saved, module.num_groups))).reshape(*saved.shape), grads
+
+    return backward
+
+
+def _of_the_first_group(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    dX, grads = right(dY, saved)
+    if "weight" not in grads or not saved.H.size:
+        raise Unsupported("there is no weight")
+    # dG[c] with M[b,0] and R[b,0] for every channel: H[b,g,k] / R[b,g] R[b,0]
+    H = saved.H / saved.R * saved.R[:, :1]
+    dG = (dY.reshape(*saved.shape[:2], saved.L) * H.reshape(*saved.shape[:2], saved.L)).sum(axis=(-3, -1))
+    return dX, {**grads, "weight": dG}
+
+
+def _group(name: str, what: str, reveal: str, source: str, method: str, by: Any) -> Fault:
+    return Fault(f"GroupNorm: {name}", what, reveal, source, {"GroupNorm": replaced(method, by)})
 
 
 def _layernorm(name: str, what: str, reveal: str, source: str, method: str, by: Any) -> Fault:
@@ -201,5 +274,81 @@ FAULTS = (
         "pytorch/pytorch#183825",
         "backward",
         _parameters_skipped,
+    ),
+    _group(
+        "statistics of the whole sample",
+        "mean and variance over all channels against those of a group",
+        "more than one group",
+        "brainpy/BrainPy#765",
+        "forward",
+        _groups(lambda X, g, eps: _normalized(X.reshape(X.shape[0], -1), eps, X.shape[1] * X.shape[2])),
+    ),
+    _group(
+        "statistics of single channels",
+        "mean and variance over the places of a channel against those of a group",
+        "groups of more than one channel",
+        "issue class: instance normalization in its place",
+        "forward",
+        _groups(lambda X, g, eps: _normalized(X, eps, X.shape[2])),
+    ),
+    _group(
+        "variance divided by the channels",
+        "sum D^2 / (C / G) against / K, K = C / G times the places",
+        "more than one place",
+        "flagos-ai/FlagGems#4985",
+        "forward",
+        _groups(lambda X, g, eps: _normalized(X.reshape(X.shape[0], g, -1), eps, X.shape[1] // g)),
+    ),
+    _group(
+        "unbiased variance, eps outside the root",
+        "D / (sqrt(V K / (K - 1)) + eps) against D / sqrt(V + eps)",
+        "few elements in a group",
+        "taokong/group_normalization#1",
+        "forward",
+        _groups(
+            lambda X, g, eps: _normalized(
+                X.reshape(X.shape[0], g, -1), eps, max(X.shape[1] // g * X.shape[2] - 1, 1), True
+            )
+        ),
+    ),
+    _group(
+        "channels taken in turn",
+        "the group of channel c is c mod G against c / (C / G)",
+        "more than one group and more than one channel in it",
+        "tenstorrent/tt-metal#56202",
+        "forward",
+        _groups(_channels_taken_in_turn),
+    ),
+    _group(
+        "sums divided by the last axis",
+        "(sum dH + H sum dH H) / L against / K, L the last axis",
+        "more than one channel in a group, or several axes of places",
+        "linkedin/Liger-Kernel#1376",
+        "backward",
+        _group_backward(lambda saved, groups: saved.shape[-1] if len(saved.shape) > 2 else 1),
+    ),
+    _group(
+        "sums divided by the channels",
+        "(sum dH + H sum dH H) / (C / G) against / K",
+        "more than one place",
+        "issue class: another count",
+        "backward",
+        _group_backward(lambda saved, groups: saved.shape[1] // groups),
+    ),
+    _group(
+        "mean taken for a constant",
+        "R (dH - H sum dH H / K) against R (dH - (sum dH + H sum dH H) / K)",
+        "any",
+        "issue class: a missing term",
+        "backward",
+        _group_backward(lambda saved, groups: saved.H.shape[-1], mean=False),
+    ),
+    _group(
+        "weight gradient by the first group's deviation",
+        "dG with R of group 0 for every channel against that of its own group",
+        "more than one group",
+        "tenstorrent/tt-metal#56202",
+        "backward",
+        _of_the_first_group,
     ),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.array import FORMATS
+from parity.budget.formats import FORMATS
 from parity.families.altered import accumulated_in, significand
 from parity.families.fault import VJP, Answer, Fault
 

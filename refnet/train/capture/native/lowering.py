@@ -386,6 +386,11 @@ def _order(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> Summation | N
     return order_of_products((*a.shape[-2:], b.shape[-1]), *steps, out.dtype.str, fused=fuses())
 
 
+_NAMES = tuple(np.empty(0).__array_interface__)
+"""Kept alive. NumPy interns these names at every access, and one that nothing else in the process has is made and given
+up each time: CPython then makes its whole table of interned strings anew every few thousand updates."""
+
+
 def address_of(array: NDArray[Any]) -> int:
     address: int = array.__array_interface__["data"][0]
     return address

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from flint import arb, ctx
 
-from parity.budget.array import FORMATS, ULPS, Budget, Format, Profile
+from parity.budget.array import Budget, Profile
+from parity.budget.formats import FORMATS, ULPS, Format
 from parity.truth import ball
 from refnet.arithmetic import special
 

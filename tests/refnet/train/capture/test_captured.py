@@ -491,6 +491,8 @@ from refnet.train.capture import captured
 from twice import T, X, start
 
 captured.SHORT, captured.PAID_BACK = 0, float(sys.argv[2])
+# As in a large program, whose table of interned strings takes megabytes when CPython makes it anew.
+names = [sys.intern(f"name {k}") for k in range(60_000)]
 begin, seen = start(momentum=0.9)(), []
 
 
