@@ -214,6 +214,26 @@ def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file:
 
 
 @cli.command()
+@click.argument("names", nargs=-1, required=True, metavar="ENGINE...")
+@click.option("--terms", type=click.IntRange(8, 2**20), default=4096, show_default=True, help="Length of the sums.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Computed in.")
+def depth(names: Sequence[str], terms: int, dtype: str) -> None:
+    """Probe how long the chains of additions are that an engine's sums go through.
+
+    What is printed is the least depth that a profile of it may declare here. A probe shows no upper limit: another
+    shape, processor or library may have longer chains.
+    """
+    from parity.engines import loading
+    from parity.run import judging, probing
+
+    for name in judging.choose(names):
+        click.echo(f"{name}, {dtype}, sums of {terms:,} terms")
+        for found in probing.probe(loading.load(name), terms, dtype):
+            said = f"unsupported: {found.reason}" if found.depth is None else f"depth {found.depth:,} or more"
+            click.echo(f"  {found.what:<52} {said}")
+
+
+@cli.command()
 @_pattern
 @click.option("--check", is_flag=True, help="Compute everything again and compare it, bit for bit, with what is kept.")
 @_jobs

@@ -21,7 +21,7 @@ from parity.truth.value import Truth
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
 from parity.verdict.answer import NO_ROOM, Judge, Room, in_coarser_format
-from parity.verdict.diagnosis import diagnose
+from parity.verdict.diagnosis import diagnose, told_of_precision
 from parity.verdict.relations import relations_to_truth
 from parity.verdict.table import is_caught
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
@@ -82,7 +82,7 @@ class OneRecord:
             return Conclusion([replace(v, reason=v.reason or str(reason)) for v in self._without_budgets(answer)])
         failing = _failing(verdicts)
         found = diagnose(self.record, answer, judge_of.enclosures, profile, failing) if failing else []
-        return Conclusion(verdicts, [str(d) for d in found])
+        return Conclusion(told_of_precision(verdicts, found), [str(d) for d in found])
 
     def _without_budgets(self, answer: Answer) -> list[TensorVerdict]:
         """Undecided, but for a tensor that could not be right: missing, of another shape or dtype, or NaN."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from parity.records.record import Answer, Record
 from parity.verdict.match import Diagnosis
-from parity.verdict.tensor import Array, Enclosure, inside, unit_roundoff
+from parity.verdict.tensor import Array, Enclosure, format_named, inside
 
 
 def relations_to_truth(
@@ -71,7 +71,7 @@ def _factors(record: Record) -> Iterator[tuple[float, str]]:
 
 
 def _named_factor(record: Record, got: Array, own: Enclosure) -> str:
-    u = unit_roundoff(record.dtype)
+    u = format_named(record.dtype).u
     for c, what in ((-1.0, "-1"), *_factors(record), *((-c, f"-({what})") for c, what in _factors(record))):
         if _scaled(got, own, c, 0.0 if abs(math.frexp(c)[0]) == 0.5 else 4 * u, 1):
             return f"{what} times the truth"
