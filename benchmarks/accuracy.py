@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
@@ -117,16 +118,22 @@ def rows(lengths: tuple[int, ...], seeds: int) -> Iterator[Row]:
 @click.command()
 @click.option("--largest", type=click.IntRange(min=1), default=10_000, show_default=True, help="The most terms.")
 @click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Arrays of each length.")
+@click.option("--networks", is_flag=True, help="Networks of two or three layers in place of sums; needs python-flint.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and no table.")
-def accuracy(largest: int, seeds: int, as_json: bool) -> None:
+def accuracy(largest: int, seeds: int, networks: bool, as_json: bool) -> None:
     """Print the root-mean-square errors of refnet's float32 sums and of torch's, along each axis.
 
-    Sums have 1 to a million terms. Errors are relative to the root mean square of the sums themselves.
+    Sums have 1 to a million terms. Errors are relative to the root mean square of the sums themselves. With --networks
+    they are those of the gradient by the input of networks that end in a loss, against certified truth, relative to the
+    largest element.
     """
     try:
         import torch  # noqa: F401
     except ImportError:
         raise click.UsageError("accuracy: expected torch to compare with, got none; pip install torch") from None
+    if networks:
+        _print_networks(as_json)
+        return
     lengths = tuple(n for n in LENGTHS if n <= largest)
     if as_json:
         click.echo(json.dumps([{**row._asdict(), "ratio": row.ratio} for row in rows(lengths, seeds)], indent=2))
@@ -137,3 +144,21 @@ def accuracy(largest: int, seeds: int, as_json: bool) -> None:
         worst = max(worst, row.ratio)
         click.echo(f"{row.reduction:27} {row.n:>8}  {row.refnet:8.1e}  {row.torch:8.1e}  {row.ratio:5.2f}")
     click.echo(f"largest ratio {worst:.2f}, over {seeds} arrays of each length")
+
+
+def _print_networks(as_json: bool) -> None:
+    try:
+        networks = import_module("benchmarks.accuracy_networks")
+    except ImportError as error:
+        raise click.UsageError(f"accuracy --networks: expected python-flint, got: {error}") from None
+    made = list(networks.rows())
+    if as_json:
+        click.echo(json.dumps([row._asdict() for row in made], indent=2))
+        return
+    click.echo(f"{'network':36} {'input':>5} {'dtype':>8}  {'refnet':>8}  {'torch':>8}")
+    for row in made:
+        note = f"  worse than torch: use {row.remedy}" if row.worse and row.remedy else "  worse" if row.worse else ""
+        click.echo(f"{row.chain:36} {row.size:>5g} {row.dtype:>8}  {row.refnet:8.1e}  {row.torch:8.1e}{note}")
+    click.echo(
+        f"{sum(row.worse for row in made)} of {len(made)} rows have refnet's error above torch's by more than rounding"
+    )

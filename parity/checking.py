@@ -29,9 +29,10 @@ from parity.shrinking import smallest
 from parity.sweeping import Tried, swept
 from parity.truth.value import Truth
 from parity.verdict.any_record import Found, judge_any, judge_two_precisions, right_outputs
-from parity.verdict.evaluation import Array
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed
 from refnet.arithmetic.array_like import Undecided
+
+Array = np.ndarray[Any, Any]
 
 SEED = 0
 """Of the upstream gradient, where none is given."""
@@ -133,10 +134,13 @@ class Asked:
         keywords = tuple(name for name, value in options.items() if function_call.is_array(value))
         every = (*inputs, *(options[name] for name in keywords))
         rest = {name: value for name, value in options.items() if name not in keywords}
-        form = function_call.format_of_all(every)
         floating = [k for k, x in enumerate(every) if function_call.is_array(x) and function_call.is_floating(x)]
+        # Of a module whose inputs are indices, its parameters have the format.
+        form = function_call.format_of_all(every if floating or not _is_module(fn) else tuple(fn.parameters()))
         asking = [k for k in floating if getattr(every[k], "requires_grad", False)]
-        return cls(fn, reference, every, _profile(form, profile), rest, tuple(asking or floating), keywords)
+        without = functionals.buffers_among(reference, len(inputs), keywords)
+        wanted = asking or [k for k in floating if k not in without]
+        return cls(fn, reference, every, _profile(form, profile), rest, tuple(wanted), keywords)
 
     @property
     def title(self) -> str:
@@ -213,7 +217,7 @@ class Asked:
         record, places = self.record()
         shapes = _right_shapes(record)
         seeds = self._seeds(grad_output, shapes)
-        record = VJP(record.spec, record.arrays, record.inputs, tuple(seeds), record.training)
+        record = replace(record, grad_outputs=tuple(seeds))
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
         if isinstance(called, TensorVerdict):
             return Found((called,))

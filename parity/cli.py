@@ -223,14 +223,21 @@ def depth(names: Sequence[str], terms: int, dtype: str) -> None:
     What is printed is the least depth that a profile of it may declare here. A probe shows no upper limit: another
     shape, processor or library may have longer chains.
     """
-    from parity.engines import loading
     from parity.run import judging, probing
 
     for name in judging.choose(names):
         click.echo(f"{name}, {dtype}, sums of {terms:,} terms")
-        for found in probing.probe(loading.load(name), terms, dtype):
+        for found in probing.probe(judging.engine(name), terms, dtype):
             said = f"unsupported: {found.reason}" if found.depth is None else f"depth {found.depth:,} or more"
             click.echo(f"  {found.what:<52} {said}")
+
+
+@cli.command()
+def coverage() -> None:
+    """Say of every class of torch.nn and torch.optim whether refnet covers it, will not and why, or not yet."""
+    from parity.report import coverage_table
+
+    coverage_table.show()
 
 
 @cli.command()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from parity.notation import Meter, Written
 from parity.records.record import UsageError
 from parity.report.report import Report
 from parity.translations import advice
-from parity.truth import tape
-from parity.truth.taped import Taped
+from parity.truth import enclosing
+from parity.truth.taped import Taped, backward, gradients
 from parity.truth.value import Truth
 from parity.verdict.blindness import causes_in_expression, told
 from parity.verdict.tensor import Enclosure, judge
@@ -182,7 +183,7 @@ def gradient(f: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
         if getattr(y, "shape", None) != ():
             raise UsageError(f"gradient: expected a scalar, got shape {np.shape(y)}; write np.sum(y * grad_output)")
         if getattr(y, "level", 0) == leaf.level:
-            tape.differentiate([y], [special.lift(1.0, x.inner)], total=tape.together)
+            backward(y, special.lift(1.0, x.inner))
         grad = leaf.grad if isinstance(leaf.grad, type(x.inner)) or hasattr(leaf.grad, "shape") else None
         return x * 0.0 if grad is None else Written(grad, x.meter)
 
@@ -305,16 +306,9 @@ def _budgets(
     if grad_output is None:
         # A scalar, as it turns out.
         result = _evaluated(call, leaves, Meter())
-    tape.differentiate([result], [_lift("grad_output", seed, profile)], total=tape.together)
-    gradients = {
-        f"gradients[{k}]": leaf.grad
-        if isinstance(leaf.grad, Budget)
-        # The expression does not depend on this array.
-        else Budget.exact(np.zeros(leaf.shape), profile)
-        for k, leaf in enumerate(leaves)
-        if isinstance(leaf, Taped)
-    }
-    return {"value": value} | gradients, seed
+    upstream = _lift("grad_output", seed, profile)
+    found = gradients(result, upstream, leaves, lambda shape: Budget.exact(np.zeros(shape), profile))
+    return {"value": value} | found, seed
 
 
 def _seed(grad_output: Any, value: Budget, arrays: Sequence[Array]) -> Array | None:
@@ -336,7 +330,7 @@ def _truths(
     """How the truth was enclosed, the truths, and what their own bounds add to the budgets."""
     seconds = (meter.elements * PER_ELEMENT + meter.products * PER_PRODUCT) * (1 if seed is None else 3)
     coarse = not profile.storage.includes(_BINARY64.storage)
-    flint = _has_flint()
+    flint = enclosing.available()
     if coarse and (not flint or seconds > QUICK):
         truths, bounds = _in_binary64(call, seed, meter)
         return "binary64", truths, bounds
@@ -348,7 +342,7 @@ def _truths(
             f"enclose: expected an expression that balls enclose in {LONGEST:.0f} s, got about {seconds:.0f} s "
             f"({meter.elements:,} elements, {meter.products:,} products); take fewer, or float32"
         )
-    return "balls", _in_balls(call, seed, profile, meter), {}
+    return "balls", _in_balls(call, seed, meter), {}
 
 
 _BINARY64 = Profile.of("float64")
@@ -357,14 +351,6 @@ FILLED = (
     "expected an array of the expression's arithmetic to put a result into, got a plain one; write "
     "np.zeros(shape, like=x) or np.zeros_like(x)"
 )
-
-
-def _has_flint() -> bool:
-    try:
-        import parity.truth.ball  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def _in_binary64(call: _Call, seed: Array | None, meter: Meter) -> tuple[dict[str, Truth], dict[str, Array]]:
@@ -384,31 +370,14 @@ DEPENDS = (
 )
 
 
-def _in_balls(call: _Call, seed: Array | None, profile: Profile, meter: Meter) -> dict[str, Truth]:
-    from parity.truth import ball
-    from parity.truth.certify import settle
-    from parity.truth.tensor_balls import TensorBalls
+def _in_balls(call: _Call, seed: Array | None, meter: Meter) -> dict[str, Truth]:
+    def evaluate(arrays: Sequence[Any], offset: float = 0.0) -> Any:
+        return _evaluated(call, arrays, Meter(offset=offset))
 
-    def answer() -> dict[str, Any]:
-        leaves = [Taped(TensorBalls.lift(a)) if a.dtype.kind == "f" else a for a in call.given]
-        result = _evaluated(call, leaves, Meter())
-        found = {"value": getattr(result, "value", result).balls}
-        if seed is not None:
-            tape.differentiate([result], [TensorBalls.lift(seed)], total=tape.together)
-            for k, leaf in enumerate(leaves):
-                if isinstance(leaf, Taped):
-                    grad = leaf.grad if isinstance(leaf.grad, TensorBalls) else TensorBalls.lift(np.zeros(leaf.shape))
-                    found[f"gradients[{k}]"] = grad.balls
-        return found
-
-    if meter.shifts:
-        # A value that does not depend on a shift has a gradient that does not.
-        with ball.precision(ball.PRECISIONS[0]):
-            bare = [TensorBalls.lift(a) for a in call.given]
-            one, other = (_evaluated(call, bare, Meter(offset=offset)).balls for offset in (0.0, 1.0))
-        if not all(x.overlaps(y) for x, y in zip(one.flat, other.flat, strict=True)):
-            raise UsageError(DEPENDS)
-    return settle(answer)
+    # A value that does not depend on a shift has a gradient that does not.
+    if meter.shifts and enclosing.apart(evaluate, partial(evaluate, offset=1.0), call.given):
+        raise UsageError(DEPENDS)
+    return enclosing.in_balls(evaluate, call.given, seed)
 
 
 def _defined(name: str, budget: Budget, truth: Truth) -> None:

@@ -19,8 +19,9 @@ from parity.records.record import UsageError
 from parity.report.report import Report
 from parity.sweeping import Tried, array_sizes, resized
 from parity.verdict.any_record import Found
-from parity.verdict.evaluation import Array
 from parity.verdict.tensor import Enclosure
+
+Array = np.ndarray[Any, Any]
 
 Asked = Any
 """A `parity.checking.Asked`."""

@@ -13,8 +13,9 @@ import numpy as np
 from parity.engines import function_call, layouts, repeated_backward
 from parity.records.record import UsageError
 from parity.report.report import Report
-from parity.verdict.evaluation import Array
 from parity.verdict.tensor import TensorVerdict, failed
+
+Array = np.ndarray[Any, Any]
 
 Asked = Any
 """A `parity.checking.Asked`: what is to be judged."""

@@ -16,8 +16,10 @@ from parity.engines import function_call
 from parity.records.record import Answer, Optimize, Spec, UsageError
 from parity.report.report import Report
 from parity.verdict.any_record import Found, judge_any
-from parity.verdict.evaluation import Array
 from parity.verdict.tensor import failed
+from refnet.optim.optimizer import State, number
+
+Array = np.ndarray[Any, Any]
 
 STEPS = 5
 
@@ -62,7 +64,7 @@ def check_update(
         raise UsageError(f"check_update: expected arguments that {reference} takes, got: {error}") from None
     title = f"{getattr(optimizer, '__qualname__', type(optimizer).__name__)} against {reference}"
     try:
-        answer = _steps(optimizer, named, given, options)
+        answer = _steps(optimizer, named, given, options, Spec(reference).schema)
     except Exception as error:
         line = " ".join(str(error).split())[:300]
         return Report(title, str(profile), [failed("step", f"raised {type(error).__name__}: {line}")])
@@ -71,7 +73,11 @@ def check_update(
 
 
 def _steps(
-    make: Callable[..., Any], named: Mapping[str, Any], grads: Mapping[str, Array], options: Mapping[str, Any]
+    make: Callable[..., Any],
+    named: Mapping[str, Any],
+    grads: Mapping[str, Array],
+    options: Mapping[str, Any],
+    known: Mapping[str, State],
 ) -> Answer:
     """What a torch optimizer makes of the gradients, as an answer has it."""
     own = {name: p.detach().clone().requires_grad_() for name, p in named.items()}
@@ -86,9 +92,17 @@ def _steps(
             after = function_call.to_numpy(p).astype(np.float64)
             series.setdefault(f"update.{name}", []).append(after - before[name])
             for key, value in optimizer.state.get(p, {}).items():
-                if getattr(value, "shape", None) == p.shape:
-                    series.setdefault(f"state.{name}.{key}", [None] * k).append(function_call.to_numpy(value))
+                if key in known and value is not None:
+                    series.setdefault(f"state.{name}.{key}", [None] * k).append(_kept(known[key], value, p))
     return {
         name: np.stack([np.full_like(rows[-1], np.nan) if row is None else row for row in rows])
         for name, rows in series.items()
     }
+
+
+def _kept(state: State, value: Any, p: Any) -> Array:
+    """A part of the state as an array; a single number, which may be Python's, in the dtype that it should have."""
+    if not hasattr(value, "shape"):
+        return np.asarray(value, np.float32 if state.counter else function_call.to_numpy(p).dtype)
+    made = function_call.to_numpy(value)
+    return made.astype(function_call.to_numpy(p).dtype) if state.shape is number and not state.counter else made

@@ -145,12 +145,36 @@ def flag(operation: str, name: str, value: Any) -> None:
         raise TypeError(f"{operation}: expected {name} to be True or False, got {value!r}")
 
 
-def decays(operation: str, name: str, value: Any) -> None:
-    """Raise TypeError unless `value` is two numbers, ValueError unless both are in [0, 1)."""
+def always(operation: str, name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is True: an option that a class has for others to read."""
+    if value is not True:
+        raise ValueError(f"{operation}: expected {name} to be True, got {value!r}")
+
+
+def between(low: float, high: float, low_too: bool = True, high_too: bool = True) -> Callable[[str, str, Any], None]:
+    """A check that a value is a number between the two; ValueError if it is not, TypeError if it is no number."""
+
+    def check(operation: str, name: str, value: Any) -> None:
+        number(operation, name, value)
+        if not (low < value < high or (low_too and value == low) or (high_too and value == high)):
+            ends = f"{'at least' if low_too else 'above'} {low:g} and {'at most' if high_too else 'below'} {high:g}"
+            raise ValueError(f"{operation}: expected {name} to be {ends}, got {value!r}")
+
+    return check
+
+
+def pair(operation: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is two numbers."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise TypeError(f"{operation}: expected {name} to be a pair of numbers, got {value!r}")
+    for one in value:
+        number(operation, name, one)
+
+
+def decays(operation: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is two numbers, ValueError unless both are in [0, 1)."""
+    pair(operation, name, value)
     for beta in value:
-        number(operation, name, beta)
         if not 0 <= beta < 1:
             raise ValueError(f"{operation}: expected {name} to be at least 0 and below 1, got {value!r}")
 
@@ -186,6 +210,18 @@ def _probabilities(operation: str, name: str, array: NDArray[Any]) -> None:
         raise ValueError(f"{operation}: expected {name} between 0 and 1, got {array[outside][0]}")
 
 
+def no_negative(operation: str, **arrays: Any) -> None:
+    """Raise ValueError unless all elements are at least 0, or NaN."""
+    for name, array in arrays.items():
+        on_values(array, partial(_no_negative, operation, name))
+
+
+def _no_negative(operation: str, name: str, array: NDArray[Any]) -> None:
+    below = array < 0
+    if np.count_nonzero(below):
+        raise ValueError(f"{operation}: expected {name} of at least 0, got {array[below][0]}")
+
+
 def class_indices(operation: str, target: Any, classes: int, ignored: int) -> None:
     """Raise TypeError unless `target` is of integers, ValueError unless each is in [0, classes) or `ignored`."""
     if target.dtype.kind not in "iu":
@@ -198,6 +234,47 @@ def _class_indices(operation: str, classes: int, ignored: int, target: NDArray[A
     if np.count_nonzero(outside):
         got = target[outside][0]
         raise ValueError(f"{operation}: expected class indices from 0 to {classes - 1} or {ignored}, got {got}")
+
+
+def row_indices(operation: str, name: str, K: Any, rows: int) -> None:
+    """Raise TypeError unless K is an array of int64 or int32, IndexError unless each is in [0, rows)."""
+    dtype = getattr(K, "dtype", None)
+    if dtype is None or dtype not in (np.int64, np.int32):
+        got = type(K).__name__ if dtype is None else dtype
+        raise TypeError(f"{operation}: expected {name} to be an array of int64 or int32, got {got}")
+    on_values(K, partial(_row_indices, operation, name, rows))
+
+
+def _row_indices(operation: str, name: str, rows: int, K: NDArray[Any]) -> None:
+    outside = (K < 0) | (rows <= K)
+    if np.count_nonzero(outside):
+        raise IndexError(f"{operation}: expected {name} from 0 to {rows - 1}, got {K[outside][0]}")
+
+
+def offsets(operation: str, begins: Any, n: int, last: bool) -> None:
+    """Raise TypeError unless the offsets are of int64 or int32, ValueError unless they rise from 0 to at most n, or,
+    with the last bag's end among them, to n.
+    """
+    if getattr(begins, "dtype", None) not in (np.int64, np.int32):
+        got = getattr(begins, "dtype", type(begins).__name__)
+        raise TypeError(f"{operation}: expected offsets to be an array of int64 or int32, got {got}")
+    if begins.ndim != 1:
+        raise ValueError(f"{operation}: expected offsets of one axis, got shape {tuple(begins.shape)}")
+    on_values(begins, partial(_offsets, operation, n, last))
+
+
+def _offsets(operation: str, n: int, last: bool, begins: NDArray[Any]) -> None:
+    known = begins.tolist()
+    ends = known[-1] if known else None
+    if (
+        known != sorted(known)
+        or (known[:1] or [0]) != [0]
+        or (last and ends != n)
+        or (n > 0 and not known)
+        or (ends or 0) > n
+    ):
+        to = f"to {n}" if last else f"to at most {n}"
+        raise ValueError(f"{operation}: expected offsets that rise from 0 {to}, the number of indices, got {known}")
 
 
 def on_values(array: Any, check: Callable[[NDArray[Any]], None]) -> None:

@@ -177,9 +177,11 @@ def _rearranged(f: Callable[..., Floats], *budgets: Budget) -> Budget:
 
 
 def _shift(a: Budget, axis: int) -> Budget:
-    """The maximum as a value. An engine's own shift may differ by the largest error along the axis."""
-    x = (a.x.max if a.shape[axis] else a.x.sum)(axis=axis, keepdims=True)
-    e = a.e.max(axis=axis, keepdims=True, initial=0.0)
+    """The maximum as a value. An engine's own may differ by the largest error of those elements that may be it."""
+    if not a.shape[axis]:
+        return _rearranged(lambda v: v.sum(axis=axis, keepdims=True), a)
+    x, least = (v.max(axis=axis, keepdims=True) for v in (a.x, a.x - 2 * a.e))
+    e = np.where(a.x + 2 * a.e < least, 0.0, a.e).max(axis=axis, keepdims=True)
     return Budget(x, e, bounds.grid_where(e == 0, x), a.profile)
 
 
@@ -252,10 +254,14 @@ def _einsum(subscripts: str, *operands: Any) -> Budget:
 
 
 def _comparison(ufunc: np.ufunc) -> Callable[[Budget, Budget], Any]:
-    """Decided where exact values and all evaluations compare alike: further apart than twice the bounds."""
+    """Decided where exact values and all evaluations compare alike: further apart than twice the bounds. An infinite
+    number is the same in every evaluation."""
 
-    def compare(a: Budget, b: Budget) -> Any:
-        e = a.e + b.e
+    @np.errstate(all="ignore")
+    def compare(a: Any, b: Any) -> Any:
+        like = a if isinstance(a, Budget) else b
+        e = sum(0.0 if type(o) is float and math.isinf(o) else like._lift(o).e for o in (a, b))
+        a, b = like._lift(a), like._lift(b)
         close = ~(abs(a.x - b.x) > bounds.up(2 * e)) & (e > 0)
         return decided(ufunc(a.x, b.x), close, a, f"np.{ufunc.__name__}")
 
@@ -378,6 +384,12 @@ def _pad(a: Budget, width: Any) -> Budget:
     return padded
 
 
+def _of_counter(like: Budget, f: Rule, t: Any) -> Budget:
+    """Computed in binary64, and rounded to the format."""
+    made = f(Budget.exact(t, Profile.of("float64")))
+    return Budget(*bounds.rounded(bounds.Exact(made.x, made.e, made.q), like.profile.storage), like.profile)
+
+
 Budget.BESIDE = (Budget, Condition, np.ndarray, np.generic, int, float, Fraction)
 
 _UFUNCS: dict[np.ufunc, Rule] = {
@@ -395,10 +407,13 @@ _UFUNCS: dict[np.ufunc, Rule] = {
         ufunc: _closed(getattr(elementwise, ufunc.__name__))
         for ufunc in (np.tanh, np.absolute, np.sin, np.cos, np.expm1)
     },
-    **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
 }
 
-Budget.UFUNCS = {**{ufunc: _lifted(rule) for ufunc, rule in _UFUNCS.items()}, np.power: _power}
+Budget.UFUNCS = {
+    **{ufunc: _lifted(rule) for ufunc, rule in _UFUNCS.items()},
+    **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
+    np.power: _power,
+}
 
 Budget.FUNCTIONS = {
     **MEMBERS,
@@ -418,10 +433,12 @@ Budget.SPECIALS = {
     "sigmoid": _closed(elementwise.sigmoid),
     "log_sigmoid": _closed(elementwise.log_sigmoid),
     "erf": _closed(elementwise.erf),
+    "erfc": _closed(elementwise.erfc),
     "erf_derivative": _closed(elementwise.erf_derivative),
     "maximum": _maximum,
     "amax": _amax,
     "amax_weights": _amax_weights,
     "gather": _gather,
     "scatter": _scatter,
+    "of_counter": _of_counter,
 }

@@ -76,9 +76,9 @@ def _scaling(x: Floats, error: Floats, power: Floats, profile: Profile) -> Float
 
 
 def exp(a: Operand) -> Exact:
-    """|exp(a') - exp(a)| <= exp(x + e) (exp(e) - 1)."""
-    top = np.exp(above(a.x + a.e)) + 4 * SMALLEST
-    return Exact(np.exp(a.x), times(np.expm1(a.e), top), units=ULPS["exp"])
+    """|exp(a') - exp(a)| <= exp(x + e) (exp(e) - 1), and at most exp(x + 2e), as both lie between that and 0."""
+    top, most = (np.exp(above(a.x + k * a.e)) + 4 * SMALLEST for k in (1, 2))
+    return Exact(np.exp(a.x), np.minimum(times(np.expm1(a.e), top), most), units=ULPS["exp"])
 
 
 def log(a: Operand) -> Exact:
@@ -162,6 +162,16 @@ def erf(a: Operand) -> Exact:
     z = _nearest_to_zero(a)
     error = times(a.e, up(TWO_OVER_ROOT_PI * np.exp(-z * z)) + 4 * SMALLEST)
     return Exact(error_function.erf(a.x), np.minimum(error, 2.0), units=ULPS["erf"])
+
+
+def erfc(a: Operand) -> Exact:
+    """As erf; for an x above 0, y = exp(-x^2) f(x) with a smooth f, and the square's rounding counts x^2 of itself.
+
+    Where it counts for much, y is below the smallest normal number, which the rounding of an underflow covers.
+    """
+    z = np.maximum(a.x + 2 * a.e, 0.0)
+    square = np.minimum(z * z, 0.75 / (2 * a.profile.storage.u))
+    return Exact(error_function.erfc(a.x), erf(a).error, units=ULPS["erfc"] + square)
 
 
 def erf_derivative(a: Operand) -> Exact:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from parity.budget.formats import Profile
-from parity.records.record import Array, UsageError
+from parity.records.record import UsageError
+
+Array = np.ndarray[Any, Any]
 
 FORMATS = ("float64", "float32", "bfloat16", "float16")
 

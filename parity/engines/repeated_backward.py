@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from parity.engines import function_call
-from parity.records.record import Array
+
+Array = np.ndarray[Any, Any]
 
 Differing = dict[str, tuple[Array | None, Array | None]]
 """By the name of a gradient, what was due and what came."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from parity.engines.base import Engine
+from parity.engines.modules_in_torch import OWN, dropping, graph, masked
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
+from refnet.optim.optimizer import number
 
 NARROW = ("bfloat16", "float16")
 DTYPES = ("float64", "float32", *NARROW)
@@ -110,18 +113,21 @@ class TorchEngine(Engine):
         if spec.type == "Sequential":
             layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
             return nn.Sequential(*(layers[k] for k in spec.places))
+        if spec.type == "Graph":
+            layers = [self._construct(layer, {}, dtype) for layer in spec.layers]
+            return graph(self.torch, [layers[k] for k in spec.places], **spec.args)
         if spec.type == "Objective":
             network, loss = spec.layers
             return _objective(
                 self.torch, self._construct(network, {}, dtype), self._construct(loss, within(arrays, "loss."), dtype)
             )
-        if spec.type == "HalfSquaredError":
-            return _half_squared_error(self.torch, **spec.args)
+        if spec.type in OWN:
+            return OWN[spec.type](self.torch, **spec.class_args).to(dtype)
         if not hasattr(nn, spec.type):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
         given = {name: self._tensor(a) for name, a in spec.constructor_arrays(arrays).items()}
-        module = make(**spec.args, **given)
+        module = make(**spec.class_args, **given)
         return module.to(dtype)
 
     def vjp(self, record: VJP) -> Answer:
@@ -134,15 +140,24 @@ class TorchEngine(Engine):
             raise Unsupported(f"a compiled {record.spec.type} with a given mask")
         run = self._compiled(module)
         if about.mask:
-            output = _masked(inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
+            output = masked(inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
+        elif about.options or about.dropout_masks:
+            by_name = dict(zip(record.input_names, inputs, strict=True))
+            masks = [by_name.pop(name) for name in about.dropout_masks if name in by_name]
+            if masks and self.backend:
+                raise Unsupported(f"a compiled {record.spec.type} with a given mask")
+            with dropping(torch, masks) if masks else nullcontext():
+                output = run(**by_name, **record.spec.forward_args)
         else:
             apart = len(inputs) - about.together
             together = (tuple(inputs[apart:]),) if about.together else ()
             with warnings.catch_warnings():
                 # What torch says of an even kernel and padding="same" concerns its speed.
                 warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
+                # And of KLDivLoss's "mean", that it is no divergence.
+                warnings.filterwarnings("ignore", "reduction: 'mean' divides", UserWarning)
                 output = run(*inputs[:apart], *together)
-        outputs = output if isinstance(output, tuple) else (output,)
+        outputs = [y for y in output if y is not None] if isinstance(output, tuple) else [output]
         torch.autograd.backward(outputs, [self._tensor(g) for g in record.grad_outputs])
         several = len(inputs) > 1
         return {
@@ -232,9 +247,14 @@ class TorchEngine(Engine):
 
 
 def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:
-    """The arrays that an optimizer keeps for a parameter, of those that its schema lists."""
+    """The arrays that an optimizer keeps for a parameter, of those that its schema lists. Single numbers come in the
+    parameter's dtype, whatever dtype torch keeps them in."""
     kept = optimizer.state.get(p, {})
-    return {key: kept[key] for key in spec.schema if kept.get(key) is not None}
+    return {
+        key: kept[key].to(p.dtype) if array.shape is number and not array.counter else kept[key]
+        for key, array in spec.schema.items()
+        if kept.get(key) is not None
+    }
 
 
 def _line(error: Exception) -> str:
@@ -251,17 +271,10 @@ def _reach(array: Array) -> int:
 
 
 def _array(tensor: Any) -> Array:
-    tensor = tensor.detach().cpu()
+    tensor = tensor.detach().to_dense().cpu()
     # A format that NumPy lacks goes in float32.
     array: Array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy().copy()
     return array
-
-
-def _masked(x: Any, mask: Any, p: float) -> Any:
-    """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one. The mask is
-    divided first, as in `_dropout_impl` of torch's source: what is left out is 0 though the scale may overflow."""
-    mask = mask.to(x.dtype)
-    return x * (mask / (1 - p) if p < 1 else mask * 0.0)
 
 
 def _objective(torch: Any, network: Any, loss: Any) -> Any:
@@ -274,14 +287,3 @@ def _objective(torch: Any, network: Any, loss: Any) -> Any:
             return self.loss(self.network(input), target)
 
     return Objective()
-
-
-def _half_squared_error(torch: Any, reduction: str = "sum") -> Any:
-    """The article's loss, which torch.nn does not have, by torch's autograd."""
-
-    class HalfSquaredError(torch.nn.Module):  # type: ignore[misc]
-        def forward(self, input: Any, target: Any) -> Any:
-            loss = 0.5 * (target - input) ** 2
-            return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
-
-    return HalfSquaredError()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from parity.budget.array import Budget
-from parity.budget.bounds import grid
-from parity.budget.formats import FORMATS, Format, Profile
 from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named
 
@@ -81,6 +78,7 @@ Altered.SPECIALS = {
     "sigmoids": lambda X: tuple(map(X._wrapped, _primitive("sigmoids")(X))),
     "log_sigmoid": lambda X: X._wrapped(_primitive("log_sigmoid")(X)),
     "erf": lambda X: X._wrapped(_primitive("erf")(X)),
+    "erfc": lambda X: X._wrapped(_primitive("erfc")(X)),
     "erf_derivative": lambda X: X._wrapped(_primitive("erf_derivative")(X)),
     "maximum": lambda X, a, b: X._wrapped(X.rules.get("maximum", special.maximum)(bare(a), bare(b))),
     "amax": lambda X, *how: X._wrapped(_primitive("amax")(X, *how)),
@@ -88,42 +86,3 @@ Altered.SPECIALS = {
     "gather": lambda X, *how: X._wrapped(X.rules.get("gather", special.gather)(*bare(how))),
     "scatter": lambda X, *how: X._wrapped(X.rules.get("scatter", special.scatter)(*bare(how))),
 }
-
-
-def significand(a: Any, bits: int) -> Any:
-    """Every element rounded to this number of significant bits, to nearest, ties to even; the exponent keeps its range.
-
-    Of a budget: where all right evaluations round to one number, that number, exactly.
-    """
-    if not isinstance(a, Budget):
-        mantissa, exponent = np.frexp(a)
-        return np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
-    low, x, high = (significand(a.x + d, bits) for d in (-2 * a.e, 0, 2 * a.e))
-    e = np.maximum(x - low, high - x)
-    return Budget(x, e, np.where(e == 0, grid(x), 0.0), a.profile)
-
-
-def accumulated_in(dtype: str, format: Format, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A sum or product of matrices of which every term and partial sum is rounded to a narrower format."""
-
-    def narrow(*args: Any, **kwargs: Any) -> Any:
-        first = next(a for a in args if isinstance(a, Budget | np.ndarray))
-        if not isinstance(first, Budget):
-            return function(*(np.asarray(a).astype(dtype) for a in args), **kwargs).astype(first.dtype)
-        profile = first.profile
-        total = function(*(_converted(a, Profile(profile.storage, format, format)) for a in args), **kwargs)
-        return Budget(total.x, total.e, total.q, profile)
-
-    return narrow
-
-
-def _converted(a: Budget, profile: Profile) -> Budget:
-    """A budget whose elements are rounded to the format that the profile accumulates in."""
-    f = profile.accumulator
-    e = a.e + 2 * f.u * (abs(a.x) + 2 * a.e) + f.tiny
-    return Budget(a.x, np.where((a.e == 0) & (significand(a.x, f.precision) == a.x), 0.0, e), a.q, profile)
-
-
-def nearest_in(form: str, x: Any) -> Any:
-    """Numbers of binary64 rounded to the format of this name."""
-    return FORMATS[form].nearest(x)

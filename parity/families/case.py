@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.altered import nearest_in
+from parity.budget.formats import FORMATS
 from parity.records.record import VJP, Array, Optimize, Record, Spec, Split, Train, Unsupported, UsageError
 from refnet.generator import Generator
 from refnet.train import sampler
@@ -40,6 +40,7 @@ __all__ = [
     "TrainCase",
     "VJPCase",
     "all_records",
+    "booleans",
     "given",
     "group",
     "indices",
@@ -62,9 +63,10 @@ class Draw:
         shape: its shape.
         kind: `real` (both signs; grid: k/64, |k| <= 128; full: magnitude 1/8 to 4), `positive` (its absolute value, at
             least 1/64), `unit` (between 0 and 1, excluded), `index` (integers below `below`, or given ones), `mask`
-            (booleans), `values` (given ones, rounded to the dtype), `onehot` (one number, `scale`, among zeros).
+            (booleans, or given ones), `sign` (integers, 1 and -1), `values` (given ones, rounded to the dtype),
+            `onehot` (one number, `scale`, among zeros).
         below: for `index`.
-        values: for `values` and `index`, in C order, repeated to fill the shape.
+        values: for `values`, `index` and `mask`, in C order, repeated to fill the shape.
         scale: a power of two that real, positive and unit values are multiplied by. offset: is added to them then.
         layout: of memory: `contiguous`, `transposed` (last two axes), `sliced` (every other element of a larger array),
             `reversed` (negative strides along every axis), `expanded` (stride 0: the first slice along the first axis
@@ -93,9 +95,12 @@ class Draw:
         n = math.prod(self.shape)
         bits = np.frombuffer(hashlib.shake_256(key.encode()).digest(16 * n), "<u8").reshape(n, 2)
         if self.kind == "values" or self.values:
-            return np.resize(np.asarray(self.values, np.int64 if self.kind == "index" else dtype), self.shape)
+            kind = {"index": np.int64, "mask": np.bool_}.get(self.kind, dtype)
+            return np.resize(np.asarray(self.values, kind), self.shape)
         if self.kind == "index":
             return (bits[:, 0] % np.uint64(self.below)).astype(np.int64).reshape(self.shape)
+        if self.kind == "sign":
+            return (bits[:, 0] & np.uint64(1)).astype(np.int64).reshape(self.shape) * 2 - 1
         if self.kind == "mask":
             return (bits[:, 0] & np.uint64(1)).astype(bool).reshape(self.shape)
         if self.kind == "onehot":
@@ -117,6 +122,11 @@ def given(shape: tuple[int, ...], *values: float) -> Draw:
 def indices(shape: tuple[int, ...], *values: int) -> Draw:
     """An array of these integers, likewise."""
     return Draw(shape, "index", values=values)
+
+
+def booleans(shape: tuple[int, ...], *values: int) -> Draw:
+    """An array of these truth values, likewise."""
+    return Draw(shape, "mask", values=values)
 
 
 def _real(bits: Array, family: str, dtype: str) -> Array:
@@ -145,7 +155,7 @@ def _rounded(array: Array, dtype: str) -> Array:
     """An array of float32 whose numbers are of a narrower format."""
     if array.dtype.kind != "f":
         return array
-    values = nearest_in(dtype, array)
+    values = FORMATS[dtype].nearest(array)
     lost = np.isinf(values) & np.isfinite(array)
     if lost.any():
         raise Unsupported(f"{dtype} has no number near {array[lost][0]}, one of the inputs")
@@ -201,6 +211,7 @@ class VJPCase:
     training: bool = True
     families: tuple[str, ...] = FAMILIES
     parts: Parts | None = None
+    names: tuple[str, ...] = ()
 
     def record(self, family: str, dtype: str) -> VJP:
         return VJP(
@@ -209,6 +220,7 @@ class VJPCase:
             tuple(draw.make(f"{self.name}:input.{k}", family, dtype) for k, draw in enumerate(self.inputs)),
             tuple(draw.make(f"{self.name}:grad.{k}", family, dtype) for k, draw in enumerate(self.grads)),
             self.training,
+            self.names,
             _format(dtype),
         )
 

@@ -11,7 +11,7 @@ from parity.families.altered import Rules
 from parity.records.definition import Moment, Patch
 from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
 
-__all__ = ["VJP", "Answer", "Fault", "Lift", "Optimize", "Patch", "Steps", "Train", "Unsupported", "replaced"]
+__all__ = ["VJP", "Answer", "Fault", "Lift", "Optimize", "Patch", "Steps", "Train", "Unsupported", "of", "replaced"]
 
 Lift = Callable[[Any], Any]
 Steps = Iterator[Moment]
@@ -69,3 +69,8 @@ def replaced(method: str, by: Callable[..., Any]) -> Patch:
         setattr(module, method, partial(by, module, getattr(module, method)))
 
     return patch
+
+
+def of(kind: str, *rows: tuple[str, str, str, str, Patch]) -> tuple[Fault, ...]:
+    """Mistakes of one class: for each its name, what, reveal, source and patch."""
+    return tuple(Fault(*row[:4], {kind: row[4]}) for row in rows)

@@ -18,7 +18,7 @@ from parity.families import conditions
 from parity.families.case import Case, group, selected
 from parity.families.fault import Fault
 from parity.families.formula import Variant, bearing_on
-from parity.families.whole.arithmetic.rewritings import REWRITINGS
+from parity.families.whole.arithmetic import rewritings
 from parity.records.definition import Patch
 
 __all__ = [
@@ -44,8 +44,17 @@ TABLE = (
     "nn.linear",
     "nn.container",
     "nn.activation",
+    "nn.activation_smooth",
+    "nn.activation_exponential",
+    "nn.activation_piecewise",
+    "nn.activation_softmax",
+    "nn.activation_gated",
     "nn.loss",
     "nn.cross_entropy",
+    "nn.linear_cross_entropy",
+    "nn.likelihood",
+    "nn.margin",
+    "nn.distance",
     "nn.batchnorm",
     "nn.instancenorm",
     "nn.normalization",
@@ -53,10 +62,28 @@ TABLE = (
     "nn.dropout",
     "nn.conv",
     "nn.rnn",
+    "nn.sparse",
+    "nn.attention",
+    "nn.rotary",
+    "nn.multihead",
+    "nn.graph",
     "whole.network",
     "whole.per_sample",
+    "optim",
     "optim.sgd",
     "optim.adam",
+    "optim.adamw",
+    "optim.nadam",
+    "optim.radam",
+    "optim.adamax",
+    "optim.adagrad",
+    "optim.adadelta",
+    "optim.rmsprop",
+    "optim.rprop",
+    "optim.asgd",
+    "optim.adafactor",
+    "optim.muon",
+    "optim.lion",
     "whole.arithmetic",
     "whole.training",
 )
@@ -86,6 +113,9 @@ CASES: tuple[Case, ...] = tuple(sorted((*OWN, *conditions.of(OWN)), key=lambda c
 
 FAULTS: tuple[Fault, ...] = tuple(fault for faults in _listed("faults", "FAULTS") for fault in faults)
 """The dictionary of known mistakes."""
+
+REWRITINGS: tuple[Fault, ...] = rewritings.REWRITINGS
+"""Harmless rewritings, of which none may be flagged."""
 
 WEAKER: tuple[Variant, ...] = tuple(variant for listed in _listed("formulas", "WEAKER") for variant in listed)
 """Formulas that are equal in exact arithmetic and lose digits somewhere."""

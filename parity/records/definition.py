@@ -48,6 +48,9 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
     if spec.type == "Sequential":
         layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
         module: refnet.nn.Module = refnet.nn.Sequential(*(layers[k] for k in spec.places))
+    elif spec.type == "Graph":
+        layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
+        module = refnet.nn.Graph({str(place): layers[k] for place, k in enumerate(spec.places)}, **spec.args)
     elif spec.type == "Objective":
         network, loss = spec.layers
         module = Objective(
@@ -55,7 +58,7 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
         )
     else:
         more = {"dtype": dtype} if spec.facts.dtype else {}
-        arguments = {**spec.args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
+        arguments = {**spec.class_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
         module = getattr(refnet.nn, spec.type)(**arguments)
     if spec.type in patches:
         patches[spec.type](module)
@@ -115,10 +118,23 @@ def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch
     # A module writes its buffers: they are copied, inputs and upstream gradients keep their memory layout.
     module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches, record.dtype)
     module.train(record.training)
-    output, saved = module.forward(*(lifted(x) for x in record.inputs))
+    output, saved = forward(module, record, [lifted(x) for x in record.inputs])
     grads = tuple(lifted(g) for g in record.grad_outputs)
     grad_input, grad_params = module.backward(grads if len(grads) > 1 else grads[0], saved)
     return named(output, grad_input, grad_params, module.buffers)
+
+
+def forward(module: refnet.nn.Module, record: VJP, inputs: Sequence[Array]) -> tuple[Any, Any]:
+    """`module.forward` at these inputs, which are those of a record; of several outputs those that are given."""
+    if record.names or record.spec.facts.options:
+        named = dict(zip(record.input_names, inputs, strict=True))
+        output, saved = module.forward(**named, **record.spec.forward_args)
+    else:
+        output, saved = module.forward(*inputs)
+    if isinstance(output, tuple):
+        given = tuple(y for y in output if y is not None)
+        output = given if len(given) > 1 else given[0]
+    return output, saved
 
 
 def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffers: Mapping[str, Array]) -> Tensors:
@@ -132,6 +148,8 @@ def named(output: Any, grad_input: Any, grad_params: Mapping[str, Array], buffer
 
 
 def _numbered(name: str, arrays: Any) -> Tensors:
+    if arrays is None:
+        return {}
     if not isinstance(arrays, tuple):
         return {name: arrays}
     return {f"{name}.{k}": array for k, array in enumerate(arrays) if array is not None}
@@ -170,6 +188,7 @@ def optimize(
     """
     params = {name: lift(p) for name, p in record.params.items()}
     made = optimizer(record.spec, params, record.groups, patches)
+    made.stands_for = record.dtype
     tensors: dict[str, list[Array]] = {f"param.{name}": [p.copy()] for name, p in params.items()}
     for k in range(record.steps):
         made.step({name: lift(g) for name, g in record.gradients(k).items()})
@@ -192,6 +211,7 @@ def updating(
     network = build(record.network, arrays, patches, record.dtype)
     trained = {name: network.params[name] for name in record.trained(network.params)}
     made = optimizer(record.optimizer, trained, record.groups, patches)
+    made.stands_for = record.dtype
     restore(made, state)
     inputs, targets = (lift(a) if a.dtype.kind == "f" else a for a in (record.inputs, record.targets))
     return Update(network, build(record.loss, {}, patches), made, inputs, targets)

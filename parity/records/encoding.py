@@ -228,6 +228,7 @@ def encode_record(
                 "training": record.training,
                 "arrays": several(record.arrays),
                 "inputs": [one(x) for x in record.inputs],
+                **({"names": list(record.names)} if record.names else {}),
                 "grad_outputs": [one(g) for g in record.grad_outputs],
             }
         case Optimize():

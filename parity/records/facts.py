@@ -22,6 +22,8 @@ class Facts:
         together: the last inputs that torch takes as one tuple: their number.
         mask: whether the last input is a mask in place of random draws, which torch cannot be handed.
         draws: whether it draws random numbers where it is given none.
+        dropout_masks: inputs that are given in place of random draws, in the order in which torch draws them.
+        options: arguments of `forward` that are no arrays; in a spec they stand among those of the class.
         arrays: constructor arguments that are arrays, and buffers of the module.
         products, sums: whether terms are added up in it, in products of matrices or otherwise: rewritings of sums bear
             on it then.
@@ -32,6 +34,8 @@ class Facts:
     together: int = 0
     mask: bool = False
     draws: bool = False
+    dropout_masks: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
     products: bool = False
     sums: bool = False
@@ -39,6 +43,9 @@ class Facts:
 
 
 _LOSS = Facts(("input", "target"), sums=True)
+_WEIGHTED = Facts(("input", "target"), arrays=("weight",), sums=True)
+_PAIRS = Facts(("input1", "input2", "target"), sums=True)
+_DISTANCE = Facts(("x1", "x2"), sums=True)
 
 MODULES: Mapping[str, Facts] = {
     "Linear": Facts(products=True, sums=True),
@@ -47,6 +54,30 @@ MODULES: Mapping[str, Facts] = {
     "Sigmoid": Facts(),
     "Tanh": Facts(),
     "ReLU": Facts(),
+    "SiLU": Facts(),
+    "GELU": Facts(),
+    "Mish": Facts(),
+    "Softplus": Facts(),
+    "LogSigmoid": Facts(),
+    "Softsign": Facts(),
+    "Tanhshrink": Facts(),
+    "ELU": Facts(),
+    "SELU": Facts(),
+    "CELU": Facts(),
+    "LeakyReLU": Facts(),
+    "ReLU6": Facts(),
+    "Hardtanh": Facts(),
+    "Hardsigmoid": Facts(),
+    "Hardswish": Facts(),
+    "Hardshrink": Facts(),
+    "Softshrink": Facts(),
+    "Threshold": Facts(),
+    "GLU": Facts(),
+    "PReLU": Facts(sums=True),
+    "Softmin": Facts(sums=True),
+    "Softmax2d": Facts(sums=True),
+    "SwiGLU": Facts(products=True, sums=True),
+    "GEGLU": Facts(products=True, sums=True),
     "Softmax": Facts(sums=True),
     "LogSoftmax": Facts(sums=True),
     "BatchNorm1d": Facts(sums=True),
@@ -57,16 +88,52 @@ MODULES: Mapping[str, Facts] = {
     "InstanceNorm3d": Facts(sums=True),
     "LayerNorm": Facts(sums=True),
     "GroupNorm": Facts(sums=True),
+    "Embedding": Facts(sums=True),
+    "EmbeddingBag": Facts(("input", "offsets", "per_sample_weights"), sums=True),
     "RMSNorm": Facts(sums=True, dtype=True),
     "Dropout": Facts(("input", "mask"), mask=True, draws=True),
+    "ScaledDotProductAttention": Facts(
+        ("query", "key", "value", "attn_mask", "dropout_mask"),
+        draws=True,
+        dropout_masks=("dropout_mask",),
+        products=True,
+        sums=True,
+    ),
+    "Graph": Facts(),
+    "MultiheadAttention": Facts(
+        ("query", "key", "value", "key_padding_mask", "attn_mask", "dropout_mask"),
+        draws=True,
+        dropout_masks=("dropout_mask",),
+        options=("need_weights", "average_attn_weights", "is_causal"),
+        products=True,
+        sums=True,
+    ),
+    "RotaryEmbedding": Facts(("input", "cos", "sin"), sums=True),
     "Conv2d": Facts(products=True, sums=True),
     "LSTMCell": Facts(("input", "h_0", "c_0"), together=2, products=True, sums=True),
     "MSELoss": _LOSS,
     "L1Loss": _LOSS,
     "HalfSquaredError": _LOSS,
-    "CrossEntropyLoss": Facts(("input", "target"), arrays=("weight",), sums=True),
-    "BCELoss": Facts(("input", "target"), arrays=("weight",), sums=True),
+    "HuberLoss": _LOSS,
+    "SmoothL1Loss": _LOSS,
+    "CrossEntropyLoss": _WEIGHTED,
+    "LinearCrossEntropyLoss": Facts(("input", "target"), arrays=("weight",), products=True, sums=True),
+    "NLLLoss": _WEIGHTED,
+    "KLDivLoss": _LOSS,
+    "GaussianNLLLoss": Facts(("input", "target", "var"), sums=True),
+    "PoissonNLLLoss": Facts(("log_input", "target"), sums=True),
+    "BCELoss": _WEIGHTED,
     "BCEWithLogitsLoss": Facts(("input", "target"), arrays=("weight", "pos_weight"), sums=True),
+    "SoftMarginLoss": _LOSS,
+    "MultiLabelSoftMarginLoss": _WEIGHTED,
+    "HingeEmbeddingLoss": _LOSS,
+    "MarginRankingLoss": _PAIRS,
+    "CosineEmbeddingLoss": _PAIRS,
+    "TripletMarginLoss": Facts(("anchor", "positive", "negative"), sums=True),
+    "MultiMarginLoss": _WEIGHTED,
+    "MultiLabelMarginLoss": _LOSS,
+    "CosineSimilarity": _DISTANCE,
+    "PairwiseDistance": _DISTANCE,
 }
 """Every layer and loss. Containers are specs with layers, and optimizers have their schema."""
 

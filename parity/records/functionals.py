@@ -24,6 +24,8 @@ class Functional:
         type: the class. signature: the arguments with their defaults, in order, as torch has them.
         inputs, params: which arguments `forward` takes, and which are parameters or buffers of the class.
         args: what the class is built with, from the bound arguments.
+        of: the class, where it depends on the bound arguments. buffers: those of `params` that have no gradient.
+        training: the argument that says whether the class is in training mode; always, if empty.
     """
 
     type: str
@@ -31,6 +33,9 @@ class Functional:
     inputs: tuple[str, ...]
     params: tuple[str, ...]
     args: Callable[[Mapping[str, Any]], Args]
+    of: Callable[[Mapping[str, Any]], str] | None = None
+    buffers: tuple[str, ...] = ()
+    training: str = ""
 
 
 def _of(
@@ -62,20 +67,152 @@ def _layer_norm(bound: Mapping[str, Any]) -> Args:
     return {**made, "elementwise_affine": bound["weight"] is not None, "bias": bound["bias"] is not None}
 
 
+def _loss(kind: str, like: Callable[..., Any], weight: str = "") -> Functional:
+    """A loss, whose inputs come first, those without a default."""
+    parameters = inspect.signature(like).parameters
+    inputs = [name for name, p in parameters.items() if p.default is inspect.Parameter.empty]
+
+    def rest(bound: Mapping[str, Any]) -> Args:
+        return {k: v for k, v in bound.items() if k not in (*inputs, weight)}
+
+    return _of(kind, like, " ".join(inputs), weight, rest)
+
+
 def _rms_norm(bound: Mapping[str, Any]) -> Args:
     made = {"normalized_shape": tuple(bound["normalized_shape"]), "eps": bound["eps"]}
     return {**made, "elementwise_affine": bound["weight"] is not None}
 
 
+def _group_norm(bound: Mapping[str, Any]) -> Args:
+    made = {"num_groups": bound["num_groups"], "num_channels": bound["input"].shape[1], "eps": bound["eps"]}
+    return {**made, "affine": bound["weight"] is not None, "bias": bound["bias"] is not None}
+
+
+def _by_channel(training: str, arguments: Callable[..., Any]) -> Functional:
+    """A normalization with running statistics; `training` is the argument that says whether it is without them."""
+
+    def args(bound: Mapping[str, Any]) -> Args:
+        tracked = bound["running_mean"] is not None
+        if tracked and bound[training]:
+            raise UsageError(
+                f"check: expected {training}=False with running statistics, which a function writes into with True"
+            )
+        made = {"num_features": bound["input"].shape[1], "eps": bound["eps"]}
+        affine = bound["weight"] is not None
+        return {**made, "affine": affine, "bias": bound["bias"] is not None, "track_running_stats": tracked}
+
+    kind = "BatchNorm" if training == "training" else "InstanceNorm"
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    taken = ("weight", "bias", *buffers)
+
+    def of(bound: Mapping[str, Any]) -> str:
+        return f"{kind}{max(bound['input'].ndim - 2, 1)}d"
+
+    return Functional(f"{kind}1d", inspect.signature(arguments), ("input",), taken, args, of, buffers, training)
+
+
+def _embedding(bound: Mapping[str, Any]) -> Args:
+    if bound["max_norm"] is not None:
+        raise UsageError("check: expected max_norm=None, as a function writes into its table with it")
+    rows, size = bound["weight"].shape
+    own = ("input", "weight", "offsets", "per_sample_weights")
+    return {"num_embeddings": rows, "embedding_dim": size, **{n: v for n, v in bound.items() if n not in own}}
+
+
+def _bags(
+    input: Any,
+    weight: Any,
+    offsets: Any = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> None:
+    """torch's arguments of embedding_bag."""
+
+
+def _instances(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> None:
+    """torch's arguments of instance_norm."""
+
+
+def _embedding_bag(bound: Mapping[str, Any]) -> Args:
+    if bound["offsets"] is None and bound["per_sample_weights"] is not None:
+        raise UsageError("check: expected offsets with per_sample_weights, got none")
+    return _embedding(bound)
+
+
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    dropout_mask: Any = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    alignment: str = "upper_left",
+) -> None:
+    """torch's arguments; the mask that torch.ops.aten._scaled_dot_product_attention_math takes; and the alignment."""
+
+
+def _of_attention(bound: Mapping[str, Any]) -> Args:
+    if bound["dropout_p"] and bound["dropout_mask"] is None:
+        raise UsageError("check: expected a dropout_mask with dropout_p, as what is drawn can't be known, got none")
+    return {name: bound[name] for name in ("dropout_p", "is_causal", "scale", "enable_gqa", "alignment")}
+
+
+def _prelu(bound: Mapping[str, Any]) -> Args:
+    return {"num_parameters": bound["weight"].size}
+
+
+OF_INPUT = {
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "logsigmoid": "LogSigmoid",
+    "softsign": "Softsign",
+    "tanhshrink": "Tanhshrink",
+}
+IN_PLACE = {
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "silu": "SiLU",
+    "mish": "Mish",
+    "selu": "SELU",
+    "hardsigmoid": "Hardsigmoid",
+    "hardswish": "Hardswish",
+}
+ALONG_AXIS = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "softmin": "Softmin"}
+
 FUNCTIONALS = {
     "linear": _of("Linear", lambda input, weight, bias=None: 0, "input", "weight bias", _linear),
-    "sigmoid": _of("Sigmoid", lambda input: 0, "input"),
-    "tanh": _of("Tanh", lambda input: 0, "input"),
-    "relu": _of("ReLU", lambda input: 0, "input"),
+    **{name: _of(kind, lambda input: 0, "input") for name, kind in OF_INPUT.items()},
+    **{name: _of(kind, lambda input, inplace=False: 0, "input") for name, kind in IN_PLACE.items()},
+    **{name: _of(kind, lambda input, dim: 0, "input") for name, kind in ALONG_AXIS.items()},
     "gelu": _of("GELU", lambda input, approximate="none": 0, "input"),
-    "silu": _of("SiLU", lambda input: 0, "input"),
-    "softmax": _of("Softmax", lambda input, dim: 0, "input"),
-    "log_softmax": _of("LogSoftmax", lambda input, dim: 0, "input"),
+    "softplus": _of("Softplus", lambda input, beta=1.0, threshold=20.0: 0, "input"),
+    "elu": _of("ELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
+    "celu": _of("CELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
+    "leaky_relu": _of("LeakyReLU", lambda input, negative_slope=0.01, inplace=False: 0, "input"),
+    "prelu": _of("PReLU", lambda input, weight: 0, "input", "weight", _prelu),
+    "hardtanh": _of("Hardtanh", lambda input, min_val=-1.0, max_val=1.0, inplace=False: 0, "input"),
+    "hardshrink": _of("Hardshrink", lambda input, lambd=0.5: 0, "input"),
+    "softshrink": _of("Softshrink", lambda input, lambd=0.5: 0, "input"),
+    "threshold": _of("Threshold", lambda input, threshold, value, inplace=False: 0, "input"),
+    "glu": _of("GLU", lambda input, dim=-1: 0, "input"),
     "mse_loss": _of("MSELoss", lambda input, target, reduction="mean": 0, "input target"),
     "l1_loss": _of("L1Loss", lambda input, target, reduction="mean": 0, "input target"),
     "binary_cross_entropy": _of(
@@ -93,6 +230,39 @@ FUNCTIONALS = {
         "input target",
         "weight",
     ),
+    "scaled_dot_product_attention": _of(
+        "ScaledDotProductAttention",
+        _attention,
+        "query key value attn_mask dropout_mask",
+        args=_of_attention,
+    ),
+    "huber_loss": _loss("HuberLoss", lambda input, target, reduction="mean", delta=1.0: 0),
+    "smooth_l1_loss": _loss("SmoothL1Loss", lambda input, target, reduction="mean", beta=1.0: 0),
+    "nll_loss": _loss("NLLLoss", lambda input, target, weight=None, ignore_index=-100, reduction="mean": 0, "weight"),
+    "kl_div": _loss("KLDivLoss", lambda input, target, reduction="mean", log_target=False: 0),
+    "gaussian_nll_loss": _loss("GaussianNLLLoss", lambda input, target, var, full=False, eps=1e-6, reduction="mean": 0),
+    "poisson_nll_loss": _loss(
+        "PoissonNLLLoss", lambda input, target, log_input=True, full=False, eps=1e-8, reduction="mean": 0
+    ),
+    "soft_margin_loss": _loss("SoftMarginLoss", lambda input, target, reduction="mean": 0),
+    "multilabel_soft_margin_loss": _loss(
+        "MultiLabelSoftMarginLoss", lambda input, target, weight=None, reduction="mean": 0, "weight"
+    ),
+    "hinge_embedding_loss": _loss("HingeEmbeddingLoss", lambda input, target, margin=1.0, reduction="mean": 0),
+    "margin_ranking_loss": _loss("MarginRankingLoss", lambda input1, input2, target, margin=0.0, reduction="mean": 0),
+    "cosine_embedding_loss": _loss(
+        "CosineEmbeddingLoss", lambda input1, input2, target, margin=0.0, reduction="mean": 0
+    ),
+    "triplet_margin_loss": _loss(
+        "TripletMarginLoss",
+        lambda anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, reduction="mean": 0,
+    ),
+    "multi_margin_loss": _loss(
+        "MultiMarginLoss", lambda input, target, p=1, margin=1.0, weight=None, reduction="mean": 0, "weight"
+    ),
+    "multilabel_margin_loss": _loss("MultiLabelMarginLoss", lambda input, target, reduction="mean": 0),
+    "cosine_similarity": _loss("CosineSimilarity", lambda x1, x2, dim=1, eps=1e-8: 0),
+    "pairwise_distance": _loss("PairwiseDistance", lambda x1, x2, p=2.0, eps=1e-6, keepdim=False: 0),
     "conv2d": _of(
         "Conv2d",
         lambda input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1: 0,
@@ -106,6 +276,35 @@ FUNCTIONALS = {
         "input",
         "weight bias",
         _layer_norm,
+    ),
+    "group_norm": _of(
+        "GroupNorm",
+        lambda input, num_groups, weight=None, bias=None, eps=1e-5: 0,
+        "input",
+        "weight bias",
+        _group_norm,
+    ),
+    "batch_norm": _by_channel(
+        "training",
+        lambda input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5: 0,
+    ),
+    "instance_norm": _by_channel(
+        "use_input_stats",
+        _instances,
+    ),
+    "embedding": _of(
+        "Embedding",
+        lambda input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False: 0,
+        "input",
+        "weight",
+        _embedding,
+    ),
+    "embedding_bag": _of(
+        "EmbeddingBag",
+        _bags,
+        "input offsets per_sample_weights",
+        "weight",
+        _embedding_bag,
     ),
     "rms_norm": _of("RMSNorm", lambda input, normalized_shape, weight=None, eps=None: 0, "input", "weight", _rms_norm),
 }
@@ -145,6 +344,23 @@ def bind(name: str, functional: Functional, inputs: Sequence[Any], options: Mapp
     return dict(bound.arguments)
 
 
+ATTRIBUTES = {
+    ("PairwiseDistance", "p"): "norm",
+    ("LinearCrossEntropyLoss", "in_features"): "linear.in_features",
+    ("LinearCrossEntropyLoss", "bias"): "linear.bias",
+}
+"""Where a torch module keeps an argument of its class under another name."""
+
+_ABSENT = object()
+
+
+def _attribute(module: Any, path: str) -> Any:
+    """An attribute of a module, or of one inside it; _ABSENT where there is none."""
+    for name in path.split("."):
+        module = getattr(module, name, _ABSENT)
+    return module
+
+
 def spec_of_module(module: Any, kind: str) -> Spec:
     """The specification of a torch module of that class, from its attributes.
 
@@ -160,13 +376,24 @@ def spec_of_module(module: Any, kind: str) -> Spec:
     for name, parameter in inspect.signature(getattr(refnet.nn, kind)).parameters.items():
         if name in ("dtype", "generator", "device", "weight", "pos_weight", "size_average", "reduce", "inplace"):
             continue
+        found = _attribute(module, ATTRIBUTES.get((kind, name), name))
         if name == "bias":
-            args[name] = getattr(module, "bias", None) is not None
-        elif hasattr(module, name):
-            args[name] = getattr(module, name)
+            args[name] = found is not None and found is not _ABSENT
+        elif found is not _ABSENT:
+            args[name] = found
         elif parameter.default is inspect.Parameter.empty:
             raise UsageError(f"check: expected a {kind} with the attribute {name}, got none")
-    return Spec(kind, args)
+    told = _TOLD[kind](module) if kind in _TOLD else {}
+    return Spec(kind, {**args, **told})
+
+
+_TOLD: Mapping[str, Callable[[Any], Args]] = {
+    "MultiheadAttention": lambda module: {
+        "bias": module.in_proj_bias is not None,
+        "add_bias_kv": module.bias_k is not None,
+    },
+}
+"""What the attributes of a class say under other names."""
 
 
 def class_name(module: Any) -> str:
@@ -190,6 +417,17 @@ def arrays_in_order(kind: str, args: Mapping[str, Any], arrays: Sequence[Array])
     return dict(zip(names, arrays, strict=True))
 
 
+def buffers_among(name: Any, count: int, keywords: Sequence[str]) -> set[int]:
+    """The numbers of the arrays of a functional that have no gradient: `count` of them in their order, then those given
+    by keyword.
+    """
+    functional = FUNCTIONALS.get(name) if isinstance(name, str) else None
+    if functional is None:
+        return set()
+    names = [*list(functional.signature.parameters)[:count], *keywords]
+    return {k for k, given in enumerate(names) if given in functional.buffers}
+
+
 # ---- records
 
 
@@ -204,25 +442,29 @@ def record_of(
     Raises:
         UsageError: there is no such reference, or it does not take these.
     """
-    functional = look_up(name) or next((f for f in FUNCTIONALS.values() if f.type == name), None)
+    functional = look_up(name) or next((f for f in FUNCTIONALS.values() if f.type == name and not f.of), None)
     if functional is None:
         return _record_of_class(name, arrays, options)
     n = len(arrays) - len(keywords)
     bound = bind(name, functional, arrays[:n], {**options, **dict(zip(keywords, arrays[n:], strict=True))})
+    if bound.get("running_mean") is not None:
+        bound["num_batches_tracked"] = np.zeros((), np.int64)
     number = {given: k for k, given in enumerate([*list(bound)[:n], *keywords])}
     inputs = [given for given in functional.inputs if bound[given] is not None]
-    params = {given: bound[given] for given in functional.params if bound[given] is not None}
+    params = {given: bound[given] for given in functional.params if bound.get(given) is not None}
     for given in (*inputs, *params):
         if not isinstance(bound[given], np.ndarray):
             raise UsageError(f"check: expected an array as {given}, got {type(bound[given]).__name__}")
     places = _places(len(inputs), [number[given] for given in inputs])
     if not functional.type.endswith("Loss"):
-        places |= {number[given]: f"grad.{given}" for given in params}
+        places |= {number[given]: f"grad.{given}" for given in params if given not in functional.buffers}
     try:
-        spec = Spec(functional.type, functional.args(bound))
+        kind = functional.of(bound) if functional.of else functional.type
+        spec = Spec(kind, functional.args(bound))
     except (ValueError, TypeError, IndexError) as error:
         raise UsageError(f"check: expected arguments that {name}{functional.signature} takes, got: {error}") from None
-    return VJP(spec, params, tuple(bound[given] for given in inputs), ()), places
+    training = bool(bound[functional.training]) if functional.training else True
+    return VJP(spec, params, tuple(bound[given] for given in inputs), (), training), places
 
 
 def _record_of_class(kind: str, arrays: Sequence[Any], options: Mapping[str, Any]) -> tuple[VJP, dict[int, str]]:

@@ -4,7 +4,7 @@ to say instead of an answer."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -58,6 +58,16 @@ class Spec:
         """What is to be known of the class."""
         return MODULES.get(self.type, OTHER)
 
+    @property
+    def class_args(self) -> dict[str, Any]:
+        """The arguments of the class, without those of its `forward`."""
+        return {name: value for name, value in self.args.items() if name not in self.facts.options}
+
+    @property
+    def forward_args(self) -> dict[str, Any]:
+        """The arguments that are those of `forward`."""
+        return {name: value for name, value in self.args.items() if name in self.facts.options}
+
     def constructor_arrays(self, arrays: Arrays) -> Arrays:
         """The arrays that the class takes as constructor arguments, though they are its buffers."""
         return {name: arrays[name] for name in self.facts.arrays if name in arrays}
@@ -90,6 +100,7 @@ class VJP:
         inputs: as `forward` takes them. grad_outputs: upstream gradients, one for each output; their memory layout is
         part of the case.
         training: whether the module is in training mode.
+        names: which arguments of `forward` the inputs are; empty where they are the first ones in order.
         format: the format that an answer is due in, where that is narrower than the arrays': these are in float32 then,
             and have numbers of the format. Formats that NumPy lacks may be answered in float32.
     """
@@ -99,11 +110,17 @@ class VJP:
     inputs: tuple[Array, ...]
     grad_outputs: tuple[Array, ...]
     training: bool = True
+    names: tuple[str, ...] = field(default=(), metadata=LATER)
     format: str = field(default="", metadata=LATER)
 
     @property
     def dtype(self) -> str:
         return self.format or next(str(a.dtype) for a in (*self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Which argument of `forward` each input is."""
+        return self.names or self.spec.facts.inputs[: len(self.inputs)]
 
     def dtype_of(self, name: str) -> str:
         """The dtype of the tensor of that name in a right answer: a buffer keeps its own."""
@@ -114,6 +131,10 @@ class VJP:
     def types(self) -> set[str]:
         """The classes of what is to be built."""
         return self.spec.types()
+
+    def steps_of(self, shape: tuple[int, ...]) -> Callable[[int], str] | None:
+        """How to call the steps along the first axis of a tensor of this shape in an answer: there are none."""
+        return None
 
     def arguments(self) -> Mapping[str, Any]:
         """What the class was given beside arrays."""
@@ -185,6 +206,12 @@ class Optimize:
     def types(self) -> set[str]:
         """The classes of what is to be built."""
         return self.spec.types()
+
+    def steps_of(self, shape: tuple[int, ...]) -> Callable[[int], str] | None:
+        """How to call the steps along the first axis of a tensor of this shape in an answer. A state need not be there
+        from the first on."""
+        before = self.steps - shape[0]
+        return lambda k: f"step {before + k + 1}"
 
     def arguments(self) -> Mapping[str, Any]:
         """What the class was given beside arrays."""
@@ -267,7 +294,7 @@ class Train:
 
     @property
     def dtype(self) -> str:
-        return str(self.inputs.dtype)
+        return next(str(a.dtype) for a in (self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
 
     def dtype_of(self, name: str) -> str:
         """The dtype of the tensor of that name in a right answer, or of an update, which is subtracted in float64."""

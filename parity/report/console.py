@@ -16,7 +16,6 @@ from rich.text import Text
 
 from parity.report.report import digits, share
 from parity.run.results import CaseResult, Comparison, Results, Summary, total
-from parity.verdict.table import SEVERITY, is_ok
 from parity.verdict.tensor import TensorVerdict
 
 STYLES = {
@@ -137,7 +136,7 @@ def show(results: Results, verbose: bool) -> None:
     out.print()
     out.print(LEGEND, style="dim")
     out.print()
-    if not results.conforms:
+    if not results.conforms or (verbose and any(not case.conforms for case in results.cases)):
         out.print(failures(results, None if verbose else FAILURES), soft_wrap=True)
         out.print()
     out.print(notes(results), soft_wrap=True)
@@ -204,7 +203,7 @@ def _worst(results: Results) -> Iterator[Line]:
     for cases in groups.values():
         # What an engine does not answer says nothing about what it does answer.
         judged = [case for case in cases if not case.unsupported] or cases
-        worst = max(judged, key=lambda c: (SEVERITY.index(c.verdict), c.worst_tensor.share if c.worst_tensor else 0))
+        worst = max(judged, key=lambda c: c.severity)
         yield worst, worst.worst_tensor, total(cases)
 
 
@@ -229,8 +228,8 @@ def _figures(case: CaseResult, verdict: TensorVerdict | None, comparison: Compar
 
 
 def failures(results: Results, limit: int | None = None) -> Group:
-    """Failures in words: each of them, or the first `limit` and the number of the others."""
-    failing = [(case, v) for case in results.cases for v in _bad(case)]
+    """Failures in words: each of them; or the first `limit` that no finding explains, and the number of the others."""
+    failing = [(case, v) for case in results.cases for v in _bad(case) if not case.finding or limit is None]
     lines: list[RenderableType] = []
     for case, verdict in failing[:limit]:
         head = f"{case.engine}: {case.case} ({case.family}, {case.dtype}), {verdict.name}"
@@ -249,7 +248,7 @@ def failures(results: Results, limit: int | None = None) -> Group:
 
 def _bad(case: CaseResult) -> list[TensorVerdict]:
     """The tensors that speak against the engine."""
-    return [v for v in case.verdicts if not is_ok(v.verdict) and v.verdict != "blind"]
+    return [v for v in case.verdicts if not v.ok and v.verdict != "blind"]
 
 
 def notes(results: Results) -> Group:
@@ -286,18 +285,21 @@ def _summary(s: Summary, first: str) -> Iterator[Text]:
         f"{s.classes} {'class' if s.classes == 1 else 'classes'}, {_many(s.tensors, 'tensor')}: {counts}"
     )
     unproved = f"; nothing is proved of {', '.join(s.unseen)}" if s.unseen else ""
+    known = ", each a known finding (docs/findings.md), and conforms on the others" if s.conforms and s.known else ""
     if not s.judged:
         yield _line(s.engine, f"answers none of {_many(s.records, 'record')}")
-    elif s.unsupported and s.conforms:
+    elif s.unsupported and s.conforms and not s.known:
         yield _line(s.engine, f"conforms on {part}")
     elif s.unseen and not s.failed:
         yield _line(s.engine, f"is not judged throughout: {part}{unproved}")
     elif s.unsupported:
-        yield _line(s.engine, f"FAILS in {s.failed}, judged on {part}")
-    elif s.conforms:
+        yield _line(s.engine, f"FAILS in {s.failed}{known}, judged on {part}")
+    elif s.conforms and not s.known:
         yield _line(s.engine, f"conforms on all {judged}")
     else:
-        yield _line(s.engine, f"FAILS in {s.failed} of {judged}")
+        yield _line(s.engine, f"FAILS in {s.failed}{known + ',' if known else ''} of {judged}")
+    for finding, n in s.findings.items():
+        yield _line("", f"{_many(n, 'record')}: {finding}")
     if s.verdicts.get("blind") and not s.unseen:
         yield _line("", f"{_many(s.verdicts['blind'], 'tensor')} blind, each of which another record of its class sees")
     yield from _unsupported(s)

@@ -10,7 +10,6 @@ from pathlib import Path
 from parity.records.record import UsageError
 from parity.report.report import plain
 from parity.run.results import CaseResult, Results
-from parity.verdict.table import is_ok
 from refnet.files import write_bytes
 
 FORMAT = "refnet-results"
@@ -88,6 +87,8 @@ def to_junit(results: Results) -> str:
             elif case.verdict == "blind":
                 blind = "; ".join(f"{v.name}: {v.reason}" for v in case.verdicts if v.verdict == "blind")
                 test.result = [Skipped(f"blind: {blind}")]
+            elif case.finding:
+                test.result = [Skipped(f"known finding: {case.finding}; {_failure(case)}")]
             elif not case.conforms:
                 failure = Failure(_failure(case))
                 failure.text = "\n".join([*case.traceback.splitlines(), f"this record alone: {case.command}"])
@@ -100,5 +101,5 @@ def to_junit(results: Results) -> str:
 
 
 def _failure(case: CaseResult) -> str:
-    reasons = [f"{v.name}: {v.reason}" for v in case.verdicts if not is_ok(v.verdict)]
+    reasons = [f"{v.name}: {v.reason}" for v in case.verdicts if not v.ok]
     return "; ".join([*reasons, *(f"consistent with: {d}" for d in case.diagnosis)])

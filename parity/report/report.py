@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from parity.verdict.table import SEVERITY, all_ok, is_ok
+from parity.verdict.table import SEVERITY, all_ok
 from parity.verdict.tensor import TensorVerdict
 
 __all__ = ["Report"]
@@ -99,7 +99,7 @@ class Report(Mapping[str, TensorVerdict]):
             import pandas
         except ImportError as error:
             raise ImportError("to_dataframe: expected the package pandas, got none; pip install pandas") from error
-        rows = [{**asdict(v), "ok": is_ok(v.verdict)} for v in self.verdicts]
+        rows = [{**asdict(v), "ok": v.ok} for v in self.verdicts]
         return pandas.DataFrame(rows, columns=[*TensorVerdict.__dataclass_fields__, "ok"]).set_index("name")
 
     def to_json(self) -> str:
@@ -114,7 +114,7 @@ class Report(Mapping[str, TensorVerdict]):
             "ok": self.ok,
             "subject": self.subject,
             "profile": self.profile,
-            "tensors": [{**asdict(v), "ok": is_ok(v.verdict)} for v in self.verdicts],
+            "tensors": [{**asdict(v), "ok": v.ok} for v in self.verdicts],
             "diagnosis": self.diagnosis,
             "notes": self.notes,
         }

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from parity.engines.refnet import RefnetEngine
 from parity.families.case import DTYPES, Case, TrainCase
 from parity.families.listing import catalogue
-from parity.records.record import Answer, Array, Train, UsageError
+from parity.records.record import Answer, Train, UsageError
 from parity.run import pool
 from parity.vectors import catalogue_answers
 from parity.verdict import free_run
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass

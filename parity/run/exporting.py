@@ -8,21 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.formats import Profile
 from parity.families.case import Case, OptimizeCase, TrainCase
 from parity.records.encoding import encode_array, encode_record
-from parity.records.record import Array, Record
+from parity.records.record import Record
 from parity.run import pool
 from parity.run.judging import certified
 from parity.run.scoring import caught
 from parity.vectors import catalogue_answers, exchange
-from parity.verdict.certified_tensors import (
-    Tensors,
-    certified_tensors,
-    combined_tensors,
-    formulas_told_apart,
-    further_tensors,
-)
+from parity.verdict.certified_tensors import Tensors
+
+Array = np.ndarray[Any, Any]
 
 DTYPES = ("float64", "float32")
 
@@ -64,7 +59,7 @@ def _documents(case: Case) -> list[Document]:
 def document(case: Case, family: str, dtype: str) -> Document:
     """One record with all that is known of it; arrays of more than `exchange.LARGEST` elements stand in it as they
     are."""
-    asked, profile = certified(case, family, dtype), Profile.of(dtype)
+    asked = certified(case, family, dtype)
     record = case.record(family, dtype)
     made: Document = {
         "case": case.name,
@@ -72,18 +67,18 @@ def document(case: Case, family: str, dtype: str) -> Document:
         "dtype": dtype,
         "record": _record(record),
         "layouts": layouts(case),
-        "flags": sorted({*_data_flags(record), *formulas_told_apart(asked, profile)}),
+        "flags": sorted({*_data_flags(record), *asked.told_apart()}),
         "mistakes": caught(case, family, dtype),
-        "tensors": _tensors(certified_tensors(asked, profile)),
+        "tensors": _tensors(asked.certified()),
     }
-    further = further_tensors(asked, profile)
+    further = asked.certified_further()
     if hasattr(asked, "split"):
         made["parts"] = [{"record": _record(part), "tensors": _tensors(t)} for part, t in further.values()]
         made["combined"] = {
             "weights": list(asked.split.weights),
             "divisor": asked.split.divisor,
             "is_gradient_of_whole": asked.split.equal,
-            "tensors": _tensors(combined_tensors(asked, profile)),
+            "tensors": _tensors(asked.certified_combined()),
         }
     elif hasattr(asked, "updates"):
         made["updates"] = list(asked.updates)

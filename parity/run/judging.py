@@ -24,6 +24,7 @@ from parity.engines.base import Engine, Reply, ask, own_arithmetic, stated
 from parity.families.case import DTYPES, NARROW, Case, TrainCase, VJPCase
 from parity.records.record import Record, Train, Unsupported, UsageError
 from parity.run import pool
+from parity.run.known_findings import known
 from parity.run.results import CaseResult, Judged, Results, compare, environment
 from parity.vectors import catalogue_answers
 from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, misconduct, without_answer
@@ -186,7 +187,8 @@ def _lost(asked: _Asked, reason: str) -> list[CaseResult]:
 
 
 @cache
-def _engine(name: str) -> Engine:
+def engine(name: str) -> Engine:
+    """The engine of that name, loaded once."""
     with own_arithmetic():
         return loading.load(name)
 
@@ -196,13 +198,13 @@ def _load(names: tuple[str, ...]) -> None:
     for name in names:
         if name.partition(":")[0] in loading.BUILT_IN:
             with suppress(Exception):
-                _engine(name)
+                engine(name)
 
 
 def _judge(asked: _Asked) -> list[CaseResult]:
     """All engines on one case, in the worker."""
     try:
-        made = [_engine(name) for name in asked.engines]
+        made = [engine(name) for name in asked.engines]
         return [
             result
             for family in asked.case.families
@@ -254,6 +256,7 @@ def judge_case(
                 reply.seconds,
                 reply.traceback,
                 str(reply.profile or ""),
+                known(engine.name, case.name, dtype, [v.name for v in found.verdicts if v.verdict == "FAIL"]),
             )
         )
         if engine is made[0]:

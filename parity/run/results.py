@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.verdict.table import SEVERITY, is_ok, worst
+from parity.verdict.table import SEVERITY, worst
 from parity.verdict.tensor import TensorVerdict
 
 
@@ -75,6 +75,7 @@ class CaseResult:
         seconds: the engine's time for its answer.
         traceback: of what the engine raised; empty where it raised nothing.
         profile: how the engine says that it computes; empty where it did not answer.
+        finding: the title of the known finding that accounts for all that fails; empty where none does.
     """
 
     case: str
@@ -89,6 +90,7 @@ class CaseResult:
     seconds: float = 0.0
     traceback: str = ""
     profile: str = ""
+    finding: str = ""
 
     @property
     def command(self) -> str:
@@ -108,12 +110,18 @@ class CaseResult:
     @property
     def conforms(self) -> bool:
         """Nothing is to be said against the engine. A blind tensor is the record's fault."""
-        return all(is_ok(v.verdict) or v.verdict == "blind" for v in self.verdicts)
+        return all(v.ok or v.verdict == "blind" for v in self.verdicts)
 
     @property
     def worst_tensor(self) -> TensorVerdict | None:
         """The tensor with the worst verdict; among those, the one that used most of its budget."""
         return max(self.verdicts, key=lambda v: (SEVERITY.index(v.verdict), v.share), default=None)
+
+    @property
+    def severity(self) -> tuple[int, float]:
+        """What orders results from the best to the worst."""
+        worst_tensor = self.worst_tensor
+        return SEVERITY.index(self.verdict), worst_tensor.share if worst_tensor else 0.0
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,7 @@ class Summary:
             of a case's name. judged, classes_judged: how many the engine answered, rightly or not. tensors: how many
             there are in its answers.
         failed, unsupported: how many records. reasons: why they are unsupported, and how many for each reason.
+        findings: of the failed records, how many fail as it is known, for each finding.
         unseen: the tensors of a class, in a dtype, of which all records that the engine answered are blind.
         verdicts: how many tensors have each verdict. formulas: of them, how many are by each weaker formula or other
             convention.
@@ -146,6 +155,7 @@ class Summary:
     failed: int
     unsupported: int
     reasons: dict[str, int]
+    findings: dict[str, int]
     unseen: tuple[str, ...]
     verdicts: dict[str, int]
     formulas: dict[str, int]
@@ -157,8 +167,14 @@ class Summary:
 
     @property
     def conforms(self) -> bool:
-        """Something was judged, nothing failed, and of each tensor something is proved in some record."""
-        return self.judged > 0 and self.failed == 0 and not self.unseen
+        """Something was judged, nothing failed but what is known, and of each tensor something is proved in some
+        record."""
+        return self.judged > 0 and self.failed == self.known and not self.unseen
+
+    @property
+    def known(self) -> int:
+        """How many records fail as it is known."""
+        return sum(self.findings.values())
 
     @property
     def coverage(self) -> float:
@@ -208,6 +224,7 @@ class Results:
             failed=sum(not case.conforms for case in own),
             unsupported=sum(bool(case.unsupported) for case in own),
             reasons=dict(Counter(case.unsupported for case in own if case.unsupported)),
+            findings=dict(Counter(case.finding for case in own if case.finding)),
             unseen=_unseen(tensors),
             verdicts={name: counts[name] for name in SEVERITY if name != "unsupported"},
             formulas=dict(Counter(v.formula for _, v in tensors if v.formula)),

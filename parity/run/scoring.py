@@ -9,11 +9,9 @@ from typing import Any
 
 from parity.families.case import Case, TrainCase
 from parity.families.fault import Fault
-from parity.families.listing import FAULTS
-from parity.families.whole.arithmetic.rewritings import REWRITINGS
+from parity.families.listing import FAULTS, REWRITINGS
 from parity.run import pool
 from parity.vectors import catalogue_answers
-from parity.verdict.lockstep import judge_steps
 from parity.verdict.score import Score, Scores, merged, score_faults
 
 LISTED = {fault.name: fault for fault in (*FAULTS, *REWRITINGS)}
@@ -69,12 +67,12 @@ def run(
 def caught(case: Case, family: str, dtype: str) -> list[str]:
     """The known mistakes that fail when they are made in answering one record, by name."""
     alone = replace(case, families=(family,))
-    scores = score_faults(FAULTS, (alone,), catalogue_answers.truths, (dtype,), judge_steps)
+    scores = score_faults(FAULTS, (alone,), catalogue_answers.truths, (dtype,), True)
     return sorted(s.fault.name for s in scores if s.caught)
 
 
 def _chunk(dtype: str, each: bool, cases: Chunk) -> list[tuple[Any, ...]]:
     """A worker's part. A mistake holds functions, which stay where they are: its name travels."""
     once = () if each else [fault.name for fault in FAULTS]
-    scores = score_faults(tuple(LISTED.values()), cases, catalogue_answers.truths, (dtype,), judge_steps, once)
+    scores = score_faults(tuple(LISTED.values()), cases, catalogue_answers.truths, (dtype,), True, once)
     return [(s.fault.name, *(getattr(s, f.name) for f in fields(s)[1:])) for s in scores if s.tried]

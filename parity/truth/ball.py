@@ -122,4 +122,11 @@ def certify(x: Any) -> tuple[float, float]:
     rest = x - arb(hi)
     if abs(rest) < HALF_SMALLEST_SUBNORMAL:
         return hi, 0.0
-    return hi, nearest(rest)
+    try:
+        return hi, nearest(rest)
+    except Undecided:
+        # At the highest precision the rest lies halfway between two numbers, as an exact sum of products may, and no
+        # ball can prove it. Either is the rest to 2^-53 of itself: this decides no more than the last of 32 digits.
+        if ctx.prec < PRECISIONS[-1] or rest.rel_accuracy_bits() < ctx.prec // 2:
+            raise
+        return hi, _round(rest.mid())

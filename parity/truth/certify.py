@@ -116,7 +116,7 @@ def _vjp(record: VJP) -> dict[str, Any]:
     inputs = [ball.lift(x) for x in record.inputs]
     module = definition.build(record.spec, arrays, DERIVATIVES, record.dtype).train(record.training)
     params = dict(module.params)
-    output, saved = module.forward(*inputs)
+    output, saved = definition.forward(module, record, inputs)
     outputs = output if isinstance(output, tuple) else (output,)
 
     seeds = [ball.lift(g) for g in record.grad_outputs]

@@ -42,8 +42,12 @@ def _function(operation: str, f: Callable[[Value], Value]) -> Callable[[Node], N
     return lambda self: _made(operation, f(self.value), self)
 
 
-def _comparison(f: Callable[[int, int], bool]) -> Callable[..., bool]:
-    return lambda self, other: f(self._sign(other), 0)
+def _comparison(f: Callable[[int, int], bool]) -> Callable[..., Any]:
+    def compare(self: Node, other: Any) -> Any:
+        b = _node(other, self)
+        return b if b is NotImplemented else f(self._sign(b), 0)
+
+    return compare
 
 
 class Node(Made):
@@ -61,8 +65,7 @@ class Node(Made):
 
     def __special__(self, name: str, *args: Any) -> Any:
         if name == "maximum":
-            a, b = (_node(x, self) for x in args)
-            return a.maximum(b)
+            return np.frompyfunc(lambda a, b: _node(a, self).maximum(b), 2, 1)(*args)
         return getattr(self, name)(*args)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Node:
@@ -91,6 +94,7 @@ class Node(Made):
     cos = _function("cos", methodcaller("cos"))
     expm1 = _function("expm1", methodcaller("expm1"))
     erf = _function("erf", methodcaller("erf"))
+    erfc = _function("erfc", methodcaller("erfc"))
     erf_derivative = _function("erf_derivative", erf_derivative)
     sigmoid = _function("sigmoid", sigmoid)
     log_sigmoid = _function("log_sigmoid", lambda x: -(-x).exp().log1p())

@@ -71,6 +71,7 @@ PULLBACKS: dict[str, tuple[Callable[..., Value], ...]] = {
     # At a tie each operand has half, as in torch.
     "maximum": (lambda g, y, a, b: _larger(g, a, b), lambda g, y, a, b: _larger(g, b, a)),
     "erf": (lambda g, y, x: g * erf_derivative(x),),
+    "erfc": (lambda g, y, x: -(g * erf_derivative(x)),),
     "erf_derivative": (lambda g, y, x: g * (y * (-2 * x)),),
     "sigmoid": (lambda g, y, x: g * (y * (1 - y)),),
     "log_sigmoid": (lambda g, y, x: g * sigmoid(-x),),

@@ -88,7 +88,7 @@ Scalars.SPECIALS = {
     "largest": lambda X, axis: special.largest(X.nodes, axis),
     **{
         name: _primitive(name)
-        for name in ("shift", "sigmoid", "log_sigmoid", "erf", "erf_derivative", "amax", "amax_weights")
+        for name in ("shift", "sigmoid", "log_sigmoid", "erf", "erfc", "erf_derivative", "amax", "amax_weights")
     },
     "maximum": _of_several("maximum"),
     "gather": _of_several("gather"),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from parity.truth.pullbacks import PULLBACKS, Value
-from parity.truth.tape import Made, Pull
+from parity.truth.tape import Made, Pull, differentiate, together
 from refnet.arithmetic import special
 from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named
 
@@ -70,6 +70,23 @@ class Taped(ArrayLike, Made, inner="value"):
             return [np.broadcast_to(g.reshape(kept), self.shape)]
 
         return Taped(self.value.sum(axis=from_last, keepdims=keepdims), (self,), pull)
+
+
+def backward(result: Any, seed: Value) -> None:
+    """Set `grad` of every array behind a result to the derivative of sum(seed * result)."""
+    differentiate([result], [seed], total=together)
+
+
+def gradients(
+    result: Any, seed: Value, leaves: Sequence[Any], zeros: Callable[[tuple[int, ...]], Value]
+) -> dict[str, Value]:
+    """That derivative by each of some arrays that is taped, as `gradients[K]`; zeros where nothing depends on it."""
+    backward(result, seed)
+    return {
+        f"gradients[{k}]": leaf.grad if isinstance(leaf.grad, type(leaf.value)) else zeros(leaf.shape)
+        for k, leaf in enumerate(leaves)
+        if isinstance(leaf, Taped)
+    }
 
 
 def _tuple(index: Any) -> tuple[Any, ...]:
@@ -259,6 +276,7 @@ Taped.SPECIALS = {
     "sigmoid": _primitive("sigmoid"),
     "log_sigmoid": _primitive("log_sigmoid"),
     "erf": _primitive("erf"),
+    "erfc": _primitive("erfc"),
     "erf_derivative": _primitive("erf_derivative"),
     "maximum": lambda _, a, b: _elementwise("maximum", special.maximum)(a, b),
     "amax": _amax,

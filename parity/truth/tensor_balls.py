@@ -313,6 +313,7 @@ TensorBalls.SPECIALS = {
     "sigmoid": _elementwise(_each(lambda x: 1 / (1 + (-x).exp()))),
     "log_sigmoid": _elementwise(_each(lambda x: -(-x).exp().log1p())),
     "erf": _elementwise(_each(arb.erf)),
+    "erfc": _elementwise(_each(arb.erfc)),
     "erf_derivative": _elementwise(_each(erf_derivative)),
     "maximum": lambda _, a, b: _elementwise(_LARGER)(a, b),
     "amax": _amax,

@@ -70,6 +70,11 @@ class Truth:
             near = np.where(abs(near) > f.max, np.copysign(np.inf, near), near)
         return np.where(np.isfinite(self.hi), near, self.hi)
 
+    def apart(self, other: Truth) -> float:
+        """The largest difference to another over the largest element."""
+        gap = abs((other.hi - self.hi) + (other.lo - self.lo)).max()
+        return float(gap / abs(self.hi).max()) if gap else 0.0
+
     def decimal(self, digits: int = 25, index: Any = ()) -> str:
         """An element as a decimal string, rounded to this number of significant digits."""
         exact = Fraction(float(self.hi[index])) + Fraction(float(self.lo[index]))

@@ -16,12 +16,11 @@ import numpy as np
 
 from parity.budget.formats import Profile
 from parity.records import definition
-from parity.records.record import VJP, Answer, Optimize
-from parity.truth.value import Truth
+from parity.records.record import VJP, Optimize
 from parity.verdict.answer import enclose, enclose_itself, others_for
 from parity.verdict.diagnosis import diagnose, told_of_precision
-from parity.verdict.evaluation import Array, bounds, in_answer, lifted_exactly
-from parity.verdict.tensor import Enclosure, Other, TensorVerdict, failed, judge
+from parity.verdict.evaluation import Array, Request
+from parity.verdict.tensor import Answer, Enclosure, Other, TensorVerdict, Truths, failed, judge
 from refnet.arithmetic.array_like import Undecided
 
 SMALL = 200
@@ -42,7 +41,7 @@ def right_outputs(record: VJP) -> list[Array]:
     """What a right module gives, as refnet computes it."""
     with np.errstate(all="ignore"):
         module = definition.build(record.spec, {name: a.copy() for name, a in record.arrays.items()})
-        output, _ = module.train(record.training).forward(*record.inputs)
+        output, _ = definition.forward(module.train(record.training), record, record.inputs)
     return list(output) if isinstance(output, tuple) else [output]
 
 
@@ -52,7 +51,8 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
     Raises:
         Undecided: a comparison in the budgets is open.
     """
-    enclosures, others, notes = _enclosed(record, profile)
+    request = Request(record, profile)
+    enclosures, others, notes = _enclosed(request)
     asked = [name for name in enclosures if wanted is None or name in wanted]
     verdicts = []
     for name in asked:
@@ -64,7 +64,7 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
             found = replace(found, verdict="rounding")
         verdicts.append(found)
     failing = [v.name for v in verdicts if v.verdict == "FAIL"]
-    said = diagnose(record, answer, enclosures, profile, failing) if failing else []
+    said = diagnose(request, answer, enclosures, failing) if failing else []
     return Found(tuple(told_of_precision(verdicts, said)), tuple(str(d) for d in said), notes, enclosures)
 
 
@@ -72,29 +72,24 @@ def _open(enclosure: Enclosure) -> bool:
     return bool(enclosure.bound.any())
 
 
-def _enclosed(
-    record: VJP | Optimize, profile: Profile
-) -> tuple[Mapping[str, Enclosure], Sequence[Other], tuple[str, ...]]:
-    truths = _certified(record) if profile.storage.name == "float64" else None
+def _enclosed(request: Request) -> tuple[Mapping[str, Enclosure], Sequence[Other], tuple[str, ...]]:
+    truths = _certified(request.record) if request.profile.storage.name == "float64" else None
     if truths is not None:
-        return enclose(record, truths, profile), others_for(record, truths, profile), ("certified in ball arithmetic",)
-    if isinstance(record, VJP):
-        own = enclose_itself(record, profile, {})
-    else:
-        wide = in_answer(record, definition.optimize(record, lifted_exactly(Profile.of("float64"))))
-        allowed = bounds(record, profile)
-        own = {name: Enclosure(Truth.of(v.x), v.e + allowed[name]) for name, v in wide.items()}
-    truths = {name: e.truth for name, e in own.items()}
-    return own, others_for(record, truths, profile) if isinstance(record, VJP) else (), ()
+        return enclose(request, truths), others_for(request, truths), ("certified in ball arithmetic",)
+    if isinstance(request.record, VJP):
+        own = enclose_itself(request)
+        return own, others_for(request, {name: e.truth for name, e in own.items()}), ()
+    wide, allowed = request.values(Profile.of("float64")), request.bounds()
+    return {name: Enclosure.around(v.x, v.e + allowed[name]) for name, v in wide.items()}, (), ()
 
 
-def _certified(record: VJP | Optimize) -> dict[str, Truth] | None:
+def _certified(record: VJP | Optimize) -> Truths | None:
     arrays = (*record.inputs, *record.arrays.values()) if isinstance(record, VJP) else tuple(record.grads.values())
     if sum(a.size for a in arrays) > SMALL or find_spec("flint") is None:
         return None
     from parity.truth.certify import certified
 
-    certify: Callable[[VJP | Optimize], dict[str, Truth]] = certified
+    certify: Callable[[VJP | Optimize], Truths] = certified
     try:
         return certify(record)
     except (ValueError, Undecided):

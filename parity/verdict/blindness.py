@@ -14,10 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parity.budget.array import Budget
-from parity.budget.formats import Profile
-from parity.records import definition
-from parity.records.record import VJP
-from parity.verdict.evaluation import Patches
+from parity.verdict.evaluation import Patches, Request
 from parity.verdict.tensor import TensorVerdict
 from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import MEMBERS, ArrayLike, Rule, named
@@ -34,6 +31,8 @@ STABLE = {
         "multiply",
     ): "a difference of products cancels: subtract before multiplying; a variance is the mean of "
     "(x - mean)^2, and 1 - tanh(x)^2 is 4 s(2x) s(-2x)",
+    ("add", "erf"): "a sum with erf cancels: 1 + erf(x) is erfc(-x)",
+    ("subtract", "erf"): "a difference with erf cancels: 1 - erf(x) is erfc(x)",
     ("subtract", "divide"): "a difference with a quotient cancels: 1 - 1 / (1 + E) is E / (1 + E)",
     ("multiply",): "a product may overflow: scale its factors first, or add their logarithms",
     ("divide",): "the divisor may be zero: keep it away from zero, or divide earlier",
@@ -140,10 +139,10 @@ _Watched.SPECIALS = {
 }
 
 
-def causes(record: VJP, profile: Profile, patches: Patches) -> dict[str, str]:
-    """For each tensor of a record's answer the operation that cost most of its sight, in words."""
+def causes(request: Request, patches: Patches) -> dict[str, str]:
+    """For each tensor of an answer to a VJP the operation that cost most of its sight, in words."""
     with np.errstate(all="ignore"):
-        tensors = definition.vjp(record, lambda a: _Watched(Budget.exact(a, profile)), patches)
+        tensors = request.watched(_Watched, patches)
     return {name: str(t.worst) for name, t in tensors.items() if isinstance(t, _Watched) and t.worst.operation}
 
 

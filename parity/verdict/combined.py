@@ -7,19 +7,14 @@ the whole does not depend on the engine: that is certified (`parity.truth.certif
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from parity.budget.formats import Profile
-from parity.records.record import Answer, Split
-from parity.truth.value import Truth
 from parity.verdict.answer import other_formulas
-from parity.verdict.evaluation import NO_PATCHES, Patches, combined_answer, combined_bounds
-from parity.verdict.tensor import Enclosure, TensorVerdict, judge
+from parity.verdict.evaluation import NO_PATCHES, Patches, SplitRequest
+from parity.verdict.tensor import Answer, Enclosure, TensorVerdict, Truths, judge
 
 
-def judge_combined(
-    split: Split, truths: Mapping[str, Truth], answers: Sequence[Answer], profile: Profile
-) -> list[TensorVerdict]:
+def judge_combined(request: SplitRequest, truths: Truths, answers: Sequence[Answer]) -> list[TensorVerdict]:
     """The verdict on `combined grad.NAME`, made of an engine's own answers to the parts, for every parameter.
 
     Args:
@@ -30,35 +25,29 @@ def judge_combined(
     """
 
     def enclosures(patches: Patches) -> dict[str, Enclosure]:
-        bounds = combined_bounds(split, profile, patches)
-        return {f"combined {name}": Enclosure(truths[name], e) for name, e in bounds.items()}
+        return {f"combined {name}": Enclosure(truths[name], e) for name, e in request.bounds(patches).items()}
 
-    others = other_formulas(split.whole.spec.types(), enclosures, lambda patches: {})
-    got = _made(split, truths, answers)
+    others = other_formulas(request.split.whole.types(), enclosures, lambda patches: {})
+    got = _made(request, truths, answers)
     return [
-        judge(name, got.get(name.removeprefix("combined ")), e, split.dtype, others)
+        judge(name, got.get(name.removeprefix("combined ")), e, request.split.dtype, others)
         for name, e in enclosures(NO_PATCHES).items()
     ]
 
 
-def _made(split: Split, truths: Mapping[str, Truth], answers: Sequence[Answer]) -> Answer:
+def _made(request: SplitRequest, truths: Truths, answers: Sequence[Answer]) -> Answer:
     """What an engine's answers make up, for those parameters whose gradients are there, in their shape, in each."""
     there = [name for name, t in truths.items() if all(name in own and own[name].shape == t.shape for own in answers)]
-    return combined_answer(split, answers, there)
+    return request.combined(answers, there)
 
 
-def finding(split: Split, whole: Mapping[str, Truth], combined: Mapping[str, Truth]) -> str:
+def finding(request: SplitRequest, whole: Truths, combined: Truths) -> str:
     """What is certified of a case: whether the parts' gradients make up the whole's, and if not, what is missing."""
+    split = request.split
     terms = " + ".join(f"g{k}" if w == 1 else f"{w:g} g{k}" for k, w in enumerate(split.weights))
     formula = terms if split.divisor == 1 else f"({terms}) / {split.divisor:g}"
     if split.equal:
         return f"certified: {formula} is the gradient of the whole"
-    share, name = max((_apart(whole[name], truth), name) for name, truth in combined.items())
+    share, name = max((whole[name].apart(truth), name) for name, truth in combined.items())
     apart = f"up to {share:.3g} of its largest element apart, in {name}"
     return f"certified: {formula} is not the gradient of the whole: {apart}"
-
-
-def _apart(whole: Truth, combined: Truth) -> float:
-    """The largest difference of two tensors over the first one's largest element."""
-    gap = abs((combined.hi - whole.hi) + (combined.lo - whole.lo)).max()
-    return float(gap / abs(whole.hi).max()) if gap else 0.0

@@ -8,7 +8,7 @@ where it does not answer them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Self
@@ -16,15 +16,16 @@ from typing import Self
 import numpy as np
 
 from parity.budget.formats import Profile
-from parity.records.record import VJP, Answer, Array, Optimize, Record, Split, Train
-from parity.truth.value import Truth
+from parity.records.record import VJP, Optimize, Record, Split, Train
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
-from parity.verdict.answer import NO_ROOM, Judge, Room, in_coarser_format
+from parity.verdict.answer import Judge, enclosed
+from parity.verdict.certified_tensors import Tensors, beside, formulas_told_apart
 from parity.verdict.diagnosis import diagnose, told_of_precision
+from parity.verdict.evaluation import NO_ROOM, Request, Room, SplitRequest, TrainingRequest
 from parity.verdict.relations import relations_to_truth
 from parity.verdict.table import is_caught
-from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
+from parity.verdict.tensor import Answer, Array, Enclosure, TensorVerdict, Truths, failed, judge
 from refnet.arithmetic.array_like import Undecided
 
 FOLLOWED = 50
@@ -60,19 +61,25 @@ def misconduct(changed: Sequence[str], unsteady: Sequence[str]) -> list[TensorVe
 
 
 class OneRecord:
-    """A case of one record."""
+    """A case of one record.
+
+    Like the other kinds of case, it tells besides what is certified of its tensors (`certified`), of what the gradients
+    of parts make up (`certified_combined`) and of the further records (`certified_further`), and which of the listed
+    other formulas it tells apart (`told_apart`), for an engine that computes everything in the record's dtype.
+    """
 
     further: Mapping[int, Record] = {}
     further_are = ""
 
-    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth], room: Room = NO_ROOM) -> None:
+    def __init__(self, record: VJP | Optimize, truths: Truths, room: Room = NO_ROOM) -> None:
         self.record, self.truths = record, truths
-        self.judge = cache(lambda profile: Judge(record, truths, profile, room))
+        self.judge = cache(lambda profile: Judge(Request(record, profile, room), truths))
 
     @classmethod
     def in_coarser_format(cls, record: VJP | Optimize) -> Self:
-        """A record that no certified answer is kept of, in a format coarser than float64."""
-        return cls(record, *in_coarser_format(record))
+        """A record that no certified answer is kept of, in a format coarser than float64: the truth is what its budget
+        in float64 encloses."""
+        return cls(record, *enclosed(Request(record, Profile.of("float64"))))
 
     def conclude(self, profile: Profile, answer: Answer, further: Mapping[int, Answer] | None = None) -> Conclusion:
         try:
@@ -81,7 +88,7 @@ class OneRecord:
         except Undecided as reason:
             return Conclusion([replace(v, reason=v.reason or str(reason)) for v in self._without_budgets(answer)])
         failing = _failing(verdicts)
-        found = diagnose(self.record, answer, judge_of.enclosures, profile, failing) if failing else []
+        found = diagnose(judge_of.request, answer, judge_of.enclosures, failing) if failing else []
         return Conclusion(told_of_precision(verdicts, found), [str(d) for d in found])
 
     def _without_budgets(self, answer: Answer) -> list[TensorVerdict]:
@@ -93,6 +100,27 @@ class OneRecord:
             verdicts.append(v if is_caught(v.verdict) else TensorVerdict(name, "undecided"))
         unasked = [name for name in answer if name not in self.truths]
         return verdicts + [failed(name, f"expected no tensor but {', '.join(self.truths)}") for name in unasked]
+
+    def certified(self) -> Tensors:
+        return beside(
+            self.truths,
+            lambda: {name: e.bound for name, e in self.judge(Profile.of(self.record.dtype)).enclosures.items()},
+            self.record.dtype_of,
+        )
+
+    def certified_combined(self) -> Tensors:
+        return {}
+
+    def certified_further(self) -> dict[int, tuple[Record, Tensors]]:
+        return {}
+
+    def told_apart(self) -> Iterator[str]:
+        try:
+            judge_of = self.judge(Profile.of(self.record.dtype))
+        except Undecided:
+            yield "undecided"
+            return
+        yield from formulas_told_apart(judge_of)
 
 
 class InParts:
@@ -108,9 +136,9 @@ class InParts:
     def __init__(
         self,
         split: Split,
-        of_whole: Mapping[str, Truth],
-        of_parts: Sequence[Mapping[str, Truth]],
-        of_combined: Mapping[str, Truth],
+        of_whole: Truths,
+        of_parts: Sequence[Truths],
+        of_combined: Truths,
     ) -> None:
         self.split, self.combined = split, of_combined
         self.whole = OneRecord(split.whole, of_whole)
@@ -130,16 +158,31 @@ class InParts:
         # What is wrong with the whole need not be said of its parts again.
         known = set(conclusion.diagnosis)
         conclusion.diagnosis += [f"part {', '.join(ks)}: {d}" for d, ks in said.items() if d not in known]
-        conclusion.verdicts += self._combined(list(further.values()), profile)
-        conclusion.notes.append(parts.finding(self.split, self.whole.truths, self.combined))
+        request = SplitRequest(self.split, profile)
+        conclusion.verdicts += self._combined(request, list(further.values()))
+        conclusion.notes.append(parts.finding(request, self.whole.truths, self.combined))
         return conclusion
 
-    def _combined(self, answers: Sequence[Answer], profile: Profile) -> list[TensorVerdict]:
+    def _combined(self, request: SplitRequest, answers: Sequence[Answer]) -> list[TensorVerdict]:
         try:
-            return parts.judge_combined(self.split, self.combined, answers, profile)
+            return parts.judge_combined(request, self.combined, answers)
         except Undecided as undecided:
             reason = str(undecided)
             return [TensorVerdict(f"combined {name}", "undecided", reason=reason) for name in self.combined]
+
+    def certified(self) -> Tensors:
+        return self.whole.certified()
+
+    def certified_combined(self) -> Tensors:
+        return beside(
+            self.combined, SplitRequest(self.split, Profile.of(self.split.dtype)).bounds, self.split.whole.dtype_of
+        )
+
+    def certified_further(self) -> dict[int, tuple[Record, Tensors]]:
+        return {k: (part.record, part.certified()) for k, part in enumerate(self.parts)}
+
+    def told_apart(self) -> Iterator[str]:
+        return self.whole.told_apart()
 
 
 class Training:
@@ -158,28 +201,43 @@ class Training:
         self,
         record: Train,
         updates: Sequence[int],
-        free: Mapping[str, Truth],
+        free: Truths,
         bounds: Mapping[str, Array],
-        steps: Mapping[int, tuple[Train, Mapping[str, Truth]]],
+        steps: Mapping[int, tuple[Train, Truths]],
     ) -> None:
         self.record, self.updates, self.free, self.bounds, self.steps = record, updates, free, bounds, steps
         self.further: Mapping[int, Record] = {number: single for number, (single, _) in steps.items()}
 
     def conclude(self, profile: Profile, answer: Answer, further: Mapping[int, Answer] | None = None) -> Conclusion:
-        verdicts = lockstep.judge_steps(self.record, answer, profile)
+        request = TrainingRequest(self.record, profile)
+        verdicts = lockstep.judge_steps(request, answer)
         if any(v.name == "run" for v in verdicts):
             return Conclusion(verdicts)
         failing = _failing(verdicts)
         found = []
         if failing:
-            first, enclosures = lockstep.first_updates(self.record, answer, profile, FOLLOWED)
-            found = diagnose(self.record, answer, {}, profile, failing)
-            found += relations_to_truth(self.record, first, enclosures, failing)
+            first, enclosures = lockstep.first_updates(request, answer, FOLLOWED)
+            found = diagnose(request, answer, {}, failing)
+            found += relations_to_truth(request, first, enclosures, failing)
         conclusion = Conclusion(verdicts, [str(d) for d in found])
         if further:
-            conclusion.verdicts += lockstep.judge_single_updates(self.steps, further, profile)
+            singles = {n: (TrainingRequest(single, profile), truths) for n, (single, truths) in self.steps.items()}
+            conclusion.verdicts += lockstep.judge_single_updates(singles, further)
         self._free_run(answer, profile, conclusion)
         return conclusion
+
+    def certified(self) -> Tensors:
+        """Of the free run, at the certified updates."""
+        return beside(self.free, lambda: self.bounds, self.record.dtype_of)
+
+    def certified_combined(self) -> Tensors:
+        return {}
+
+    def certified_further(self) -> dict[int, tuple[Record, Tensors]]:
+        return {n: (single, _of_update(single, truths)) for n, (single, truths) in self.steps.items()}
+
+    def told_apart(self) -> Iterator[str]:
+        yield from ()
 
     def _free_run(self, answer: Answer, profile: Profile, conclusion: Conclusion) -> None:
         if profile != Profile.of(self.record.dtype):
@@ -197,3 +255,9 @@ class Training:
 
 def _failing(verdicts: Sequence[TensorVerdict]) -> list[str]:
     return [v.name for v in verdicts if is_caught(v.verdict)]
+
+
+def _of_update(single: Train, truths: Truths) -> Tensors:
+    """What is certified of the only update of a training."""
+    request = TrainingRequest.plain(single)
+    return beside(truths, lambda: {n: v.e for n, v in request.first_update().items()}, single.dtype_of)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from parity.budget.formats import Profile
-from parity.records.record import Answer, Record, Train
+from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.known_mistakes import mistakes_in_answer, mistakes_in_training
 from parity.verdict.match import Diagnosis
 from parity.verdict.narrower_formats import PRECISIONS, format_that_explains
 from parity.verdict.recomputed import Recomputed, RecomputedTraining
 from parity.verdict.relations import relations_to_truth
-from parity.verdict.tensor import Enclosure, TensorVerdict
+from parity.verdict.tensor import Answer, Enclosure, TensorVerdict
 
 
 def diagnose(
-    record: Record, answer: Answer, enclosures: Mapping[str, Enclosure], profile: Profile, failing: Sequence[str]
+    request: Request | TrainingRequest, answer: Answer, enclosures: Mapping[str, Enclosure], failing: Sequence[str]
 ) -> list[Diagnosis]:
     """Everything listed that the failing tensors of an answer match, the most specific first; nothing if none fails.
 
@@ -26,11 +25,11 @@ def diagnose(
     """
     if not failing:
         return []
-    if isinstance(record, Train):
-        return mistakes_in_training(RecomputedTraining(record, profile), answer)
-    again, names = Recomputed(record, profile), tuple(failing)
+    if isinstance(request, TrainingRequest):
+        return mistakes_in_training(RecomputedTraining(request), answer)
+    again, names = Recomputed(request), tuple(failing)
     mistakes = mistakes_in_answer(again, answer, enclosures, names)
-    relations = relations_to_truth(record, answer, enclosures, names)
+    relations = relations_to_truth(request, answer, enclosures, names)
     # How large the errors are says something only where no mistake of another kind does.
     fitting = {} if any(m.name not in PRECISIONS for m in mistakes) else _by_name(again, answer, enclosures, names)
     known = [replace(m, precision=m.name in fitting) for m in mistakes]

@@ -1,15 +1,16 @@
 """What a formula gives for a record in budgets: values, and how far any right evaluation of it may be from the truth.
 
-All that a verdict needs of the one definition is computed here: of a VJP or an optimizer, of a batch in parts, of one
-update of a training for many runs at once, and of a training from its start.
+All that a verdict needs of the one definition is computed here, for what is asked of an engine of one profile: a
+`Request` is a VJP or an optimizer's steps, a `SplitRequest` a batch in parts, a `TrainingRequest` a training, of which
+one update may be computed for many runs at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,6 +24,8 @@ Array = np.ndarray[Any, Any]
 Patches = Mapping[str, definition.Patch]
 Moment = definition.Moment
 NO_PATCHES = definition.NO_PATCHES
+Room = Mapping[str, Array]
+NO_ROOM: Room = {}
 
 
 @dataclass(frozen=True)
@@ -40,133 +43,182 @@ class Evaluation:
         return cls(np.asarray(tensor), np.zeros(np.shape(tensor)))
 
 
-def bounds(record: VJP | Optimize, profile: Profile, patches: Patches = NO_PATCHES) -> dict[str, Array]:
-    """How far an engine of this profile may be from the truth, by the tensor's name in an answer."""
-    tensors = definition.tensors(record, lambda a: Budget.exact(a, profile), patches)
-    if isinstance(record, VJP):
-        return {name: t.e if isinstance(t, Budget) else np.zeros(np.shape(t)) for name, t in tensors.items()}
-    found = {}
-    for name, series in tensors.items():
-        if name.startswith("param."):
-            # An update is the difference of two parameters, taken in float64.
-            wide = [Budget(p.x, p.e, p.q, Profile.of("float64")) for p in series]
-            found[name.replace("param.", "update.")] = np.stack([(a - b).e for b, a in pairwise(wide)])
-        else:
-            found[name] = np.stack([Evaluation.of(s).e for s in series])
-    return found
+@dataclass(frozen=True)
+class Request:
+    """A VJP or an optimizer's steps, asked of an engine of one profile.
+
+    Attributes:
+        room: how far the truth may be from the values that it is known by, where that is enclosed.
+    """
+
+    record: VJP | Optimize
+    profile: Profile
+    room: Room = field(default_factory=dict)
+
+    @classmethod
+    def plain(cls, record: VJP | Optimize) -> Self:
+        """Asked of an engine that computes everything in the record's dtype."""
+        return cls(record, Profile.of(record.dtype))
+
+    def bounds(self, patches: Patches = NO_PATCHES) -> dict[str, Array]:
+        """How far the engine may be from the truth, by the tensor's name in an answer."""
+        found = self._bounds(patches)
+        return {name: e + self.room[name] if name in self.room else e for name, e in found.items()}
+
+    def _bounds(self, patches: Patches) -> dict[str, Array]:
+        tensors = definition.tensors(self.record, _exactly(self.profile), patches)
+        if isinstance(self.record, VJP):
+            return {name: t.e if isinstance(t, Budget) else np.zeros(np.shape(t)) for name, t in tensors.items()}
+        found = {}
+        for name, series in tensors.items():
+            if name.startswith("param."):
+                # An update is the difference of two parameters, taken in float64.
+                wide = [Budget(p.x, p.e, p.q, Profile.of("float64")) for p in series]
+                found[name.replace("param.", "update.")] = np.stack([(a - b).e for b, a in pairwise(wide)])
+            else:
+                found[name] = np.stack([Evaluation.of(s).e for s in series])
+        return found
+
+    def values(self, profile: Profile | None = None, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
+        """The formula's own values in binary64 with their bounds; of another profile, where one is given."""
+        return self.in_answer(definition.tensors(self.record, _exactly(profile or self.profile), patches))
+
+    def around_itself(self, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
+        """A formula's own values in binary64: an engine may differ from them by their bound and its own."""
+        wide, own = (self.values(profile, patches) for profile in (Profile.of("float64"), self.profile))
+        return {name: Evaluation(v.x, v.e + own[name].e) for name, v in wide.items() if v.x.dtype.kind == "f"}
+
+    def bounds_of_narrower(self, profile: Profile) -> dict[str, Array]:
+        """How far an engine of a narrower profile may be off, which rounds its inputs too."""
+
+        def lift(array: Array) -> Budget:
+            with np.errstate(over="ignore"):
+                return Budget.exact(array, profile, abs(array - array.astype(profile.storage.name)))
+
+        return {name: v.e for name, v in self.in_answer(definition.tensors(self.record, lift)).items()}
+
+    def watched(self, watch: Callable[[Budget], Any], patches: Patches) -> Mapping[str, Any]:
+        """A VJP's tensors, computed on what `watch` makes of budgets; nothing of an optimizer's steps."""
+        if not isinstance(self.record, VJP):
+            return {}
+        return definition.vjp(self.record, lambda a: watch(Budget.exact(a, self.profile)), patches)
+
+    def in_answer(self, tensors: Mapping[str, Any]) -> dict[str, Evaluation]:
+        """What `definition` gives in budgets, under the names of an answer."""
+        if isinstance(self.record, VJP):
+            return {name: Evaluation.of(t) for name, t in tensors.items()}
+        found = {}
+        for name, series in tensors.items():
+            known = [Evaluation.of(t) for t in series]
+            x, e = np.stack([s.x for s in known]), np.stack([s.e for s in known])
+            if name.startswith("param."):
+                moved = x[1:] - x[:-1]
+                # The subtraction is exact or rounds once.
+                found[name.replace("param.", "update.")] = Evaluation(moved, e[1:] + e[:-1] + 2.0**-53 * abs(moved))
+            else:
+                found[name] = Evaluation(x, e)
+        return found
 
 
-def lifted_exactly(profile: Profile) -> Callable[[Array], Budget]:
+def _exactly(profile: Profile) -> Callable[[Array], Budget]:
     """What takes arrays to budgets of a profile, without an error."""
     return lambda a: Budget.exact(a, profile)
 
 
-def around_itself(record: VJP | Optimize, profile: Profile, patches: Patches) -> dict[str, Evaluation]:
-    """A formula's own values in binary64: an engine may differ from them by their bound and its own."""
-    wide, own = (
-        in_answer(record, definition.tensors(record, lambda a, p=p: Budget.exact(a, p), patches))  # type: ignore[misc]
-        for p in (Profile.of("float64"), profile)
-    )
-    return {name: Evaluation(v.x, v.e + own[name].e) for name, v in wide.items() if v.x.dtype.kind == "f"}
+@dataclass(frozen=True)
+class SplitRequest:
+    """A batch, and the same samples in parts, asked of an engine of one profile."""
+
+    split: Split
+    profile: Profile
+
+    def bounds(self, patches: Patches = NO_PATCHES) -> dict[str, Array]:
+        """How far what the engine's gradients of the parts make up may be from its truth, under `grad.NAME`."""
+        parts = [definition.vjp(part, _exactly(self.profile), patches) for part in self.split.parts]
+        return {name: b.e for name, b in definition.combination(parts, self.split.weights, self.split.divisor).items()}
+
+    def combined(self, answers: Sequence[Answer], names: Sequence[str]) -> Answer:
+        """What an engine's own answers to the parts make up of the gradients of these names."""
+        with np.errstate(all="ignore"):
+            parts = [{name: own[name] for name in names} for own in answers]
+            return definition.combination(parts, self.split.weights, self.split.divisor)
 
 
-def in_binary64(record: VJP | Optimize, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
-    """A formula's values in binary64 and how far the truth may be from them: an enclosure for every coarser format."""
-    return in_answer(record, definition.tensors(record, lifted_exactly(Profile.of("float64")), patches))
+@dataclass(frozen=True)
+class TrainingRequest:
+    """A training, asked of an engine of one profile."""
 
+    record: Train
+    profile: Profile
 
-def bounds_of_narrower(record: VJP | Optimize, profile: Profile) -> dict[str, Array]:
-    """How far an engine of a narrower profile may be off, which rounds its inputs too."""
+    @classmethod
+    def plain(cls, record: Train) -> Self:
+        """Asked of an engine that computes everything in the record's dtype."""
+        return cls(record, Profile.of(record.dtype))
 
-    def lift(array: Array) -> Budget:
-        with np.errstate(over="ignore"):
-            return Budget.exact(array, profile, abs(array - array.astype(profile.storage.name)))
+    def first(self, updates: int) -> TrainingRequest:
+        """The training of that number of updates from the start."""
+        return replace(self, record=self.record.first(updates))
 
-    return {name: v.e for name, v in in_answer(record, definition.tensors(record, lift, NO_PATCHES)).items()}
+    def moments(self, patches: Patches = NO_PATCHES) -> Iterator[Moment]:
+        """The training from its start in budgets; see `parity.records.definition.train`."""
+        return definition.train(self.record, _exactly(self.profile), patches)
 
+    @np.errstate(all="ignore")
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of a right answer."""
+        n = self.record.iterations
+        *_, after = definition.train(self.record.first(1), np.copy)
+        return {
+            "loss": (n,),
+            **{f"param.{name}": (n + 1, *p.shape) for name, p in after.params.items()},
+            **{f"state.{name}": (n, *s.shape) for name, s in after.state.items()},
+            **{f"buffer.{name}": (n, *b.shape) for name, b in after.buffers.items()},
+        }
 
-def in_answer(record: VJP | Optimize, tensors: Mapping[str, Any]) -> dict[str, Evaluation]:
-    """What `definition` gives in budgets, under the names of an answer."""
-    if isinstance(record, VJP):
-        return {name: Evaluation.of(t) for name, t in tensors.items()}
-    found = {}
-    for name, series in tensors.items():
-        known = [Evaluation.of(t) for t in series]
-        x, e = np.stack([s.x for s in known]), np.stack([s.e for s in known])
-        if name.startswith("param."):
-            moved = x[1:] - x[:-1]
-            # The subtraction is exact or rounds once.
-            found[name.replace("param.", "update.")] = Evaluation(moved, e[1:] + e[:-1] + 2.0**-53 * abs(moved))
-        else:
-            found[name] = Evaluation(x, e)
-    return found
+    @np.errstate(all="ignore")
+    def updates(
+        self,
+        arrays: Mapping[str, Array],
+        state: Mapping[str, Array],
+        batches: Array,
+        patches: Patches = NO_PATCHES,
+        profile: Profile | None = None,
+    ) -> dict[str, Evaluation]:
+        """One update of each run, from its own parameters, buffers and state: `loss`, `update.NAME`, `state.NAME.KEY`
+        and `buffer.NAME`; of another profile, where one is given."""
+        record = self.record
 
+        def lift(array: Array) -> Any:
+            return Runs(Budget.exact(array, profile or self.profile) if array.dtype.kind == "f" else array.copy())
 
-def combined_bounds(split: Split, profile: Profile, patches: Patches = NO_PATCHES) -> dict[str, Array]:
-    """How far what an engine's gradients of the parts make up may be from its truth, under `grad.NAME`."""
-    parts = [definition.vjp(part, lambda a: Budget.exact(a, profile), patches) for part in split.parts]
-    return {name: b.e for name, b in definition.combination(parts, split.weights, split.divisor).items()}
+        kept = {
+            path: Runs(np.array(a, np.float32)) if record.optimizer.is_counter(path) else lift(a)
+            for path, a in state.items()
+        }
+        update = definition.updating(record, {name: lift(a) for name, a in arrays.items()}, kept, np.asarray, patches)
+        value = update.on(lift(record.inputs[batches]), lift(record.targets[batches]))
+        runs = len(batches)
+        return {
+            "loss": _of_runs(value, runs),
+            **{f"update.{name}": _update(p.a, arrays[name]) for name, p in update.net.params.items()},
+            **{f"state.{name}": _of_runs(s, runs) for name, s in definition.state_of(update.opt).items()},
+            **{f"buffer.{name}": _of_runs(b, runs) for name, b in update.net.buffers.items()},
+        }
 
+    def around_updates(
+        self, arrays: Mapping[str, Array], state: Mapping[str, Array], batches: Array, patches: Patches = NO_PATCHES
+    ) -> dict[str, Evaluation]:
+        """The values of `updates` in binary64: an engine may differ from them by their bound and its own."""
+        wide = Profile.of("float64")
+        values = self.updates(arrays, state, batches, patches, wide)
+        own = values if self.profile == wide else self.updates(arrays, state, batches, patches)
+        return {name: Evaluation(v.x, v.e + own[name].e) for name, v in values.items()}
 
-def combined_answer(split: Split, answers: Sequence[Answer], names: Sequence[str]) -> Answer:
-    """What an engine's own answers to the parts make up of the gradients of these names."""
-    with np.errstate(all="ignore"):
-        parts = [{name: own[name] for name in names} for own in answers]
-        return definition.combination(parts, split.weights, split.divisor)
-
-
-def moments(record: Train, profile: Profile, patches: Patches = NO_PATCHES) -> Iterator[Moment]:
-    """A training from its start in budgets; see `parity.records.definition.train`."""
-    return definition.train(record, lambda a: Budget.exact(a, profile), patches)
-
-
-@np.errstate(all="ignore")
-def shapes(record: Train) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a right answer to a training."""
-    n = record.iterations
-    *_, after = definition.train(record.first(1), np.copy)
-    return {
-        "loss": (n,),
-        **{f"param.{name}": (n + 1, *p.shape) for name, p in after.params.items()},
-        **{f"state.{name}": (n, *s.shape) for name, s in after.state.items()},
-        **{f"buffer.{name}": (n, *b.shape) for name, b in after.buffers.items()},
-    }
-
-
-@np.errstate(all="ignore")
-def updates(
-    record: Train,
-    arrays: Mapping[str, Array],
-    state: Mapping[str, Array],
-    batches: Array,
-    profile: Profile,
-    patches: Patches = NO_PATCHES,
-) -> dict[str, Evaluation]:
-    """One update of each run, from its own parameters, buffers and state: `loss`, `update.NAME`, `state.NAME.KEY` and
-    `buffer.NAME`."""
-
-    def lift(array: Array) -> Any:
-        return Runs(Budget.exact(array, profile) if array.dtype.kind == "f" else array.copy())
-
-    kept = {
-        path: Runs(np.array(a, np.float32)) if record.optimizer.is_counter(path) else lift(a)
-        for path, a in state.items()
-    }
-    update = definition.updating(record, {name: lift(a) for name, a in arrays.items()}, kept, np.asarray, patches)
-    value = update.on(lift(record.inputs[batches]), lift(record.targets[batches]))
-    runs = len(batches)
-    return {
-        "loss": _of_runs(value, runs),
-        **{f"update.{name}": _update(p.a, arrays[name]) for name, p in update.net.params.items()},
-        **{f"state.{name}": _of_runs(s, runs) for name, s in definition.state_of(update.opt).items()},
-        **{f"buffer.{name}": _of_runs(b, runs) for name, b in update.net.buffers.items()},
-    }
-
-
-def first_update(record: Train, profile: Profile, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
-    """The first update of a training as the only run."""
-    batch = record.batches[0][None]
-    return updates(record, leading(record.arrays), leading(record.state), batch, profile, patches)
+    def first_update(self, patches: Patches = NO_PATCHES) -> dict[str, Evaluation]:
+        """The first update as the only run."""
+        record = self.record
+        return self.updates(leading(record.arrays), leading(record.state), record.batches[0][None], patches)
 
 
 def _of_runs(tensor: Any, runs: int) -> Evaluation:

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from parity.budget.formats import Profile
-from parity.records.record import Answer, Train
-from parity.truth.value import Truth
-from parity.verdict.evaluation import moments
-from parity.verdict.tensor import Array, Enclosure, TensorVerdict, judge
+from parity.records.record import Train
+from parity.verdict.evaluation import TrainingRequest
+from parity.verdict.tensor import Answer, Array, Enclosure, TensorVerdict, Truths, judge
 
 
 def judge_run(
-    answer: Answer, updates: Sequence[int], truths: Mapping[str, Truth], bounds: Mapping[str, Array], dtype: str
+    answer: Answer, updates: Sequence[int], truths: Truths, bounds: Mapping[str, Array], dtype: str
 ) -> tuple[list[TensorVerdict], list[str]]:
     """The verdict on `free loss` and `free param.NAME` at the updates of these numbers, and what else is to be said.
 
@@ -47,12 +45,11 @@ def bounds(record: Train, updates: Iterable[int]) -> dict[str, Array]:
 
     They have 8 significant bits, rounded up: more would say nothing, and the last ones depend on the processor's exp.
     """
-    profile = Profile.of(record.dtype)
     wanted = sorted(updates)
     rows: list[dict[str, Array]] = []
     row: dict[str, Array] = {}
     with np.errstate(all="ignore"):
-        for k, loss, params, *_ in moments(record, profile):
+        for k, loss, params, *_ in TrainingRequest.plain(record).moments():
             if loss is not None:
                 # Parameters are written in place.
                 row = {"loss": loss.e, **{f"param.{name}": p.e.copy() for name, p in params.items()}}

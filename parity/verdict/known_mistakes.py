@@ -10,16 +10,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from parity.records.record import Answer, Unsupported
-from parity.truth.value import Truth
 from parity.verdict.evaluation import Evaluation, Moment
 from parity.verdict.match import Diagnosis
-from parity.verdict.recomputed import Recomputed, RecomputedTraining
-from parity.verdict.tensor import Array, Enclosure, inside
-from refnet.arithmetic.array_like import Undecided
-
-RAISED = (Unsupported, Undecided, ValueError, IndexError, TypeError, ZeroDivisionError)
-"""What a mistake may raise where it can't be made."""
+from parity.verdict.recomputed import RAISED, Recomputed, RecomputedTraining
+from parity.verdict.tensor import Answer, Array, Enclosure, inside
 
 
 def mistakes_in_answer(
@@ -99,11 +93,10 @@ def _accounts_for(
         elif name in failing:
             if not _holds(said[name], answer.get(name)):
                 return False
-        elif not _agrees(said[name], enclosures[name].truth) and not _holds(said[name], answer.get(name)):
+        elif not _agrees(said[name], enclosures[name]) and not _holds(said[name], answer.get(name)):
             return False
     return any(
-        name in said and (name not in enclosures or _contradicts(said[name], enclosures[name].truth))
-        for name in failing
+        name in said and (name not in enclosures or _contradicts(said[name], enclosures[name])) for name in failing
     )
 
 
@@ -118,17 +111,18 @@ def _holds(said: Evaluation, got: Array | None) -> bool:
     return bool(np.where(np.isfinite(said.x) & np.isfinite(said.e), within, alike).all())
 
 
-def _agrees(said: Evaluation, truth: Truth) -> bool:
+def _agrees(said: Evaluation, enclosure: Enclosure) -> bool:
     """Whether the formula says of every element what is true."""
-    return truth.shape == said.x.shape and not _differs(said, truth).any()
+    return enclosure.truth.shape == said.x.shape and not _differs(said, enclosure).any()
 
 
-def _contradicts(said: Evaluation, truth: Truth) -> bool:
+def _contradicts(said: Evaluation, enclosure: Enclosure) -> bool:
     """Whether the formula is certainly wrong in some element."""
-    return truth.shape != said.x.shape or bool(_differs(said, truth).any())
+    return enclosure.truth.shape != said.x.shape or bool(_differs(said, enclosure).any())
 
 
-def _differs(said: Evaluation, truth: Truth) -> Array:
+def _differs(said: Evaluation, enclosure: Enclosure) -> Array:
+    truth = enclosure.truth
     with np.errstate(all="ignore"):
         apart = ~(truth.error(said.x) <= _twice(said.e)) | ~np.isfinite(said.x)
     return np.asarray(apart & ~truth.undecided)

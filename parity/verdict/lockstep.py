@@ -7,72 +7,64 @@ of that enclosure's width and its own budget. Some single updates are certified 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from parity.budget.formats import Profile
-from parity.records.record import Answer, Train
-from parity.truth.value import Truth
 from parity.verdict.answer import other_formulas
-from parity.verdict.evaluation import NO_PATCHES, Patches, first_update, shapes, updates
-from parity.verdict.tensor import Array, Enclosure, TensorVerdict, failed, judge
+from parity.verdict.evaluation import NO_PATCHES, Patches, TrainingRequest
+from parity.verdict.tensor import Answer, Array, Enclosure, TensorVerdict, Truths, failed, judge
 from refnet.arithmetic.array_like import Undecided
 
 CHUNK = 2_000
 """Updates judged in one call: enough to be fast, few enough for the memory of a small machine."""
 
 
-def judge_steps(record: Train, answer: Answer, profile: Profile) -> list[TensorVerdict]:
+def judge_steps(request: TrainingRequest, answer: Answer) -> list[TensorVerdict]:
     """The verdict on `loss`, `update.NAME`, `state.NAME.KEY` and `buffer.NAME`, over all updates, of a recorded run.
 
     The update that a verdict's `where` names, from 0, comes first in its index. An answer that is no such run fails
     in one verdict, on `run`.
     """
-    if reason := _misfit(record, answer, shapes(record)):
+    if reason := _misfit(request, answer):
         return [failed("run", reason)]
     tensors = _updates(answer)
     return _judge(
-        record,
+        request,
         tensors,
-        lambda patches: _enclose(record, answer, tensors, profile, patches),
+        lambda patches: _enclose(request, answer, tensors, patches),
         step=lambda k: f"update {k + 1}",
     )
 
 
-def first_updates(record: Train, answer: Answer, profile: Profile, count: int) -> tuple[Answer, dict[str, Enclosure]]:
+def first_updates(request: TrainingRequest, answer: Answer, count: int) -> tuple[Answer, dict[str, Enclosure]]:
     """The first updates of a run that `judge_steps` judges, and what encloses each of them."""
-    short = record.first(count)
     cut = {name: a[: count + name.startswith("param.")] for name, a in answer.items()}
     tensors = _updates(cut)
-    return tensors, _enclose(short, cut, tensors, profile, NO_PATCHES)
+    return tensors, _enclose(request.first(count), cut, tensors, NO_PATCHES)
 
 
 def judge_single_updates(
-    singles: Mapping[int, tuple[Train, Mapping[str, Truth]]], answers: Mapping[int, Answer], profile: Profile
+    singles: Mapping[int, tuple[TrainingRequest, Truths]], answers: Mapping[int, Answer]
 ) -> list[TensorVerdict]:
     """The verdict on `certified loss`, `certified update.NAME` and so on of some certified updates, one after another.
 
     Args:
-        singles: records of one update each, by its number, and their certified answers. answers: an engine's.
+        singles: requests for one update each, by its number, and their certified answers. answers: an engine's.
     """
     for number, (single, _) in singles.items():
-        if reason := _misfit(single, answers[number], shapes(single)):
+        if reason := _misfit(single, answers[number]):
             return [failed(f"certified update {number}", reason)]
     numbers, given = list(singles), [_updates(answers[number]) for number in singles]
-    record = singles[numbers[0]][0]
 
     def enclosed(patches: Patches) -> dict[str, Enclosure]:
-        steps = [first_update(single, profile, patches) for single, _ in singles.values()]
-        truths = [truths for _, truths in singles.values()]
-        return {
-            name: Enclosure(Truth.concatenate([t[name] for t in truths]), np.concatenate([s[name].e for s in steps]))
-            for name in steps[0]
-        }
+        steps = [(single.first_update(patches), truths) for single, truths in singles.values()]
+        names = steps[0][0]
+        return {name: Enclosure.concatenate([Enclosure(t[name], s[name].e) for s, t in steps]) for name in names}
 
     verdicts = _judge(
-        record,
+        singles[numbers[0]][0],
         {name: np.concatenate([tensors[name] for tensors in given]) for name in given[0]},
         enclosed,
         step=lambda k: f"update {numbers[k]}",
@@ -81,11 +73,12 @@ def judge_single_updates(
 
 
 def _judge(
-    record: Train,
+    request: TrainingRequest,
     tensors: Answer,
     enclosed: Callable[[Patches], Mapping[str, Enclosure]],
     step: Callable[[int], str],
 ) -> list[TensorVerdict]:
+    record = request.record
     others = other_formulas(record.types(), enclosed, enclosed)
     return [
         judge(name, tensors[name], e, record.dtype_of(name), others, step) for name, e in enclosed(NO_PATCHES).items()
@@ -100,8 +93,9 @@ def _updates(answer: Answer) -> Answer:
     }
 
 
-def _misfit(record: Train, answer: Answer, due: Mapping[str, tuple[int, ...]]) -> str:
+def _misfit(request: TrainingRequest, answer: Answer) -> str:
     """Why an answer can't be judged, in words; nothing if it can."""
+    record, due = request.record, request.shapes()
     if answer.keys() != due.keys():
         return f"expected {', '.join(due)}, got {', '.join(answer) or 'nothing'}"
     for name, shape in due.items():
@@ -119,43 +113,38 @@ def _misfit(record: Train, answer: Answer, due: Mapping[str, tuple[int, ...]]) -
     return ""
 
 
-def _enclose(
-    record: Train, answer: Answer, tensors: Answer, profile: Profile, patches: Patches
-) -> dict[str, Enclosure]:
+def _enclose(request: TrainingRequest, answer: Answer, tensors: Answer, patches: Patches) -> dict[str, Enclosure]:
     """What each step gives from the engine's weights before it: values in binary64, and how far the engine may be from
     them."""
-    wide = Profile.of("float64")
+    record = request.record
     x, e = ({name: np.zeros(t.shape) for name, t in tensors.items()} for _ in range(2))
     undecided = np.zeros(record.iterations, bool)
-    chunks = list(_alike(record))
+    chunks = list(_alike(record.batches))
     while chunks:
         steps = chunks.pop()
         arrays, state = record.before(answer, steps)
-        batches = np.stack([record.batches[k] for k in steps])
         try:
-            reference = updates(record, arrays, state, batches, wide, patches)
-            own = reference if profile == wide else updates(record, arrays, state, batches, profile, patches)
+            found = request.around_updates(arrays, state, np.stack([record.batches[k] for k in steps]), patches)
         except Undecided:
             # One step near a kink leaves the others decided.
             undecided[steps] = len(steps) == 1
             chunks += [part for part in np.array_split(steps, 2) if len(steps) > 1]
             continue
-        for name, values in reference.items():
-            x[name][steps], e[name][steps] = values.x, values.e + own[name].e
-    return {name: Enclosure(_truth(values, undecided), e[name]) for name, values in x.items()}
+        for name, values in found.items():
+            x[name][steps], e[name][steps] = values.x, values.e
+    return {name: Enclosure.around(values, e[name], _as_a_whole(undecided, values)) for name, values in x.items()}
 
 
-def _truth(values: Array, undecided: Array) -> Truth:
-    """Values by step, some steps being undecided as a whole."""
-    rows = undecided.reshape(-1, *(1 for _ in values.shape[1:]))
-    return Truth(values, np.zeros_like(values), np.broadcast_to(rows, values.shape))
+def _as_a_whole(undecided: Array, values: Array) -> Array:
+    """Which elements are undecided, as some steps are as a whole."""
+    return np.broadcast_to(undecided.reshape(-1, *(1 for _ in values.shape[1:])), values.shape)
 
 
-def _alike(record: Train) -> Iterator[Array]:
+def _alike(batches: Sequence[Array]) -> Iterator[Array]:
     """Numbers of updates, from 0, that can be judged together: batches of one size, at most CHUNK of them, and the
     first, which does not find the state that another left, apart."""
     yield np.zeros(1, np.int64)
-    lengths = np.array([len(b) for b in record.batches])
+    lengths = np.array([len(b) for b in batches])
     for length in np.unique(lengths[1:]):
         numbers = 1 + np.flatnonzero(lengths[1:] == length)
         for start in range(0, len(numbers), CHUNK):

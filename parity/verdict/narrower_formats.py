@@ -16,11 +16,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from parity.budget.formats import Profile
-from parity.records.record import Answer
 from parity.verdict.fingerprint import DETOUR, fingerprint
 from parity.verdict.match import Diagnosis
 from parity.verdict.recomputed import Recomputed
-from parity.verdict.tensor import Array, Enclosure, inside
+from parity.verdict.tensor import Answer, Array, Enclosure, inside
 from refnet.arithmetic.array_like import Undecided
 
 OUTPUTS = 16
@@ -37,14 +36,14 @@ def format_that_explains(
     again: Recomputed, answer: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[str, ...]
 ) -> list[Diagnosis]:
     """The finest of some narrower formats whose simulation fits, if one does."""
-    if again.profile.storage.name not in ("float64", "float32"):
+    if again.request.profile.storage.name not in ("float64", "float32"):
         return []
     if name := _grid(answer, enclosures, failing):
         return [Diagnosis(name, f"only numbers of it, in {', '.join(failing)}", tensors=failing, precision=True)]
     simulations = {fault.name: fault for fault in again.mistakes()}
-    for name, profile, alike in _formats(answer, again.profile.storage.name):
+    for name, profile, alike in _formats(answer, again.request.profile.storage.name):
         try:
-            bounds = again.narrower(profile)
+            bounds = again.request.bounds_of_narrower(profile)
             simulated = again.answer(simulations[name]) if name in simulations else {}
         except Undecided:
             continue

@@ -8,22 +8,26 @@ from functools import cached_property
 
 import numpy as np
 
-from parity.budget.formats import Profile
 from parity.engines.faulty import FaultyEngine
 from parity.families.fault import Fault
 from parity.families.listing import FAULTS, weaker
-from parity.records.record import VJP, Answer, Optimize, Train
-from parity.verdict.evaluation import Array, Evaluation, Moment, Patches, bounds_of_narrower, in_answer
+from parity.records.record import VJP, Train, Unsupported
+from parity.verdict.evaluation import Evaluation, Moment, Patches, Request, TrainingRequest
+from parity.verdict.tensor import Answer
+from refnet.arithmetic.array_like import Undecided
+
+RAISED = (Unsupported, Undecided, ValueError, IndexError, TypeError, ZeroDivisionError)
+"""What a mistake may raise where it can't be made."""
 
 UPDATES = 3
 """How many updates of a training are followed in budgets: enough for the state of one to show in a later one."""
 
 
 class Recomputed:
-    """A record, computed again for an engine of one profile; each thing when it is asked for."""
+    """What was asked, computed again; each thing when it is asked for."""
 
-    def __init__(self, record: VJP | Optimize, profile: Profile) -> None:
-        self.record, self.profile = record, profile
+    def __init__(self, request: Request) -> None:
+        self.request, self.record = request, request.record
 
     @cached_property
     def right(self) -> Answer:
@@ -55,28 +59,25 @@ class Recomputed:
 
     def _evaluated(self, fault: Fault, own: Answer, patches: Patches) -> dict[str, Evaluation]:
         with np.errstate(all="ignore"):
-            budgets = FaultyEngine(replace(fault, patches=patches)).budget(self.record, self.profile)
-            said = in_answer(self.record, budgets)
+            budgets = FaultyEngine(replace(fault, patches=patches)).budget(self.record, self.request.profile)
+            said = self.request.in_answer(budgets)
         # Where no bound holds, what the engine with the mistake gives in its own format says how it overflows.
         return {
             name: Evaluation(np.where(np.isfinite(v.e), v.x, own[name]), v.e) if name in own else v
             for name, v in said.items()
         }
 
-    def narrower(self, profile: Profile) -> dict[str, Array]:
-        """How far an engine of a narrower profile may be off.
 
-        Raises:
-            Undecided: a comparison in a budget is undecided.
-        """
-        return bounds_of_narrower(self.record, profile)
+def trained(record: Train, fault: Fault | None = None) -> Answer:
+    """refnet's answer to a training; with a mistake made, where one is given."""
+    return (FaultyEngine(fault) if fault else FaultyEngine()).train(record)
 
 
 class RecomputedTraining:
     """The first updates of a training, likewise."""
 
-    def __init__(self, record: Train, profile: Profile) -> None:
-        self.record, self.profile = record.first(UPDATES), profile
+    def __init__(self, request: TrainingRequest) -> None:
+        self.record, self.profile = request.record.first(UPDATES), request.profile
 
     def right(self) -> Iterator[Moment]:
         """By refnet's own lines, in budgets."""

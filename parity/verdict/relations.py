@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from parity.records.record import Answer, Record
+from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.match import Diagnosis
-from parity.verdict.tensor import Array, Enclosure, format_named, inside
+from parity.verdict.tensor import Answer, Array, Enclosure, format_named, inside
 
 
 def relations_to_truth(
-    record: Record, answer: Answer, enclosures: Mapping[str, Enclosure], failing: Sequence[str]
+    request: Request | TrainingRequest, answer: Answer, enclosures: Mapping[str, Enclosure], failing: Sequence[str]
 ) -> list[Diagnosis]:
     """What the failing tensors are to the truth, one by one: a relation of several is said once."""
     found: dict[tuple[str, str], list[str]] = {}
@@ -24,14 +24,16 @@ def relations_to_truth(
         got = answer.get(name)
         if name not in enclosures or got is None or not got.size or got.dtype.kind != "f":
             continue
-        for relation in _related(record, name, got, enclosures):
+        for relation in _related(request, name, got, enclosures):
             found.setdefault(relation, []).append(name)
     order = list(dict.fromkeys(kind for kind, _ in found))
     ranked = sorted(found.items(), key=lambda item: (-len(item[1]), order.index(item[0][0])))
     return [Diagnosis(kind, f"{what} in {', '.join(names)}", tensors=tuple(names)) for (kind, what), names in ranked]
 
 
-def _related(record: Record, name: str, got: Array, enclosures: Mapping[str, Enclosure]) -> Iterator[tuple[str, str]]:
+def _related(
+    request: Request | TrainingRequest, name: str, got: Array, enclosures: Mapping[str, Enclosure]
+) -> Iterator[tuple[str, str]]:
     own = enclosures[name]
     if got.shape != own.truth.shape:
         if got.ndim > 1 and got.mT.shape == own.truth.shape and inside(got.mT, own):
@@ -43,7 +45,7 @@ def _related(record: Record, name: str, got: Array, enclosures: Mapping[str, Enc
     if not got.any():
         yield "zero", "0 in every element"
         return
-    for what, array in record.given():
+    for what, array in request.record.given():
         if array.shape == got.shape and array.any() and np.array_equal(array, got):
             yield "handed on", f"{what}, unchanged"
     for other, enclosure in enclosures.items():
@@ -51,28 +53,28 @@ def _related(record: Record, name: str, got: Array, enclosures: Mapping[str, Enc
             yield "another tensor", f"what {other} should be"
     if got.ndim > 1 and got.shape[-1] == got.shape[-2] and inside(got.mT, own):
         yield "transposed", "the truth's last two axes exchanged"
-    if factor := _named_factor(record, got, own) or _some_factor(got, own):
+    if factor := _named_factor(request, got, own) or _some_factor(got, own):
         yield "a constant factor", factor
     yield from _permuted(got, own)
     yield from _placed(got, own)
 
 
-def _factors(record: Record) -> Iterator[tuple[float, str]]:
+def _factors(request: Request | TrainingRequest) -> Iterator[tuple[float, str]]:
     """Factors that a formula can lack or have too often, with what they are."""
     yield from ((2.0, "2"), (0.5, "1/2"), (4.0, "4"), (0.25, "1/4"))
-    for what, n in record.sizes():
+    for what, n in request.record.sizes():
         if n > 1:
             yield from ((float(n), f"{n}, {what}"), (1 / n, f"1/{n}, {what}"))
             yield from ((n / (n - 1), f"{n}/{n - 1}, of {what}"), ((n - 1) / n, f"{n - 1}/{n}, of {what}"))
-    for name, value in record.arguments().items():
+    for name, value in request.record.arguments().items():
         if type(value) is float and value not in (0.0, 1.0):
             yield from ((value, name), (1 / value, f"1/{name}"))
             yield from ((1 - value, f"1 - {name}"), (1 / (1 - value), f"1/(1 - {name})"))
 
 
-def _named_factor(record: Record, got: Array, own: Enclosure) -> str:
-    u = format_named(record.dtype).u
-    for c, what in ((-1.0, "-1"), *_factors(record), *((-c, f"-({what})") for c, what in _factors(record))):
+def _named_factor(request: Request | TrainingRequest, got: Array, own: Enclosure) -> str:
+    u = format_named(request.record.dtype).u
+    for c, what in ((-1.0, "-1"), *_factors(request), *((-c, f"-({what})") for c, what in _factors(request))):
         if _scaled(got, own, c, 0.0 if abs(math.frexp(c)[0]) == 0.5 else 4 * u, 1):
             return f"{what} times the truth"
     return ""

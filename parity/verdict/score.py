@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from parity.budget.formats import Profile
-from parity.engines.faulty import FaultyEngine
 from parity.families.case import Case
 from parity.families.fault import Fault
-from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
-from parity.truth.value import Truth
+from parity.records.record import VJP, Optimize, Record, Train, Unsupported
 from parity.verdict.answer import Judge
+from parity.verdict.evaluation import Request, TrainingRequest
+from parity.verdict.lockstep import judge_steps
+from parity.verdict.recomputed import Recomputed, trained
 from parity.verdict.table import is_caught
-from parity.verdict.tensor import Enclosure, TensorVerdict, judge
+from parity.verdict.tensor import Answer, Enclosure, Truths, judge
 from refnet.arithmetic.array_like import Undecided
 
-Truths = Callable[[Case, str, str], Mapping[str, Truth]]
-Steps = Callable[[Train, Answer, Profile], Sequence[TensorVerdict]]
+Certified = Callable[[Case, str, str], Truths]
 
 UPDATES = 4
 """How many updates of a training show whether a mistake is seen."""
@@ -81,9 +80,9 @@ class Scores:
 def score_faults(
     faults: Sequence[Fault],
     cases: Iterable[Case],
-    truths: Truths,
+    truths: Certified,
     dtypes: Sequence[str] = ("float64",),
-    steps: Steps | None = None,
+    trainings: bool = False,
     once: Collection[str] = (),
 ) -> list[Score]:
     """Make every mistake in every case that it touches, and judge the answers.
@@ -91,10 +90,9 @@ def score_faults(
     Args:
         faults: mistakes or rewritings. cases: the catalogue.
         truths: the certified answer to a case in a family and dtype.
-        steps: judges a training update by update; without it trainings are left out.
+        trainings: whether they are made in trainings too, which are judged update by update.
         once: the names of mistakes that are not made again once they were caught. Their shares say nothing.
     """
-    engines = {fault.name: FaultyEngine(fault) for fault in faults}
     scores = {(fault.name, dtype): Score(fault, dtype) for dtype in dtypes for fault in faults}
     for case in cases:
         for family in case.families:
@@ -102,10 +100,10 @@ def score_faults(
                 record = _shortened(case.record(family, dtype))
                 settled = {name for name in once if scores[name, dtype].caught}
                 touching = [fault for fault in faults if fault.name not in settled and fault.touches(record)]
-                if not touching or not (own := _measure(record, partial(truths, case, family, dtype), steps)):
+                if not touching or not (own := _measure(record, partial(truths, case, family, dtype), trainings)):
                     continue
                 for fault in touching:
-                    if found := own.measured(engines[fault.name]):
+                    if found := own.measured(fault):
                         key = fault.name, dtype
                         more = Score(
                             fault, dtype, 1, found.caught, found.share, case.name, family, found.tensor, found.exact
@@ -114,7 +112,7 @@ def score_faults(
     return list(scores.values())
 
 
-def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Truths, dtype: str) -> dict[str, str]:
+def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Certified, dtype: str) -> dict[str, str]:
     """The first record, by case, family and tensor, that gives each mistake away; those that none does are left out.
 
     A mistake that was caught is not made again. Trainings are left out.
@@ -126,11 +124,11 @@ def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Truths, dtype
             left = [f for f in faults if f.name not in found and f.touches(record)]
             if isinstance(record, Train) or not left:
                 continue
-            if (own := _measure(record, partial(truths, case, family, dtype), None)) is None:
+            if (own := _measure(record, partial(truths, case, family, dtype))) is None:
                 continue
             for fault in left:
                 try:
-                    caught = own.measured(FaultyEngine(fault))
+                    caught = own.measured(fault)
                     tensor = caught.tensor if caught and caught.caught else ""
                     raised = "an error" if caught and caught.caught and not tensor else ""
                 except Exception as error:
@@ -151,11 +149,11 @@ def merged(tables: Iterable[Sequence[Score]]) -> list[Score]:
 
 
 def _measure(
-    record: Record, truths: Callable[[], Mapping[str, Truth]], steps: Steps | None
+    record: Record, truths: Callable[[], Truths], trainings: bool = False
 ) -> _AnswerMeasure | _TrainingMeasure | None:
     """What measures answers to this record; none where it is undecided or trainings are left out."""
     if isinstance(record, Train):
-        return _TrainingMeasure(record, steps) if steps else None
+        return _TrainingMeasure(record) if trainings else None
     try:
         return _AnswerMeasure(record, truths())
     except Undecided:
@@ -185,16 +183,17 @@ def _joined(a: Score, b: Score) -> Score:
 class _AnswerMeasure:
     """A record with all that does not depend on who answers it: measuring one more answer costs little."""
 
-    def __init__(self, record: VJP | Optimize, truths: Mapping[str, Truth]) -> None:
-        self.record = record
-        judge = Judge(record, truths, Profile.of(record.dtype))
+    def __init__(self, record: VJP | Optimize, truths: Truths) -> None:
+        self.record, request = record, Request.plain(record)
+        judge = Judge(request, truths)
         self.enclosures, self.others = judge.enclosures, judge.others
         self.dtypes = {name: record.dtype_of(name) for name in self.enclosures}
-        self.right = FaultyEngine().answer(record)
+        self.again = Recomputed(request)
+        self.right = self.again.right
 
-    def measured(self, engine: FaultyEngine) -> _Measured | None:
+    def measured(self, fault: Fault) -> _Measured | None:
         try:
-            answer = self._answer(engine)
+            answer = self._answer(fault)
         except Unsupported:
             return None
         except (ValueError, IndexError, TypeError, ZeroDivisionError):
@@ -210,11 +209,10 @@ class _AnswerMeasure:
             worst, caught=worst.caught or bool(unasked), exact=bool(unasked) or any(f.exact for f in findings)
         )
 
-    def _answer(self, engine: FaultyEngine) -> Answer:
-        fault = engine.fault
+    def _answer(self, fault: Fault) -> Answer:
         computes_wrongly = fault.patches or fault.rules or fault.computes or fault.ask
         if isinstance(self.record, Optimize) or not fault.reply or computes_wrongly:
-            return engine.answer(self.record)
+            return self.again.answer(fault)
         # What is only said wrongly is computed rightly, and once.
         return fault.reply(self.right)
 
@@ -252,15 +250,15 @@ def _shares(got: Any, enclosure: Enclosure) -> Any:
 class _TrainingMeasure:
     """Likewise for a training, judged update by update."""
 
-    def __init__(self, record: Train, steps: Steps) -> None:
-        self.record, self.steps = record, steps
-        self.right = FaultyEngine().train(record)
+    def __init__(self, record: Train) -> None:
+        self.record = record
+        self.right = trained(record)
 
-    def measured(self, engine: FaultyEngine) -> _Measured | None:
-        answer = engine.train(self.record)
+    def measured(self, fault: Fault) -> _Measured | None:
+        answer = trained(self.record, fault)
         if all(_same(answer[name], right) for name, right in self.right.items()):
             return None
-        verdicts = self.steps(self.record, answer, Profile.of(self.record.dtype))
+        verdicts = judge_steps(TrainingRequest.plain(self.record), answer)
         failing = [v for v in verdicts if is_caught(v.verdict)]
         worst = max(failing or verdicts, key=lambda v: v.share if math.isfinite(v.share) else 0.0)
         exact = any(not math.isfinite(v.share) for v in failing)

@@ -12,8 +12,14 @@ import numpy as np
 
 from parity.budget.formats import FORMATS, Format
 from parity.truth.value import Truth
+from parity.verdict.table import is_ok
 
 Array = np.ndarray[Any, Any]
+Answer = dict[str, Array]
+"""What an engine gives: tensors by their names."""
+
+Truths = Mapping[str, Truth]
+"""What they should be."""
 
 LACKING = ("bfloat16", "tf32")
 """Formats that NumPy lacks, so that their numbers may come as float32."""
@@ -32,6 +38,17 @@ class Enclosure:
 
     truth: Truth
     bound: Array
+
+    @classmethod
+    def around(cls, values: Array, bound: Array, undecided: Array | None = None) -> Enclosure:
+        """Around values of binary64, which are the truth; but for those that are undecided, which have none."""
+        truth = Truth.of(values)
+        return cls(truth if undecided is None else Truth(truth.hi, truth.lo, undecided), bound)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Enclosure]) -> Enclosure:
+        """Several enclosures, joined along the first axis."""
+        return cls(Truth.concatenate([p.truth for p in parts]), np.concatenate([p.bound for p in parts]))
 
     def __post_init__(self) -> None:
         if self.bound.shape != self.truth.shape:
@@ -101,6 +118,11 @@ class TensorVerdict:
     detection_limit: float = 0.0
     blind_share: float = 0.0
     reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the tensor is good, or does not count."""
+        return is_ok(self.verdict)
 
 
 def failed(name: str, reason: str, detection_limit: float = 0.0, blind_share: float = 0.0) -> TensorVerdict:

@@ -53,6 +53,7 @@ SPECIALS = (
     "sigmoid",
     "log_sigmoid",
     "erf",
+    "erfc",
     "erf_derivative",
     "maximum",
     "amax",
@@ -65,7 +66,7 @@ SPECIALS = (
 FOLLOWED = ("sigmoids", "total")
 
 # Of a counter of steps, which is a plain array in every arithmetic but those that hold one for each run or record it.
-OF_COUNTERS = ("one_minus_power",)
+OF_COUNTERS = ("one_minus_power", "of_counter")
 
 # On plain integer and boolean arrays (class indices, masks) and for constants only; these never see another arithmetic.
 PLAIN = (

@@ -208,6 +208,7 @@ Runs.SPECIALS = {
     "sigmoids": lambda X: tuple(map(Runs, special.sigmoids(X.a))),
     "log_sigmoid": lambda X: Runs(special.log_sigmoid(X.a)),
     "erf": lambda X: Runs(special.erf(X.a)),
+    "erfc": lambda X: Runs(special.erfc(X.a)),
     "erf_derivative": lambda X: Runs(special.erf_derivative(X.a)),
     "maximum": _maximum,
     "amax": lambda X, axis, keepdims: Runs(special.amax(X.a, _inner(axis), keepdims)),
@@ -215,4 +216,5 @@ Runs.SPECIALS = {
     "gather": _by_index(special.gather),
     "scatter": _by_index(special.scatter),
     "one_minus_power": lambda t, beta, like: Runs(special.one_minus_power(beta, t.a, like)),
+    "of_counter": lambda t, f, like: Runs(special.of_counter(f, t.a, like)),
 }

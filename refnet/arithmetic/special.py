@@ -27,6 +27,9 @@ def _answer(name: str, X: Array, formula: Callable[[Array], Array]) -> Array:
         if X.dtype.kind == "f":
             return formula(X)
         return np.frompyfunc(lambda element: getattr(element, name)(), 1, 1)(X)
+    if isinstance(X, float):
+        # What `lift` makes of a number beside an array without elements.
+        return float(formula(np.float64(X)))
     return X.__special__(name)
 
 
@@ -84,6 +87,11 @@ def _log_sigmoid(X: Array) -> Array:
 def erf(X: Array) -> Array:
     """The error function, elementwise; on floats that of `error_function`."""
     return _answer("erf", X, error_function.erf)
+
+
+def erfc(X: Array) -> Array:
+    """1 - erf(x), elementwise; on floats that of `error_function`, accurate where erf(x) rounds to 1."""
+    return _answer("erfc", X, error_function.erfc)
 
 
 def erf_derivative(X: Array) -> Array:
@@ -199,6 +207,23 @@ def one_minus_power(beta: float, t: Array, like: Array) -> Array:
 def _one_minus_power(beta: float, t: Array) -> Array:
     T = np.tanh(t * (-math.log(beta) / 2 if beta > 0 else math.inf))
     return 2 * T / (1 + T)
+
+
+def of_counter(f: Callable[[Array], Array], t: Array, like: Array) -> Array:
+    """f(t) of a counter t = 1, 2, ..., as a constant of the arithmetic and dtype of `like`.
+
+    On floats f is computed in binary64 whatever the dtype, and the result rounded; f is written in listed functions,
+    of its argument. A counter of another arithmetic answers itself, as in `one_minus_power`.
+    """
+    if not isinstance(t, (np.ndarray, np.generic)):
+        return t.__special__("of_counter", f, like)
+    while not isinstance(like, (np.ndarray, np.generic)) and hasattr(like, "a"):
+        like = like.a
+    if not isinstance(like, (np.ndarray, np.generic)):
+        return like.__special__("of_counter", f, t)
+    if like.dtype.kind == "f":
+        return f(t.astype(np.float64)).astype(like.dtype)
+    return f(lift(t, like))
 
 
 def rand(generator: Generator, X: Array) -> NDArray[np.float64]:
@@ -364,7 +389,7 @@ def lift(value: Any, like: Array) -> Array:
     if element is None:
         return value
     if np.ndim(value) == 0:
-        return element.lift(value.item() if isinstance(value, np.ndarray) else value)
+        return element.lift(value.item() if isinstance(value, (np.ndarray, np.generic)) else value)
     return np.frompyfunc(element.lift, 1, 1)(value)
 
 
@@ -378,6 +403,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "sigmoids": _sigmoids,
     "log_sigmoid": _log_sigmoid,
     "erf": error_function.erf,
+    "erfc": error_function.erfc,
     "erf_derivative": _erf_derivative,
     "amax_weights": _amax_weights,
     "one_minus_power": _one_minus_power,

@@ -1,13 +1,15 @@
-"""Elementwise activations and softmax."""
+"""Smooth activations, element by element. Those with kinks, along an axis, and with a gate have files of their own."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
 from refnet import _check
 from refnet.arithmetic import special
+from refnet.nn.activation_elementwise import Elementwise
 from refnet.nn.module import Array, Module, Params
 
 
@@ -68,137 +70,278 @@ class Tanh(Module):
         return dY * (4 * (Y * Z)), {}
 
 
-class ReLUSaved(NamedTuple):
-    """Where the input is at most 0; its dtype."""
+class SiLU(Elementwise):
+    """y = x s(x), elementwise, s the sigmoid; also known as swish.
 
-    off: Array
-    dtype: Any
+    The derivative is s(x) (1 + x s(-x)): with 1 - s(x) for s(-x) it would lose digits where s(x) is near 1.
+    """
+
+    def function(self, X: Array) -> Array:
+        # Y[.] = X[.] s(X[.])
+        return X * special.sigmoid(X)
+
+    def gradient(self, dY: Array, X: Array) -> Array:
+        # dX[.] = dY[.] s(X[.]) (1 + X[.] s(-X[.]))
+        Y, Z = special.sigmoids(X)
+        return dY * (Y * (1 + X * Z))
 
 
-class ReLU(Module):
-    """y = max(x, 0), elementwise; the subgradient at 0 is 0, as torch's. A NaN stays one, and lets its gradient pass.
+CUBIC = Fraction("0.044715")
+"""The factor of x^3 in the approximation of GELU, a decimal."""
+
+
+class GELU(Elementwise):
+    """y = x P(x), elementwise, P the normal distribution; or with `approximate="tanh"` an approximation of it.
+
+    P(x) = erfc(-x / sqrt(2)) / 2: (1 + erf(x / sqrt(2))) / 2 has no digits left where x is far below 0.
+    The approximation is y = x / 2 (1 + tanh(u)) with u = sqrt(2 / pi) (x + 0.044715 x^3), written y = x s(2u), s the
+    sigmoid: equal in exact arithmetic, and accurate where tanh(u) is near -1 or 1.
+
+    Source: D. Hendrycks, K. Gimpel, "Gaussian Error Linear Units", arXiv:1606.08415.
 
     Args:
-        inplace: accepted as torch's; inputs are never written.
-    """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
-
-    def forward(self, input: Array) -> tuple[Array, ReLUSaved]:
-        X = input
-        _check.floating("ReLU", input=X)
-        off = X <= 0
-        return np.where(off, 0, X), ReLUSaved(off, X.dtype)
-
-    def backward(self, grad_output: Array, saved: ReLUSaved) -> tuple[Array, Params]:
-        dY, (off, dtype) = grad_output, saved
-        dY = _check.upstream("ReLU", dY, off.shape, dtype)
-        # dX[.] = 0 where X[.] <= 0, dY[.] elsewhere
-        return np.where(off, 0, dY), {}
-
-
-class SoftmaxSaved(NamedTuple):
-    """The output Y, its axis c, and the place P of its largest element."""
-
-    Y: Array
-    c: int
-    P: Array
-
-
-class Softmax(Module):
-    """y_c = exp(x_c) / sum_k exp(x_k) along `dim`.
-
-    Axes: c, k class, along `dim`; all others are samples. `dim` has no default: torch's implicit one is deprecated.
-
-    Backward, dX[c] = Y[c] (dY[c] - sum_k Y[k] dY[k]) is the same when one number is taken off every dY, as the Y add up
-    to 1. That of the likeliest class p is taken off: where Y[p] is near 1, dY[p] and the sum would cancel.
+        approximate: "none" or "tanh".
 
     Raises:
-        ValueError: the input has no axis `dim`.
+        ValueError: `approximate` is neither.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        self.dim = dim
+        _check.one_of("GELU", "approximate", approximate, ("none", "tanh"))
+        self.approximate = approximate
 
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+    def arguments(self) -> str:
+        return f"approximate={self.approximate!r}"
 
-    def forward(self, input: Array) -> tuple[Array, SoftmaxSaved]:
-        _check.floating("Softmax", input=input)
-        X = input if input.ndim else input.reshape(1)
-        c = _check.axis("Softmax", X, self.dim)
-        E = np.exp(X - special.shift(X, c))
-        Y = E / special.total(E, c, keepdims=True)
-        Y = Y if input.ndim else Y.reshape(())
-        return Y, SoftmaxSaved(Y, c, special.largest(X, c))
+    def function(self, X: Array) -> Array:
+        if self.approximate == "none":
+            # H[.] = X[.] / sqrt(2)     Y[.] = X[.] erfc(-H[.]) / 2
+            H = X / np.sqrt(special.lift(2.0, X))
+            return X * (special.erfc(-H) / 2)
+        # Y[.] = X[.] s(2 U[.])
+        U, _ = _inner(X)
+        return X * special.sigmoid(2 * U)
 
-    def backward(self, grad_output: Array, saved: SoftmaxSaved) -> tuple[Array, Params]:
-        dY, (Y, c, P) = grad_output, saved
-        dY = _check.upstream("Softmax", dY, Y.shape, Y.dtype)
-        if not Y.ndim:
-            return dY * 0, {}
-        # G[c] = dY[c] - dY[p]     dX[c] = Y[c] (G[c] - sum_k Y[k] G[k])
-        G = dY - special.total(np.where(P, dY, special.lift(0.0, Y)), c, keepdims=True)
-        return Y * (G - special.total(G * Y, c, keepdims=True)), {}
-
-
-class LogSoftmaxSaved(NamedTuple):
-    """The output Y, its axis c, the place P of its largest element, and 1 - exp(Y) there."""
-
-    Y: Array
-    c: int
-    P: Array
-    Q: Array
+    def gradient(self, dY: Array, X: Array) -> Array:
+        if self.approximate == "none":
+            # dX[.] = dY[.] (erfc(-H[.]) + H[.] erf'(H[.])) / 2
+            H = X / np.sqrt(special.lift(2.0, X))
+            return dY * ((special.erfc(-H) + H * special.erf_derivative(H)) / 2)
+        # dX[.] = dY[.] s(2 U[.]) (1 + X[.] s(-2 U[.]) 2 U'[.])
+        U, V = _inner(X)
+        Y, Z = special.sigmoids(2 * U)
+        return dY * (Y * (1 + X * Z * (2 * V)))
 
 
-class LogSoftmax(Module):
-    """y_c = x_c - log sum_k exp(x_k) along `dim`.
+def _inner(X: Array) -> tuple[Array, Array]:
+    """The inner function of the approximation of GELU, and its derivative."""
+    # k = sqrt(2 / pi) = erf'(0) / sqrt(2)     U[.] = k (X[.] + a X[.]^3)     U'[.] = k (1 + 3 a X[.]^2)
+    k = special.erf_derivative(special.lift(0.0, X)) / np.sqrt(special.lift(2.0, X))
+    A = special.lift(CUBIC, X) * (X * X)
+    return k * (X * (1 + A)), k * (1 + 3 * A)
 
-    Axes: c, k class, along `dim`; all others are samples.
 
-    With S[c] = X[c] - X[p], p the likeliest class, and E = exp(S), E[p] = 1 and sum_k E[k] = 1 + R with the sum R over
-    the others: log1p(R) keeps its digits where p is nearly certain, and so does 1 - exp(Y[p]) = R / (1 + R).
+class Mish(Elementwise):
+    """y = x tanh(log(1 + exp(x))), elementwise.
+
+    With p = s(x) and q = s(-x), s the sigmoid, tanh(log(1 + exp(x))) is t = p (1 + q) / (1 + q^2), and 1 - t^2 is
+    (2 q / (1 + q^2))^2: nothing overflows or cancels.
+
+    Source: D. Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", arXiv:1908.08681.
+    """
+
+    def function(self, X: Array) -> Array:
+        P, Q = special.sigmoids(X)
+        # T[.] = P[.] (1 + Q[.]) / (1 + Q[.]^2)     Y[.] = X[.] T[.]
+        return X * (P * (1 + Q) / (1 + Q * Q))
+
+    def gradient(self, dY: Array, X: Array) -> Array:
+        P, Q = special.sigmoids(X)
+        D = 1 + Q * Q
+        T, S = P * (1 + Q) / D, 2 * Q / D
+        # dX[.] = dY[.] (T[.] + X[.] P[.] S[.]^2)
+        return dY * (T + X * P * (S * S))
+
+
+class Softplus(Elementwise):
+    """y = log(1 + exp(b x)) / b, elementwise, and y = x where b x is above the threshold t.
+
+    log(1 + exp(z)) is -log s(-z), s the sigmoid. y jumps at the threshold, by exp(-t) / b, as torch's does.
+
+    Args:
+        beta: b, any number but 0. threshold: t.
 
     Raises:
-        ValueError: the input has no axis `dim`.
+        TypeError: an argument is no number.
+        ValueError: `beta` is 0, or not finite.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
-        self.dim = dim
+        _check.number("Softplus", "beta", beta)
+        _check.is_number("Softplus", "threshold", threshold)
+        if beta == 0:
+            raise ValueError(f"Softplus: expected beta to be another number than 0, got {beta}")
+        self.beta, self.threshold = beta, threshold
 
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+    def arguments(self) -> str:
+        return f"beta={self.beta}, threshold={self.threshold}"
 
-    def forward(self, input: Array) -> tuple[Array, LogSoftmaxSaved]:
-        _check.floating("LogSoftmax", input=input)
-        X = input if input.ndim else input.reshape(1)
-        c = _check.axis("LogSoftmax", X, self.dim)
-        P = special.largest(X, c)
-        S = X - special.shift(X, c)
-        E = np.exp(S)
-        zero = special.lift(0.0, X)
-        # R = sum_{k != p} E[k]     Y[c] = S[c] - log sum_k E[k]
-        R, Ep = (special.total(A, c, keepdims=True) for A in (np.where(P, zero, E), np.where(P, E, zero)))
-        Y = S - np.log1p(R + (Ep - 1))
-        Y = Y if input.ndim else Y.reshape(())
-        return Y, LogSoftmaxSaved(Y, c, P, R / (R + Ep))
+    def function(self, X: Array) -> Array:
+        b, t = special.lift(self.beta, X), special.lift(self.threshold, X)
+        Z = b * X
+        # Y[.] = X[.] where b X[.] > t, -log s(-b X[.]) / b elsewhere
+        return np.where(t < Z, X, -special.log_sigmoid(-Z) / b)
 
-    def backward(self, grad_output: Array, saved: LogSoftmaxSaved) -> tuple[Array, Params]:
-        dY, (Y, c, P, Q) = grad_output, saved
-        dY = _check.upstream("LogSoftmax", dY, Y.shape, Y.dtype)
-        if not Y.ndim:
-            return dY * 0, {}
-        zero = special.lift(0.0, Y)
-        # dX[c] = dY[c] - exp(Y[c]) sum_k dY[k], and for p, where the two may cancel,
-        # dX[p] = dY[p] (1 - exp(Y[p])) - exp(Y[p]) sum_{k != p} dY[k]
-        others = special.total(np.where(P, zero, dY), c, keepdims=True)
-        total = special.total(dY, c, keepdims=True)
-        E = np.exp(Y)
-        return np.where(P, dY * Q - E * others, dY - E * total), {}
+    def gradient(self, dY: Array, X: Array) -> Array:
+        Z = special.lift(self.beta, X) * X
+        # dX[.] = dY[.] where b X[.] > t, dY[.] s(b X[.]) elsewhere
+        return np.where(special.lift(self.threshold, X) < Z, dY, dY * special.sigmoid(Z))
+
+
+class LogSigmoid(Elementwise):
+    """y = log s(x) = min(x, 0) - log(1 + exp(-|x|)), elementwise, s the sigmoid. The derivative is s(-x)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def function(self, X: Array) -> Array:
+        # Y[.] = log s(X[.])
+        return special.log_sigmoid(X)
+
+    def gradient(self, dY: Array, X: Array) -> Array:
+        # dX[.] = dY[.] s(-X[.])
+        return dY * special.sigmoid(-X)
+
+
+class Softsign(Elementwise):
+    """y = x / (1 + |x|), elementwise.
+
+    The derivative is 1 / (1 + |x|)^2. The quotient rule, which automatic differentiation applies, has it as a
+    difference of two numbers that are near each other where |x| is large.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def function(self, X: Array) -> Array:
+        # Y[.] = X[.] / (1 + |X[.]|)
+        return X / (1 + np.absolute(X))
+
+    def gradient(self, dY: Array, X: Array) -> Array:
+        # dX[.] = dY[.] / (1 + |X[.]|)^2
+        R = 1 / (1 + np.absolute(X))
+        return dY * (R * R)
+
+
+class Tanhshrink(Elementwise):
+    """y = x - tanh(x), elementwise.
+
+    The difference has few digits where x is near 0, where y is about x^3 / 3. The derivative tanh(x)^2 has all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def function(self, X: Array) -> Array:
+        # Y[.] = X[.] - tanh(X[.])
+        return X - np.tanh(X)
+
+    def gradient(self, dY: Array, X: Array) -> Array:
+        # dX[.] = dY[.] tanh(X[.])^2
+        T = np.tanh(X)
+        return dY * (T * T)
+
+
+def _at_most_0(X: Array) -> tuple[Array, Array]:
+    """Where X[.] <= 0; and X[.] there and 0 elsewhere, of which exp does not overflow."""
+    off = X <= 0
+    return off, np.where(off, X, special.lift(0.0, X))
+
+
+class ELU(Elementwise):
+    """y = x for x > 0 and a (exp(x) - 1) otherwise, elementwise; the derivative at 0 is a, as torch's.
+
+    A NaN stays one, and lets its gradient pass: so it does in SELU and CELU.
+
+    Source: D.-A. Clevert, T. Unterthiner, S. Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear
+    Units", arXiv:1511.07289.
+
+    Args:
+        alpha: a. inplace: accepted as torch's; inputs are never written.
+    """
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
+        _check.number("ELU", "alpha", alpha)
+        self.alpha = alpha
+
+    def arguments(self) -> str:
+        return f"alpha={self.alpha}"
+
+    def function(self, X: Array) -> Array:
+        off, Z = _at_most_0(X)
+        # Y[.] = a (exp(X[.]) - 1) where X[.] <= 0, X[.] elsewhere
+        return np.where(off, special.lift(self.alpha, X) * np.expm1(Z), X)
+
+    def gradient(self, dY: Array, X: Array) -> Array:
+        off, Z = _at_most_0(X)
+        # dX[.] = dY[.] a exp(X[.]) where X[.] <= 0, dY[.] elsewhere
+        return np.where(off, dY * (special.lift(self.alpha, X) * np.exp(Z)), dY)
+
+
+SCALE = Fraction("1.0507009873554804934193349852946")
+ALPHA = Fraction("1.6732632423543772848170429916717")
+"""The constants of SELU, as torch's documentation prints them."""
+
+
+class SELU(Elementwise):
+    """y = l x for x > 0 and l a (exp(x) - 1) otherwise, elementwise, with l = 1.0507... and a = 1.6732...; the
+    derivative at 0 is l a, as torch's.
+
+    Source: G. Klambauer et al., "Self-Normalizing Neural Networks", arXiv:1706.02515.
+    """
+
+    def function(self, X: Array) -> Array:
+        off, Z = _at_most_0(X)
+        # Y[.] = l a (exp(X[.]) - 1) where X[.] <= 0, l X[.] elsewhere
+        return np.where(off, special.lift(SCALE * ALPHA, X) * np.expm1(Z), special.lift(SCALE, X) * X)
+
+    def gradient(self, dY: Array, X: Array) -> Array:
+        off, Z = _at_most_0(X)
+        # dX[.] = dY[.] l a exp(X[.]) where X[.] <= 0, dY[.] l elsewhere
+        return dY * np.where(off, special.lift(SCALE * ALPHA, X) * np.exp(Z), special.lift(SCALE, X))
+
+
+class CELU(Elementwise):
+    """y = x for x > 0 and a (exp(x / a) - 1) otherwise, elementwise: an ELU without a corner at 0.
+
+    Source: J. T. Barron, "Continuously Differentiable Exponential Linear Units", arXiv:1704.07483.
+
+    Args:
+        alpha: a, any number but 0. inplace: accepted as torch's; inputs are never written.
+
+    Raises:
+        ValueError: `alpha` is 0, or not finite.
+    """
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
+        _check.number("CELU", "alpha", alpha)
+        if alpha == 0:
+            raise ValueError(f"CELU: expected alpha to be another number than 0, got {alpha}")
+        self.alpha = alpha
+
+    def arguments(self) -> str:
+        return f"alpha={self.alpha}"
+
+    def function(self, X: Array) -> Array:
+        (off, Z), a = _at_most_0(X), special.lift(self.alpha, X)
+        # Y[.] = a (exp(X[.] / a) - 1) where X[.] <= 0, X[.] elsewhere
+        return np.where(off, a * np.expm1(Z / a), X)
+
+    def gradient(self, dY: Array, X: Array) -> Array:
+        (off, Z), a = _at_most_0(X), special.lift(self.alpha, X)
+        # dX[.] = dY[.] exp(X[.] / a) where X[.] <= 0, dY[.] elsewhere
+        return np.where(off, dY * np.exp(Z / a), dY)

@@ -41,7 +41,7 @@ class DistributionTerms(NamedTuple):
 
 class CrossEntropyLossSaved(NamedTuple):
     """The class axis; which samples count, None for probabilities; the divisor of a mean; 0; the terms; the shape of
-    the losses of single samples."""
+    the losses of single samples, and their dtype."""
 
     c: int
     kept: Array | None
@@ -49,6 +49,7 @@ class CrossEntropyLossSaved(NamedTuple):
     zero: Array
     terms: IndexTerms | DistributionTerms
     shape: tuple[int, ...]
+    dtype: Any
 
 
 class CrossEntropyLoss(Module):
@@ -124,14 +125,14 @@ class CrossEntropyLoss(Module):
             kept, n = None, special.lift(math.prod(X.shape) // X.shape[c] or math.nan, X)
             L, terms = self.distribution(S, E, T, W, c)
         shape = (*X.shape[: X.ndim + c], *X.shape[X.ndim + c + 1 :])
-        saved = CrossEntropyLossSaved(c, kept, n, zero, terms, shape)
+        saved = CrossEntropyLossSaved(c, kept, n, zero, terms, shape, X.dtype)
         if self.reduction == "none":
             return L.sum(axis=c), saved
         return L.sum() if self.reduction == "sum" else L.sum() / n, saved
 
     def backward(self, grad_output: Array, saved: CrossEntropyLossSaved) -> tuple[Any, Params]:
-        dY, (c, kept, n, zero, terms, shape) = grad_output, saved
-        dY = _check.upstream("CrossEntropyLoss", dY, shape if self.reduction == "none" else (), zero.dtype)
+        dY, (c, kept, n, zero, terms, shape, dtype) = grad_output, saved
+        dY = _check.upstream("CrossEntropyLoss", dY, shape if self.reduction == "none" else (), dtype)
         # dL[n] = dY[n], for a sum dY, for a mean dY / n; 0 where ignored
         dL = np.expand_dims(dY, c) if self.reduction == "none" else dY if self.reduction == "sum" else dY / n
         if kept is None:

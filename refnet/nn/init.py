@@ -2,7 +2,7 @@
 
 Each fills the array that it is given in place and returns it. Names, arguments and defaults are torch's;
 `generator=None` means `refnet.generator.default_generator`. Draws equal torch's bit for bit, within the scope that
-`refnet.generator` states.
+`refnet.generator` states; `normal_` but for the last bits of logarithm, sine and cosine.
 """
 
 import math
@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from refnet.generator import Generator, resolve
 
-__all__ = ["calculate_gain", "constant_", "kaiming_uniform_", "ones_", "uniform_", "xavier_uniform_", "zeros_"]
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "uniform_",
+    "xavier_uniform_",
+    "zeros_",
+]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Float = TypeVar("Float", bound=np.floating[Any])
@@ -39,6 +48,44 @@ def uniform_(
 ) -> NDArray[Float]:
     """Fill `tensor`, of any shape, with draws from U[a, b). Raises as `Generator.uniform_`."""
     return resolve(generator).uniform_(tensor, a, b)
+
+
+def normal_(
+    tensor: NDArray[Float], mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> NDArray[Float]:
+    """Fill `tensor`, of any shape, with draws from N(mean, std^2), by the transform of G. E. P. Box and M. E. Muller
+    (Annals of Mathematical Statistics 29, 1958): from u and v of U[0, 1) come sqrt(-2 log(1 - u)) times cos(2 pi v) and
+    sin(2 pi v).
+
+    As in torch, 16 draws at a time are paired, the first 8 as u with the others as v, and where the number is no
+    multiple of 16 the last 16 are drawn anew. Fewer than 16 are drawn in float64, v before u, two at a time; of an odd
+    number torch keeps the last for its next draw, and this function does not.
+
+    Raises:
+        TypeError: the dtype is neither float32 nor float64.
+        ValueError: `std` is below 0.
+    """
+    if not std >= 0:
+        raise ValueError(f"normal_: expected std >= 0, got {std}")
+    source, n = resolve(generator), tensor.size
+    if n < 16:
+        v, u = source.rand(-(-n // 2), 2).T
+        made = _box_muller(u, v).T.reshape(-1)[:n]
+    else:
+        uniform = source.rand(n, dtype=tensor.dtype)
+        if n % 16:
+            uniform = np.concatenate([uniform[: n // 16 * 16], source.rand(16, dtype=tensor.dtype)])
+        u, v = uniform.reshape(-1, 2, 8).transpose(1, 0, 2)
+        made = _box_muller(u, v).transpose(1, 0, 2).reshape(-1)
+        if n % 16:
+            made = np.concatenate([made[:-16][: n - 16], made[-16:]])
+    tensor[...] = (made * std + mean).reshape(tensor.shape)
+    return tensor
+
+
+def _box_muller(u: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
+    radius, angle = np.sqrt(-2 * np.log1p(-u)), v * (2 * math.pi)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)])
 
 
 def constant_(tensor: NDArray[Scalar], val: float) -> NDArray[Scalar]:

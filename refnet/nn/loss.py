@@ -26,25 +26,44 @@ from refnet.nn.module import Array, Module, Params
 
 REDUCTIONS = ("none", "mean", "sum")
 
-# 1e-12 as a float32: what torch keeps the denominator of BCELoss's gradient above, in float64 too.
-BCE_FLOOR = 9.999999960041972e-13
 
-
-def reduction_of(operation: str, size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+def reduction_of(
+    operation: str,
+    size_average: bool | None,
+    reduce: bool | None,
+    reduction: str,
+    choices: tuple[str, ...] = REDUCTIONS,
+) -> str:
     """The reduction that the arguments ask for, the deprecated ones first."""
     for name, value in (("size_average", size_average), ("reduce", reduce)):
         if value is not None:
             _check.flag(operation, name, value)
     if size_average is not None or reduce is not None:
         return "none" if reduce is False else "sum" if size_average is False else "mean"
-    _check.one_of(operation, "reduction", reduction, REDUCTIONS)
+    _check.one_of(operation, "reduction", reduction, choices)
     return reduction
 
 
-def _reduce(L: Array, n: int, reduction: str) -> Array:
+def reduced(L: Array, n: int, reduction: str) -> Array:
+    """Y, made of the losses L; a mean divides by n."""
     if reduction == "none":
         return L
     return L.sum() if reduction == "sum" else L.sum() / (n or math.nan)
+
+
+def upstream(operation: str, grad_output: Array, shape: tuple[int, ...], dtype: Any, reduction: str, n: int) -> Array:
+    """dL, the upstream gradient of the losses L of this shape, checked: dY where they are not reduced or summed, for a
+    mean dY / n."""
+    dY = _check.upstream(operation, grad_output, shape if reduction == "none" else (), dtype)
+    return dY / (n or math.nan) if reduction == "mean" else dY
+
+
+def in_arithmetic(operation: str, target: Array, like: Array) -> Array:
+    """A target of signs, which may be of integers, in the arithmetic and dtype of `like`."""
+    if target.dtype.kind in "iu":
+        return special.lift(target, like)
+    _check.floating(operation, input=like, target=target)
+    return target
 
 
 class MSELossSaved(NamedTuple):
@@ -77,7 +96,7 @@ class MSELoss(Module):
         _check.same_shape("MSELoss", input=X, target=T)
         D = X - T
         # L[.] = (X[.] - T[.])^2
-        return _reduce(D * D, X.size, self.reduction), MSELossSaved(D, X.size)
+        return reduced(D * D, X.size, self.reduction), MSELossSaved(D, X.size)
 
     def backward(self, grad_output: Array, saved: MSELossSaved) -> tuple[Any, Params]:
         dY, (D, n) = grad_output, saved
@@ -157,7 +176,7 @@ class L1Loss(Module):
         zero, one, minus = (special.lift(value, X) for value in (0.0, 1.0, -1.0))
         L = np.where(D == 0, zero, np.where(D < 0, -D, D))
         sign = np.where(D > 0, one, np.where(D < 0, minus, zero))
-        return _reduce(L, X.size, self.reduction), L1LossSaved(sign, X.size)
+        return reduced(L, X.size, self.reduction), L1LossSaved(sign, X.size)
 
     def backward(self, grad_output: Array, saved: L1LossSaved) -> tuple[Any, Params]:
         dY, (sign, n) = grad_output, saved
@@ -170,152 +189,116 @@ class L1Loss(Module):
         return (dX, -dX), {}
 
 
-class BCELossSaved(NamedTuple):
-    """Input, target, the clamped logarithms of X and of 1 - X, and the weight or None."""
+class HuberLossSaved(NamedTuple):
+    """X - T, where its size is below delta, delta, and the number of elements."""
 
-    X: Array
-    T: Array
-    A: Array
-    B: Array
-    W: Array | None
+    D: Array
+    near: Array
+    delta: Array
+    n: int
 
 
-class BCELoss(Module):
-    """l = -w (t max(log x, -100) + (1 - t) max(log(1 - x), -100)), reduced: binary cross-entropy of probabilities x.
+class HuberLoss(Module):
+    """l = (x - t)^2 / 2 where |x - t| < delta, and delta (|x - t| - delta / 2) elsewhere, reduced.
 
-    X and T have one shape, `weight` W one that broadcasts to it.
-
-    Sources: documentation of torch.nn.BCELoss, for the clamps; ATen/native/Loss.cpp, for the input's gradient
-    w (x - t) / max(x (1 - x), 1e-12), with the 1e-12 of float32 in either dtype. Where x (1 - x) is below that it is a
-    convention and not the derivative: at x = 0 it is -1e12 w for t = 1, where the formula is constant, and 0 for t = 0,
-    where it has slope w. The target's gradient is the derivative of the formula for every x; torch's, -w logit(x),
-    leaves out the clamps and is infinite at x = 0 and x = 1.
+    The two meet at |x - t| = delta in value and slope. X and T have one shape; torch would broadcast with a warning.
+    Source: documentation of torch.nn.HuberLoss; Huber, "Robust estimation of a location parameter", 1964.
 
     Args:
-        weight: an array, the factor of each element; held in `buffers`.
         reduction: "none", "mean" or "sum".
+        delta: where the square goes over into the line.
 
     Raises:
-        TypeError: input, target and weight are not floats of one dtype.
-        ValueError: input and target differ in shape or leave [0, 1], or the weight does not broadcast to them.
+        TypeError: input and target are not floats of one dtype.
+        ValueError: they are not of one shape; delta is not above 0.
+    """
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__()
+        self.reduction = reduction_of("HuberLoss", None, None, reduction)
+        _check.number("HuberLoss", "delta", delta)
+        if not delta > 0:
+            raise ValueError(f"HuberLoss: expected delta above 0, got {delta!r}")
+        self.delta = delta
+
+    def forward(self, input: Array, target: Array) -> tuple[Array, HuberLossSaved]:
+        X, T = input, target
+        _check.floating("HuberLoss", input=X, target=T)
+        _check.same_shape("HuberLoss", input=X, target=T)
+        delta, D = special.lift(self.delta, X), X - T
+        A = np.absolute(D)
+        near = A < delta
+        # L[.] = D[.]^2 / 2 where |D[.]| < delta, delta (|D[.]| - delta / 2) elsewhere; no square of a large D is taken
+        S = np.where(near, D, special.lift(0.0, X))
+        L = np.where(near, S * S / 2, delta * (A - delta / 2))
+        return reduced(L, X.size, self.reduction), HuberLossSaved(D, near, delta, X.size)
+
+    def backward(self, grad_output: Array, saved: HuberLossSaved) -> tuple[Any, Params]:
+        D, near, delta, n = saved
+        dL = upstream("HuberLoss", grad_output, D.shape, D.dtype, self.reduction, n)
+        # dX[.] = dL[.] D[.] where |D[.]| < delta, dL[.] delta sign(D[.]) elsewhere
+        dX = dL * np.where(near, D, np.where(D > 0, delta, np.where(D < 0, -delta, D)))
+        # dT[.] = -dX[.]
+        return (dX, -dX), {}
+
+
+class SmoothL1LossSaved(NamedTuple):
+    """X - T, where its size is below beta, (X - T) / beta there and 0 elsewhere, and the number of elements."""
+
+    D: Array
+    near: Array
+    Q: Array
+    n: int
+
+
+class SmoothL1Loss(Module):
+    """l = (x - t)^2 / (2 beta) where |x - t| < beta, and |x - t| - beta / 2 elsewhere, reduced.
+
+    With beta = 0 it is L1Loss, whose subgradient at x = t is 0. It is HuberLoss(delta=beta) / beta. X and T have one
+    shape; torch would broadcast with a warning. Source: documentation of torch.nn.SmoothL1Loss; Girshick, "Fast
+    R-CNN", ICCV 2015, equation 3.
+
+    Args:
+        reduction: "none", "mean" or "sum".
+        beta: where the square goes over into the line.
+
+    Raises:
+        TypeError: input and target are not floats of one dtype.
+        ValueError: they are not of one shape; beta is below 0.
     """
 
     def __init__(
         self,
-        weight: Array | None = None,
         size_average: bool | None = None,
         reduce: bool | None = None,
         reduction: str = "mean",
+        beta: float = 1.0,
     ) -> None:
         super().__init__()
-        self.reduction = reduction_of("BCELoss", size_average, reduce, reduction)
-        if weight is not None:
-            _check.floating("BCELoss", weight=weight)
-            self.buffers["weight"] = weight
+        self.reduction = reduction_of("SmoothL1Loss", size_average, reduce, reduction)
+        _check.not_negative("SmoothL1Loss", "beta", beta)
+        self.beta = beta
 
-    def forward(self, input: Array, target: Array) -> tuple[Array, BCELossSaved]:
+    def forward(self, input: Array, target: Array) -> tuple[Array, SmoothL1LossSaved]:
         X, T = input, target
-        _check.floating("BCELoss", input=X, target=T, **self.buffers)
-        _check.same_shape("BCELoss", input=X, target=T)
-        _check.broadcast_to("BCELoss", X.shape, **self.buffers)
-        _check.probabilities("BCELoss", input=X, target=T)
-        W = self.buffers.get("weight")
-        zero, one, least = (special.lift(value, X) for value in (0.0, 1.0, -100.0))
-        # A[.] = max(log X[.], -100), the logarithm of 0 not taken
-        some = X > 0
-        A = np.where(some, np.log(np.where(some, X, one)), least)
-        A = np.where(A > -100, A, least)
-        # B[.] = max(log(1 - X[.]), -100), likewise
-        some = X < 1
-        B = np.where(some, np.log1p(-np.where(some, X, zero)), least)
-        B = np.where(B > -100, B, least)
-        # L[.] = -W[.] (T[.] A[.] + (1 - T[.]) B[.])
-        L = -(T * A + (1 - T) * B)
-        L = L if W is None else W * L
-        return _reduce(L, X.size, self.reduction), BCELossSaved(X, T, A, B, W)
+        _check.floating("SmoothL1Loss", input=X, target=T)
+        _check.same_shape("SmoothL1Loss", input=X, target=T)
+        beta, D = special.lift(self.beta, X), X - T
+        A = np.absolute(D)
+        near = A < beta
+        L = A - beta / 2
+        Q = S = np.where(near, D, special.lift(0.0, X))
+        if self.beta:
+            # L[.] = D[.] Q[.] / 2, Q[.] = D[.] / beta, where |D[.]| < beta, |D[.]| - beta / 2 elsewhere
+            Q = S / beta
+            L = np.where(near, S * Q / 2, L)
+        return reduced(L, X.size, self.reduction), SmoothL1LossSaved(D, near, Q, X.size)
 
-    def backward(self, grad_output: Array, saved: BCELossSaved) -> tuple[Any, Params]:
-        dY, (X, T, A, B, W) = grad_output, saved
-        dY = _check.upstream("BCELoss", dY, X.shape if self.reduction == "none" else (), X.dtype)
-        variance, floor = X * (1 - X), special.lift(BCE_FLOOR, X)
-        dL = dY if W is None else dY * W
-        # dX[.] = dY[.] W[.] (X[.] - T[.]) / max(X[.] (1 - X[.]), BCE_FLOOR), for a mean / n
-        dX = dL * ((X - T) / np.where(variance > floor, variance, floor))
-        # dT[.] = dY[.] W[.] (B[.] - A[.]), for a mean / n
-        dT = dL * (B - A)
-        if self.reduction == "mean":
-            dX, dT = dX / X.size, dT / X.size
-        return (dX, dT), {}
-
-
-class BCEWithLogitsLossSaved(NamedTuple):
-    """Input, target, log s(X), log s(-X), and the weights or None."""
-
-    X: Array
-    T: Array
-    A: Array
-    B: Array
-    W: Array | None
-    P: Array | None
-
-
-class BCEWithLogitsLoss(Module):
-    """l = -w (p t log s(x) + (1 - t) log s(-x)), reduced, s the sigmoid: binary cross-entropy of logits x.
-
-    X and T have one shape, `weight` W and `pos_weight` P such as broadcast to it. T may leave [0, 1], as in torch.
-
-    Source: documentation of torch.nn.BCEWithLogitsLoss, with 1 - s(x) = s(-x). For t in [0, 1] the terms of the loss
-    have one sign, and for t = 0 or 1 so have those of the gradient: nothing cancels. torch computes
-    (1 - t) x - (1 + (p - 1) t) log s(x) and, without `pos_weight`, the gradient s(x) - t, equal in exact arithmetic
-    only: for t = 0 and x = -40 its loss is 0.
-
-    Args:
-        weight: an array, the factor of each element; held in `buffers`.
-        reduction: "none", "mean" or "sum".
-        pos_weight: an array, the factor of each positive term; held in `buffers`.
-
-    Raises:
-        TypeError: input, target and weights are not floats of one dtype.
-        ValueError: input and target differ in shape, or a weight does not broadcast to it.
-    """
-
-    def __init__(
-        self,
-        weight: Array | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Array | None = None,
-    ) -> None:
-        super().__init__()
-        self.reduction = reduction_of("BCEWithLogitsLoss", size_average, reduce, reduction)
-        for name, array in (("weight", weight), ("pos_weight", pos_weight)):
-            if array is not None:
-                _check.floating("BCEWithLogitsLoss", **{name: array})
-                self.buffers[name] = array
-
-    def forward(self, input: Array, target: Array) -> tuple[Array, BCEWithLogitsLossSaved]:
-        X, T = input, target
-        _check.floating("BCEWithLogitsLoss", input=X, target=T, **self.buffers)
-        _check.same_shape("BCEWithLogitsLoss", input=X, target=T)
-        _check.broadcast_to("BCEWithLogitsLoss", X.shape, **self.buffers)
-        W, P = self.buffers.get("weight"), self.buffers.get("pos_weight")
-        # A[.] = log s(X[.]), B[.] = log s(-X[.]) = log(1 - s(X[.]))
-        A, B = special.log_sigmoid(X), special.log_sigmoid(-X)
-        # L[.] = -W[.] (P[.] T[.] A[.] + (1 - T[.]) B[.])
-        L = -((T if P is None else P * T) * A + (1 - T) * B)
-        L = L if W is None else W * L
-        return _reduce(L, X.size, self.reduction), BCEWithLogitsLossSaved(X, T, A, B, W, P)
-
-    def backward(self, grad_output: Array, saved: BCEWithLogitsLossSaved) -> tuple[Any, Params]:
-        dY, (X, T, A, B, W, P) = grad_output, saved
-        dY = _check.upstream("BCEWithLogitsLoss", dY, X.shape if self.reduction == "none" else (), X.dtype)
-        dL = dY if W is None else dY * W
-        # dX[.] = dY[.] W[.] ((1 - T[.]) s(X[.]) - P[.] T[.] s(-X[.])), for a mean / n
-        Y, Z = special.sigmoids(X)
-        dX = dL * ((1 - T) * Y - (T if P is None else P * T) * Z)
-        # dT[.] = dY[.] W[.] (B[.] - P[.] A[.]), for a mean / n; B - A = -X
-        dT = dL * (-X if P is None else B - P * A)
-        if self.reduction == "mean":
-            dX, dT = dX / X.size, dT / X.size
-        return (dX, dT), {}
+    def backward(self, grad_output: Array, saved: SmoothL1LossSaved) -> tuple[Any, Params]:
+        D, near, Q, n = saved
+        dL = upstream("SmoothL1Loss", grad_output, D.shape, D.dtype, self.reduction, n)
+        one, minus = special.lift(1.0, D), special.lift(-1.0, D)
+        # dX[.] = dL[.] Q[.] where |D[.]| < beta, dL[.] sign(D[.]) elsewhere
+        dX = dL * np.where(near, Q, np.where(D > 0, one, np.where(D < 0, minus, D)))
+        # dT[.] = -dX[.]
+        return (dX, -dX), {}

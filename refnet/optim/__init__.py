@@ -1,6 +1,33 @@
 """Optimizers under torch.optim's names, arguments and defaults."""
 
+from refnet.optim.adadelta import Adadelta
+from refnet.optim.adafactor import Adafactor
+from refnet.optim.adagrad import Adagrad
 from refnet.optim.adam import Adam
+from refnet.optim.adamax import Adamax
+from refnet.optim.adamw import AdamW
+from refnet.optim.asgd import ASGD
+from refnet.optim.lion import Lion
+from refnet.optim.muon import Muon
+from refnet.optim.nadam import NAdam
+from refnet.optim.radam import RAdam
+from refnet.optim.rmsprop import RMSprop
+from refnet.optim.rprop import Rprop
 from refnet.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam"]
+__all__ = [
+    "ASGD",
+    "SGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "Muon",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+]

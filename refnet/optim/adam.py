@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +11,38 @@ from refnet import _check
 from refnet.arithmetic import special
 from refnet.nn.module import Array
 from refnet.optim.optimizer import Check, Optimizer, State
+
+SCHEMA = (
+    State("step", counter=True, least=0),
+    State("exp_avg"),
+    State("exp_avg_sq", least=0),
+    State("max_exp_avg_sq", when="amsgrad", least=0),
+)
+
+
+def step_by_moments(opt: Optimizer, name: str, P: Array, G: Array, group: Mapping[str, Any], decoupled: bool) -> None:
+    """An update of Adam or AdamW."""
+    alpha, eps = special.lift(group["lr"], P), special.lift(group["eps"], P)
+    beta1, beta2 = group["betas"]
+    state, t = opt.counted(name, P, group)
+    M, V = state["exp_avg"], state["exp_avg_sq"]
+    # g[.] = dtheta[.], or -dtheta[.]; coupled: g[.] = g[.] + lambda theta[.]
+    G = opt.gradient(P, G, group, coupled=not decoupled)
+    if decoupled:
+        # theta[.] = theta[.] - alpha lambda theta[.]
+        opt.decay(P, group)
+    # m[.] = beta1 m[.] + (1 - beta1) g[.]
+    M[...] = opt.moving_average(M, beta1, G)
+    # v[.] = beta2 v[.] + (1 - beta2) g[.]^2
+    V[...] = opt.moving_average_of_squares(V, beta2, G)
+    U = V
+    if group["amsgrad"]:
+        U = state["max_exp_avg_sq"]
+        # u[.] = max(u[.], v[.]), NaN where v is
+        U[...] = np.where(U >= V, U, V)
+    C1, C2 = opt.correction(beta1, t, P), opt.correction(beta2, t, P)
+    # theta[.] = theta[.] - alpha / (1 - beta1^t) m[.] / (sqrt(u[.] / (1 - beta2^t)) + eps)
+    P[...] = P - alpha / C1 * (M / (np.sqrt(U / C2) + eps))
 
 
 class Adam(Optimizer):
@@ -59,12 +90,7 @@ class Adam(Optimizer):
         "maximize": _check.flag,
         "decoupled_weight_decay": _check.flag,
     }
-    schema: ClassVar[tuple[State, ...]] = (
-        State("step", counter=True, least=0),
-        State("exp_avg"),
-        State("exp_avg_sq", least=0),
-        State("max_exp_avg_sq", when="amsgrad", least=0),
-    )
+    schema: ClassVar[tuple[State, ...]] = SCHEMA
 
     def __init__(
         self,
@@ -86,33 +112,4 @@ class Adam(Optimizer):
         super().__init__(params, dict(zip(self.options, values, strict=True)))
 
     def update(self, name: str, P: Array, G: Array, group: Mapping[str, Any]) -> None:
-        alpha, eps = special.lift(group["lr"], P), special.lift(group["eps"], P)
-        (beta1, rest1), (beta2, rest2) = (
-            (special.lift(beta, P), special.lift(1 - Fraction(beta), P)) for beta in group["betas"]
-        )
-        state = self.kept(name, P, group)
-        t, M, V = state["step"], state["exp_avg"], state["exp_avg_sq"]
-        t[...] = t + 1
-        if group["maximize"]:
-            # g[.] = -dtheta[.]
-            G = -G
-        if group["weight_decay"] != 0:
-            lambda_ = special.lift(group["weight_decay"], P)
-            if group["decoupled_weight_decay"]:
-                # theta[.] = theta[.] - alpha lambda theta[.]
-                P[...] = P - alpha * lambda_ * P
-            else:
-                # g[.] = g[.] + lambda theta[.]
-                G = G + lambda_ * P
-        # m[.] = beta1 m[.] + (1 - beta1) g[.]
-        M[...] = beta1 * M + rest1 * G
-        # v[.] = beta2 v[.] + (1 - beta2) g[.]^2
-        V[...] = beta2 * V + rest2 * (G * G)
-        U = V
-        if group["amsgrad"]:
-            U = state["max_exp_avg_sq"]
-            # u[.] = max(u[.], v[.]), NaN where v is
-            U[...] = np.where(U >= V, U, V)
-        C1, C2 = (special.one_minus_power(beta, t, P) for beta in group["betas"])
-        # theta[.] = theta[.] - alpha / (1 - beta1^t) m[.] / (sqrt(u[.] / (1 - beta2^t)) + eps)
-        P[...] = P - alpha / C1 * (M / (np.sqrt(U / C2) + eps))
+        step_by_moments(self, name, P, G, group, group["decoupled_weight_decay"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -19,16 +20,30 @@ IGNORED = frozenset({"foreach", "capturable", "differentiable", "fused", "param_
 meaning here, and are accepted and dropped."""
 
 
+Shape = tuple[int, ...]
+
+
+def same(shape: Shape) -> Shape | None:
+    return shape
+
+
+def number(shape: Shape) -> Shape | None:
+    return ()
+
+
 class State(NamedTuple):
     """One array that an optimizer keeps for each parameter.
 
     Attributes:
         name: torch's name.
-        counter: whether it is a number, a 0-d array of float32 as in torch, the same in every arithmetic; otherwise it
-            has the shape and the dtype of its parameter.
+        counter: whether it counts steps, a 0-d array of float32 as in torch, the same in every arithmetic; otherwise it
+            has the dtype of its parameter.
         since: the step of a parameter after which it is there.
         when: the option that must be on for it to be kept; None if it always is.
         least: the smallest value that it can have, where there is one.
+        start: what it begins with: a number, or the option whose value that is.
+        shape: its shape, from that of its parameter: `same`, `number` (a single one), or one of its own, with axes
+            of size 1; None for a parameter for which it is not kept.
     """
 
     name: str
@@ -36,6 +51,8 @@ class State(NamedTuple):
     since: int = 1
     when: str | None = None
     least: float | None = None
+    start: float | str = 0.0
+    shape: Callable[[Shape], Shape | None] = same
 
 
 class Optimizer(ABC):
@@ -44,6 +61,7 @@ class Optimizer(ABC):
     Attributes:
         options: for each option its check.
         schema: all arrays that may be kept for a parameter.
+        stands_for: the dtype that parameters stand for whose elements are no floats, such as balls; None for floats.
         defaults: the options of a group that does not name them.
         param_groups: the groups, each `{"params": {name: array}, "lr": ...}`. Options may be changed between steps; a
             value that the optimizer refuses is refused when it is set.
@@ -62,6 +80,7 @@ class Optimizer(ABC):
 
     options: ClassVar[Mapping[str, Check]]
     schema: ClassVar[tuple[State, ...]] = ()
+    stands_for: Any = None
 
     def __init__(self, params: Any, defaults: Mapping[str, Any]) -> None:
         self.defaults = dict(defaults)
@@ -88,12 +107,60 @@ class Optimizer(ABC):
             check(cls.__name__, name, options[name])
 
     def kept(self, name: str, P: Array, group: Mapping[str, Any]) -> Params:
-        """The state of a parameter, with zeros for what is not there yet."""
+        """The state of a parameter, with its first values for what is not there yet."""
         state = self.state.setdefault(name, {})
-        for array in _due(self.schema, group):
+        for array, shape in _due(self.schema, group, tuple(P.shape)):
             if array.name not in state:
-                state[array.name] = np.zeros((), np.float32) if array.counter else _zeros(P)
+                start = group[array.start] if isinstance(array.start, str) else array.start
+                made = np.zeros((), np.float32) if array.counter else _full(P, shape, start)
+                state[array.name] = self.as_kept(made) if array.shape is number else made
         return state
+
+    def as_kept(self, x: Array) -> Array:
+        """A single number of the state, as it is kept: here in full."""
+        return x
+
+    def counted(self, name: str, P: Array, group: Mapping[str, Any]) -> tuple[Params, Array]:
+        """The state of a parameter at its next step, and the number t of that step, a counter."""
+        state = self.kept(name, P, group)
+        t = state["step"]
+        t[...] = t + 1
+        return state, t
+
+    def gradient(self, P: Array, G: Array, group: Mapping[str, Any], coupled: bool = True) -> Array:
+        """g, with which an update begins; a decay that is `coupled` is a part of it."""
+        if group["maximize"]:
+            # g[.] = -dtheta[.]
+            G = -G
+        if coupled and group["weight_decay"] != 0:
+            lambda_ = special.lift(group["weight_decay"], P)
+            # g[.] = g[.] + lambda theta[.]
+            G = G + lambda_ * P
+        return G
+
+    def decay(self, P: Array, group: Mapping[str, Any]) -> None:
+        """Weight decay apart from the gradient, in place."""
+        if group["weight_decay"] != 0:
+            gamma, lambda_ = special.lift(group["lr"], P), special.lift(group["weight_decay"], P)
+            # theta[.] = theta[.] - gamma lambda theta[.]
+            P[...] = P - gamma * lambda_ * P
+
+    def moving_average(self, M: Array, beta: float, X: Array) -> Array:
+        """A running mean, one step on; 1 - beta is exact and rounded once."""
+        # m[.] = beta m[.] + (1 - beta) x[.]
+        return special.lift(beta, X) * M + special.lift(1 - Fraction(beta), X) * X
+
+    def moving_average_of_squares(self, V: Array, beta: float, X: Array) -> Array:
+        """A running mean of squares, likewise."""
+        # v[.] = beta v[.] + (1 - beta) x[.]^2
+        return special.lift(beta, X) * V + special.lift(1 - Fraction(beta), X) * (X * X)
+
+    def correction(self, beta: float, t: Array, P: Array) -> Array:
+        """1 - beta^t, the weight of the first t values in a running mean."""
+        return special.one_minus_power(beta, t, P)
+
+    def admit(self, name: str, P: Array) -> None:  # noqa: B027  most optimizers take all
+        """Raise if a parameter is none that this optimizer can move."""
 
     @property
     def _name(self) -> str:
@@ -114,6 +181,7 @@ class Optimizer(ABC):
         held = {name: P for other in self.param_groups for name, P in other["params"].items()}
         places = {id(P): name for name, P in held.items()}
         for name, P in added["params"].items():
+            self.admit(name, P)
             if getattr(getattr(P, "dtype", None), "kind", None) not in ("f", "O"):
                 raise TypeError(
                     f"{self._name}: expected {name} to be an array of floats, "
@@ -222,17 +290,21 @@ class Optimizer(ABC):
     ) -> Params:
         """A copy of what a state holds for one parameter; None stands for an array that is not there yet."""
         there = {key: value for key, value in given.items() if value is not None}
-        known = {array.name: array for array in self.schema}
-        due = [array.name for array in _due(self.schema, group)]
+        known = {array.name: array for array in self.schema if array.counter or array.shape(tuple(P.shape)) is not None}
+        shapes = {array.name: shape for array, shape in _due(self.schema, group, tuple(P.shape))}
+        due = list(shapes)
         if there.keys() - known or (there and any(key not in there for key in due)):
             raise KeyError(f"{operation}: expected {', '.join(due or known) or 'nothing'} of {name}, got {list(there)}")
         made = {}
         for key, value in there.items():
+            shape = shapes.get(key, known[key].shape(tuple(P.shape)))
             if known[key].counter:
                 value = np.asarray(value, np.float32)
-            elif not hasattr(value, "copy"):  # an array of another library
+            elif not hasattr(value, "copy"):  # an array of another library, or a number
                 value = np.asarray(value)
-            shape = () if known[key].counter else tuple(P.shape)
+            if known[key].shape is number and isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                # (torch keeps these in float32)
+                value = np.asarray(value, P.dtype)
             if tuple(value.shape) != shape:
                 raise ValueError(f"{operation}: expected {key} of {name} of shape {shape}, got {tuple(value.shape)}")
             if not known[key].counter and value.dtype != P.dtype:
@@ -287,16 +359,23 @@ def _named(operation: str, params: Any) -> dict[str, Array]:
     return dict(pairs)
 
 
-def _due(schema: Iterable[State], group: Mapping[str, Any]) -> list[State]:
-    """What is kept of a parameter with the options of its group."""
-    return [array for array in schema if array.when is None or group[array.when]]
+def _due(schema: Iterable[State], group: Mapping[str, Any], of: Shape) -> list[tuple[State, Shape]]:
+    """What is kept of a parameter of that shape with the options of its group, and the shape of each."""
+    kept = [array for array in schema if array.when is None or group[array.when]]
+    shapes = [() if array.counter else array.shape(of) for array in kept]
+    return [(array, shape) for array, shape in zip(kept, shapes, strict=True) if shape is not None]
 
 
-def _zeros(P: Array) -> Array:
-    """Zeros of the shape, dtype and arithmetic of P."""
+def _full(P: Array, shape: Shape, value: Any) -> Array:
+    """An array of this value in the dtype and arithmetic of P; an axis is as long as that of P, or 1, or there is
+    none."""
     Z = P.copy()
-    Z[...] = special.lift(0.0, P)
-    return Z
+    Z[...] = special.lift(value, P)
+    if shape == tuple(P.shape):
+        return Z
+    if not shape:
+        return Z[(*(0 for _ in P.shape), ...)].copy()
+    return Z[(..., *(slice(0, size) for size in shape))].copy()
 
 
 def _check_values(message: str, array: Array, least: float | None) -> None:

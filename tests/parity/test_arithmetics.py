@@ -74,6 +74,7 @@ LISTED: dict[str, Callable[[Any, Any], Any]] = {
     "sigmoid": lambda x, y: special.sigmoid(x),
     "log_sigmoid": lambda x, y: special.log_sigmoid(x),
     "erf": lambda x, y: special.erf(x - y),
+    "erfc": lambda x, y: special.erfc(x - y),
     "erf_derivative": lambda x, y: special.erf_derivative(x),
     "maximum": lambda x, y: special.maximum(x, y),
     "amax": lambda x, y: special.amax(x, -1),
@@ -97,8 +98,8 @@ ARITHMETICS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 }
 """How to take an array into each arithmetic, and values out of it."""
 CLASSES = (Runs, Traced, Budget, Taped, Scalars, TensorBalls, Altered)
-COUNTING = (Runs, Traced)
-"""Arithmetics that hold a counter of steps for each run, or record one."""
+COUNTING = {Runs: functions.OF_COUNTERS, Traced: functions.OF_COUNTERS, Budget: ("of_counter",)}
+"""Arithmetics that hold a counter of steps for each run, or record one, and one that knows its format's rounding."""
 
 
 def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
@@ -111,7 +112,7 @@ def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:
     )
     different |= {*arithmetic.UFUNCS} - ufuncs if one_rule_for_all else {*arithmetic.UFUNCS} ^ ufuncs
     specials = {*functions.SPECIALS, *(functions.FOLLOWED if hasattr(arithmetic, "__follows__") else ())}
-    specials |= {*(functions.OF_COUNTERS if arithmetic in COUNTING else ())}
+    specials |= {*COUNTING.get(arithmetic, ())}
     members = {name for name in functions.METHODS if not hasattr(arithmetic, name)}
     return {f.__name__ for f in different} | ({*arithmetic.SPECIALS} ^ specials) | members
 
@@ -125,10 +126,10 @@ def test_every_arithmetic_has_exactly_the_listed_functions(arithmetic: type[Arra
 def test_missing_and_superfluous_entries_are_seen(arithmetic: type[ArrayLike], monkeypatch: pytest.MonkeyPatch) -> None:
     tables = {name: dict(getattr(arithmetic, name)) for name in ("FUNCTIONS", "UFUNCS", "SPECIALS")}
     del tables["FUNCTIONS"][np.pad], tables["SPECIALS"]["shift"]
-    tables["FUNCTIONS"][np.cumprod] = tables["UFUNCS"][np.tan] = tables["SPECIALS"]["erfc"] = lambda x: x
+    tables["FUNCTIONS"][np.cumprod] = tables["UFUNCS"][np.tan] = tables["SPECIALS"]["erfinv"] = lambda x: x
     for name, table in tables.items():
         monkeypatch.setattr(arithmetic, name, table)
-    assert unlike_the_list(arithmetic) == {"pad", "shift", "cumprod", "tan", "erfc"}
+    assert unlike_the_list(arithmetic) == {"pad", "shift", "cumprod", "tan", "erfinv"}
 
 
 def test_every_listed_function_has_an_example() -> None:
@@ -172,6 +173,11 @@ def of_booleans(*shape: int) -> Any:
     return np.random.default_rng(8).integers(0, 2, (R, *shape)).astype(bool)
 
 
+ELEMENTWISE = (
+    *("SiLU", "GELU", "Mish", "Softplus", "LogSigmoid", "Softsign", "Tanhshrink", "ELU", "SELU", "CELU"),
+    *("LeakyReLU", "ReLU6", "Hardtanh", "Hardsigmoid", "Hardswish", "Hardshrink", "Softshrink"),
+)
+
 LAYERS: dict[str, Layer] = {
     "Linear": Layer(lambda: nn.Linear(4, 3), ((5, 4),)),
     "Linear, no bias, more axes": Layer(lambda: nn.Linear(4, 3, bias=False), ((2, 5, 4),)),
@@ -180,6 +186,18 @@ LAYERS: dict[str, Layer] = {
     "Sigmoid": Layer(nn.Sigmoid, ((5, 4),)),
     "Tanh": Layer(nn.Tanh, ((5, 4),)),
     "ReLU": Layer(nn.ReLU, ((5, 4),)),
+    **{name: Layer(getattr(nn, name), ((5, 4),)) for name in ELEMENTWISE},
+    "GELU by tanh": Layer(lambda: nn.GELU("tanh"), ((5, 4),)),
+    "Softplus, of a beta": Layer(lambda: nn.Softplus(0.3, 0.1), ((5, 4),)),
+    "Threshold": Layer(lambda: nn.Threshold(0.25, -2.0), ((5, 4),)),
+    "PReLU": Layer(nn.PReLU, ((5, 4),)),
+    "PReLU of channels": Layer(lambda: nn.PReLU(3), ((2, 3, 4),)),
+    "GLU": Layer(nn.GLU, ((5, 4),)),
+    "GLU along the first axis": Layer(lambda: nn.GLU(0), ((4, 3, 2),)),
+    "SwiGLU": Layer(lambda: nn.SwiGLU(4, 3), ((5, 4),)),
+    "GEGLU": Layer(lambda: nn.GEGLU(4, 3, 2, True, "tanh"), ((2, 5, 4),)),
+    "Softmin": Layer(lambda: nn.Softmin(dim=-1), ((5, 4),)),
+    "Softmax2d": Layer(nn.Softmax2d, ((2, 3, 4, 2),)),
     "Softmax": Layer(lambda: nn.Softmax(dim=-1), ((5, 4),)),
     "Softmax along the first axis": Layer(lambda: nn.Softmax(dim=0), ((5, 4),)),
     "LogSoftmax": Layer(lambda: nn.LogSoftmax(dim=1), ((2, 4, 3),)),
@@ -196,6 +214,16 @@ LAYERS: dict[str, Layer] = {
     "GroupNorm": Layer(lambda: nn.GroupNorm(2, 4), ((3, 4, 2),)),
     "RMSNorm": Layer(lambda: nn.RMSNorm(4), ((5, 4),)),
     "RMSNorm, two axes": Layer(lambda: nn.RMSNorm((3, 4), eps=0.1), ((2, 5, 3, 4),)),
+    "Embedding": Layer(lambda: nn.Embedding(4, 3), (of_integers(2, 3),)),
+    "Embedding, renormalizing": Layer(
+        lambda: nn.Embedding(4, 3, padding_idx=1, max_norm=0.5, norm_type=3.0, scale_grad_by_freq=True),
+        (of_integers(5),),
+    ),
+    "EmbeddingBag": Layer(lambda: nn.EmbeddingBag(4, 3, padding_idx=2), (of_integers(2, 3),)),
+    "EmbeddingBag, sum": Layer(
+        lambda: nn.EmbeddingBag(4, 3, mode="sum", max_norm=0.5, scale_grad_by_freq=True), (of_integers(2, 3),)
+    ),
+    "EmbeddingBag, max": Layer(lambda: nn.EmbeddingBag(4, 3, mode="max", padding_idx=2), (of_integers(2, 3),)),
     "LayerNorm": Layer(lambda: nn.LayerNorm(4), ((5, 4),)),
     "LayerNorm, two axes": Layer(lambda: nn.LayerNorm((3, 4), bias=False), ((2, 5, 3, 4),)),
     "Dropout": Layer(lambda: nn.Dropout(0.3), ((5, 4), of_booleans(5, 4))),
@@ -204,6 +232,25 @@ LAYERS: dict[str, Layer] = {
         lambda: nn.Conv2d(2, 4, 2, groups=2, padding=(0, 1), padding_mode="reflect", bias=False), ((1, 2, 3, 3),)
     ),
     "LSTMCell": Layer(lambda: nn.LSTMCell(3, 2), ((4, 3), (4, 2), (4, 2))),
+    "ScaledDotProductAttention": Layer(nn.ScaledDotProductAttention, ((2, 3, 4), (2, 5, 4), (2, 5, 2))),
+    "ScaledDotProductAttention, masked": Layer(
+        lambda: nn.ScaledDotProductAttention(0.3), ((2, 3, 4), (2, 5, 4), (2, 5, 4), (5,), of_booleans(2, 3, 5))
+    ),
+    "ScaledDotProductAttention, shared heads": Layer(
+        lambda: nn.ScaledDotProductAttention(scale=0.3, enable_gqa=True),
+        ((4, 3, 2), (2, 3, 2), (1, 3, 2), of_booleans(3, 3)),
+    ),
+    "ScaledDotProductAttention, causal": Layer(
+        lambda: nn.ScaledDotProductAttention(is_causal=True, alignment="lower_right"), ((3, 4), (2, 4), (2, 4))
+    ),
+    "MultiheadAttention": Layer(lambda: nn.MultiheadAttention(2, 2), ((2, 1, 2), (3, 1, 2), (3, 1, 2))),
+    "MultiheadAttention, padded": Layer(
+        lambda: nn.MultiheadAttention(2, 1, add_bias_kv=True, add_zero_attn=True, kdim=1, batch_first=True),
+        ((1, 2, 2), (1, 3, 1), (1, 3, 2), (1, 3)),
+    ),
+    "Graph": Layer(lambda: residual(), ((5, 4),)),
+    "RotaryEmbedding": Layer(nn.RotaryEmbedding, ((2, 3, 5), (3, 2), (3, 2))),
+    "RotaryEmbedding, interleaved": Layer(lambda: nn.RotaryEmbedding(interleaved=True), ((3, 5), (3, 2), (3, 2))),
     "Sequential": Layer(lambda: shared(), ((5, 4),)),
     "MSELoss": Layer(nn.MSELoss, ((5, 4), (5, 4))),
     "HalfSquaredError": Layer(nn.HalfSquaredError, ((5, 4), (5, 4))),
@@ -222,6 +269,12 @@ LAYERS: dict[str, Layer] = {
     ),
     "CrossEntropyLoss of probabilities": Layer(lambda: nn.CrossEntropyLoss(reduction="none"), ((5, 4), (5, 4))),
 }
+
+
+def residual() -> Module:
+    linear = nn.Linear(4, 4)
+    steps = (("h", "a", "input"), ("y", "b", "h"), ("p", "*", "h", "y"), ("output", "+", "input", "p"))
+    return nn.Graph({"a": linear, "b": linear}, steps)
 
 
 def shared() -> Module:

@@ -19,6 +19,7 @@ from parity.families.listing import catalogue
 from parity.records.record import VJP, Array, Undecided
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import Judge
+from parity.verdict.evaluation import Request
 from parity.verdict.tensor import judge
 
 CHANGES = {
@@ -42,7 +43,7 @@ def passing(share: int) -> Iterator[str]:
                     engine = RefnetEngine()
                     answer = engine.vjp(record) if isinstance(record, VJP) else engine.optimize(record)  # type: ignore[arg-type]
                     try:
-                        judging = Judge(record, truths, Profile.of("float64"))  # type: ignore[arg-type]
+                        judging = Judge(Request(record, Profile.of("float64")), truths)  # type: ignore[arg-type]
                     except Undecided:
                         break
                 right, enclosure = answer[name], judging.enclosures[name]

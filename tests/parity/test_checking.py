@@ -65,6 +65,25 @@ def test_functions_of_torch(dtype):
         ("relu", (3, 4), {}),
         ("softmax", (3, 4), {"dim": -1}),
         ("log_softmax", (3, 4), {"dim": 0}),
+        ("softmin", (3, 4), {"dim": 0}),
+        ("silu", (3, 4), {}),
+        ("gelu", (3, 4), {"approximate": "tanh"}),
+        ("mish", (3, 4), {}),
+        ("softplus", (3, 4), {"beta": 2.0, "threshold": 1.5}),
+        ("logsigmoid", (3, 4), {}),
+        ("softsign", (3, 4), {}),
+        ("tanhshrink", (3, 4), {}),
+        ("elu", (3, 4), {"alpha": 0.75}),
+        ("selu", (3, 4), {}),
+        ("celu", (3, 4), {"alpha": 0.75}),
+        ("leaky_relu", (3, 4), {"negative_slope": 0.3}),
+        ("relu6", (3, 4), {}),
+        ("hardtanh", (3, 4), {"min_val": -0.25, "max_val": 0.5}),
+        ("hardswish", (3, 4), {}),
+        ("hardshrink", (3, 4), {"lambd": 0.3}),
+        ("softshrink", (3, 4), {"lambd": 0.3}),
+        ("threshold", (3, 4), {"threshold": 0.1, "value": -2.0}),
+        ("glu", (3, 4), {"dim": 1}),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -72,6 +91,12 @@ def test_functionals_of_one_input(name, shape, options, dtype):
     fn = getattr(F, name, None) or getattr(torch, name)
     report = parity.check(lambda input, **given: fn(input, **options), name, torch.randn(shape, dtype=dtype), **options)
     assert report.ok, report
+
+
+def test_prelu_takes_its_weight_from_the_arguments():
+    report = parity.check(F.prelu, "prelu", torch.randn(3, 4), torch.randn(4))
+    assert report.ok, report
+    assert list(verdicts(report)) == ["output", "grad_input", "grad.weight"]
 
 
 def test_losses_and_convolution():

@@ -22,7 +22,16 @@ ELEMENTWISE = frozenset(
     {
         *(np.add, np.subtract, np.multiply, np.divide, np.negative, np.absolute, np.sqrt, np.exp, np.log, np.log1p),
         *(np.tanh, np.minimum, np.maximum, np.greater, np.greater_equal, np.less, np.less_equal, np.equal),
-        *(np.not_equal, np.logical_and, np.logical_or, np.logical_not, np.bitwise_and, np.bitwise_or, np.invert),
+        *(
+            np.power,
+            np.not_equal,
+            np.logical_and,
+            np.logical_or,
+            np.logical_not,
+            np.bitwise_and,
+            np.bitwise_or,
+            np.invert,
+        ),
     }
 )
 """Ufuncs that may write over an operand of the same layout: each element is read before it is written."""

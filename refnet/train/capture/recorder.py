@@ -284,6 +284,11 @@ def _one_minus_power(t: Traced, beta: float, like: Any) -> Any:
     return made if made.dtype == like.dtype else made.astype(like.dtype)
 
 
+def _of_counter(t: Traced, f: Callable[[Any], Any], like: Any) -> Any:
+    made: Traced = f(t.astype(np.dtype(np.float64)))
+    return made if made.dtype == like.dtype else made.astype(like.dtype)
+
+
 Traced.SPECIALS = {
     "lift": _lift,
     "shift": _shift,
@@ -293,4 +298,5 @@ Traced.SPECIALS = {
     "gather": _gather,
     "scatter": _scatter,
     "one_minus_power": _one_minus_power,
+    "of_counter": _of_counter,
 }

@@ -35,6 +35,8 @@ ROUNDING: dict[str, tuple[Case, Profile]] = {
     "cos": (case(np.cos, math.pi / 3 - 1e-9), F64),
     "expm1": (case(np.expm1, math.log(2) + 1e-9), F64),
     "erf": (case(special.erf, 0.47693628), F64),
+    "erfc": (case(special.erfc, [0.0, 0.47693628, -1.0]), F64),
+    "erfc far": (case(special.erfc, [math.sqrt(math.log(2**k)) - 1e-9 for k in range(60, 90)]), F64),
     "erf_derivative": (
         case(special.erf_derivative, [math.sqrt(math.log(2**k * 1.128379)) - 1e-9 for k in range(90, 120)]),
         F64,
@@ -92,6 +94,7 @@ PROPAGATION: dict[str, tuple[Case, Profile]] = {
     "expm1": (case(np.expm1, [1.0, -5.0] * 4, e=E), F64),
     "erf": (case(special.erf, [0.0, 2.0, -1.0] * 4, e=E), F64),
     "erf far": (case(special.erf, [1.5] * 9, e=0.2), F64),
+    "erfc": (case(special.erfc, [0.0, 2.0, -1.0] * 4, e=E), F64),
     "erf_derivative": (case(special.erf_derivative, [0.7071, -1.5] * 4, e=E), F64),
     "absolute": (case(np.abs, [1.0, -1.0, 0.0] * 4, e=E), F64),
     "power": (case(lambda x: np.power(x, 3), [1.0, -2.0] * 4, e=E), F64),
@@ -143,7 +146,7 @@ FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, tuple[Ca
         ROUNDING,
         (
             *("add", "subtract", "multiply", "divide", "reciprocal", "sqrt", "exp", "log", "log1p", "tanh", "sigmoid"),
-            *("sin", "cos", "expm1", "erf", "erf_derivative", "power", "negative power"),
+            *("sin", "cos", "expm1", "erf", "erfc far", "erf_derivative", "power", "negative power"),
         ),
     ),
     **{
@@ -192,7 +195,7 @@ FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, tuple[Ca
     "half of every product of bounds": (
         lambda m: [m.setattr(elementwise, n, halved(getattr(elementwise, n))) for n in ("times", "product")] and None,
         PROPAGATION,
-        ("multiply", "exp", "sqrt", "tanh", "sigmoid", "log_sigmoid", "cos", "erf", "erf_derivative", "power"),
+        ("multiply", "exp", "sqrt", "tanh", "sigmoid", "log_sigmoid", "cos", "erf", "erfc", "erf_derivative", "power"),
     ),
     "half of a logarithm's error": (
         lambda m: m.setattr(elementwise, "_log_error", halved(elementwise._log_error)),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from parity.budget.array import Budget, Profile
-from parity.budget.formats import FORMATS
-from parity.families.altered import Altered, accumulated_in, bare, significand
+from parity.budget.fewer_bits import accumulated_in, significand
+from parity.families.altered import Altered, bare
 from parity.families.listing import select
 from parity.records import definition
 from parity.records.record import VJP
@@ -109,7 +109,7 @@ def test_a_budget_that_rounds_to_one_number_has_it_exactly() -> None:
 
 
 def test_sums_in_float32_lose_what_float32_loses() -> None:
-    total = accumulated_in("float32", FORMATS["float32"], np.sum)
+    total = accumulated_in("float32", np.sum)
     assert total(np.array([2.0**24, 1.0, 1.0])) == 2.0**24
     assert total(np.array([2.0**24, 1.0, 1.0])).dtype == np.float64
     bound = total(Budget.exact([1.0, 1 / 3, 1 / 7], Profile.of("float64")))

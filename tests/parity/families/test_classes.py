@@ -42,8 +42,10 @@ def test_a_class_has_other_formulas_or_it_is_said_that_there_are_none(name: str)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_row_says_what_the_class_says(name: str) -> None:
     facts, forward = MODULES[name], inspect.signature(getattr(refnet.nn, name).forward)
-    assert len(facts.inputs) == len(forward.parameters) - 1
-    assert facts.draws == ("generator" in inspect.signature(getattr(refnet.nn, name)).parameters and facts.mask)
+    assert len(facts.inputs) == len(forward.parameters) - 1 - len(facts.options)
+    assert {*facts.options, *facts.dropout_masks} <= {*forward.parameters}
+    masks = facts.mask or bool(facts.dropout_masks)
+    assert facts.draws == ("generator" in inspect.signature(getattr(refnet.nn, name)).parameters and masks)
     for case in OF_ITS_OWN[name]:
         assert isinstance(case, VJPCase)
         record = case.record(case.families[0], "float64")

@@ -20,6 +20,7 @@ from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsuppor
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import judge_answer
+from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.lockstep import judge_steps
 
 AIM = 1_000
@@ -66,9 +67,9 @@ def test_caught(fault: Fault) -> None:
     profile = Profile.of("float64")
     for name, family, record, answer in made(fault):
         if isinstance(record, Train):
-            verdicts = judge_steps(record, answer, profile)
+            verdicts = judge_steps(TrainingRequest(record, profile), answer)
         else:
-            verdicts = judge_answer(record, truth(name, family), answer, profile)
+            verdicts = judge_answer(Request(record, profile), truth(name, family), answer)
         # An infinite share is an exact result that was missed, no number, or another shape.
         if any(v.verdict == "FAIL" and v.share > AIM for v in verdicts):
             return

@@ -21,6 +21,7 @@ from parity.truth import ball, tape
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import enclose, judge_answer
+from parity.verdict.evaluation import Request
 from parity.verdict.tensor import judge
 from refnet import nn
 from refnet.arithmetic import special
@@ -66,7 +67,7 @@ def revealing(name: str, dtype: str = "float64") -> str:
         if not isinstance(case, TrainCase) and case.spec.type in BY_NAME[name].patches and "full" in case.families:
             record = case_record(case.name, dtype)
             answer = answered(record, BY_NAME[name].patches)
-            enclosures = enclose(record, truth(case.name, dtype), Profile.of(dtype))
+            enclosures = enclose(Request(record, Profile.of(dtype)), truth(case.name, dtype))
             if any(judge(t, answer[t], e, str(answer[t].dtype)).verdict == "FAIL" for t, e in enclosures.items()):
                 return case.name
     return pytest.fail(f"{name}: it is weaker in no case of the catalogue")
@@ -82,7 +83,7 @@ def test_a_mistake_of_refnets_is_no_convention(name: str, monkeypatch: pytest.Mo
 
     record, truths = case_record(name), truth(name, "float64")
     monkeypatch.setattr(nn.BCELoss, "backward", zeros)
-    verdicts = {v.name: v.verdict for v in judge_answer(record, truths, answered(record), FLOAT64)}
+    verdicts = {v.name: v.verdict for v in judge_answer(Request(record, FLOAT64), truths, answered(record))}
     assert (verdicts["grad_input.0"], verdicts["grad_input.1"]) == ("FAIL", "FAIL")
 
 
@@ -91,7 +92,11 @@ def test_a_mistake_of_refnets_is_no_convention(name: str, monkeypatch: pytest.Mo
 def test_the_floored_denominator_is_a_convention(target: str, dtype: str) -> None:
     name = f"BCELoss/at 0 and 1, target {target}"
     record, profile = case_record(name, dtype), Profile.of(dtype)
-    (v,) = (v for v in judge_answer(record, truth(name, dtype), answered(record), profile) if v.name == "grad_input.0")
+    (v,) = (
+        v
+        for v in judge_answer(Request(record, profile), truth(name, dtype), answered(record))
+        if v.name == "grad_input.0"
+    )
     assert (v.verdict, v.formula) == ("convention", "(x - t) / max(x(1 - x), 1e-12)")
 
 
@@ -100,11 +105,11 @@ def test_weaker_than_the_formula(name: str, dtype: str) -> None:
     case = revealing(name, dtype)
     variant, record, truths, profile = BY_NAME[name], case_record(case, dtype), truth(case, dtype), Profile.of(dtype)
     answer = answered(record, variant.patches)
-    primary = enclose(record, truths, profile)
+    primary = enclose(Request(record, profile), truths)
     outside = [t for t, e in primary.items() if judge(t, answer[t], e, str(answer[t].dtype)).verdict == "FAIL"]
     assert outside
-    verdicts = {v.name: v for v in judge_answer(record, truths, answer, profile)}
-    own = enclose(record, truths, profile, variant.patches)
+    verdicts = {v.name: v for v in judge_answer(Request(record, profile), truths, answer)}
+    own = enclose(Request(record, profile), truths, variant.patches)
     # Under its own name, or that of another listed formula that is as weak there; where it is so weak that it has no
     # bound, it excuses nothing.
     for t in outside:
@@ -121,14 +126,14 @@ def test_a_formula_without_a_bound_excuses_nothing() -> None:
     record = case_record(name, "float32")
     answer = answered(record)
     answer["grad_input"] = np.full_like(answer["grad_input"], 12345.0)
-    verdicts = {v.name: v for v in judge_answer(record, truth(name, "float32"), answer, Profile.of("float32"))}
+    verdicts = {v.name: v for v in judge_answer(Request(record, Profile.of("float32")), truth(name, "float32"), answer)}
     assert verdicts["grad_input"].verdict == "FAIL"
 
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_the_formula_itself_needs_no_variant(name: str) -> None:
     record = case_record(revealing(name))
-    verdicts = judge_answer(record, truth(revealing(name), "float64"), answered(record), Profile.of("float64"))
+    verdicts = judge_answer(Request(record, Profile.of("float64")), truth(revealing(name), "float64"), answered(record))
     assert {v.verdict for v in verdicts} <= {"exact", "rounding", "undecided"}
 
 

@@ -18,6 +18,7 @@ from parity.records.record import Answer, Optimize, Train
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import judge_answer
+from parity.verdict.evaluation import Request
 
 CASES = {case.name: case for case in catalogue() if not isinstance(case, TrainCase)}
 
@@ -49,7 +50,7 @@ def test_not_flagged(rewriting: Fault, dtype: str) -> None:
     for case, family, answer in changed:
         record = case.record(family, dtype)
         assert not isinstance(record, Train)
-        for v in judge_answer(record, truth(case.name, family, dtype), answer, Profile.of(dtype)):
+        for v in judge_answer(Request(record, Profile.of(dtype)), truth(case.name, family, dtype), answer):
             assert v.verdict in ("exact", "rounding", "convention", "undecided"), f"{case.name} {family}: {v.reason}"
 
 

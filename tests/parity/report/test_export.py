@@ -48,6 +48,7 @@ CASE = thing(
     seconds={"type": "number"},
     traceback={"type": "string"},
     profile={"type": "string"},
+    finding={"type": "string"},
     command={"type": "string"},
     verdict={"enum": list(VERDICTS)},
 )
@@ -62,6 +63,7 @@ ENGINE = thing(
     failed=COUNT,
     unsupported=COUNT,
     reasons={"type": "object", "additionalProperties": COUNT},
+    findings={"type": "object", "additionalProperties": COUNT},
     unseen=TEXTS,
     verdicts={"type": "object", "additionalProperties": COUNT},
     formulas={"type": "object", "additionalProperties": COUNT},

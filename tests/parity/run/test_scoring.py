@@ -5,7 +5,6 @@ import pytest
 from parity.families.listing import FAULTS, REWRITINGS, catalogue
 from parity.run import scoring
 from parity.vectors import catalogue_answers
-from parity.verdict.lockstep import judge_steps
 from parity.verdict.score import Scores, score_faults
 
 CASES = [case for case in catalogue() if case.name in ("Linear/batch 3", "SGD/lr 0.1, momentum 0.9")]
@@ -17,9 +16,7 @@ def test_several_processes_find_what_one_finds(monkeypatch):
     found = scoring.run(CASES, "float64", 2, started.append, lambda: done.append(1))
     assert (started, len(done)) == ([2], 2)
     here = [
-        s
-        for s in score_faults((*FAULTS, *REWRITINGS), CASES, catalogue_answers.truths, ("float64",), judge_steps)
-        if s.tried
+        s for s in score_faults((*FAULTS, *REWRITINGS), CASES, catalogue_answers.truths, ("float64",), True) if s.tried
     ]
     assert [*found.faults, *found.rewritings] == here
     assert len(found.faults) + found.unmade == sum("float64" in f.dtypes for f in FAULTS)

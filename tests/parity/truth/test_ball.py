@@ -189,3 +189,18 @@ def test_gradients_of_nodes_that_nothing_depends_on_are_zero() -> None:
     used, unused = Node(arb(1)), Node(arb(1))
     used.grad = arb(5)
     assert ball.gradients(np.array([used, unused], object)).tolist() == [5, 0]
+
+
+def test_a_rest_halfway_between_two_numbers_is_settled_at_the_highest_precision() -> None:
+    """An exact sum that no ball proves: 1 + 2^-60 (1 + 2^-53), reached through a third."""
+    exact = 1 + Fraction(1, 2**60) * (1 + Fraction(1, 2**53))
+    for bits in ball.PRECISIONS:
+        with ball.precision(bits):
+            near = ball.ball(exact * Fraction(1, 3)) * 3
+            if bits < ball.PRECISIONS[-1]:
+                with pytest.raises(Undecided):
+                    ball.certify(near)
+            else:
+                hi, lo = ball.certify(near)
+                assert hi == 1.0
+                assert lo in (2.0**-60, 2.0**-60 * (1 + 2.0**-52))

@@ -36,6 +36,7 @@ ONE: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "power": (lambda x: x**3, lambda x: x**3),
     "power with a fraction": (lambda x: x**-1.5, lambda x: x ** mpmath.mpf(-1.5)),
     "erf": (special.erf, mpmath.erf),
+    "erfc": (special.erfc, mpmath.erfc),
     "erf_derivative": (special.erf_derivative, lambda x: 2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-x * x)),
     "sigmoid": (special.sigmoid, lambda x: 1 / (1 + mpmath.exp(-x))),
     "log_sigmoid": (special.log_sigmoid, lambda x: -mpmath.log1p(mpmath.exp(-x))),

@@ -9,6 +9,7 @@ from parity.records.record import VJP, Spec
 from parity.truth.value import Truth
 from parity.verdict.answer import Judge
 from parity.verdict.blindness import causes_in_expression
+from parity.verdict.evaluation import Request
 from refnet.arithmetic import special
 
 F4 = np.float32
@@ -49,6 +50,13 @@ EXPRESSIONS = {
         "4 s(2x) s(-2x)",
         lambda x: 4 * special.sigmoid(2 * x) * special.sigmoid(-2 * x),
     ),
+    "1 + erf": (
+        lambda x: 1 + special.erf(x),
+        np.array([-7.0]),
+        "1 + erf(x) is erfc(-x)",
+        lambda x: special.erfc(-x),
+    ),
+    "1 - erf": (lambda x: 1 - special.erf(x), np.array([7.0]), "1 - erf(x) is erfc(x)", special.erfc),
     "one-pass variance": (
         lambda x: square_sum(x) / 3 - (np.sum(x) / 3) * (np.sum(x) / 3),
         F4([10000, 10000.125, 10000.25]),
@@ -86,7 +94,7 @@ def test_a_record_tells_it():
     x = np.array([[1e8], [1e8 + 8]], F4)
     spec = Spec("BatchNorm1d", {"num_features": 1, "affine": False, "track_running_stats": False})
     record = VJP(spec, {}, (x,), (np.ones((2, 1), F4),))
-    judge = Judge(record, {"output": Truth.of([[-1.0], [1.0]])}, Profile.of("float32"))
+    judge = Judge(Request(record, Profile.of("float32")), {"output": Truth.of([[-1.0], [1.0]])})
     (v,) = judge({"output": F4([[-0.5], [0.5]])})
     assert v.verdict == "blind"
     assert v.reason == (

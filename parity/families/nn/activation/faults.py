@@ -27,6 +27,33 @@ def _of_input(by: Callable[[Any, Any], Any]) -> Patch:
     return patch
 
 
+def sloped(by: Callable[[Any, Any, Any], Any]) -> Patch:
+    """The patch of an elementwise class whose gradient is `by(module, dY, X)`."""
+
+    def patch(module: Any) -> None:
+        module.gradient = lambda dY, X: by(module, dY, X)
+
+    return patch
+
+
+def valued(by: Callable[[Any, Any], Any]) -> Patch:
+    """The patch of an elementwise class whose output is `by(module, X)`, its gradient staying right."""
+
+    def patch(module: Any) -> None:
+        module.function = lambda X: by(module, X)
+
+    return patch
+
+
+Row = tuple[str, str, str, Callable[..., Any], str, str]
+"""Name, class, the faulty formula, what computes it, what reveals it, where it was seen."""
+
+
+def rows(made: Callable[[Any], Patch], table: tuple[Row, ...]) -> tuple[Fault, ...]:
+    """The mistakes of a table, each of one class, which `made` makes a patch of."""
+    return tuple(Fault(name, what, reveal, source, {kind: made(by)}) for name, kind, what, by, reveal, source in table)
+
+
 def _sigmoid_of_input(dY: Any, X: Any) -> Any:
     # dX[.] = dY[.] X[.] (1 - X[.])
     return dY * (X * (1 - X))
@@ -113,7 +140,23 @@ def _log_softmax_as_softmax(module: Any, right: Any, dY: Any, saved: Any) -> Any
     return P * (dY - (dY * P).sum(axis=c, keepdims=True)), {}
 
 
+def _at_output(module: Any, dY: Any, X: Any) -> Any:
+    # dX[.] = dY[.] f'(Y[.])
+    return type(module).gradient(module, dY, module.function(X))
+
+
+SMOOTH = ("SiLU", "GELU", "Mish", "Softplus", "LogSigmoid", "Softsign", "Tanhshrink", "ELU", "SELU", "CELU")
+PIECEWISE = (*("LeakyReLU", "ReLU6", "Hardtanh", "Hardsigmoid", "Hardswish", "Hardshrink", "Softshrink", "Threshold"),)
+OF_ITS_OWN_OUTPUT = (*SMOOTH, "LeakyReLU", "Hardsigmoid", "Hardswish", "Softshrink", "Threshold")
+
 FAULTS = (
+    Fault(
+        "derivative at the output of an activation in place",
+        "dX = dY f'(Y) against dX = dY f'(X): the output was written over the input",
+        "of LeakyReLU a negative slope",
+        "pytorch/pytorch#31938; BVLC/caffe#2413",
+        {name: sloped(_at_output) for name in OF_ITS_OWN_OUTPUT},
+    ),
     Fault(
         "sigmoid' at the output",
         "dX = dY s'(Y) against dX = dY s'(X)",
@@ -133,7 +176,7 @@ FAULTS = (
         "dX = dY against dX = dY f'(X)",
         "any",
         "iamtrask/Grokking-Deep-Learning#50",
-        {name: replaced("backward", _handed_back) for name in ("Sigmoid", "Tanh", "ReLU")},
+        {name: replaced("backward", _handed_back) for name in ("Sigmoid", "Tanh", "ReLU", *SMOOTH, *PIECEWISE)},
     ),
     Fault(
         "sigmoid' overflows",

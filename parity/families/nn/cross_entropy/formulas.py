@@ -9,7 +9,7 @@ import numpy as np
 from parity.families.formula import Variant
 
 
-def _cross_entropy_of_log_softmax(module: Any) -> None:
+def of_log_softmax(module: Any) -> None:
     def along(c: int, A: Any) -> Any:
         return A.sum(axis=c, keepdims=True)
 
@@ -41,7 +41,7 @@ WEAKER = (
         "nll(log_softmax(x))",
         "Cross-entropy's gradient as exp(log p) - [c = t]: it has lost its digits where p of the target is near 1.",
         "torch: aten/src/ATen/native/LossNLL.cpp, cross_entropy_loss; tools/autograd/derivatives.yaml, _log_softmax",
-        {"CrossEntropyLoss": _cross_entropy_of_log_softmax},
+        {"CrossEntropyLoss": of_log_softmax},
         ("torch", "jax"),
     ),
 )

@@ -1,8 +1,11 @@
-"""MSELoss, HalfSquaredError, L1Loss, BCELoss, BCEWithLogitsLoss."""
+"""MSELoss, HalfSquaredError, L1Loss, HuberLoss, SmoothL1Loss, BCELoss, BCEWithLogitsLoss; and the table by which the
+cases of alike losses are made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 from parity.families.case import FAMILIES, FULL, Draw, Spec, VJPCase, given
@@ -53,6 +56,74 @@ def _common(name: str, X: Draw, T: Draw) -> tuple[VJPCase, ...]:
         at("input and target transposed", (3, 4), "mean", SCALAR, "transposed"),
         at("input and target sliced", (3, 4), "sum", SCALAR, "sliced"),
     )
+
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A loss in the table.
+
+    Attributes:
+        name: the class. inputs: the draws of its inputs, of a shape. losses: the shape of what is reduced.
+        options: what else it is built with, by what the case is called; arrays in `arrays`. shapes: further ones.
+        edges: inputs of given values, by what the case is called, each with options; full significands alone.
+        reductions: all there are. empty: those that an empty batch is reduced by.
+    """
+
+    name: str
+    inputs: Callable[[Shape], tuple[Draw, ...]]
+    losses: Callable[[Shape], Shape] = lambda shape: shape
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shapes: tuple[Shape, ...] = ((1, 4), (2, 3, 4), (5,))
+    edges: Mapping[str, tuple[tuple[Draw, ...], Mapping[str, Any]]] = field(default_factory=dict)
+    reductions: tuple[str, ...] = ("none", "mean", "sum")
+    base: Shape = (3, 4)
+    empty: tuple[str, ...] = ("none", "sum")
+
+    def cases(self) -> tuple[VJPCase, ...]:
+        """Every reduction plain; every option, shape and edge once, with the reductions in turn; an empty batch."""
+        turn = cycle(self.reductions)
+        options = zip(self.options.items(), turn, strict=False)
+        shapes = zip(self.shapes, turn, strict=False)
+        return (
+            *(self.at(f"plain, {r}", self.base, r) for r in self.reductions),
+            *(self.at(f"{what}, {r}", self.base, r, **own) for (what, own), r in options),
+            *(self.at(f"shape {'x'.join(map(str, s)) or 'none'}, {r}", s, r) for s, r in shapes),
+            *(self.at(f"batch 0, {r}", (0, *self.base[1:]), r) for r in self.reductions if r in self.empty),
+            self.at("gradient of stride zero", (7, *self.base[1:]), self.reductions[0], layout="expanded"),
+            self.at("gradient sliced", self.base, self.reductions[0], layout="sliced"),
+            *(
+                self.at(f"{what}, {r}", inputs[0].shape, r, inputs, FULL, **own)
+                for what, (inputs, own) in self.edges.items()
+                for r in self.reductions[:1]
+            ),
+        )
+
+    def at(
+        self,
+        what: str,
+        shape: Shape,
+        reduction: str,
+        inputs: tuple[Draw, ...] = (),
+        families: tuple[str, ...] = FAMILIES,
+        arrays: Mapping[str, Draw] | None = None,
+        layout: str = "contiguous",
+        **args: Any,
+    ) -> VJPCase:
+        """A case of this name; the mean is the default, and left to the engines."""
+        made = {**args, "reduction": reduction} if reduction not in ("mean", "") else args
+        dY = SCALAR if reduction not in ("none", "") else Draw(self.losses(shape), layout=layout)
+        spec = Spec(self.name, made)
+        return VJPCase(
+            f"{self.name}/{what}".removesuffix(", "),
+            spec,
+            inputs or self.inputs(shape),
+            (dY,),
+            arrays or {},
+            families=families,
+        )
 
 
 THOUSANDS = given((2, 4), 1000.0, -1000.0, 0.0, 896.0, -512.0, 0.5, -0.015625, 1000.0)
@@ -155,4 +226,37 @@ def _logits() -> tuple[VJPCase, ...]:
     )
 
 
-CASES = (*_regression(), *_probabilities(), *_logits())
+def _pair(shape: Shape) -> tuple[Draw, ...]:
+    return Draw(shape), Draw(shape)
+
+
+# Differences of 0, just below, at and just above 1/2 and 1, and large ones.
+KINKS = given((12,), 0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 1 - 2.0**-24, -0.5 - 2.0**-24, 1.5, -3.0, 1000.0, 1e-30)
+AT_KINKS = (KINKS, given((12,), 0.0))
+ROBUST = (
+    Alike(
+        "HuberLoss",
+        _pair,
+        options={f"delta {delta:g}": {"delta": delta} for delta in (0.5, 8.0, 0.1)},
+        shapes=((1, 4), (2, 3, 4), ()),
+        edges={
+            "at the kink": (AT_KINKS, {}),
+            "at the kink of 0.5": (AT_KINKS, {"delta": 0.5}),
+            "thousands": ((THOUSANDS, THEIR_TARGETS), {"delta": 0.25}),
+        },
+    ),
+    Alike(
+        "SmoothL1Loss",
+        _pair,
+        options={f"beta {beta:g}": {"beta": beta} for beta in (0.5, 0.0, 8.0, 0.1)},
+        shapes=((1, 4), (2, 3, 4), ()),
+        edges={
+            "at the kink": (AT_KINKS, {}),
+            "at the kink of 0.5": (AT_KINKS, {"beta": 0.5}),
+            "ties, beta 0": ((TIED, TO_THESE), {"beta": 0.0}),
+            "thousands": ((THOUSANDS, THEIR_TARGETS), {"beta": 0.25}),
+        },
+    ),
+)
+
+CASES = (*_regression(), *(case for row in ROBUST for case in row.cases()), *_probabilities(), *_logits())

@@ -9,9 +9,21 @@ import numpy as np
 
 from parity.families.fault import Fault, Unsupported, replaced
 from refnet.arithmetic import special
+from refnet.nn import HuberLoss
+from refnet.nn.loss import reduced
 
-ELEMENTWISE = ("MSELoss", "L1Loss", "BCELoss", "BCEWithLogitsLoss")
-REDUCED = (*ELEMENTWISE, "CrossEntropyLoss")
+ROBUST = ("HuberLoss", "SmoothL1Loss")
+ELEMENTWISE = (
+    *("MSELoss", "L1Loss", *ROBUST, "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "GaussianNLLLoss", "PoissonNLLLoss"),
+    *("SoftMarginLoss", "HingeEmbeddingLoss", "MarginRankingLoss"),
+)
+ROWS = (
+    "LinearCrossEntropyLoss",
+    *("CrossEntropyLoss", "NLLLoss", "MultiLabelSoftMarginLoss", "CosineEmbeddingLoss", "TripletMarginLoss"),
+    *("MultiMarginLoss", "MultiLabelMarginLoss"),
+)
+REDUCED = (*ELEMENTWISE, *ROWS)
+DISTANCES = ("CosineSimilarity", "PairwiseDistance")
 
 
 def _mean_for_sum(module: Any) -> None:
@@ -38,17 +50,17 @@ def _samples(X: Any) -> int:
     return math.prod(X.shape[1:])
 
 
-def _mean_over_samples(module: Any, right: Any, X: Any, T: Any) -> Any:
-    Y, saved = right(X, T)
+def _mean_over_samples(module: Any, right: Any, X: Any, *others: Any) -> Any:
+    Y, saved = right(X, *others)
     # Y = sum_. l[.] / N against sum_. l[.] / n, n = N times the elements of a sample
     return (Y * _samples(X) if module.reduction == "mean" else Y), saved
 
 
 def _mean_over_samples_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    (dX, dT), grads = right(dY, saved)
+    inputs, grads = right(dY, saved)
     if module.reduction != "mean":
-        return (dX, dT), grads
-    return (dX * _samples(dX), dT * _samples(dX)), grads
+        return inputs, grads
+    return tuple(dX if dX is None else dX * _samples(inputs[0]) for dX in inputs), grads
 
 
 def _over_samples(module: Any) -> None:
@@ -144,7 +156,95 @@ def _pos_weight_left_out(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return right(dY, (*before, None))
 
 
+def _signed_threshold(module: Any, right: Any, X: Any, T: Any) -> Any:
+    Y, saved = right(X, T)
+    D, end = saved.D, special.lift(getattr(module, "beta", None) or getattr(module, "delta", 1.0), X)
+    # D[.] < delta against |D[.]| < delta
+    near = D - end < 0
+    if isinstance(module, HuberLoss):
+        return Y, saved._replace(near=near)
+    return Y, saved._replace(near=near, Q=D / end)
+
+
+def _line_to_the_right_alone(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    D, near, *_ = saved
+    (dX, dT), grads = right(dY, saved)
+    zero = special.lift(0.0, D)
+    # dX[.] = 0 where D[.] <= -delta
+    keep = [np.where(near, G, np.where(D < 0, zero, G)) for G in (dX, dT)]
+    return tuple(keep), grads
+
+
+def _line_of_slope_one(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = dL[.] sign(D[.]) against dL[.] delta sign(D[.])
+    return right(dY, saved._replace(delta=special.lift(1.0, saved.D)))
+
+
+def _half_delta_left_out(module: Any, right: Any, X: Any, T: Any) -> Any:
+    _, saved = right(X, T)
+    D = saved.D
+    S = np.where(saved.near, D, special.lift(0.0, X))
+    # L[.] = delta |D[.]| against delta (|D[.]| - delta / 2)
+    return reduced(np.where(saved.near, S * S / 2, saved.delta * np.absolute(D)), X.size, module.reduction), saved
+
+
+def _square_without_beta(module: Any, right: Any, X: Any, T: Any) -> Any:
+    _, saved = right(X, T)
+    S = np.where(saved.near, saved.D, special.lift(0.0, X))
+    beta, A = special.lift(module.beta, X), np.absolute(saved.D)
+    # L[.] = D[.]^2 / 2 against D[.]^2 / (2 beta), and so Q[.] = D[.]
+    L = np.where(saved.near, S * S / 2, A - beta / 2)
+    return reduced(L, X.size, module.reduction), saved._replace(Q=S)
+
+
+def _beta_forward_only(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    # dX[.] = dL[.] D[.] where |D[.]| < beta
+    return right(dY, saved._replace(Q=np.where(saved.near, saved.D, special.lift(0.0, saved.D))))
+
+
 FAULTS = (
+    Fault(
+        "threshold on the signed difference",
+        "D < delta against |D| < delta: the square for every difference below -delta",
+        "a difference below -delta",
+        "BobMcDear/attorch#13",
+        {name: replaced("forward", _signed_threshold) for name in ROBUST},
+    ),
+    Fault(
+        "line to the right alone",
+        "a slope of 0 against -delta where D <= -delta",
+        "a difference below -delta",
+        "marlbenchmark/on-policy#47",
+        {name: replaced("backward", _line_to_the_right_alone) for name in ROBUST},
+    ),
+    Fault(
+        "line of slope 1",
+        "dX = dL sign(D) against dL delta sign(D): SmoothL1Loss's slope in HuberLoss",
+        "delta other than 1, and a difference beyond it",
+        "issue class: a missing factor",
+        {"HuberLoss": replaced("backward", _line_of_slope_one)},
+    ),
+    Fault(
+        "half of delta left out",
+        "L = delta |D| against delta (|D| - delta / 2): a jump at delta",
+        "a difference beyond delta",
+        "PaddlePaddle/Paddle#44019",
+        {"HuberLoss": replaced("forward", _half_delta_left_out)},
+    ),
+    Fault(
+        "square not divided by beta",
+        "D^2 / 2 against D^2 / (2 beta): a jump at beta",
+        "beta other than 1, and a difference within it",
+        "review of pytorch/pytorch#17447",
+        {"SmoothL1Loss": replaced("forward", _square_without_beta)},
+    ),
+    Fault(
+        "beta forward only",
+        "dX = dL D against dL D / beta",
+        "beta other than 1, and a difference within it",
+        "pytorch/pytorch#37599; issue class: an option ignored backward",
+        {"SmoothL1Loss": replaced("backward", _beta_forward_only)},
+    ),
     Fault(
         "mean for sum",
         "Y = sum l / n against Y = sum l, and so their gradients",
@@ -171,7 +271,7 @@ FAULTS = (
         "dX = l' against dX = dY l'",
         "an upstream gradient other than 1",
         "issue class: a missing factor",
-        {name: replaced("backward", _upstream_ignored) for name in (*REDUCED, "HalfSquaredError")},
+        {name: replaced("backward", _upstream_ignored) for name in (*REDUCED, *DISTANCES, "HalfSquaredError")},
     ),
     Fault(
         "2 missing",
@@ -206,7 +306,7 @@ FAULTS = (
         "dT = dX against dT = -dX",
         "a target with a gradient",
         "issue class: sign",
-        {name: replaced("backward", _minus_of_target) for name in ("MSELoss", "L1Loss", "HalfSquaredError")},
+        {name: replaced("backward", _minus_of_target) for name in ("MSELoss", "L1Loss", *ROBUST, "HalfSquaredError")},
     ),
     Fault(
         "BCE unclamped",

@@ -169,4 +169,6 @@ CONVENTIONS = (
 NO_OTHER: Mapping[str, str] = {
     "MSELoss": "a difference and its square",
     "HalfSquaredError": "a difference and its square",
+    "HuberLoss": "a difference, its square, and a line that loses nothing",
+    "SmoothL1Loss": "a difference, its square, and a line that loses nothing",
 }

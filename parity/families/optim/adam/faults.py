@@ -7,17 +7,9 @@ from typing import Any
 import numpy as np
 
 from parity.families.fault import Fault, replaced
-from parity.families.optim.adam.formulas import mean, updating
+from parity.families.optim.adam.formulas import mean, of_both, updating
+from parity.families.optim.common_faults import mistake, otherwise
 from refnet.arithmetic import special
-
-
-def _otherwise(**options: Any) -> Any:
-    """The update with some options other than they are."""
-
-    def update(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
-        right(name, P, G, group | options)
-
-    return update
 
 
 def _betas_exchanged(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
@@ -59,7 +51,7 @@ def _corrected_in_place(M: Any, C1: Any) -> None:
 
 
 def _adam(name: str, what: str, reveal: str, source: str, by: Any, method: str = "update") -> Fault:
-    return Fault(f"Adam: {name}", what, reveal, source, {"Adam": replaced(method, by)})
+    return Fault(f"Adam: {name}", what, reveal, source, of_both(replaced(method, by)))
 
 
 FAULTS = (
@@ -154,7 +146,8 @@ FAULTS = (
         "issue class: arguments in another order",
         _betas_exchanged,
     ),
-    _adam(
+    mistake(
+        "Adam",
         "decay of the other kind",
         "AdamW for Adam, and Adam for AdamW",
         "weight decay",
@@ -166,21 +159,21 @@ FAULTS = (
         "g against g + lambda theta",
         "weight decay",
         "kozistr/pytorch_optimizer#517",
-        _otherwise(weight_decay=0),
+        otherwise(weight_decay=0),
     ),
     _adam(
         "amsgrad ignored",
         "v against the largest v so far; the state lacks an array",
         "amsgrad",
         "issue class: an option ignored",
-        _otherwise(amsgrad=False),
+        otherwise(amsgrad=False),
     ),
     _adam(
         "maximize ignored",
         "g against -g",
         "maximize",
         "kozistr/pytorch_optimizer#528",
-        _otherwise(maximize=False),
+        otherwise(maximize=False),
     ),
     _adam(
         "options of a group ignored",

@@ -11,7 +11,6 @@ import numpy as np
 from parity.families.fault import replaced
 from parity.families.formula import Patch, Variant
 from refnet.arithmetic import special
-from refnet.arithmetic.runs import Runs
 
 Seam = Callable[..., Any]
 
@@ -70,19 +69,6 @@ def updating(
     return update
 
 
-def _from_a_rounded_power(beta: float, t: Any, P: Any) -> Any:
-    """1 - beta^t in binary64, of which nothing is seen in float32."""
-    if P.dtype == np.float32:
-        return special.one_minus_power(beta, t, P)
-    return 1 - _power(beta, t, P)
-
-
-def _power(beta: float, t: Any, P: Any) -> Any:
-    if isinstance(t, Runs):
-        return Runs(_power(beta, t.a, P.a))
-    return special.lift(np.frompyfunc(lambda n: Fraction(beta) ** int(n), 1, 1)(t), P)
-
-
 def _eps_hat(M: Any, U: Any, C1: Any, C2: Any, eps: Any) -> Any:
     # sqrt(C2) / C1 m[.] / (sqrt(u[.]) + eps)
     return np.sqrt(C2) / C1 * (M / (np.sqrt(U) + eps))
@@ -99,41 +85,10 @@ def _largest_corrected(opt: Any, right: Any, name: str, P: Any, G: Any, group: A
     )(opt, right, name, P, G, group)
 
 
-def _step_by_step(M: Any, beta: float, G: Any) -> Any:
-    # m[.] + (1 - beta) (g[.] - m[.]), or from the other end where that is the nearer one
-    if beta > 0.5:
-        return M + special.lift(1 - Fraction(beta), G) * (G - M)
-    return G - (G - M) * special.lift(beta, G)
+def of_both(patch: Patch) -> dict[str, Patch]:
+    """Adam and AdamW have the same lines."""
+    return {"Adam": patch, "AdamW": patch}
 
-
-def _with(**parts: Seam) -> Patch:
-    """The patch that changes these parts of an update, beside those that are changed already."""
-
-    def patch(opt: Any) -> None:
-        opt.changed = getattr(opt, "changed", {}) | parts
-        replaced("update", updating(**opt.changed))(opt)
-
-    return patch
-
-
-WEAKER = (
-    Variant(
-        "1 - beta ** t",
-        "The bias correction from a rounded power: it cancels while beta^t is near 1, with beta2 = 0.999 at t = 1 down "
-        "to 13 digits. Seen in float64 alone.",
-        "torch: torch/optim/adam.py, _single_tensor_adam, bias_correction1 and bias_correction2",
-        {"Adam": _with(correction=_from_a_rounded_power)},
-        ("torch",),
-        ("float64",),
-    ),
-    Variant(
-        "m + (1 - beta1)(g - m)",
-        "The mean as a step towards the gradient: g - m is rounded where beta1 m + (1 - beta1) g is exact.",
-        "torch: torch/optim/adam.py, exp_avg.lerp_(grad, 1 - beta1); aten/src/ATen/native/Lerp.h",
-        {"Adam": _with(first=_step_by_step)},
-        ("torch",),
-    ),
-)
 
 CONVENTIONS = (
     Variant(
@@ -141,7 +96,7 @@ CONVENTIONS = (
         "sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps): the order of the paper's section 2, in which eps is "
         "divided by sqrt(1 - beta2^t). It differs in the first steps where the gradient is about as small as eps.",
         "the documentation of tf.keras.optimizers.Adam: 'the epsilon in this formula is epsilon hat'",
-        {"Adam": replaced("update", updating(quotient=_eps_hat))},
+        of_both(replaced("update", updating(quotient=_eps_hat))),
         ("tensorflow",),
     ),
     Variant(
@@ -149,7 +104,7 @@ CONVENTIONS = (
         "amsgrad with max(u, v / (1 - beta2^t)) in place of max(u, v) / (1 - beta2^t). It differs where the gradient "
         "becomes smaller.",
         "google-deepmind/optax#1423: optax.amsgrad",
-        {"Adam": replaced("update", _largest_corrected)},
+        of_both(replaced("update", _largest_corrected)),
         ("jax",),
     ),
 )

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.formats import FORMATS
-from parity.families.altered import accumulated_in, significand
+from parity.budget.fewer_bits import accumulated_in, significand
 from parity.families.fault import VJP, Answer, Fault
 
 Array = np.ndarray[Any, Any]
@@ -101,8 +100,8 @@ FAULTS = (
         "float64, and terms of more than 24 bits",
         "issue class: a narrower accumulator",
         rules={
-            "matmul": accumulated_in("float32", FORMATS["float32"], np.matmul),
-            "sum": accumulated_in("float32", FORMATS["float32"], np.sum),
+            "matmul": accumulated_in("float32", np.matmul),
+            "sum": accumulated_in("float32", np.sum),
         },
         types=(
             *CONTRACTIONS,

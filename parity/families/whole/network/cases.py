@@ -78,6 +78,24 @@ NORMALIZED_ARRAYS = {
     **_weights("3", 5, 3),
 }
 
+# One normalization at two places: it counts two batches and moves twice.
+TWICE_NORMALIZED = _sequential(
+    Spec("BatchNorm1d", {"num_features": 3}),
+    _linear(3, 3),
+    TANH,
+    _linear(3, 2),
+    order=(0, 1, 0, 2, 3),
+)
+TWICE_NORMALIZED_ARRAYS = {
+    "0.weight": Draw((3,)),
+    "0.bias": Draw((3,)),
+    "0.running_mean": Draw((3,)),
+    "0.running_var": Draw((3,), "positive"),
+    "0.num_batches_tracked": indices((), 3),
+    **_weights("1", 3, 3),
+    **_weights("4", 3, 2),
+}
+
 SHARED = _weights("0", 3, 3)
 TO_A_HEAD = {**_weights("0", 3, 4), **_weights("2", 4, 2)}
 LARGER = {**_weights("0", 32, 64, 0.25), **_weights("2", 64, 10, 0.25)}
@@ -138,6 +156,7 @@ CASES = (
     _network("convolutional, cross-entropy", (1, 1, 6, 6), Draw((1, 4), "onehot"), CNN, CNN_ARRAYS),
     _network("batch normalization", (5, 4), (5, 3), NORMALIZED, NORMALIZED_ARRAYS),
     _network("batch normalization, evaluation", (5, 4), (5, 3), NORMALIZED, NORMALIZED_ARRAYS, training=False),
+    _network("batch normalization at two places", (5, 3), (5, 2), TWICE_NORMALIZED, TWICE_NORMALIZED_ARRAYS),
     _network(
         "dropout, evaluation",
         (3, 3),

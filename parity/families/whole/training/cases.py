@@ -145,6 +145,18 @@ NORMALIZED = _sequential(
     _linear(4, 2),
 )
 
+# One normalization at two places: it counts two batches in an update.
+TWICE_NORMALIZED = Spec(
+    "Sequential",
+    layers=(Spec("BatchNorm1d", {"num_features": 3, "momentum": None}), _linear(3, 3, bias=False), TANH, _linear(3, 2)),
+    order=(0, 1, 0, 2, 3),
+)
+EMBEDDED = _sequential(
+    Spec("Embedding", {"num_embeddings": 6, "embedding_dim": 3, "padding_idx": 0, "max_norm": 1.0}),
+    Spec("Flatten"),
+    _linear(6, 2),
+)
+
 CASES: tuple[TrainCase, ...] = (
     *REGIMES,
     _short(
@@ -213,5 +225,33 @@ CASES: tuple[TrainCase, ...] = (
         X,
         Draw((8, 2), "unit"),
         MLP_ARRAYS,
+    ),
+    _short(
+        "one normalization at two places",
+        TWICE_NORMALIZED,
+        Spec("MSELoss"),
+        Spec("SGD", {"lr": 0.05, "momentum": 0.9}),
+        X,
+        T,
+        {
+            "0.weight": Draw((3,), "positive"),
+            "0.bias": Draw((3,), scale=0.5),
+            "0.running_mean": Draw((3,)),
+            "0.running_var": Draw((3,), "positive"),
+            "0.num_batches_tracked": indices((), 0),
+            "1.weight": Draw((3, 3), scale=0.5),
+            "4.weight": Draw((2, 3), scale=0.5),
+            "4.bias": Draw((2,), scale=0.5),
+        },
+        drop_last=True,
+    ),
+    _short(
+        "an embedding, renormalized in place",
+        EMBEDDED,
+        Spec("MSELoss"),
+        Spec("SGD", {"lr": 0.5}),
+        indices((8, 2), 1, 2, 3, 1, 0, 4, 2, 0, 4, 4, 1, 3, 2, 4, 3, 0),
+        T,
+        {"0.weight": Draw((6, 3)), "2.weight": Draw((2, 6), scale=0.5), "2.bias": Draw((2,), scale=0.5)},
     ),
 )

@@ -86,9 +86,9 @@ class Machine:
             raise OverflowsError
         return Fraction(0) if self.flush and abs(rounded) < Fraction(2) ** f.min_exponent else rounded
 
-    def function(self, name: str, v: Fraction) -> Fraction:
-        """Up to ULPS off, where the mode lets it."""
-        y = function(name, v)
+    def function(self, name: str, v: Fraction, factor: Fraction = Fraction(1)) -> Fraction:
+        """Up to ULPS off, where the mode lets it, from the function times a factor."""
+        y = function(name, v) * factor
         unit = quantum(y, self.profile.storage) if y else Fraction(0)
         for steps in range(CITED.get(name, 1) - 1, -1, -1):
             rounded = self.fl(y + self.sign(y) * steps * unit)
@@ -236,6 +236,10 @@ class Rounded(np.lib.mixins.NDArrayOperatorsMixin):
             constant = m.fl(Fraction(2 / math.sqrt(math.pi)))
             return m.fl(constant * m.function("exp", -m.fl(x * x)))
 
+        def erfc(x: Fraction) -> Fraction:
+            # Above 0 it may be exp(-x^2), with the square rounded, times the rest.
+            return m.function("erfc", x, function("exp", x * x - m.fl(x * x)) if x > 0 else Fraction(1))
+
         if name == "maximum":
             return self.each(max, *args)
         if name == "amax":
@@ -248,6 +252,7 @@ class Rounded(np.lib.mixins.NDArrayOperatorsMixin):
             "sigmoid": sigmoid,
             "log_sigmoid": log_sigmoid,
             "erf": lambda x: m.function("erf", x),
+            "erfc": erfc,
             "erf_derivative": erf_derivative,
         }
         return self.each(elementwise[name], self)

@@ -11,6 +11,37 @@ from refnet.train import training
 N = 8
 DTYPES = [np.float32, np.float64]
 
+OPTIONS = [
+    {},
+    {"momentum": 0.9},
+    {"momentum": 0.9, "nesterov": True},
+    {"momentum": 0.9, "dampening": 0.5},
+    {"weight_decay": 0.1},
+    {"maximize": True, "lr": 0.001},
+    {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True, "maximize": True, "lr": 0.001},
+    {"lr": 1},
+    {"lr": 0},
+    {"lr": np.float32(0.1)},
+    {"lr": np.array(0.1)},
+]
+"""Of SGD."""
+
+ORDERS = [
+    {"batch_size": None},
+    {"batch_size": 1},
+    {"batch_size": 3},
+    {"batch_size": 4},
+    {"batch_size": N},
+    {"batch_size": 20},
+    {"batch_size": 3, "drop_last": True},
+    {"batch_size": 3, "shuffle": False},
+    {"batch_size": N, "shuffle": False},
+    {"batch_size": 3, "shuffle": False, "drop_last": True},
+    {"batch_size": 3, "replacement": True},
+    {"batch_size": 3, "replacement": True, "drop_last": True},
+]
+"""Of the data."""
+
 
 def declared(schedule):
     """A schedule that may be asked ahead."""

@@ -1,0 +1,45 @@
+"""Other formulas of the distances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from parity.families.fault import replaced
+from parity.families.formula import Variant
+from refnet.arithmetic import special
+from refnet.nn import distance
+
+
+def _spread(G: Any, shape: tuple[int, ...]) -> Any:
+    return distance.summed_to(G, shape)
+
+
+def _clamp_passed_through(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    i, U1, U2, N1, N2, *_, (shape1, shape2) = saved
+    dY = np.expand_dims(dY, i)
+    Y = special.total(U1 * U2, i, keepdims=True)
+
+    def one(U: Any, V: Any, N: Any) -> Any:
+        # dX[n,i] = dY[n] (V[n,i] - Y[n] U[n,i] N[n] / |X[n]|) / N[n], N[n] = max(|X[n]|, eps); U N = X; 0 / 0 is 0
+        S = special.total(U * U, i, keepdims=True)
+        unit = U / np.sqrt(np.where(S == 0, special.lift(1.0, U), S))
+        return dY * ((V - Y * unit) / N)
+
+    return (_spread(one(U1, U2, N1), shape1), _spread(one(U2, U1, N2), shape2)), {}
+
+
+CONVENTIONS = (
+    Variant(
+        "gradient through the clamped norm",
+        "Where a norm is below eps it is a constant in the forward, while the gradient has the norm's term.",
+        "torch: aten/src/ATen/native/Distance.cpp, cosine_similarity, which clamps without recording",
+        {"CosineSimilarity": replaced("backward", _clamp_passed_through)},
+    ),
+)
+
+NO_OTHER: Mapping[str, str] = {
+    "PairwiseDistance": "sums, squares and powers of the differences, whose other orders err alike",
+}

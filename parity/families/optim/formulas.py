@@ -1,0 +1,80 @@
+"""Other formulas that many optimizers share: of running means, of their correction, of numbers kept in float32."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from parity.families.fault import replaced
+from parity.families.formula import Variant
+from refnet.arithmetic import special
+from refnet.arithmetic.runs import Runs
+
+
+def rounded_power(beta: float, t: Any, P: Any) -> Any:
+    """1 - beta^t in binary64, of which nothing is seen in float32."""
+    if P.dtype == np.float32:
+        return special.one_minus_power(beta, t, P)
+    return 1 - _power(beta, t, P)
+
+
+def _power(beta: float, t: Any, P: Any) -> Any:
+    if isinstance(t, Runs):
+        return Runs(_power(beta, t.a, getattr(P, "a", P)))
+    return special.lift(np.frompyfunc(lambda n: Fraction(beta) ** int(n), 1, 1)(t), P)
+
+
+def step_by_step(M: Any, beta: float, X: Any) -> Any:
+    """m[.] + (1 - beta) (x[.] - m[.]), or from the other end where that is the nearer one"""
+    if beta > 0.5:
+        return M + special.lift(1 - Fraction(beta), X) * (X - M)
+    return X - (X - M) * special.lift(beta, X)
+
+
+def in_float32(x: Any) -> Any:
+    """A number rounded to float32; in exact arithmetic it stays."""
+    if isinstance(x, Runs):
+        return Runs(in_float32(x.a))
+    if hasattr(x, "profile"):
+        # As far as half a unit in the last of 24 bits from the truth, or below the smallest normal number.
+        return type(x).exact(x.x, x.profile, x.e + 2.0**-23 * (abs(x.x) + x.e) + 2.0**-126)
+    return x if x.dtype == object else x.astype(np.float32).astype(x.dtype)
+
+
+WEAKER = (
+    Variant(
+        "1 - beta ** t",
+        "The bias correction from a rounded power: it cancels while beta^t is near 1, with beta2 = 0.999 at t = 1 down "
+        "to 13 digits. Seen in float64 alone.",
+        "torch: torch/optim/adam.py, _single_tensor_adam, bias_correction1 and bias_correction2; likewise in "
+        "adamax.py, nadam.py and radam.py",
+        {
+            kind: replaced("correction", lambda opt, right, beta, t, P: rounded_power(beta, t, P))
+            for kind in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam")
+        },
+        ("torch",),
+        ("float64",),
+    ),
+    Variant(
+        "m + (1 - beta1)(g - m)",
+        "The mean as a step towards the gradient: g - m is rounded where beta1 m + (1 - beta1) g is exact.",
+        "torch: torch/optim/adam.py, exp_avg.lerp_(grad, 1 - beta1), and likewise in the other optimizers; "
+        "aten/src/ATen/native/Lerp.h",
+        {
+            kind: replaced("moving_average", lambda opt, right, M, beta, X: step_by_step(M, beta, X))
+            for kind in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Muon")
+        },
+        ("torch",),
+    ),
+    Variant(
+        "numbers in float32",
+        "The single numbers of the state (NAdam's mu_product, ASGD's eta and mu) are kept in float32 for parameters in "
+        "float64 too, and the updates have 7 digits. After load_state_dict they are in the parameter's dtype.",
+        "torch: torch/optim/nadam.py and asgd.py, _init_group, dtype=_get_scalar_dtype()",
+        {kind: replaced("as_kept", lambda opt, right, x: in_float32(x)) for kind in ("NAdam", "ASGD")},
+        ("torch",),
+        ("float64",),
+    ),
+)

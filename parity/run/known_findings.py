@@ -1,0 +1,67 @@
+"""What certified answers have found in torch, and where it shows in the catalogue. `docs/findings.md` tells each.
+
+A failure that is listed here is still a failure, and is told; it does not make a run fail, so that a new one is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import PackageNotFoundError, version
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A failure that is known.
+
+    Attributes:
+        title: of its section in docs/findings.md, behind the framework's name and version.
+        case: a pattern of the cases' names. dtypes, tensors: in which formats and tensors it shows.
+        package, versions: whose failure it is, and how the versions begin that have it.
+    """
+
+    title: str
+    case: str
+    tensors: Collection[str]
+    dtypes: Collection[str] = ("float64", "float32")
+    package: str = "torch"
+    versions: str = "2.13."
+
+    def explains(self, engine: str, case: str, dtype: str, tensors: Collection[str]) -> bool:
+        """Whether it accounts for all failing tensors of an engine's answer."""
+        return (
+            engine.partition(":")[0] == self.package
+            and fnmatchcase(case, self.case)
+            and dtype in self.dtypes
+            and set(tensors) <= set(self.tensors)
+            and _installed(self.package).startswith(self.versions)
+        )
+
+
+FINDINGS = (
+    Finding("the gradient of Hardsigmoid has float32's 1/6 in float64", "Hardsigmoid/*", ("grad_input",), ("float64",)),
+    Finding(
+        "the gradient of CELU rounds alpha to float32 in float64", "CELU/*alpha 0.3", ("grad_input",), ("float64",)
+    ),
+    Finding("GroupNorm without places gives a weight gradient of NaN", "GroupNorm/no places", ("grad.weight",)),
+    Finding(
+        "EmbeddingBag divides by the frequency of another index",
+        "EmbeddingBag/sum, by frequency, repeated",
+        ("grad.weight",),
+    ),
+)
+
+
+def known(engine: str, case: str, dtype: str, failing: Collection[str]) -> str:
+    """The title of the finding that accounts for these failing tensors; empty where none does, or nothing fails."""
+    if not failing:
+        return ""
+    return next((f.title for f in FINDINGS if f.explains(engine, case, dtype, failing)), "")
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

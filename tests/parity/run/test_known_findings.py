@@ -1,0 +1,78 @@
+"""Known findings: listed, described, still there; and nothing but them is let through."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from parity.families.case import DTYPES
+from parity.families.listing import catalogue
+from parity.report import console, export
+from parity.run import judging, known_findings
+from parity.run.known_findings import FINDINGS, known
+from parity.run.results import CaseResult, Results
+from parity.verdict.tensor import TensorVerdict
+
+FINDINGS_PAGE = Path(__file__).parents[3] / "docs" / "findings.md"
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda f: f.title)
+def test_each_is_described_and_still_there(finding):
+    """In every case, family and dtype that it names, or else it names too many."""
+    pytest.importorskip("torch")
+    titles = re.findall(r"^## torch 2\.13[^:]*: (.*)$", FINDINGS_PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert finding.title in titles
+    engine = judging.engine("torch")
+    shown = 0
+    for case in catalogue():
+        for dtype in DTYPES:
+            if not finding.explains("torch", case.name, dtype, finding.tensors):
+                continue
+            for family in case.families:
+                (found,) = judging.judge_case(replace(case, families=(family,)), family, dtype, [engine])
+                assert found.finding == ("" if found.conforms else finding.title), found
+                shown += not found.conforms
+    assert shown
+
+
+def test_only_what_is_listed_is_known(monkeypatch):
+    finding = FINDINGS[0]
+    monkeypatch.setattr(known_findings, "_installed", lambda package: "2.13.0+cpu")
+    name, dtype, tensors = finding.case.replace("*", "batch 3"), finding.dtypes[0], finding.tensors
+    assert known("torch", name, dtype, tensors) == finding.title
+    assert known("torch:device=cpu", name, dtype, tensors) == finding.title
+    assert known("torch", name, dtype, []) == ""
+    assert known("torch", name, dtype, [*tensors, "output"]) == ""
+    assert known("torch", "Linear/batch 3", dtype, tensors) == ""
+    assert known("my_torch:Engine", name, dtype, tensors) == ""
+    monkeypatch.setattr(known_findings, "_installed", lambda package: "2.14.0")
+    assert known("torch", name, dtype, tensors) == ""
+
+
+def text(renderable):
+    from io import StringIO
+
+    from rich.console import Console
+
+    out = Console(file=StringIO(), width=200)
+    out.print(renderable)
+    return out.file.getvalue()
+
+
+def test_a_known_finding_is_told_and_ends_nothing():
+    wrong = TensorVerdict("grad_input", "FAIL", reason="3 of 3 elements outside")
+    right = CaseResult("Linear/a", "full", "float64", "torch", (TensorVerdict("output", "exact"),))
+    known_one = CaseResult("Hardsigmoid/a", "full", "float64", "torch", (wrong,), finding="a slope in float32")
+    results = Results(("torch",), (right, known_one), 0.0)
+    assert results.conforms
+    said = text(console.summary(results))
+    assert "torch FAILS in 1, each a known finding (docs/findings.md), and conforms on the others" in said
+    assert "1 record: a slope in float32" in said
+    assert "FAIL torch" not in text(console.failures(results, 40))
+    assert "FAIL torch" in text(console.failures(results))
+    assert "known finding: a slope in float32" in export.to_junit(results)
+    new = Results(("torch",), (right, known_one, replace(known_one, finding="")), 0.0)
+    assert not new.conforms
+    assert "FAIL torch" in text(console.failures(new, 40))
+    assert "torch FAILS in 2 of" in text(console.summary(new))
