@@ -75,7 +75,8 @@ def check(
         inputs: arrays of one framework. The gradient by each that is of floats is judged; where some ask for a gradient
             (`requires_grad`), by those alone.
         grad_output: the upstream gradient; random where none is given. Of several outputs, a tuple.
-        profile: how fn computes, if not everything in the inputs' format: "bfloat16, sums in float32".
+        profile: how fn computes, if not everything in the inputs' format and sums in any order: "bfloat16, accumulate
+            float32, depth 40"; see `parity.budget.formats.Profile.parse`.
         seed: of the random upstream gradient.
         sweep: whether to try other layouts, upstream gradients, subsets of gradients and batches too, the same call
             twice, a sample alone, existing gradients and a second backward. Each is a report in `report.parts`.
@@ -361,22 +362,16 @@ class Asked:
 
 
 def _profile(form: str, profile: str | Profile | None) -> Profile:
-    """How fn computes: "bfloat16, sums in float32, factors in bfloat16"."""
+    """How fn computes, as `Profile.parse` reads it."""
     if isinstance(profile, Profile):
         return profile
-    said = [part.strip() for part in (profile or form).split(",")]
-    more: dict[str, str] = {}
-    for part in said[1:]:
-        what, _, name = part.rpartition(" ")
-        if what not in ("sums in", "accumulate", "factors in", "products"):
-            raise UsageError(f'check: expected a profile such as "bfloat16, sums in float32", got {profile!r}')
-        more["accumulator" if what in ("sums in", "accumulate") else "product"] = name
-    if said[0] != form:
-        raise UsageError(f"check: expected a profile of {form}, the inputs' format, got {said[0]}")
     try:
-        return Profile.of(form, **more)
-    except KeyError as unknown:
-        raise UsageError(f"check: expected a known format in the profile, got {unknown.args[0]!r}") from None
+        found = Profile.parse(profile or form)
+    except ValueError as error:
+        raise UsageError(f"check: {error}") from None
+    if found.storage.name != form:
+        raise UsageError(f"check: expected a profile of {form}, the inputs' format, got {found}")
+    return found
 
 
 def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile, seed: int) -> list[Array]:

@@ -56,7 +56,17 @@ def cli(context: click.Context) -> None:
     "Repeatable. [default: refnet, torch]",
 )
 @click.option(
-    "--dtype", "dtypes", multiple=True, metavar="DTYPE", help="float64 or float32. Repeatable. [default: both]"
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    metavar="DTYPE",
+    help="float64, float32, bfloat16 or float16. Repeatable. [default: what engines name, else float64 and float32]",
+)
+@click.option(
+    "--profile",
+    default=None,
+    metavar="TEXT",
+    help='How the engines compute, if not as they say themselves: "bfloat16, accumulate float32, depth 40".',
 )
 @click.option(
     "--case", "exactly", multiple=True, metavar="NAME", help="Only the case of exactly this name. Repeatable."
@@ -94,6 +104,7 @@ def run(
     pattern: str = "",
     names: Sequence[str] = (),
     dtypes: Sequence[str] = (),
+    profile: str | None = None,
     exactly: Sequence[str] = (),
     family: str | None = None,
     listing: bool = False,
@@ -107,7 +118,6 @@ def run(
 ) -> None:
     """Judge engines on the catalogue, or on a part of it."""
     from parity.families.listing import select
-    from parity.records.record import UsageError
     from parity.report import console, export
     from parity.run import judging
 
@@ -115,20 +125,17 @@ def run(
     if listing:
         console.standard_output().out("\n".join(case.name for case in cases))
         return
-    for dtype in dtypes:
-        if dtype not in DTYPES:
-            raise UsageError(f"--dtype: expected {' or '.join(DTYPES)}, got {dtype}")
     engines = judging.choose(names)
+    asked = judging.dtypes_of(engines, dtypes, profile)
     if not names and "torch" not in engines:
         click.echo("parity: the package torch is not installed: refnet alone is judged", err=True)
     export.check_places(json_file, junit_file)
-    formats = tuple(dict.fromkeys(dtypes)) or DTYPES
     about = ""
     if len(cases) > MANY:
-        about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(formats)}"
+        about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(asked)}"
         about += "; the whole catalogue takes one to two minutes on two cores"
     with console.progress("judging", len(cases), about) as (_, done):
-        results = judging.judge(cases, engines, formats, _workers(jobs), timeout, done)
+        results = judging.judge(cases, engines, asked, _workers(jobs), timeout, done, profile)
     try:
         export.save_results(results, json_file, junit_file)
     finally:
@@ -205,6 +212,25 @@ def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file:
     mutants_table.show(found)
     if not mutating.all_ok(found, share):
         raise SystemExit(1)
+
+
+@cli.command(short_help="Probe the depth of an engine's sums.")
+@click.argument("names", nargs=-1, required=True, metavar="ENGINE...")
+@click.option("--terms", type=click.IntRange(8, 2**20), default=4096, show_default=True, help="Length of the sums.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Computed in.")
+def depth(names: Sequence[str], terms: int, dtype: str) -> None:
+    """Probe how long the chains of additions are that an engine's sums go through.
+
+    What is printed is the least depth that a profile of it may declare here. A probe shows no upper limit: another
+    shape, processor or library may have longer chains.
+    """
+    from parity.run import judging, probing
+
+    for name in judging.choose(names):
+        click.echo(f"{name}, {dtype}, sums of {terms:,} terms")
+        for found in probing.probe(judging.engine(name), terms, dtype):
+            said = f"unsupported: {found.reason}" if found.depth is None else f"depth {found.depth:,} or more"
+            click.echo(f"  {found.what:<52} {said}")
 
 
 @cli.command(short_help="What of torch.nn and torch.optim is covered.")

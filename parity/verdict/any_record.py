@@ -18,7 +18,7 @@ from parity.budget.formats import Profile
 from parity.records import definition
 from parity.records.record import VJP, Optimize
 from parity.verdict.answer import enclose, enclose_itself, others_for
-from parity.verdict.diagnosis import diagnose
+from parity.verdict.diagnosis import diagnose, told_of_precision
 from parity.verdict.evaluation import Array, Request
 from parity.verdict.tensor import Answer, Enclosure, Other, TensorVerdict, Truths, failed, judge
 from refnet.arithmetic.array_like import Undecided
@@ -72,7 +72,7 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
         verdicts.append(found)
     failing = [v.name for v in verdicts if v.verdict == "FAIL"]
     said = diagnose(request, answer, enclosures, failing) if failing else []
-    return Found(tuple(verdicts), tuple(str(d) for d in said), notes, enclosures)
+    return Found(tuple(told_of_precision(verdicts, said)), tuple(str(d) for d in said), notes, enclosures)
 
 
 def _open(enclosure: Enclosure) -> bool:
