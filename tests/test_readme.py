@@ -102,7 +102,7 @@ def test_counts():
 
 def test_known_findings_are_those_that_are_listed():
     titles = re.findall(r"^ {6}\d+ records?: (.*)$", README, flags=re.MULTILINE)
-    assert sorted(titles) == sorted(finding.title for finding in FINDINGS)
+    assert sorted(titles) == sorted(finding.title for finding in FINDINGS if finding.package == "torch")
 
 
 def covered():
