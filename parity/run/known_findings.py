@@ -1,4 +1,4 @@
-"""What certified answers have found in torch and JAX, and where it shows in the catalogue. `docs/findings.md` tells each.
+"""What certified answers have found in torch and JAX, and where it shows. `docs/findings.md` tells each.
 
 A failure that is listed here is still a failure, and is told; it does not make a run fail, so that a new one is seen.
 """
