@@ -13,8 +13,8 @@ from refnet.nn.module import Array, Module, Params
 
 
 class DropoutSaved(NamedTuple):
-    """Where an element is kept and q = 1 - p, None in evaluation mode; whether the mask was given; the input's shape
-    and dtype."""
+    """Where an element is kept and q = 1 - p, None where the input is handed on; whether the mask was given; the
+    input's shape and dtype."""
 
     kept: Array
     q: Array
@@ -32,8 +32,9 @@ class Dropout(Module):
     Args:
         p: probability of an element to be dropped, 0 <= p <= 1.
         inplace: accepted as torch's; inputs are never written.
-        generator: source of the masks that are not given: an element is kept where its float64 draw from [0, 1) is at
-            least p. These are not torch's masks; to compare, give the mask.
+        generator: source of the masks that are not given: an element is kept where its float64 draw from [0, 1) is
+            below 1 - p. These are the masks of torch on the CPU, for an input that is contiguous. With p = 0 or 1
+            nothing is drawn, as in torch.
 
     Raises:
         TypeError: the input is not of floats, or the mask not of booleans.
@@ -59,12 +60,12 @@ class Dropout(Module):
             if mask.dtype.kind != "b":
                 raise TypeError(f"Dropout: expected mask of dtype bool, got {mask.dtype}")
             _check.same_shape("Dropout", input=X, mask=mask)
-        if not self.training:
+        if not self.training or (self.p == 0 and not given):
             return X, DropoutSaved(None, None, given, X.shape, X.dtype)
         if self.p == 1:
             kept, q = np.zeros(X.shape, np.bool_), special.lift(1.0, X)
         else:
-            kept = special.rand(self.generator, X) >= self.p if mask is None else mask
+            kept = special.rand(self.generator, X) < 1 - self.p if mask is None else mask
             q = 1 - special.lift(self.p, X)
         # Y[.] = [kept[.]] X[.] / (1 - p)
         return np.where(kept, X / q, X * 0), DropoutSaved(kept, q, given, X.shape, X.dtype)

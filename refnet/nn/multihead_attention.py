@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,8 +64,8 @@ class MultiheadAttention(Module):
         embed_dim, num_heads: e and h. dropout: probability of a weight to be dropped, in training mode.
         bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first: see above; kdim and vdim are e by default.
         device: accepted as torch's: the processor. dtype: float32 or float64 (the default).
-        generator: source of initial values and of the dropout masks that are not given. The values are torch's, bit for
-            bit, but for bias_k and bias_v: torch's distribution, not its draws.
+        generator: source of initial values and of the dropout masks that are not given. The values are torch's, within
+            the scope that `refnet.generator` states.
 
     Raises:
         TypeError: inputs, parameters and masks that are added are not floats of one dtype.
@@ -112,7 +111,7 @@ class MultiheadAttention(Module):
             out_proj.params["bias"][...] = 0
         if add_bias_kv:
             for name in ("bias_k", "bias_v"):
-                self.params[name] = _xavier_normal(E, made, resolve(generator))
+                self.params[name] = init.xavier_normal_(np.empty((1, 1, E), made), generator=generator)
         self.generator = resolve(generator) if dropout else None
         self.adopt({"out_proj": out_proj})
 
@@ -330,9 +329,3 @@ def exchanged(X: Array) -> Array:
     """(a, b, c) as (b, a, c)."""
     a, b, c = X.shape
     return X.reshape(a, b * c).mT.reshape(b, c, a).mT
-
-
-def _xavier_normal(E: int, dtype: Any, generator: Generator) -> Array:
-    """(1, 1, e) draws of N(0, 1/e), in pairs by G. E. P. Box and M. E. Muller (1958)."""
-    u, v = generator.rand((2, E))
-    return np.asarray(np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * math.pi * v) / math.sqrt(E), dtype).reshape(1, 1, E)

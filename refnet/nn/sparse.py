@@ -51,7 +51,7 @@ class Embedding(Module):
         _freeze: accepted: what is trained is what an optimizer is given.
         device: accepted as torch's: the processor.
         dtype: float32 or float64 (the default).
-        generator: source of the initial values, as in torch but for the last bits.
+        generator: source of the initial values, draws from N(0, 1) as in torch.
 
     Raises:
         TypeError: a size is no integer; the input is not of int64 or int32.
@@ -155,7 +155,7 @@ class EmbeddingBag(Module):
         padding_idx: the row that is left out of its bags; counted from the end if negative.
         device: accepted as torch's: the processor.
         dtype: float32 or float64 (the default).
-        generator: source of the initial values, as in torch but for the last bits.
+        generator: source of the initial values, draws from N(0, 1) as in torch.
 
     Raises:
         TypeError: a size is no integer; indices or offsets are not of int64 or int32; the weights have another dtype.

@@ -122,11 +122,19 @@ def test_a_state_goes_over_to_torch_and_back(words):
     assert again.initial_seed() == 2**40 + 9
 
 
-def test_a_normal_that_torch_holds_in_reserve_passes_through_and_goes_with_a_new_seed():
+@fused
+def test_a_normal_that_torch_holds_in_reserve_goes_over_and_back_and_goes_with_a_new_seed():
     ours, theirs = pair(0)
     torch.randn(1, dtype=torch.float64, generator=theirs)
     ours.set_state(theirs.get_state().numpy())
     assert_same_state(ours, theirs)
+    twin = ours.clone()
+    expected = torch.randn(2, dtype=torch.float64, generator=theirs)
+    assert_same_bits(ours.randn(2), expected)
+    assert_same_bits(twin.randn(2), expected)
+    assert_same_state(ours, theirs)
+    theirs.set_state(torch.from_numpy(ours.get_state()))
+    assert_same_bits(ours.randn(1), torch.randn(1, dtype=torch.float64, generator=theirs))
     assert_same_state(ours.manual_seed(4), theirs.manual_seed(4))
 
 
@@ -277,6 +285,195 @@ def test_other_dtypes_are_refused(dtype):
         Generator(0).uniform_(np.empty(2, dtype))
     with pytest.raises(TypeError, match="rand expected dtype float32 or float64, got"):
         Generator(0).rand(2, dtype=dtype)
+
+
+# Normal and exponential draws
+
+
+@fused
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_randn_is_torchs(seed, dtype):
+    # Sizes below 16 go one pair after the other, and an odd one leaves a normal to the next; blocks of 16 above.
+    ours, theirs = pair(seed)
+    for size in (*SIZES, 2, 1, 31, 32, 33, 47, 1):
+        assert_same_bits(ours.randn(size, dtype=dtype), torch.randn(size, dtype=TORCH[dtype], generator=theirs))
+        assert_same_state(ours, theirs)
+
+
+@fused
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_normal_is_torchs(dtype):
+    ours, theirs = pair(3)
+    for size, (mean, std) in itertools.product((*SIZES, 20_000), ((0.3, 1.7), (-5, 1e-3), (1e30, 1e30), (2.0, 0.0))):
+        array = np.empty(size, dtype)
+        assert ours.normal_(array, mean, std) is array
+        assert_same_bits(array, torch.empty(size, dtype=TORCH[dtype]).normal_(mean, std, generator=theirs))
+        assert_same_state(ours, theirs)
+
+
+@fused
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_ends_of_the_uniform_draws_give_torchs_normals(dtype):
+    # Words that no seed would give soon: u = 0, the largest u, and v at quarters and eighths of a turn.
+    words = np.array([0, 1, 2**21, 2**22, 2**23, 3 * 2**22, 2**24 - 1, 2**24 - 2, 5 * 2**21, 7 * 2**21, 2**32 - 1])
+    untwisted = np.random.default_rng(0).choice(words, 624)
+    state = Generator(1)
+    state.random_raw(1)
+    bytes_ = state.get_state()
+    bytes_[24 : 24 + 8 * 624].view(np.uint64)[...] = [_before_tempering(int(word)) for word in untwisted]
+    ours, theirs = Generator(0), torch.Generator()
+    ours.set_state(bytes_)
+    theirs.set_state(torch.from_numpy(bytes_))
+    for size in (200, 5, 100):
+        assert_same_bits(ours.randn(size, dtype=dtype), torch.randn(size, dtype=TORCH[dtype], generator=theirs))
+
+
+def _before_tempering(word: int) -> int:
+    """The word of the state from which the twister makes this word (Matsumoto & Nishimura 1998, section 2.1)."""
+    word ^= word >> 18
+    word ^= (word << 15) & 0xEFC60000
+    y = word
+    for _ in range(4):
+        y = word ^ ((y << 7) & 0x9D2C5680)
+    word = y & 0xFFFFFFFF
+    y = word
+    for _ in range(2):
+        y = word ^ (y >> 11)
+    return y
+
+
+@fused
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_normals_and_others_fill_an_array_in_the_order_of_its_memory(dtype):
+    # ... and normals of an array that is not contiguous come one pair after the other.
+    for fill in ("normal_", "exponential_", "bernoulli_"):
+        ours, theirs = pair(2)
+        array, tensor = np.zeros((5, 7), dtype), torch.zeros(5, 7, dtype=TORCH[dtype])
+        getattr(ours, fill)(array.T)
+        getattr(tensor.T, fill)(generator=theirs)
+        getattr(ours, fill)(array[:, 1::2])
+        getattr(tensor[:, 1::2], fill)(generator=theirs)
+        assert_same_bits(array, tensor)
+        assert_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize("std", [-1.0, float("nan")])
+def test_normal_refuses_a_negative_deviation(std):
+    with pytest.raises(ValueError, match="normal_ expected std >= 0, got"):
+        Generator(0).normal_(np.empty(3), 0.0, std)
+    with pytest.raises(RuntimeError):
+        torch.empty(3).normal_(0.0, std)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("lambd", [1.0, 0.7, 30.0])
+def test_exponential_is_torchs(lambd, dtype):
+    ours, theirs = pair(5)
+    for size in SIZES:
+        array = ours.exponential_(np.empty(size, dtype), lambd)
+        assert_same_bits(array, torch.empty(size, dtype=TORCH[dtype]).exponential_(lambd, generator=theirs))
+        assert_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize("lambd", [0.0, -1.0])
+def test_exponential_refuses_a_rate_that_is_not_positive(lambd):
+    with pytest.raises(ValueError, match="exponential_ expected lambd > 0, got"):
+        Generator(0).exponential_(np.empty(3), lambd)
+    with pytest.raises(RuntimeError):
+        torch.empty(3).exponential_(lambd)
+
+
+# Draws of integers
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bernoulli_is_torchs(dtype, p):
+    ours, theirs = pair(6)
+    for size in SIZES:
+        array = ours.bernoulli_(np.empty(size, dtype), p)
+        assert_same_bits(array, torch.empty(size, dtype=TORCH[dtype]).bernoulli_(p, generator=theirs))
+        each = Generator(9).rand(size, dtype=dtype)
+        assert_same_bits(ours.bernoulli(each), torch.bernoulli(torch.from_numpy(each), generator=theirs))
+        assert_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 10), (-5, 7), (0, 2**28 - 1), (0, 2**28), (-(2**40), 2**33)])
+def test_randint_is_torchs(low, high):
+    ours, theirs = pair(2**40)
+    for size in ((), (7,), (3, 5), (0, 2)):
+        assert_same_bits(ours.randint(low, high, size), torch.randint(low, high, size, generator=theirs))
+        assert_same_state(ours, theirs)
+    ends = (-(2**63), 2**63 - 1)
+    assert_same_bits(ours.randint(*ends, 9), torch.randint(*ends, (9,), generator=theirs))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_multinomial_is_torchs(seed, dtype):
+    ours, theirs = pair(seed)
+    for k in (1, 2, 7, 100):
+        weights = Generator(9).rand(3, k, dtype=dtype) * 5
+        weights[1, 1:] = 0  # one that is sure, as the only one
+        for shaped in (weights, weights[0], weights[:, ::-1].copy()):
+            for samples, replacement in ((1, True), (1, False), (40, True)):
+                drawn = ours.multinomial(shaped, samples, replacement)
+                assert_same_bits(
+                    drawn, torch.multinomial(torch.from_numpy(shaped), samples, replacement, generator=theirs)
+                )
+                assert_same_state(ours, theirs)
+        for samples in {1, (k + 1) // 2, k}:
+            row = weights[2]
+            assert_same_bits(
+                ours.multinomial(row, samples),
+                torch.multinomial(torch.from_numpy(row), samples, generator=theirs),
+            )
+            assert_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("weights", "samples", "replacement", "message"),
+    [
+        ([0.5, -0.5], 1, True, "finite weights of at least 0"),
+        ([0.5, np.nan], 1, False, "finite weights of at least 0"),
+        ([0.5, np.inf], 1, False, "finite weights of at least 0"),
+        ([0.0, 0.0], 1, True, "a sum above 0"),
+        ([0.5, 0.5], 0, True, "num_samples from 1, got 0"),
+        ([0.5, 0.5], 3, False, "num_samples from 1 to 2, got 3"),
+        ([[[0.5]]], 1, False, r"\(k,\) or \(n, k\), k > 0, got shape \(1, 1, 1\)"),
+    ],
+)
+def test_multinomial_refuses_what_torch_refuses(weights, samples, replacement, message):
+    g = Generator(0)
+    with pytest.raises(RuntimeError):
+        torch.multinomial(torch.tensor(weights), samples, replacement)
+    with pytest.raises(ValueError, match=message):
+        g.multinomial(np.array(weights), samples, replacement)
+    assert_same_state(g, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda g: g.bernoulli_(np.empty(2), 1.5), "bernoulli_ expected 0 <= p <= 1, got 1.5"),
+        (lambda g: g.bernoulli(np.array([0.5, np.nan])), "bernoulli_ expected 0 <= p <= 1"),
+        (lambda g: g.bernoulli_(np.empty(2), np.empty(3)), r"expected p of shape \(2,\), got \(3,\)"),
+        (lambda g: g.randint(3, 3, (2,)), "randint expected .*, got low=3, high=3"),
+        (lambda g: g.randint(0, 2**63, (2,)), "randint expected"),
+    ],
+)
+def test_other_bad_arguments_are_refused_and_draw_nothing(draw, message):
+    g = Generator(0)
+    with pytest.raises(ValueError, match=message):
+        draw(g)
+    assert_same_state(g, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["normal_", "exponential_"])
+def test_other_dtypes_have_no_normals(name):
+    with pytest.raises(TypeError, match=f"{name} expected dtype float32 or float64, got int64"):
+        getattr(Generator(0), name)(np.empty(2, np.int64))
 
 
 # Permutations

@@ -112,15 +112,35 @@ def test_drawn_masks(p: float, dtype: Any) -> None:
     output, saved = layer.forward(X)
     again, _ = layer.forward(X)
     kept = output != 0
-    # An element is kept where a float64 draw is at least p, drawn in the order of the elements.
-    twin = Generator(5)
-    assert np.array_equal(kept, twin.rand(100, 100) >= p)
-    assert np.array_equal(again != 0, twin.rand(100, 100) >= p)
+    # torch's masks, of the first call and of the next.
+    theirs = torch.Generator().manual_seed(5)
+    for mask in (kept, again != 0):
+        noise = torch.ones(100, 100) if p == 0 else torch.empty(100, 100).bernoulli_(1 - p, generator=theirs)
+        assert np.array_equal(mask, noise.numpy() != 0)
     # Six standard deviations of a binomial count.
     assert abs(kept.sum() - 10_000 * (1 - p)) <= 6 * math.sqrt(10_000 * p * (1 - p))
     # Backward uses the mask of its own forward pass, not of the latest; and gives one gradient for one input.
     dX, _ = layer.backward(dY, saved)
     assert np.array_equal(dX, Dropout(p).forward(dY, kept)[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
+def test_masks_and_the_state_after_them_are_torchs(p: float, dtype: Any) -> None:
+    state = default_generator.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            manual_seed(2**32 + 9)
+            torch.manual_seed(2**32 + 9)
+            layer, theirs = Dropout(p), torch.nn.Dropout(p)
+            # around the widths of vectors, and of a size that torch would share out between threads
+            for size in (0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 40_000):
+                X = np.ones((size, 1), dtype)
+                kept = theirs(torch.from_numpy(X).requires_grad_()).detach().numpy() != 0
+                np.testing.assert_array_equal(layer(X) != 0, kept)
+                np.testing.assert_array_equal(default_generator.get_state(), torch.get_rng_state().numpy())
+    finally:
+        default_generator.set_state(state)
 
 
 def test_without_a_generator_the_default_one_draws() -> None:

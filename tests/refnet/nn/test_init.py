@@ -1,5 +1,8 @@
 """refnet.nn.init against torch.nn.init: the same bits in the same array, and the same draws used."""
 
+import warnings
+from inspect import signature
+
 import numpy as np
 import pytest
 import torch
@@ -22,13 +25,18 @@ fused = pytest.mark.skipif(
 )
 
 
-def assert_as_torch(name, shape, dtype, seed, *args, **kwargs):
+def drawn_by_both(name, shape, dtype, seed, *args, **kwargs):
     ours, theirs = Generator(seed), torch.Generator().manual_seed(seed)
     array, tensor = np.full(shape, np.nan, dtype), torch.full(shape, torch.nan, dtype=TORCH[dtype])
     assert getattr(init, name)(array, *args, **kwargs, generator=ours) is array
     getattr(torch.nn.init, name)(tensor, *args, **kwargs, generator=theirs)
-    assert array.tobytes() == tensor.numpy().tobytes()
     np.testing.assert_array_equal(ours.get_state(), theirs.get_state().numpy())
+    return array, tensor.numpy()
+
+
+def assert_as_torch(*args, **kwargs):
+    array, expected = drawn_by_both(*args, **kwargs)
+    assert array.tobytes() == expected.tobytes()
 
 
 @fused
@@ -63,6 +71,130 @@ def test_xavier_uniform(shape, dtype, seed):
     assert_as_torch("xavier_uniform_", shape, dtype, seed, gain=1.7)
 
 
+@fused
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_normals(shape, dtype, seed):
+    assert_as_torch("normal_", shape, dtype, seed)
+    assert_as_torch("normal_", shape, dtype, seed, mean=0.0, std=0.02)
+    assert_as_torch("xavier_normal_", shape, dtype, seed)
+    assert_as_torch("xavier_normal_", shape, dtype, seed, gain=1.7)
+    assert_as_torch("kaiming_normal_", shape, dtype, seed, 5**0.5)
+    for nonlinearity in GAINS:
+        assert_as_torch("kaiming_normal_", shape, dtype, seed, mode="fan_out", nonlinearity=nonlinearity)
+
+
+@fused
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize("shape", [(), (3,), *SHAPES])
+def test_trunc_normal(shape, dtype, seed):
+    assert_as_torch("trunc_normal_", shape, dtype, seed)
+    assert_as_torch("trunc_normal_", shape, dtype, seed, std=0.02)
+    assert_as_torch("trunc_normal_", shape, dtype, seed, std=1.5, a=-0.8, b=1.0)
+    # what holds less than 0.3 of the distribution: kept or drawn anew from uniform draws, and so the same bits
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "mean is more than 2 std|trunc_normal_: mean is more")
+        for a, b in ((0.1, 0.2), (1.0, 9.0), (-4.0, -2.5), (3.0, 3.5), (0.5, 0.5)):
+            assert_as_torch("trunc_normal_", shape, dtype, seed, a=a, b=b)
+
+
+@fused
+def test_trunc_normal_warns_of_a_mean_far_outside():
+    with pytest.warns(UserWarning, match="mean is more than 2 std from"):
+        init.trunc_normal_(np.empty(3), a=3.0, b=4.0, generator=Generator(0))
+
+
+@pytest.mark.parametrize("bad", [{"std": 0.0}, {"std": -1.0}, {"std": np.nan}, {"a": 3.0}])
+def test_trunc_normal_refuses(bad):
+    with pytest.raises(ValueError, match=r"expected std > 0 and a <= b"):
+        init.trunc_normal_(np.empty(3), **bad)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("shape", [*SHAPES, (300, 4)])
+@pytest.mark.parametrize("gain", [1, 5 / 3])
+def test_orthogonal(shape, dtype, seed, gain):
+    """Q depends on the library that factorizes. Columns of norm 1 are orthogonal up to roundings, and Q itself moves
+    with the normals A by at most their error times the condition of A (J. Sun, "Perturbation bounds for the Cholesky
+    and QR factorizations", BIT 31, 1991), to first order.
+    """
+    array, expected = drawn_by_both("orthogonal_", shape, dtype, seed, gain=gain)
+    rows, columns = shape[0], array[0].size
+    Q = array.reshape(rows, columns).astype(np.float64) / gain
+    long, short = max(rows, columns), min(rows, columns)
+    # 10 m n u: a generous constant for the backward error of Householder's QR (Higham 2002, theorem 19.4).
+    error = 10 * long * short * np.finfo(dtype).eps / 2
+    gram = Q @ Q.T if rows < columns else Q.T @ Q
+    assert np.linalg.norm(gram - np.eye(short)) <= error
+    A = init.normal_(np.empty((rows, columns), dtype), generator=Generator(seed)).astype(np.float64)
+    assert np.linalg.norm(array - expected) <= gain * error * 2 * np.linalg.cond(A)
+
+
+@fused
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (17, 40)])
+@pytest.mark.parametrize("sparsity", [0, 0.1, 0.5, 1.0])
+def test_sparse(shape, dtype, sparsity):
+    state = default_generator.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            # The zeros come from the default generator, in torch too, whatever `generator` is given.
+            manual_seed(4)
+            torch.manual_seed(4)
+            array, expected = drawn_by_both("sparse_", shape, dtype, 3, sparsity, std=0.7)
+            np.testing.assert_array_equal(default_generator.get_state(), torch.get_rng_state().numpy())
+    finally:
+        default_generator.set_state(state)
+    np.testing.assert_array_equal(array, expected)
+    assert ((array == 0).sum(0) >= sparsity * shape[0]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_eye_and_dirac(dtype):
+    for shape in ((0, 2), (1, 1), (3, 5), (5, 3)):
+        array, tensor = np.full(shape, np.nan, dtype), torch.empty(shape, dtype=TORCH[dtype])
+        assert init.eye_(array) is array
+        assert array.tobytes() == torch.nn.init.eye_(tensor).numpy().tobytes()
+    for shape in ((4, 2, 3), (4, 8, 2, 5), (6, 3, 1, 4, 3), (0, 2, 3)):
+        for groups in (1, 2):
+            array, tensor = np.full(shape, np.nan, dtype), torch.empty(shape, dtype=TORCH[dtype])
+            assert init.dirac_(array, groups) is array
+            assert array.tobytes() == torch.nn.init.dirac_(tensor, groups).numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "message"),
+    [
+        ("eye_", (3,), {}, r"^eye_ expected 2 axes, got shape \(3,\)"),
+        ("dirac_", (3, 2), {}, r"^dirac_ expected 3 or 4 or 5 axes, got shape \(3, 2\)"),
+        ("dirac_", (3, 2, 1), {"groups": 2}, "expected 3 output channels to be a multiple of groups, got groups=2"),
+        ("sparse_", (3, 2, 1), {"sparsity": 0.5}, "^sparse_ expected 2 axes"),
+        ("orthogonal_", (3,), {}, "^orthogonal_ expected a weight of at least 2 axes"),
+    ],
+)
+def test_shapes_that_torch_refuses_are_refused(name, shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(init, name)(np.empty(shape), **options)
+    with pytest.raises(ValueError, match=r"\w"):
+        getattr(torch.nn.init, name)(torch.empty(shape), **options)
+
+
+def test_sparse_refuses_a_fraction_outside():
+    with pytest.raises(ValueError, match=r"expected 0 <= sparsity <= 1, got 1.5"):
+        init.sparse_(np.empty((3, 3)), 1.5)
+
+
+def test_every_function_of_torch_is_here():
+    theirs = {name for name in vars(torch.nn.init) if name.endswith("_") and name[0].islower()}
+    assert set(init.__all__) == theirs | {"calculate_gain"}
+    for name in init.__all__:
+        ours, others = (list(signature(getattr(of, name)).parameters.values()) for of in (init, torch.nn.init))
+        assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in others], name
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 3)])
 def test_constants(shape, dtype):
@@ -74,7 +206,7 @@ def test_constants(shape, dtype):
         assert (array == dtype(value)).all()
 
 
-@pytest.mark.parametrize("name", ["uniform_", "kaiming_uniform_", "xavier_uniform_"])
+@pytest.mark.parametrize("name", ["uniform_", "kaiming_uniform_", "xavier_uniform_", "trunc_normal_", "orthogonal_"])
 def test_without_a_generator_the_default_one_draws(name):
     state = default_generator.get_state()
     try:
@@ -126,7 +258,7 @@ def test_fans_counted_by_hand_and_by_torch(shape, fans):
     assert torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape)) == fans
 
 
-@pytest.mark.parametrize("name", ["kaiming_uniform_", "xavier_uniform_"])
+@pytest.mark.parametrize("name", ["kaiming_uniform_", "xavier_uniform_", "kaiming_normal_", "xavier_normal_"])
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_fans_need_two_axes(name, shape):
     with pytest.raises(ValueError, match=r"at least 2 axes, got shape \("):
