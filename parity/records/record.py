@@ -115,7 +115,12 @@ class VJP:
 
     @property
     def dtype(self) -> str:
-        return self.format or next(str(a.dtype) for a in (*self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
+        return self.format or self.arrays_dtype
+
+    @property
+    def arrays_dtype(self) -> str:
+        """The dtype of the arrays, in which a narrower format's numbers are."""
+        return next(str(a.dtype) for a in (*self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -196,7 +201,12 @@ class Optimize:
 
     @property
     def dtype(self) -> str:
-        return self.format or str(next(iter(self.params.values())).dtype)
+        return self.format or self.arrays_dtype
+
+    @property
+    def arrays_dtype(self) -> str:
+        """As in `VJP`."""
+        return str(next(iter(self.params.values())).dtype)
 
     def dtype_of(self, name: str) -> str:
         """The dtype of the tensor of that name in a right answer: an update's is float64."""
