@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from refnet.arithmetic.runs import plain
 from refnet.train.capture.captured import Captured
-from refnet.train.capture.contract import is_capturable
 from refnet.train.sampler import Batches, Order
+from refnet.train.schedule import Schedule
 from refnet.train.step import Update
 
 
@@ -25,7 +25,7 @@ def run_updates(
     losses: NDArray[Any],
     rows: dict[int, int],
     weights: dict[str, NDArray[Any]],
-    lr_lambda: Callable[[int], float] | None,
+    schedule: Schedule,
     callback: Callable[[int, Any], object] | None,
     capture: bool,
 ) -> tuple[str, str]:
@@ -35,12 +35,10 @@ def run_updates(
     An interrupt waits for the update under way, or for those that are done in one call. Returns why no update was
     captured, and why none ran as machine code; empty if some did.
     """
-    net, opt, total = update.net, update.opt, len(losses)
-    # A schedule that may do anything is asked when its update is due.
-    known = lr_lambda is None or is_capturable(lr_lambda)
+    net, total = update.net, len(losses)
+    uncaptured = schedule.uncapturable if capture else "capture=False"
     interrupts: list[Any] = []
-    step = Captured(update, order.sizes(total if capture else 0), lambda: bool(interrupts))
-    own_rates = [group["lr"] for group in opt.param_groups]
+    step = Captured(update, order.sizes(0 if uncaptured else total), lambda: bool(interrupts))
     stops = [*(update for update in rows if update), total]
 
     def keep(done: int) -> None:
@@ -48,10 +46,18 @@ def run_updates(
             for name, P in net.params.items():
                 weights[name][row] = plain(P)
 
-    def set_rates(rates: Sequence[Any]) -> None:
-        for group, rate in zip(opt.param_groups, rates, strict=True):
-            # Past the check of the group: a schedule may go below 0, as torch's may.
-            dict.update(group, lr=rate)
+    def ask(change: Callable[..., None] | None, *which: int) -> None:
+        """Let the schedule change the rates. One that may do anything is asked when its update is due, and finds
+        everything as it is."""
+        if change is None:
+            return
+        if not schedule.ahead:
+            step.settle()
+        change(*which)
+        if schedule.ahead:
+            step.read_rates()
+        else:
+            step.resume()
 
     keep(0)
     done = 0
@@ -61,22 +67,19 @@ def run_updates(
                 size = order.size(done)
                 most = stops[bisect_right(stops, done)] - done
                 most = min(most, order.alike(done) or most)
-                several = step.at_once(size, most) if callback is None and known else 1
-                if not known:
-                    step.settle()
-                # (one factor after the other, so that an error finds the updates before it done)
-                factors, failed = _until_failure(lr_lambda, done, several)
-                if not known:
-                    step.resume()
-                several = several if factors is None else len(factors)
+                several = step.at_once(size, most) if callback is None and schedule.ahead else 1
+                failed = None
                 if several > 1:
-                    step.many(size, batches.take(several), losses[done : done + several], own_rates, factors)
-                elif several == 1:
-                    if factors is not None:
-                        set_rates([rate * factors[0] for rate in own_rates])
-                        step.read_rates()
+                    # (one rate after the other, so that an error finds the updates before it done)
+                    rates, failed = schedule.rates(done, several)
+                    several = several if rates is None else len(rates)
+                    if several:
+                        step.many(size, batches.take(several), losses[done : done + several], rates)
+                else:
+                    ask(schedule.before, done)
                     value = step(next(batches))
                     losses[done] = plain(value)
+                    ask(schedule.after)
                 if failed is not None:
                     raise failed
                 done += several
@@ -94,24 +97,8 @@ def run_updates(
                     step.resume(again=False)
     finally:
         step.settle()
-        if lr_lambda is not None:
-            set_rates(own_rates)
-    return (step.why_plain, step.why_not_native) if capture else ("capture=False", "capture=False")
-
-
-def _until_failure(
-    lr_lambda: Callable[[int], float] | None, first: int, updates: int
-) -> tuple[list[float] | None, Exception | None]:
-    """The factors of the rates of the next updates, and, where the schedule fails, those before that and the error."""
-    if lr_lambda is None:
-        return None, None
-    factors: list[float] = []
-    try:
-        for k in range(first, first + updates):
-            factors.append(lr_lambda(k))
-    except Exception as error:
-        return factors, error
-    return factors, None
+        schedule.finish()
+    return (uncaptured, uncaptured) if uncaptured else (step.why_plain, step.why_not_native)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
 from refnet.nn.module import Module, Params
+from refnet.optim.optimizer import SCHEDULED
 from refnet.train.configuration import configuration_of
 
 
@@ -116,7 +117,11 @@ def _of_run(net: Module, opt: Any) -> Any:
                 raise ValueError(
                     f"ensemble: expected an optimizer on its network's params, got one that holds another array {name}"
                 )
-    groups = [{**group, "params": list(group["params"]), "lr": None} for group in opt.param_groups]
+    of_rates = SCHEDULED | {"lr"}
+    groups = [
+        {name: list(value) if name == "params" else value for name, value in group.items() if name not in of_rates}
+        for group in opt.param_groups
+    ]
     return configuration_of(net), type(opt), configuration_of(groups)
 
 

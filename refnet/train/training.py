@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
 from refnet.nn.module import Array, Module, Params
+from refnet.optim.lr_scheduler_base import LRScheduler
 from refnet.train import sampler
 from refnet.train.loop import run_updates
+from refnet.train.schedule import ByFunction, ByScheduler, Schedule, check_scheduler
 from refnet.train.stack_modules import StackedModules
 from refnet.train.step import Update
 
@@ -55,6 +57,7 @@ def fit(
     iterations: int = 10_000,
     generator: Generator | None = None,
     lr_lambda: Callable[[int], float] | None = None,
+    scheduler: LRScheduler | None = None,
     callback: Callable[[int, Any], object] | None = None,
     record: bool | Iterable[int] = False,
     capture: bool = True,
@@ -87,6 +90,11 @@ def fit(
             `lr * lr_lambda(k)`, which may be negative, as torch's. Afterwards `opt` has its own `lr` again. It is
             called when the update is due; one that declares itself by `lr_lambda.capturable = True`, and depends on k
             alone, may be called some updates ahead.
+        scheduler: one of `refnet.optim.lr_scheduler` on `opt`, which takes a step after every update; what it calls an
+            epoch is an update here. Rates and momentum stay as it leaves them, so that a further call goes on from
+            there. Instead of `lr_lambda`. Updates are captured unless it changes the momentum. A function that it
+            calls may be called ahead if it declares itself as for `lr_lambda`. A scheduler that steps once an epoch,
+            or needs a metric, is stepped in `callback`, where k is a multiple of `History.updates_per_epoch`.
         callback: called as `callback(k, loss)` after update k = 1, 2, ... with the loss that it descended; what it
             returns is not used.
         record: which weights `History.weights` holds: True all, from update 0 (the start) to the last; or the numbers
@@ -101,20 +109,25 @@ def fit(
         ValueError: there are no samples, or not as many inputs as targets; `drop_last` leaves no batch; `replacement`
             without `shuffle`; `iterations` is no integer or negative; `record` has a number outside 0 to `iterations`;
             a parameter, buffer, input or target is NaN or infinite; `opt` holds arrays that are not `net`'s; the loss
-            is not one number.
+            is not one number; `scheduler` has another optimizer, needs a metric, or comes with `lr_lambda`.
         TypeError: inputs or targets are not of the dtype that layers and loss expect; `record` holds something else
-            than integers; `lr_lambda` or `callback` is no function.
+            than integers; `lr_lambda` or `callback` is no function; `scheduler` is none.
     """
     inputs, targets = _side_by_side(inputs), _side_by_side(targets)
     _check_data("fit", inputs, targets, iterations)
     _check_network("fit", net, opt)
     rows = _rows("fit", record, iterations)
     _check_callable("fit", lr_lambda=lr_lambda, callback=callback)
+    if scheduler is not None:
+        check_scheduler("fit", scheduler, opt, lr_lambda)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
     batches = order.batches(generator)
     losses, weights = _room(net.params, iterations, len(rows))
     update = Update(net, loss, opt, inputs, targets)
-    reasons = run_updates(update, order, batches, losses, rows, weights, lr_lambda, callback, capture)
+    schedule = Schedule() if lr_lambda is None else ByFunction(opt, lr_lambda)
+    if scheduler is not None:
+        schedule = ByScheduler(opt, [scheduler], runs=False)
+    reasons = run_updates(update, order, batches, losses, rows, weights, schedule, callback, capture)
     order.finish(generator, iterations)
     return History(losses, order.updates_per_epoch, np.array(list(rows), np.int64), weights, *reasons)
 
@@ -133,6 +146,7 @@ def ensemble(
     iterations: int = 10_000,
     generators: Sequence[Generator] | None = None,
     lr_lambda: Callable[[int], float] | None = None,
+    schedulers: Sequence[LRScheduler] | None = None,
     record: bool | Iterable[int] = False,
     capture: bool = True,
 ) -> list[History]:
@@ -149,6 +163,7 @@ def ensemble(
         opts: R optimizers, alike but for `lr` and the values of their state; `opts[r]` holds arrays of `nets[r]`.
         inputs, targets: the samples, the same for all runs.
         generators: R sources of an order, all different; None with `batch_size=None` alone, where nothing is drawn.
+        schedulers: R schedulers, `schedulers[r]` on `opts[r]`, as `scheduler` in `fit`; none that changes the momentum.
         batch_size, shuffle, replacement, drop_last, iterations, lr_lambda, record, capture: as in `fit`.
 
     Returns:
@@ -164,13 +179,18 @@ def ensemble(
     rows = _rows("ensemble", record, iterations)
     _check_callable("ensemble", lr_lambda=lr_lambda)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
+    if schedulers is not None:
+        _check_schedulers(schedulers, opts, lr_lambda)
     many = StackedModules(nets, opts)
     of_runs = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
     batches = _RunsBatches(of_runs, alike=not shuffle) if order.drawn else of_runs[0]
     losses, weights = _room(many.net.params, iterations, len(rows))
     update = Update(many.net, loss, many.opt, inputs, targets)
+    schedule = Schedule() if lr_lambda is None else ByFunction(many.opt, lr_lambda)
+    if schedulers is not None:
+        schedule = ByScheduler(many.opt, schedulers, runs=True)
     try:
-        reasons = run_updates(update, order, batches, losses, rows, weights, lr_lambda, None, capture)
+        reasons = run_updates(update, order, batches, losses, rows, weights, schedule, None, capture)
     finally:
         many.unstack()
     for generator in generators or ():
@@ -211,6 +231,18 @@ def _check_network(operation: str, net: Module, opt: Any) -> None:
                     f"{operation}: expected an optimizer on net.params, "
                     f"got one that holds an array {name} which is not net's"
                 )
+
+
+def _check_schedulers(schedulers: Sequence[LRScheduler], opts: Sequence[Any], lr_lambda: Any) -> None:
+    if len(schedulers) != len(opts):
+        raise ValueError(f"ensemble: expected a scheduler for each of {len(opts)} optimizers, got {len(schedulers)}")
+    for scheduler, opt in zip(schedulers, opts, strict=True):
+        check_scheduler("ensemble", scheduler, opt, lr_lambda)
+        if any(vars(part).get("cycle_momentum") for part in scheduler.parts()):
+            raise ValueError(
+                f"ensemble: expected schedulers that leave the momentum, got {type(scheduler).__name__} with "
+                "cycle_momentum"
+            )
 
 
 def _check_finite(operation: str, what: str, array: Array) -> None:

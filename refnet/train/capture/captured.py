@@ -209,22 +209,23 @@ class Captured:
         samples: int,
         indices: NDArray[np.int64] | None,
         losses: NDArray[Any],
-        own_rates: Sequence[Any],
-        factors: Sequence[float] | None,
+        rates: Sequence[Sequence[Any]] | None,
     ) -> None:
-        """Updates on batches of this size, at the groups' rates or at these times the factors; fills in the
-        losses. `indices`: (updates, ...), or None where each batch is the whole set.
+        """Updates on batches of this size, at the groups' rates or at those given for each; fills in the losses.
+        `indices`: (updates, ...), or None where each batch is the whole set.
         """
         step = self._steps[samples]
         assert step.machine is not None
-        rates = None
-        if factors is not None:
-            # Each product is the plain update's own: in the dtype that rate and factor have.
-            cells = [np.array([plain(rate * factor) for factor in factors]) for rate in own_rates]
-            rates = np.concatenate([cell.reshape(len(factors), -1) for cell in cells], axis=1)
-            rates = rates.astype(self._rates[0].dtype)
+        values = None
+        if rates is not None:
+            # Each rate is the plain update's own, in the dtype that it has there.
+            cells = [np.array([plain(rate) for rate in of_group]) for of_group in zip(*rates, strict=True)]
+            values = np.concatenate([cell.reshape(len(rates), -1) for cell in cells], axis=1)
+            values = values.astype(self._rates[0].dtype)
         start = time.perf_counter()
-        losses[...] = step.machine.run(len(losses), indices, rates)
+        losses[...] = step.machine.run(len(losses), indices, values)
+        if rates is not None:
+            self.read_rates()
         each = (time.perf_counter() - start) / len(losses)
         step.updates += len(losses)
         # Never back to one by one: a moment's pause of the machine would end all calls of many.

@@ -83,16 +83,16 @@ class Comparison:
                     factor = LARGE_RATE if trial % 2 else 1.0
                     for cell, rate, group, own in zip(self._rates, rates, groups, own_rates, strict=True):
                         large = rate * factor
-                        # An optimizer refuses a rate that is not finite.
                         cell[...] = np.where(np.isfinite(large), large, rate)
-                        group["lr"] = _like(own, cell)
+                        # Past the check of the group: a schedule may go below 0.
+                        dict.update(group, lr=_like(own, cell))
                     self._compare(_other_batch(batch, len(self._update.inputs), draws), ways, agree)
         finally:
             self._storage.restore(true)
             self._restore(states)
             for cell, rate, group, own in zip(self._rates, rates, groups, own_rates, strict=True):
                 cell[...] = rate
-                group["lr"] = own
+                dict.update(group, lr=own)
             self._storage.away()
             self._storage.settle()
         return agree

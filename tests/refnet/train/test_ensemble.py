@@ -7,6 +7,7 @@ import pytest
 
 import refnet
 from refnet import nn, optim
+from refnet.optim import lr_scheduler
 from refnet.train.capture import captured, native
 from refnet.train.capture.native import translator
 
@@ -548,3 +549,38 @@ def test_no_machine_code_is_no_obstacle(monkeypatch):
     for known in (translator.functions,):
         known.cache_clear()
     assert assert_lone_twins(start).why_not_native == "llvmlite is not installed"
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_each_run_has_its_own_scheduler(capture):
+    courses = []
+    for together in (True, False):
+        nets, opts, generators = start(rates=(0.1, 0.02, 0.05, 0.2, 0.3))
+        schedulers = [lr_scheduler.CosineAnnealingLR(opt, 9 + run, 0.001) for run, opt in enumerate(opts)]
+        how = {"iterations": 150, "batch_size": 2, "capture": capture}
+        if together:
+            refnet.ensemble(nets, nn.MSELoss(), opts, X, T, **how, generators=generators, schedulers=schedulers)
+        else:
+            for net, opt, scheduler, generator in zip(nets, opts, schedulers, generators, strict=True):
+                refnet.fit(net, nn.MSELoss(), opt, X, T, **how, generator=generator, scheduler=scheduler)
+        weights = [[P.tobytes() for P in net.params.values()] for net in nets]
+        courses.append(
+            (weights, [scheduler.state_dict() for scheduler in schedulers], [opt.state_dict() for opt in opts])
+        )
+    assert repr(courses[0]) == repr(courses[1])
+
+
+def test_schedulers_that_do_not_fit():
+    nets, opts, generators = start(momentum=0.5)
+    for schedulers, message in (
+        ([lr_scheduler.StepLR(opts[0], 3)], "ensemble: expected a scheduler for each of 5 optimizers, got 1"),
+        ([lr_scheduler.StepLR(opts[0], 3) for _ in opts], "ensemble: expected a scheduler of the optimizer opt"),
+        (
+            [lr_scheduler.CyclicLR(opt, 0.1, 0.2) for opt in opts],
+            "ensemble: expected schedulers that leave the momentum",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refnet.ensemble(
+                *(nets, nn.MSELoss(), opts, X, T), generators=generators, iterations=3, schedulers=schedulers
+            )

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import refnet
 from refnet import nn, optim
+from refnet.optim import lr_scheduler
 from refnet.train import loop, sampler, training
 from refnet.train import step as updates
 from refnet.train.capture import captured
@@ -707,3 +708,110 @@ def test_the_optimizer_of_another_network():
     _, opt = build()
     with pytest.raises(ValueError, match=r"array 0\.weight which is not net's"):
         refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=4)
+
+
+def wave(k):
+    return 1 + np.sin(k)
+
+
+SCHEDULERS = {
+    "cosine": lambda opt: lr_scheduler.CosineAnnealingLR(opt, 17, 0.01),
+    "steps": lambda opt: lr_scheduler.MultiStepLR(opt, [3, 20]),
+    "a function": lambda opt: lr_scheduler.LambdaLR(opt, wave),
+    "a declared function": lambda opt: lr_scheduler.LambdaLR(opt, capturable(wave)),
+    "below zero": lambda opt: lr_scheduler.LambdaLR(opt, capturable(lambda k: 1 - k / 10)),
+    "one after the other": lambda opt: lr_scheduler.SequentialLR(
+        opt, [lr_scheduler.LinearLR(opt), lr_scheduler.ExponentialLR(opt, 0.9)], [5]
+    ),
+    "momentum too": lambda opt: lr_scheduler.OneCycleLR(opt, 0.1, total_steps=150),
+}
+
+
+def capturable(function):
+    def declared(k):
+        return function(k)
+
+    declared.capturable = True
+    return declared
+
+
+def grouped(net):
+    first, *rest = net.params
+    parts = [{"params": {first: net.params[first]}, "lr": 0.3}, {"params": {name: net.params[name] for name in rest}}]
+    return optim.SGD(parts, lr=0.1, momentum=0.5)
+
+
+@pytest.mark.parametrize("capture", [False, True])
+@pytest.mark.parametrize("which", SCHEDULERS)
+def test_a_scheduler_steps_after_every_update(which, capture, way):
+    """The same course as a loop by hand that steps the optimizer and then the scheduler, over two calls of fit."""
+    course = []
+    for by_hand in (True, False):
+        net, _ = build()
+        opt = grouped(net)
+        scheduler, g = SCHEDULERS[which](opt), refnet.Generator(1)
+        how = {"batch_size": 2, "generator": g}
+        if by_hand:
+            how |= {"callback": lambda k, loss, scheduler=scheduler: scheduler.step(), "capture": False}
+        else:
+            how |= {"scheduler": scheduler, "capture": capture}
+        for iterations in (40, 80):
+            history = refnet.fit(net, nn.MSELoss(), opt, X, T, **how, iterations=iterations)
+        if not by_hand:
+            assert (history.why_plain == "") == (capture and which != "momentum too")
+        options = [(group["lr"], group["momentum"]) for group in opt.param_groups]
+        state = {name: value for name, value in scheduler.state_dict().items() if name != "lr_lambdas"}
+        course.append((options, state, {name: P.tobytes() for name, P in net.params.items()}))
+    assert course[0] == course[1]
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_a_scheduler_that_fails_leaves_whole_updates(capture, way):
+    """As in a loop by hand: the update is done, and then the step of the scheduler fails."""
+    net, opt = build()
+    scheduler = lr_scheduler.OneCycleLR(opt, 0.1, total_steps=60, cycle_momentum=False)
+    how = {"batch_size": 2, "capture": capture}
+    with pytest.raises(ValueError, match="OneCycleLR: expected at most 60 steps"):
+        refnet.fit(
+            *(net, nn.MSELoss(), opt, X, T), **how, iterations=130, scheduler=scheduler, generator=refnet.Generator(1)
+        )
+    whole, whole_opt = build()
+    other = lr_scheduler.OneCycleLR(whole_opt, 0.1, total_steps=61, cycle_momentum=False)
+    other._schedule_phases, other.total_steps = scheduler._schedule_phases, 61
+    refnet.fit(
+        *(whole, nn.MSELoss(), whole_opt, X, T),
+        **how | {"capture": False, "iterations": 61, "scheduler": other, "generator": refnet.Generator(1)},
+    )
+    np.testing.assert_equal(copies(net), copies(whole))
+    assert scheduler.last_epoch == 60
+
+
+def of_another(opt):
+    return lr_scheduler.StepLR(build()[1], 3)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "error", "message"),
+    [
+        (of_another, ValueError, "fit: expected a scheduler of the optimizer opt, got one of another optimizer"),
+        (lambda opt: "cosine", TypeError, "fit: expected scheduler to be one of refnet's, got str"),
+        (
+            lr_scheduler.ReduceLROnPlateau,
+            ValueError,
+            "fit: expected a scheduler that steps by itself, got ReduceLROnPl",
+        ),
+    ],
+)
+def test_a_scheduler_that_does_not_fit_is_refused(scheduler, error, message):
+    net, opt = build()
+    before = copies(net)
+    with pytest.raises(error, match=message):
+        refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=5, scheduler=scheduler(opt))
+    np.testing.assert_equal(copies(net), before)
+
+
+def test_a_function_and_a_scheduler_are_too_many():
+    net, opt = build()
+    scheduler = lr_scheduler.StepLR(opt, 3)
+    with pytest.raises(ValueError, match="fit: expected lr_lambda or a scheduler, got both"):
+        refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=5, scheduler=scheduler, lr_lambda=wave)

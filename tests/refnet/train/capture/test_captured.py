@@ -558,7 +558,7 @@ FAULTS = {
     "a callback's values not taken": (STORAGE_CLASS, "leave", "home[...] = own", "pass"),
     "changes not noticed": (CAPTURED_CLASS, "resume", "self._watch.changed()", "False"),
     "rates not taken": (CAPTURED_CLASS, "read_rates", 'cell[...] = plain(group["lr"])', "pass"),
-    "factors not taken": (CAPTURED_CLASS, "many", "plain(rate * factor)", "plain(rate)"),
+    "factors not taken": (CAPTURED_CLASS, "many", "plain(rate) for rate in", "plain(of_group[0]) for _ in"),
     "rates in another dtype": (CAPTURED_CLASS, "many", ".astype(self._rates[0].dtype)", ""),
     "modes not noticed": (*LOOK, "update.loss, update.opt)"),
     "options not noticed": (
