@@ -39,6 +39,14 @@ LAZY = {
         "benchmarks.programs.programs_command:programs",
         "Put random programs through parity.enclose, and judge torch's values and gradients by it.",
     ),
+    "fingerprint": (
+        "benchmarks.precision.fingerprint_command:fingerprint",
+        "Ask which precision products were computed in, of imprecise engines and of right ones.",
+    ),
+    "depth": (
+        "benchmarks.precision.depth_command:depth",
+        "Put sums by random trees, and products of rounded factors, to budgets of a declared depth.",
+    ),
 }
 """Commands that are loaded when they are used: where they are, and the first line of what they say of themselves."""
 

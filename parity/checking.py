@@ -28,7 +28,7 @@ from parity.report.report import Report
 from parity.shrinking import smallest
 from parity.sweeping import Tried, swept
 from parity.truth.value import Truth
-from parity.verdict.any_record import Found, judge_any, judge_two_precisions, right_outputs
+from parity.verdict.any_record import Found, judge_any, judge_two_precisions, names_of_right_answer, right_outputs
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed
 from refnet.arithmetic.array_like import Undecided
 
@@ -75,7 +75,8 @@ def check(
         inputs: arrays of one framework. The gradient by each that is of floats is judged; where some ask for a gradient
             (`requires_grad`), by those alone.
         grad_output: the upstream gradient; random where none is given. Of several outputs, a tuple.
-        profile: how fn computes, if not everything in the inputs' format: "bfloat16, sums in float32".
+        profile: how fn computes, if not everything in the inputs' format and sums in any order: "bfloat16, accumulate
+            float32, depth 40"; see `parity.budget.formats.Profile.parse`.
         seed: of the random upstream gradient.
         sweep: whether to try other layouts, upstream gradients, subsets of gradients and batches too, the same call
             twice, a sample alone, existing gradients and a second backward. Each is a report in `report.parts`.
@@ -91,6 +92,7 @@ def check(
     if tile is not None and (not sweep or type(tile) is not int or tile < 1):
         raise UsageError(f"check: expected tile to be a positive number beside sweep=True, got {tile!r}")
     asked = replace(Asked.of(fn, reference, inputs, profile, options), seed=seed)
+    asked = replace(asked, wanted=asked.differentiable())
     report = first = asked.report(grad_output)
     failing: Tried | None = None
     if sweep:
@@ -194,13 +196,23 @@ class Asked:
         return [layouts.values_of_seed(g, self.layout) for g in seeds]
 
     def seeds(self) -> list[Array]:
-        """Random upstream gradients for what the function gives."""
-        outputs = self.call(self.inputs, None, ()).outputs
-        return self._seeds(None, [y.shape for y in outputs])
+        """Random upstream gradients for what the reference gives, or, where no class says it, the function."""
+        if not callable(self.reference) and not isinstance(self.reference, Trusted):
+            return self._seeds(None, _right_shapes(self.record()[0]))
+        return self._seeds(None, [y.shape for y in self.call(self.inputs, None, ()).outputs])
 
     def places(self) -> dict[int, str]:
         """The name of each input's gradient in an answer; none where no class says it."""
         return {} if callable(self.reference) or isinstance(self.reference, Trusted) else self.record()[1]
+
+    def differentiable(self) -> tuple[int, ...]:
+        """Of the inputs by which a gradient is wanted, those by which the reference has one."""
+        if callable(self.reference) or isinstance(self.reference, Trusted):
+            return self.wanted
+        record, places = self.record()
+        _right_shapes(record)
+        due = names_of_right_answer(record)
+        return tuple(k for k in self.wanted if places.get(k) in due)
 
     def right_outputs(self, change: tuple[Sequence[int], Callable[[Array], Array]] | None) -> list[Array]:
         """What the reference's class gives, of inputs of which some may be changed."""
@@ -219,7 +231,7 @@ class Asked:
         record = replace(record, grad_outputs=tuple(seeds))
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
         if isinstance(called, TensorVerdict):
-            return Found((called,))
+            return Found((*self._forward_alone(len(shapes) > 1), called))
         answer, verdicts = self._named(called, places, len(shapes) > 1)
         missing = [v.name for v in verdicts]
         wanted = [*(f"output.{k}" for k in range(len(shapes)) if len(shapes) > 1)] or ["output"]
@@ -238,6 +250,11 @@ class Asked:
             (*found.notes, *(notes if self._forward_only else ())),
             found.expected,
         )
+
+    def _forward_alone(self, several: bool) -> list[TensorVerdict]:
+        """What is wrong with the outputs, where the backward raises: its reason may be there."""
+        called = _attempt(lambda: self.call(self.inputs, None, ()))
+        return [] if isinstance(called, TensorVerdict) else self._named(called, {}, several)[1]
 
     @property
     def _forward_only(self) -> bool:
@@ -345,22 +362,16 @@ class Asked:
 
 
 def _profile(form: str, profile: str | Profile | None) -> Profile:
-    """How fn computes: "bfloat16, sums in float32, factors in bfloat16"."""
+    """How fn computes, as `Profile.parse` reads it."""
     if isinstance(profile, Profile):
         return profile
-    said = [part.strip() for part in (profile or form).split(",")]
-    more: dict[str, str] = {}
-    for part in said[1:]:
-        what, _, name = part.rpartition(" ")
-        if what not in ("sums in", "accumulate", "factors in", "products"):
-            raise UsageError(f'check: expected a profile such as "bfloat16, sums in float32", got {profile!r}')
-        more["accumulator" if what in ("sums in", "accumulate") else "product"] = name
-    if said[0] != form:
-        raise UsageError(f"check: expected a profile of {form}, the inputs' format, got {said[0]}")
     try:
-        return Profile.of(form, **more)
-    except KeyError as unknown:
-        raise UsageError(f"check: expected a known format in the profile, got {unknown.args[0]!r}") from None
+        found = Profile.parse(profile or form)
+    except ValueError as error:
+        raise UsageError(f"check: {error}") from None
+    if found.storage.name != form:
+        raise UsageError(f"check: expected a profile of {form}, the inputs' format, got {found}")
+    return found
 
 
 def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile, seed: int) -> list[Array]:

@@ -36,7 +36,8 @@ _jobs = click.option(
 def cli(context: click.Context) -> None:
     """Hold engines that compute gradients and updates against certified truth.
 
-    Without a command: the whole catalogue, on refnet and on torch, in float64 and float32.
+    Without a command: the whole catalogue, on refnet and on torch, in float64 and float32. That takes one to two
+    minutes on two cores. Words and columns of the output are explained in docs/results.md.
 
     Exit code: 0 when every engine conforms, 1 when anything fails or nothing was judged, 2 for bad usage.
     """
@@ -44,18 +45,28 @@ def cli(context: click.Context) -> None:
         context.invoke(run)
 
 
-@cli.command()
+@cli.command(short_help="Judge engines on the catalogue, or a part of it.")
 @_pattern
 @click.option(
     "--engine",
     "names",
     multiple=True,
     metavar="NAME",
-    help="refnet, torch, torch:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND. Repeatable. "
-    "[default: refnet, torch]",
+    help="refnet, torch, torch:OPTIONS, jax, jax:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND. "
+    "Repeatable. [default: refnet, torch]",
 )
 @click.option(
-    "--dtype", "dtypes", multiple=True, metavar="DTYPE", help="float64 or float32. Repeatable. [default: both]"
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    metavar="DTYPE",
+    help="float64, float32, bfloat16 or float16. Repeatable. [default: what engines name, else float64 and float32]",
+)
+@click.option(
+    "--profile",
+    default=None,
+    metavar="TEXT",
+    help='How the engines compute, if not as they say themselves: "bfloat16, accumulate float32, depth 40".',
 )
 @click.option(
     "--case", "exactly", multiple=True, metavar="NAME", help="Only the case of exactly this name. Repeatable."
@@ -93,6 +104,7 @@ def run(
     pattern: str = "",
     names: Sequence[str] = (),
     dtypes: Sequence[str] = (),
+    profile: str | None = None,
     exactly: Sequence[str] = (),
     family: str | None = None,
     listing: bool = False,
@@ -106,7 +118,6 @@ def run(
 ) -> None:
     """Judge engines on the catalogue, or on a part of it."""
     from parity.families.listing import select
-    from parity.records.record import UsageError
     from parity.report import console, export
     from parity.run import judging
 
@@ -114,20 +125,17 @@ def run(
     if listing:
         console.standard_output().out("\n".join(case.name for case in cases))
         return
-    for dtype in dtypes:
-        if dtype not in DTYPES:
-            raise UsageError(f"--dtype: expected {' or '.join(DTYPES)}, got {dtype}")
     engines = judging.choose(names)
+    asked = judging.dtypes_of(engines, dtypes, profile)
     if not names and "torch" not in engines:
         click.echo("parity: the package torch is not installed: refnet alone is judged", err=True)
     export.check_places(json_file, junit_file)
-    formats = tuple(dict.fromkeys(dtypes)) or DTYPES
     about = ""
     if len(cases) > MANY:
-        about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(formats)}"
+        about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(asked)}"
         about += "; the whole catalogue takes one to two minutes on two cores"
     with console.progress("judging", len(cases), about) as (_, done):
-        results = judging.judge(cases, engines, formats, _workers(jobs), timeout, done)
+        results = judging.judge(cases, engines, asked, _workers(jobs), timeout, done, profile)
     try:
         export.save_results(results, json_file, junit_file)
     finally:
@@ -141,7 +149,7 @@ def run(
         raise SystemExit(1)
 
 
-@cli.command()
+@cli.command(short_help="Score the yardstick itself on known mistakes.")
 @_pattern
 @click.option("--dtype", type=click.Choice(DTYPES), default="float64", show_default=True, help="Computed in.")
 @_jobs
@@ -169,7 +177,7 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
     return found.sound if not pattern else not found.flagged
 
 
-@cli.command()
+@cli.command(short_help="Change refnet line by line; see if a case notices.")
 @click.argument("names", nargs=-1, metavar="[CLASS]...")
 @click.option("--dtype", type=click.Choice(DTYPES), default="float64", show_default=True, help="Computed in.")
 @click.option(
@@ -206,7 +214,26 @@ def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file:
         raise SystemExit(1)
 
 
-@cli.command()
+@cli.command(short_help="Probe the depth of an engine's sums.")
+@click.argument("names", nargs=-1, required=True, metavar="ENGINE...")
+@click.option("--terms", type=click.IntRange(8, 2**20), default=4096, show_default=True, help="Length of the sums.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Computed in.")
+def depth(names: Sequence[str], terms: int, dtype: str) -> None:
+    """Probe how long the chains of additions are that an engine's sums go through.
+
+    What is printed is the least depth that a profile of it may declare here. A probe shows no upper limit: another
+    shape, processor or library may have longer chains.
+    """
+    from parity.run import judging, probing
+
+    for name in judging.choose(names):
+        click.echo(f"{name}, {dtype}, sums of {terms:,} terms")
+        for found in probing.probe(judging.engine(name), terms, dtype):
+            said = f"unsupported: {found.reason}" if found.depth is None else f"depth {found.depth:,} or more"
+            click.echo(f"  {found.what:<52} {said}")
+
+
+@cli.command(short_help="What of torch.nn and torch.optim is covered.")
 def coverage() -> None:
     """Say of every class of torch.nn and torch.optim whether refnet covers it, will not and why, or not yet."""
     from parity.report import coverage_table
@@ -214,7 +241,7 @@ def coverage() -> None:
     coverage_table.show()
 
 
-@cli.command()
+@cli.command(short_help="Compute or prove the certified answers.")
 @_pattern
 @click.option("--check", is_flag=True, help="Compute everything again and compare it, bit for bit, with what is kept.")
 @_jobs
@@ -249,7 +276,7 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
         raise SystemExit(1)
 
 
-@cli.command()
+@cli.command(short_help="The worked example, figure by figure.")
 @click.option(
     "--json",
     "as_json",
@@ -313,7 +340,7 @@ def example(
         worked.report(console.standard_output())
 
 
-@cli.command(name="export")
+@cli.command(name="export", short_help="Write the cases for readers in any language.")
 @_pattern
 @_jobs
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
@@ -332,7 +359,7 @@ def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
     console.standard_output().out(f"{folder}: {count} records of {len(cases)} cases")
 
 
-@cli.command()
+@cli.command(short_help="Judge a file of answers.")
 @click.argument("answers", type=click.Path(path_type=Path), metavar="ANSWERS")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
 @click.option(
@@ -354,7 +381,7 @@ def judge(answers: Path, json_file: Path | None, junit_file: Path | None, verbos
         raise SystemExit(1)
 
 
-@cli.command()
+@cli.command(short_help="Print a certified figure as one cites it.")
 @click.argument("name", required=False, metavar="[ID]")
 @click.option("--list", "pattern", metavar="PATTERN", help="List the ids that contain PATTERN ('' for all) and stop.")
 @click.option("--verify", is_flag=True, help="Compute the figure again, and compare its bits. Needs python-flint.")

@@ -23,13 +23,13 @@ from parity.budget.formats import Profile
 from parity.notation import Meter, Written
 from parity.records.record import UsageError
 from parity.report.report import Report
-from parity.translations import FUNCTIONS, UFUNCS
+from parity.translations import advice
 from parity.truth import enclosing
 from parity.truth.taped import Taped, backward, gradients
 from parity.truth.value import Truth
 from parity.verdict.blindness import causes_in_expression, told
 from parity.verdict.tensor import Enclosure, judge
-from refnet.arithmetic import functions, special
+from refnet.arithmetic import special
 from refnet.arithmetic.array_like import NoRule, Undecided
 
 Array = np.ndarray[Any, Any]
@@ -44,17 +44,6 @@ LONGEST = 900.0
 
 PER_ELEMENT, PER_PRODUCT = 1e-5, 5e-9
 """About the seconds that an element of an operation, and a product in a contraction, take in balls."""
-
-EQUIVALENTS = {
-    **dict.fromkeys(("zeros", "ones", "empty", "full"), "np.zeros(shape, like=x), and so on"),
-    "argmax": "indices that are found before, and given as an array of integers",
-    "median": "np.sort(x)[k]",
-    **dict.fromkeys(("erf", "erfc"), "refnet.arithmetic.special.erf(x)"),
-    "arcsinh": "np.log(x + np.sqrt(x * x + 1))",
-    "arccosh": "np.log(x + np.sqrt(x * x - 1))",
-    "arctanh": "(np.log1p(x) - np.log1p(-x)) / 2",
-}
-"""How to write what has no rule, by the last part of its name."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +111,7 @@ def enclose(
     *arrays: Any,
     dtype: str | Profile | None = None,
     grad_output: Any = None,
+    profile: str | Profile | None = None,
     **options: Any,
 ) -> Enclosed:
     """Certified value and rounding budget of the expression f(*arrays, **options), and of its gradient.
@@ -134,10 +124,11 @@ def enclose(
         f: an expression in NumPy's functions and in those of `refnet.arithmetic.special`. It is called several times.
         arrays: floats of one dtype, finite; also arrays of integers or booleans, which have no gradient. NumPy's,
             torch's or JAX's.
-        dtype: the format to budget for, if not the arrays' own: float64, float32, float16 or bfloat16; or a
-            `parity.budget.array.Profile`, for engines that accumulate or multiply in another format than they store.
+        dtype: the format to budget for, if not the arrays' own: float64, float32, float16 or bfloat16.
         grad_output: the upstream gradient, of the result's shape and the arrays' dtype. For a scalar result it is 1;
             without one for any other result no gradient is given.
+        profile: how results are computed, if not everything in that format and sums in any order: "bfloat16, accumulate
+            float32, depth 40"; see `parity.budget.formats.Profile.parse`.
         options: handed on to f. Arrays among them are like `arrays`, after those and in their order.
 
     The truth is enclosed by tensors of balls. Where these would take more than QUICK seconds, or python-flint is
@@ -150,11 +141,13 @@ def enclose(
         Undecided: the expression needs a decision that rounding could turn.
     """
     call = _Call(f, arrays, options)
-    profile = _profile(call.given, dtype, call.narrow)
-    lifted = [_lift(name, a, profile) for name, a in zip(call.names, call.given, strict=True)]
+    how = _profile(call.given, dtype if profile is None else profile, call.narrow)
+    if profile is not None and dtype is not None and _profile(call.given, dtype, None).storage != how.storage:
+        raise UsageError(f"enclose: expected a profile of {dtype}, got {how}")
+    lifted = [_lift(name, a, how) for name, a in zip(call.names, call.given, strict=True)]
     meter = Meter()
-    budgets, seed = _budgets(call, lifted, grad_output, profile, meter)
-    way, truths, bounds = _truths(call, seed, profile, meter)
+    budgets, seed = _budgets(call, lifted, grad_output, how, meter)
+    way, truths, bounds = _truths(call, seed, how, meter)
     for name, budget in budgets.items():
         _defined(name, budget, truths[name])
         _agree(name, budget, truths[name], bounds.get(name, 0.0))
@@ -165,8 +158,8 @@ def enclose(
         limits["value"],
         tuple(truths.get(name) for name in names),
         tuple(limits.get(name) for name in names),
-        profile.storage.name,
-        str(profile),
+        how.storage.name,
+        str(how),
         way,
         lambda: causes_in_expression(lambda *budgets: call(budgets, meter), lifted),
     )
@@ -256,6 +249,11 @@ def _profile(arrays: Sequence[Array], dtype: str | Profile | None, narrow: str |
             raise UsageError(f"enclose: expected floats of one dtype, got {own} in array {first}, {other} in array {k}")
     if isinstance(dtype, Profile):
         return dtype
+    if isinstance(dtype, str) and ("," in dtype or dtype == "tf32"):
+        try:
+            return Profile.parse(dtype)
+        except ValueError as error:
+            raise UsageError(f"enclose: {error}") from None
     name = (narrow or own) if dtype is None else str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
     if name not in FORMATS:
         raise UsageError(f"enclose: expected dtype {', '.join(FORMATS)} or a Profile, got {name}")
@@ -280,7 +278,7 @@ def _evaluated(call: _Call, arrays: Sequence[Any], meter: Meter) -> Any:
     except (UsageError, Undecided, MemoryError, RecursionError):
         raise
     except NoRule as missing:
-        raise UsageError(f"enclose: {_advice(missing.what)}") from None
+        raise UsageError(f"enclose: {advice(missing.what)}") from None
     except Exception as error:
         if "setting an array element" in str(error):
             raise UsageError(f"enclose: {FILLED}") from None
@@ -311,19 +309,6 @@ def _budgets(
     upstream = _lift("grad_output", seed, profile)
     found = gradients(result, upstream, leaves, lambda shape: Budget.exact(np.zeros(shape), profile))
     return {"value": value} | found, seed
-
-
-def _advice(what: str) -> str:
-    name, argument, _ = what.partition("(")
-    if argument:
-        return f"expected {name} without this argument, got {what}"
-    equivalent = EQUIVALENTS.get(name.rsplit(".", 1)[-1])
-    if equivalent:
-        return f"{what} has no rule for rounding; write it as {equivalent}"
-    ufuncs = sorted({*functions.UFUNCS, *(u.__name__ for u in UFUNCS)})
-    others = sorted({f.__name__ for f in FUNCTIONS} | {*functions.FUNCTIONS})
-    listed = ", ".join(f"np.{name}" for name in [*ufuncs, *others])
-    return f"{what} has no rule for rounding; expected functions among {listed}"
 
 
 def _seed(grad_output: Any, value: Budget, arrays: Sequence[Array]) -> Array | None:

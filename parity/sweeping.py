@@ -104,10 +104,10 @@ def _layouts(asked: Asked, grad_output: Any) -> Iterator[Tried]:
                 values = function_call.like(function_call.to_numpy(other), x)
                 inputs = (*asked.inputs[:k], values, *asked.inputs[k + 1 :])
                 yield _tried(f"input {k} {layout}", replace(asked, inputs=inputs, laid={k: layout}), grad_output)
-    shapes = [y.shape for y in asked.seeds()]
+    example = next(x for x in asked.inputs if function_call.is_array(x) and function_call.is_floating(x))
+    seeds = [function_call.like(g, example) for g in asked.seeds()]
     for layout in layouts.SEEDS:
-        values = ("one-hot", "zero")
-        if layout in values or any(layouts.laid_out(np.zeros(shape), layout) is not None for shape in shapes):
+        if layout in layouts.VALUES or any(layouts.laid_out(g, layout) is not None for g in seeds):
             yield _tried(f"upstream gradient {layout}", replace(asked, layout=layout), grad_output)
 
 

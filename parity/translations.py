@@ -14,7 +14,7 @@ import numpy as np
 
 from parity import rearrangements
 from parity.rearrangements import axes_of, first, inner
-from refnet.arithmetic import special
+from refnet.arithmetic import functions, special
 from refnet.arithmetic.array_like import ArrayLike, NoRule, Rule, named
 
 
@@ -347,3 +347,29 @@ def _differences(x: Any, n: int, axis: int) -> Any:
     before = (*[slice(None)] * (axis % x.ndim), slice(None, -1))
     after = (*[slice(None)] * (axis % x.ndim), slice(1, None))
     return x if n == 0 else _differences(x[after] - x[before], n - 1, axis)
+
+
+EQUIVALENTS = {
+    **dict.fromkeys(("zeros", "ones", "empty", "full"), "np.zeros(shape, like=x), and so on"),
+    "argmax": "indices that are found before, and given as an array of integers",
+    "median": "np.sort(x)[k]",
+    **dict.fromkeys(("erf", "erfc"), "refnet.arithmetic.special.erf(x)"),
+    "arcsinh": "np.log(x + np.sqrt(x * x + 1))",
+    "arccosh": "np.log(x + np.sqrt(x * x - 1))",
+    "arctanh": "(np.log1p(x) - np.log1p(-x)) / 2",
+}
+"""How to write what has no rule, by the last part of its name."""
+
+
+def advice(what: str) -> str:
+    """What to write for a function that has no rule, by its name."""
+    name, argument, _ = what.partition("(")
+    if argument:
+        return f"expected {name} without this argument, got {what}"
+    equivalent = EQUIVALENTS.get(name.rsplit(".", 1)[-1])
+    if equivalent:
+        return f"{what} has no rule for rounding; write it as {equivalent}"
+    ufuncs = sorted({*functions.UFUNCS, *(u.__name__ for u in UFUNCS)})
+    others = sorted({f.__name__ for f in FUNCTIONS} | {*functions.FUNCTIONS})
+    listed = ", ".join(f"np.{name}" for name in [*ufuncs, *others])
+    return f"{what} has no rule for rounding; expected functions among {listed}"

@@ -1,11 +1,15 @@
 """The public door for anyone's optimizer: its steps and its state held against the truth.
 
 report = parity.check_update(torch.optim.SGD, "SGD", [weight, bias], lr=0.1, momentum=0.9)
+report = parity.check_update(optax.adam(1e-3), "Adam", {"weight": weight}, lr=1e-3)
+report = parity.check_update(step, "AdamW", {"weight": weight}, lr=1e-3)     params, state = step(params, grads, state)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,19 +21,24 @@ from parity.records.record import Answer, Optimize, Spec, UsageError
 from parity.report.report import Report
 from parity.verdict.any_record import Found, judge_any
 from parity.verdict.tensor import failed
-from refnet.optim.optimizer import State, number
 
 Array = np.ndarray[Any, Any]
 
 STEPS = 5
 
+NAMES = {"mu": "exp_avg", "nu": "exp_avg_sq", "nu_max": "max_exp_avg_sq", "trace": "momentum_buffer", "count": "step"}
+"""What optax calls an optimizer's state, and torch."""
+
+Groups = Sequence[tuple[Sequence[str], Mapping[str, Any]]]
+
 
 def check_update(
-    optimizer: Callable[..., Any],
+    optimizer: Any,
     reference: str,
     params: Sequence[Any] | Mapping[str, Any],
     *,
-    grads: Sequence[Sequence[Any]] | None = None,
+    grads: Sequence[Sequence[Any] | Mapping[str, Any]] | None = None,
+    groups: Groups | None = None,
     steps: int = STEPS,
     seed: int = 0,
     **options: Any,
@@ -37,72 +46,228 @@ def check_update(
     """Judge an optimizer's updates (after minus before each step) and its state.
 
     Args:
-        optimizer: a class of torch optimizers, or what makes one: it is called with the parameters and the options.
+        optimizer: a class of torch optimizers, or what makes one, called with the parameters and the options; an optax
+            transformation, made with its own options; or a plain function step(params, grads, state), which takes and
+            gives dicts by name, and gives (params, state). The first state is None; what it gives of a state is judged
+            where it is {name: {key: array}} with torch's keys.
         reference: the class of torch.optim that it should be, which refnet covers.
-        params: tensors, of which copies are stepped; their names are their keys, or their places.
-        grads: the gradients of each step, in the order of the parameters; random where none are given.
-        options: arguments of both, such as lr.
+        params: arrays, of which copies are stepped; their names are their keys, or their places.
+        grads: the gradients of each step, in the order of the parameters or by name; None where a parameter has none.
+            Random where none are given.
+        groups: the names of the parameters of each group, and the options in which it differs.
+        options: arguments of the reference, and of a class of torch optimizers, such as lr.
 
     Raises:
-        UsageError: the reference is unknown, or does not take these arguments.
+        UsageError: the reference is unknown or does not take these arguments; parameters or gradients can't be judged.
     """
     named = dict(params) if isinstance(params, Mapping) else {str(k): p for k, p in enumerate(params)}
     form = function_call.format_of_all(list(named.values()))
-    if not hasattr(refnet.optim, reference) or not reference[:1].isupper():
-        known = ", ".join(name for name in refnet.optim.__all__ if name[:1].isupper())
-        raise UsageError(f"check_update: expected a class of torch.optim among {known}, got {reference!r}")
-    profile, draws = Profile.of(form), np.random.default_rng(seed)
-    values = {name: function_call.to_numpy(p) for name, p in named.items()}
-    if grads is None:
-        given = {n: function_call.rounded(draws.standard_normal((steps, *v.shape)), profile) for n, v in values.items()}
-    else:
-        given = {n: np.stack([function_call.to_numpy(g[k]) for g in grads]) for k, n in enumerate(named)}
-    record = Optimize(Spec(reference, options), values, given)
+    if reference not in (known := [name for name in refnet.optim.__all__ if _is_optimizer(name)]):
+        raise UsageError(f"check_update: expected a class of torch.optim among {', '.join(known)}, got {reference!r}")
+    if not callable(optimizer) and not _is_transformation(optimizer):
+        raise UsageError(
+            "check_update: expected a class of optimizers, an optax transformation or a function, "
+            f"got {type(optimizer).__name__}"
+        )
+    profile = Profile.of(form)
+    record = _record(Spec(reference, options), named, grads, groups, max(steps, 1), seed, profile)
+    name = getattr(optimizer, "__qualname__", type(optimizer).__name__)
+    title = f"{name} against {reference}"
     try:
-        getattr(refnet.optim, reference)({name: v.copy() for name, v in values.items()}, **options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"check_update: expected arguments that {reference} takes, got: {error}") from None
-    title = f"{getattr(optimizer, '__qualname__', type(optimizer).__name__)} against {reference}"
-    try:
-        answer = _steps(optimizer, named, given, options, Spec(reference).schema)
+        run = _Run(named, record)
+        run.through(optimizer)
+    except UsageError:
+        raise
     except Exception as error:
         line = " ".join(str(error).split())[:300]
         return Report(title, str(profile), [failed("step", f"raised {type(error).__name__}: {line}")])
-    found: Found = judge_any(record, answer, profile)
-    return Report(title, str(profile), found.verdicts, found.diagnosis, found.notes)
+    answer = run.answer()
+    keys = [key for key in record.spec.schema if any(path.endswith(f".{key}") for path in answer)]
+    updates = [f"update.{name}" for name in named]
+    found: Found = judge_any(record, answer, profile, [*updates, *(path for path in answer if path not in updates)])
+    lacking = [key for key, kept in record.spec.schema.items() if key not in keys and _kept(kept, options)]
+    notes = [f"state {key}: not judged, the optimizer has none of that name" for key in lacking]
+    return Report(title, str(profile), found.verdicts, found.diagnosis, (*found.notes, *notes))
 
 
-def _steps(
-    make: Callable[..., Any],
+def _is_optimizer(name: str) -> bool:
+    return hasattr(getattr(refnet.optim, name), "schema") and name != "Optimizer"
+
+
+def _kept(state: Any, options: Mapping[str, Any]) -> bool:
+    return state.when is None or bool(options.get(state.when))
+
+
+def _is_transformation(optimizer: Any) -> bool:
+    return callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))
+
+
+def _record(
+    spec: Spec,
     named: Mapping[str, Any],
-    grads: Mapping[str, Array],
-    options: Mapping[str, Any],
-    known: Mapping[str, State],
-) -> Answer:
-    """What a torch optimizer makes of the gradients, as an answer has it."""
-    own = {name: p.detach().clone().requires_grad_() for name, p in named.items()}
-    optimizer = make(list(own.values()), **options)
-    series: dict[str, list[Array | None]] = {}
-    for k in range(len(next(iter(grads.values())))):
-        before = {name: function_call.to_numpy(p).astype(np.float64) for name, p in own.items()}
-        for name, p in own.items():
-            p.grad = function_call.like(grads[name][k], p)
-        optimizer.step()
-        for name, p in own.items():
-            after = function_call.to_numpy(p).astype(np.float64)
-            series.setdefault(f"update.{name}", []).append(after - before[name])
-            for key, value in optimizer.state.get(p, {}).items():
+    grads: Sequence[Sequence[Any] | Mapping[str, Any]] | None,
+    groups: Groups | None,
+    steps: int,
+    seed: int,
+    profile: Profile,
+) -> Optimize:
+    values = {name: function_call.to_numpy(p) for name, p in named.items()}
+    absent: dict[str, tuple[int, ...]] = {}
+    if grads is None:
+        draws = np.random.default_rng(seed)
+        given = {n: function_call.rounded(draws.standard_normal((steps, *v.shape)), profile) for n, v in values.items()}
+    else:
+        rows = [_by_name(row, list(named), k) for k, row in enumerate(grads)]
+        given = {name: np.stack([_gradient(row[name], name, v) for row in rows]) for name, v in values.items()}
+        absent = {n: tuple(k for k, row in enumerate(rows) if row[n] is None) for n in values}
+    own = None if groups is None else tuple((tuple(names), dict(differs)) for names, differs in groups)
+    if own is not None and sorted(name for names, _ in own for name in names) != sorted(named):
+        raise UsageError(f"check_update: expected groups of {', '.join(named)}, each once, got {own}")
+    record = Optimize(spec, values, given, own, {name: at for name, at in absent.items() if at})
+    try:
+        made: Any = {name: v.copy() for name, v in values.items()}
+        if own is not None:
+            made = [{"params": {name: made[name] for name in names}, **differs} for names, differs in own]
+        getattr(refnet.optim, spec.type)(made, **spec.args)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"check_update: expected arguments that {spec.type} takes, got: {error}") from None
+    return record
+
+
+def _by_name(row: Sequence[Any] | Mapping[str, Any], names: Sequence[str], step: int) -> dict[str, Any]:
+    if isinstance(row, Mapping):
+        row = [row.get(name) for name in names] if set(row) <= set(names) else list(row)
+    if len(row) != len(names):
+        raise UsageError(f"check_update: expected gradients of {', '.join(names)} in step {step + 1}, got {len(row)}")
+    return dict(zip(names, row, strict=True))
+
+
+def _gradient(g: Any, name: str, value: Array) -> Array:
+    if g is None:
+        return np.zeros_like(value)
+    got = function_call.to_numpy(g)
+    if got.shape != value.shape or got.dtype != value.dtype:
+        came = f"{got.dtype} of {got.shape}"
+        raise UsageError(f"check_update: expected a gradient of {name} of {value.dtype} of {value.shape}, got {came}")
+    return got
+
+
+@dataclass
+class _Run:
+    """The steps of an optimizer on copies of the parameters, noted as an answer has them."""
+
+    named: Mapping[str, Any]
+    record: Optimize
+    series: dict[str, list[Array]] = field(default_factory=dict)
+
+    def through(self, optimizer: Any) -> None:
+        """Every step."""
+        if _is_transformation(optimizer):
+            self._optax(optimizer)
+        elif function_call.framework(list(self.named.values())) == "torch" and _makes_optimizers(optimizer):
+            self._torch(optimizer)
+        else:
+            self._plain(optimizer)
+
+    def _grads(self, k: int) -> dict[str, Any]:
+        return {name: function_call.like(g, self.named[name]) for name, g in self.record.gradients(k).items()}
+
+    def _copies(self) -> dict[str, Any]:
+        return {n: function_call.like(function_call.to_numpy(p), p) for n, p in self.named.items()}
+
+    def _torch(self, make: Callable[..., Any]) -> None:
+        own = {name: p.requires_grad_() for name, p in self._copies().items()}
+        given: Any = list(own.values())
+        if self.record.groups is not None:
+            given = [{"params": [own[n] for n in names], **differs} for names, differs in self.record.groups]
+        optimizer = make(given, **self.record.spec.args)
+        for k in range(self.record.steps):
+            before, grads = self._values(own), self._grads(k)
+            for name, p in own.items():
+                p.grad = grads.get(name)
+            optimizer.step()
+            self._note(before, own, {name: optimizer.state.get(p, {}) for name, p in own.items()})
+
+    def _optax(self, transformation: Any) -> None:
+        if self.record.absent:
+            raise UsageError("check_update: expected a gradient of every parameter for optax, which knows none absent")
+        import jax
+
+        own = self._copies()
+        state = transformation.init(own)
+        for k in range(self.record.steps):
+            before = self._values(own)
+            updates, state = transformation.update(self._grads(k), state, own)
+            own = jax.tree_util.tree_map(lambda p, u: p + u.astype(p.dtype), own, updates)
+            self._note(before, own, _optax_state(state, own))
+
+    def _plain(self, step: Callable[..., Any]) -> None:
+        own, state = self._copies(), None
+        for k in range(self.record.steps):
+            before = self._values(own)
+            gave = step(own, self._grads(k), state)
+            if not isinstance(gave, tuple) or len(gave) != 2 or not isinstance(gave[0], Mapping):
+                raise TypeError(f"expected step to give (params, state), a dict first, got {type(gave).__name__}")
+            own, state = dict(gave[0]), gave[1]
+            if own.keys() != self.named.keys():
+                raise TypeError(f"expected parameters {', '.join(self.named)}, got {', '.join(map(str, own))}")
+            kept = state if isinstance(state, Mapping) and all(isinstance(v, Mapping) for v in state.values()) else {}
+            self._note(before, own, {name: kept.get(name, {}) for name in own})
+
+    @staticmethod
+    def _values(own: Mapping[str, Any]) -> dict[str, Array]:
+        return {name: function_call.to_numpy(p).astype(np.float64) for name, p in own.items()}
+
+    def _note(
+        self, before: Mapping[str, Array], own: Mapping[str, Any], state: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        known = self.record.spec.schema
+        for name, after in self._values(own).items():
+            if after.shape != before[name].shape:
+                raise TypeError(f"expected {name} of shape {before[name].shape}, got {after.shape}")
+            self.series.setdefault(f"update.{name}", []).append(after - before[name])
+            for key, value in state[name].items():
                 if key in known and value is not None:
-                    series.setdefault(f"state.{name}.{key}", [None] * k).append(_kept(known[key], value, p))
-    return {
-        name: np.stack([np.full_like(rows[-1], np.nan) if row is None else row for row in rows])
-        for name, rows in series.items()
-    }
+                    array = function_call.to_numpy(value) if hasattr(value, "shape") else np.array(value)
+                    if array.ndim == 0:
+                        # Frameworks keep a single number in a format of their own.
+                        due = np.float32 if known[key].counter else self.record.params[name].dtype
+                        array = array.astype(due)
+                    self.series.setdefault(f"state.{name}.{key}", []).append(array)
+
+    def answer(self) -> Answer:
+        return {path: np.stack(rows) for path, rows in self.series.items()}
 
 
-def _kept(state: State, value: Any, p: Any) -> Array:
-    """A part of the state as an array; a single number, which may be Python's, in the dtype that it should have."""
-    if not hasattr(value, "shape"):
-        return np.asarray(value, np.float32 if state.counter else function_call.to_numpy(p).dtype)
-    made = function_call.to_numpy(value)
-    return made.astype(function_call.to_numpy(p).dtype) if state.shape is number and not state.counter else made
+def _makes_optimizers(optimizer: Any) -> bool:
+    """Whether it takes parameters first, as torch's do; a plain function of step(params, grads, state) takes three."""
+    if isinstance(optimizer, type):
+        return True
+    try:
+        taken = inspect.signature(optimizer).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return len([p for p in taken if p.default is p.empty and p.kind in by_place]) < 3
+
+
+def _optax_state(state: Any, own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What an optax transformation keeps for each parameter, under torch's names."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in own}
+    for part in _parts(state):
+        for key, value in part._asdict().items():
+            if isinstance(value, Mapping) and value.keys() == own.keys():
+                for name in own:
+                    found[name][NAMES.get(key, key)] = value[name]
+            elif getattr(value, "shape", None) == ():
+                for name in own:
+                    found[name][NAMES.get(key, key)] = value
+    return found
+
+
+def _parts(state: Any) -> Iterator[Any]:
+    if hasattr(state, "_asdict"):
+        yield state
+    if isinstance(state, (tuple, list)):
+        for part in state:
+            yield from _parts(part)

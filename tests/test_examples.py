@@ -1,6 +1,9 @@
 """The engines in examples/, for real, through both doors."""
 
+import contextlib
+import io
 import json
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -95,3 +98,42 @@ def test_a_mistake_in_them_is_found(command, tmp_path):
     results = judging.judge(select("Linear/batch 3"), [name], ("float64",), 1, 120.0, lambda: None)
     assert not results.conforms
     assert any("bias gradient averaged" in d for r in results.cases for d in r.diagnosis)
+
+
+# ---- the Python examples
+
+
+PYTHON = {
+    "autograd_function": ("torch", "(h * n).mean(-1, keepdim=True)", "(h * n).sum(-1, keepdim=True)"),
+    "tiled_kernel": ("numpy", "for i in range(-(-m // TILE)):", "for i in range(max(1, m // TILE)):"),
+    "jax_custom_vjp": ("jax", "jnp.sum(g * y, axis=-1, keepdims=True)", "jnp.sum(g * y, keepdims=True)"),
+    "own_optimizer": ("torch", "1 - beta2 ** state", "1 - beta1 ** state"),
+}
+"""The framework that each needs, a line of it, and a mistake in its place."""
+
+
+def run(file):
+    """The exit code, and what a file says when it is run as a program."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(file), run_name="__main__")
+    return int(ended.value.code), said.getvalue()
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_a_python_example(name, tmp_path):
+    framework, line, wrong = PYTHON[name]
+    pytest.importorskip(framework)
+    source = EXAMPLES / f"{name}.py"
+    code, text = run(source)
+    assert code == 0, text
+    assert text.startswith("ok: ")
+    assert source.read_text().count(line) == 1
+    (tmp_path / "wrong.py").write_text(source.read_text().replace(line, wrong))
+    code, text = run(tmp_path / "wrong.py")
+    assert code == 1
+    assert text.startswith("not ok: ")
+
+
+def test_every_example_is_run():
+    assert {p.stem for p in EXAMPLES.glob("*.py")} == PYTHON.keys()

@@ -4,12 +4,15 @@ import json
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from parity.families.case import DTYPES
 from parity.families.listing import FAULTS, REWRITINGS, catalogue
+from parity.run.known_findings import FINDINGS
+from refnet import nn, optim
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -89,12 +92,34 @@ def test_the_worked_example(tmp_path):
 def test_counts():
     cases = catalogue()
     records = sum(len(case.families) * len(DTYPES) for case in cases)
-    assert README.count(f"conforms on all {records} records of {len(cases)} cases") == 2
-    assert f"judges refnet and torch on {len(cases)} cases" in README
+    assert f"holds refnet and torch against {len(cases):,} cases" in README
+    assert README.count(f"{records} records of {len(cases)} cases") == 2
     caught = f"{len(FAULTS)} of {len(FAULTS)} known mistakes caught, 0 of {len(REWRITINGS)} harmless rewritings flagged"
     assert caught in README
     assert f"makes {len(FAULTS)} known mistakes" in README
     assert f"None of {len(REWRITINGS)} harmless rewritings" in README
+
+
+def test_known_findings_are_those_that_are_listed():
+    titles = re.findall(r"^ {6}\d+ records?: (.*)$", README, flags=re.MULTILINE)
+    assert sorted(titles) == sorted(finding.title for finding in FINDINGS if finding.package == "torch")
+
+
+def covered():
+    """The rows of the table of what is covered: a row for each file of refnet.nn, and one for refnet.optim."""
+    homes = defaultdict(list)
+    for name in nn.__all__:
+        made = getattr(nn, name)
+        if isinstance(made, type) and name != "Module":
+            homes[made.__module__.rpartition(".")[2].replace("_", " ")].append(name)
+    homes["optimizers"] = list(optim.__all__)
+    return ["| part | classes |", "|---|---|", *(f"| {home} | {', '.join(sorted(homes[home]))} |" for home in homes)]
+
+
+def test_what_is_covered():
+    section = README[README.index("## What is covered") : README.index("`parity coverage` lists")]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert sorted(rows) == sorted(covered())
 
 
 def test_mutants():
@@ -105,8 +130,10 @@ def test_mutants():
         sum(len(c["excused"]) for c in kept),
     )
     survived = sum(len(c["survived"]) for c in kept)
-    assert f"Of {total} mutants, {killed} are killed by some case, {excused} are\nexcused" in README
-    assert f"[{survived} survive]" in README
+    assert f"Of {total:,} mutants, {killed:,} are killed by some case, {excused} are excused" in " ".join(
+        README.split()
+    )
+    assert f"{survived} survive" in README
     assert total == killed + excused + survived
 
 

@@ -15,6 +15,9 @@ SIAM 2002, ch. 2 to 4):
   growth(n - 1) sum|t|, growth(k) = (1 + 2u)^k - 1 (Higham's gamma_k is a bound of it); products entering it add one
   to k. A contraction (sum, matmul, einsum) stays open to additions next to it: `x @ w + b` is one sum, wherever an
   engine puts b. An addition of two plain terms is itself, and bounded by its result.
+- A profile may say how its sums and contractions are built: no term goes through a chain of more than `depth`
+  additions, or blocks of some terms are added up, and then their sums. growth(depth) takes the place of growth(n - 1)
+  then. Running sums and scattered rows are in any order all the same.
 - Where an accumulator does not hold what is stored, each term is rounded to it, which adds one to k too.
 - Where an engine accumulates in another format than it stores, each contraction is rounded to storage once, and so is
   each addition next to it; the parts of an open sum may be stored and added in any order.
@@ -36,6 +39,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial, reduce
 from typing import Any
@@ -163,8 +167,9 @@ def _rearranged(f: Callable[..., Floats], *budgets: Budget) -> Budget:
         return Budget(x, e, q, budgets[0].profile)
     opened = [sums.opened(b) for b in budgets]
     magnitude, error, stored = (f(*(getattr(s, name) for s in opened)) for name in ("magnitude", "error", "stored"))
-    terms, products, parts = max(s.terms for s in opened), any(s.products for s in opened), max(s.parts for s in opened)
-    made = Budget(x, e, q, budgets[0].profile, OpenSum(terms, products, magnitude, error, parts, stored))
+    terms, parts, depth = (max(getattr(s, name) for s in opened) for name in ("terms", "parts", "depth"))
+    products = any(s.products for s in opened)
+    made = Budget(x, e, q, budgets[0].profile, OpenSum(terms, products, magnitude, error, parts, stored, depth))
     for b in budgets:
         if b.open_sum and np.may_share_memory(x, b.x):
             made._memory = b._memory
@@ -292,7 +297,8 @@ def _hull(made: Budget, where: Floats, a: Budget, b: Budget) -> Budget:
             np.where(where, np.maximum(getattr(r, name), getattr(t, name)), getattr(s, name))
             for name in ("magnitude", "stored")
         )
-        s = OpenSum(s.terms, s.products, magnitude, np.where(where, np.maximum(s.error, e), s.error), s.parts, stored)
+        error = np.where(where, np.maximum(s.error, e), s.error)
+        s = replace(s, magnitude=magnitude, error=error, stored=stored)
     return Budget(made.x, e, q, made.profile, s)
 
 
@@ -304,7 +310,7 @@ def _concatenate(arrays: Sequence[Any], axis: int = 0) -> Budget:
 def _cumsum(a: Budget, axis: int) -> Budget:
     """Sums of up to n terms, each in any order."""
     q = np.minimum.accumulate(a.q, axis)
-    return Budget(*sums.total(a, lambda v: np.cumsum(v, axis), a.shape[axis], q))
+    return Budget(*sums.total(a, lambda v: np.cumsum(v, axis), a.shape[axis], q, any_order=True))
 
 
 def _power(x: Any, p: Any) -> Budget:
@@ -368,7 +374,8 @@ def _scatter(_: Budget, G: Any, index: Any, rows: int) -> Budget:
     terms = int(np.bincount(flat, minlength=1).max(initial=0))
     q = np.full((rows, *before, width), np.inf)
     np.minimum.at(q, flat, np.moveaxis(G.q.reshape(*before, flat.size, width), -2, 0))
-    return Budget(*sums.total(G, lambda a: special.scatter(a, index, rows), terms, np.moveaxis(q, 0, -2)))
+    q = np.moveaxis(q, 0, -2)
+    return Budget(*sums.total(G, lambda a: special.scatter(a, index, rows), terms, q, any_order=True))
 
 
 def _pad(a: Budget, width: Any) -> Budget:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -91,6 +91,15 @@ class Format:
         with np.errstate(over="ignore"):
             return (magnitude < q * 2.0**self.precision) & (q >= self.tiny) & (magnitude <= self.max)
 
+    def nearest(self, x: Floats) -> Floats:
+        """Numbers of binary64 rounded to the format: to nearest, ties to even; past the largest one, infinity."""
+        x = np.asarray(x, np.float64)
+        with np.errstate(all="ignore"):
+            spacing = self.spacing(x)
+            near = np.rint(x / spacing) * spacing
+            near = np.where(abs(near) > self.max, np.copysign(np.inf, x), near)
+        return np.where(np.isfinite(x), near, x)
+
     def rounding(self, x: Floats) -> Floats:
         """How far a number of size up to |x| may move when it is rounded to the format."""
         return 2 * self.u * abs(x) + self.tiny
@@ -108,6 +117,15 @@ FORMATS = {
 }
 
 
+_WORDS = {
+    **dict.fromkeys(("sums in", "accumulate"), "accumulator"),
+    **dict.fromkeys(("factors in", "products"), "product"),
+    "depth": "depth",
+    "blocks of": "block",
+}
+"""What stands before a value in a profile's text."""
+
+
 @dataclass(frozen=True)
 class Profile:
     """How an engine computes.
@@ -115,11 +133,49 @@ class Profile:
     Attributes:
         storage: the format of results. accumulator: of sums under way. product: what factors of a contraction are
             rounded to.
+        depth: the longest chain of additions that a term of a sum or of a product of matrices goes through, where the
+            engine vouches for one; None for any order.
+        block: how many terms are added up first, in any order, before these sums are added, in any order; None where
+            the engine vouches for nothing.
     """
 
     storage: Format
     accumulator: Format
     product: Format
+    depth: int | None = None
+    block: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The profile that a text says: "bfloat16, accumulate float32, depth 40".
+
+        A format of storage comes first; `tf32` is float32 with factors in tf32. Then, in any order, `accumulate FORMAT`
+        (or `sums in FORMAT`), `factors in FORMAT` (or `products FORMAT`), `depth N`, `blocks of N`.
+
+        Raises:
+            ValueError: it is none.
+        """
+        said = [part.strip() for part in text.split(",")]
+        first, given = said[0], dict[str, str]()
+        for part in said[1:]:
+            what, _, value = part.rpartition(" ")
+            key = _WORDS.get(what)
+            if key is None or key in given:
+                raise ValueError(f'expected a profile such as "bfloat16, accumulate float32, depth 40", got {text!r}')
+            given[key] = value
+        if first == "tf32":
+            first, given = "float32", {"product": "tf32"} | given
+        formats = [first, *(given[key] for key in ("accumulator", "product") if key in given)]
+        unknown = next((name for name in formats if name not in FORMATS), None)
+        if unknown is not None:
+            raise ValueError(f"expected formats among {', '.join(FORMATS)} in the profile, got {unknown!r}")
+        numbers = {key: given[key] for key in ("depth", "block") if key in given}
+        for key, value in numbers.items():
+            if not value.isdecimal() or int(value) < 1:
+                raise ValueError(f"expected a whole number from 1 as the profile's {key}, got {value!r}")
+        plain = cls.of(first, given.get("accumulator"), given.get("product"))
+        chains = {key: int(value) for key, value in numbers.items()}
+        return replace(plain, depth=chains.get("depth"), block=chains.get("block"))
 
     @classmethod
     def of(cls, dtype: str, accumulator: str | None = None, product: str | None = None) -> Self:
@@ -130,7 +186,18 @@ class Profile:
         said = [self.storage.name]
         said += [f"sums in {self.accumulator.name}"] if self.accumulator != self.storage else []
         said += [f"factors in {self.product.name}"] if self.product != self.storage else []
+        said += [f"depth {self.depth}"] if self.depth else []
+        said += [f"blocks of {self.block}"] if self.block else []
         return ", ".join(said)
+
+    def chain(self, terms: int) -> int:
+        """The longest chain of additions that a term of a sum of so many goes through."""
+        chains = [max(terms - 1, 0)]
+        if self.depth:
+            chains.append(self.depth)
+        if self.block:
+            chains.append(self.block - 1 + max(-(-terms // self.block) - 1, 0))
+        return min(chains)
 
     @property
     def unknown(self) -> Format | None:
@@ -140,6 +207,5 @@ class Profile:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The NumPy dtype that holds stored values: float32 for formats that NumPy lacks."""
-        lacking = self.storage.name in ("bfloat16", "tf32")
-        return np.dtype("float32" if lacking else self.storage.name)
+        """The NumPy dtype that holds stored values, of those that layers compute in."""
+        return np.dtype("float64" if self.storage.name == "float64" else "float32")

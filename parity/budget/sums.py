@@ -1,4 +1,4 @@
-"""The bounds of sums and of sums of products, in any order.
+"""The bounds of sums and of sums of products: in any order, or by chains of additions as long as the profile says.
 
 A sum stays open: what is added to it next to it is another of its terms, wherever an engine puts it. How many terms an
 open sum has, and how large they and their errors are, travels with the array in an `OpenSum`.
@@ -7,7 +7,7 @@ open sum has, and how large they and their errors are, travels with the array in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ class OpenSum:
         terms: how many. products: whether products are among them.
         magnitude: sum|t|. error: the sum of the errors that the terms came with, and the parts by being stored.
         parts: how many stored results make it up. stored: the sum of their sizes.
+        depth: the longest chain of additions that a term goes through.
     """
 
     terms: int
@@ -32,6 +33,7 @@ class OpenSum:
     error: Floats
     parts: int
     stored: Floats
+    depth: int
 
 
 class Summand(Operand, Protocol):
@@ -54,21 +56,38 @@ class Total(NamedTuple):
 def opened(a: Summand) -> OpenSum:
     """The sum that `a` is; of one term, if it is none."""
     size = abs(a.x) + 2 * a.e
-    return a.open_sum or OpenSum(1, False, size, a.e, 1, size)
+    return a.open_sum or OpenSum(1, False, size, a.e, 1, size, 0)
+
+
+def depth(profile: Profile, terms: int, chained: int) -> int:
+    """The longest chain of additions in a sum of so many terms.
+
+    `chained` is it where the parts are sums of their own; but an engine may fuse them into one sum, whose chains are as
+    long as its profile says for so many terms.
+    """
+    return min(max(terms - 1, 0), max(profile.chain(terms), chained))
 
 
 def add(a: Summand, b: Summand, x: Floats, q: Floats) -> Total:
     """x = a + b or a - b, where one of the two is open: one larger sum."""
     s, t = opened(a), opened(b)
     both = (s.magnitude + t.magnitude, s.error + t.error, s.parts + t.parts, s.stored + t.stored)
-    return contract(x, OpenSum(s.terms + t.terms, s.products or t.products, *both), q, a.profile)
+    longest = depth(a.profile, s.terms + t.terms, max(s.depth, t.depth) + 1)
+    return contract(x, OpenSum(s.terms + t.terms, s.products or t.products, *both, longest), q, a.profile)
 
 
-def total(a: Summand, sum_up: Callable[[Floats], Floats], terms: int, q: Floats) -> Total:
-    """The sum of `terms` elements each. An open sum inside another is one larger sum."""
+def total(a: Summand, sum_up: Callable[[Floats], Floats], terms: int, q: Floats, any_order: bool = False) -> Total:
+    """The sum of `terms` elements each. An open sum inside another is one larger sum.
+
+    Args:
+        any_order: whether the profile's depth says nothing of it.
+    """
     s = opened(a)
     magnitude = sum_up(s.magnitude)
-    whole = OpenSum(s.terms * terms, s.products, magnitude, sum_up(s.error), 1, magnitude)
+    longest = depth(a.profile, s.terms * terms, s.depth + a.profile.chain(terms))
+    if any_order:
+        longest = max(s.terms * terms - 1, 0)
+    whole = OpenSum(s.terms * terms, s.products, magnitude, sum_up(s.error), 1, magnitude, longest)
     return contract(sum_up(a.x), whole, q, a.profile)
 
 
@@ -76,11 +95,12 @@ def total(a: Summand, sum_up: Callable[[Floats], Floats], terms: int, q: Floats)
 def contract(x: Floats, s: OpenSum, q: Floats, profile: Profile) -> Total:
     """The sum s, whose value is x, carried out in the accumulator's format and stored.
 
-    An exact sum grows by nothing. Else |computed - exact| <= growth(k) sum|t|, k = n - 1, and one more where the terms
-    are rounded first: products, and what the accumulator does not hold.
+    An exact sum grows by nothing. Else |computed - exact| <= growth(k) sum|t|, k the longest chain of additions that a
+    term goes through, n - 1 at most, and one more where the terms are rounded first: products, and what the accumulator
+    does not hold.
     """
     accumulator, storage = profile.accumulator, profile.storage
-    k = max(s.terms - 1, 0) + (s.products or not accumulator.includes(storage))
+    k = s.depth + (s.products or not accumulator.includes(storage))
     exact: Floats = np.True_ if k == 0 else np.False_
     if not exact and not is_gridless(q):
         exact = accumulator.fits(s.magnitude, q) & storage.fits(s.magnitude, q)
@@ -108,7 +128,8 @@ def stored(x: Floats, e: Floats, s: OpenSum, exact: Floats, profile: Profile) ->
         growth = storage.growth(s.parts - 1)
         return e + np.where(exact, 0.0, growth * (s.stored + e) + s.parts * storage.tiny * (1 + growth)), s
     rounding = np.where(exact, 0.0, storage.rounding(abs(x) + 2 * e))
-    return e + rounding, OpenSum(s.terms, s.products, s.magnitude, s.error + rounding, 1, abs(x) + 2 * (e + rounding))
+    size = abs(x) + 2 * (e + rounding)
+    return e + rounding, replace(s, error=s.error + rounding, parts=1, stored=size)
 
 
 def factors(a: Operand) -> Floats:
@@ -143,7 +164,7 @@ def contraction(a: Operand, b: Operand, product: Callable[[Floats, Floats], Floa
     magnitude = product(size_a + 2 * ea, size_b + 2 * eb)
     if np.any(unbounded):
         error, magnitude = np.where(unbounded, np.inf, error), np.where(unbounded, np.inf, magnitude)
-    return contract(x, OpenSum(terms, True, magnitude, error, 1, magnitude), q, a.profile)
+    return contract(x, OpenSum(terms, True, magnitude, error, 1, magnitude, a.profile.chain(terms)), q, a.profile)
 
 
 @np.errstate(all="ignore")
@@ -152,7 +173,8 @@ def contraction_of_many(operands: Sequence[Operand], product: Callable[..., Floa
 
     |prod a'_i - prod a_i| <= sum_i e_i prod_{j < i} |a_j| prod_{j > i} |a'_j|. Whatever the order, a term goes through
     at most n - 1 additions and m - 1 products: sums of n_1 and then n_2 terms have n_1 + n_2 - 2 of the n_1 n_2 - 1.
-    By pairs, m - 2 results are stored on the way, and rounded to the product format again.
+    By pairs, m - 2 results are stored on the way, and rounded to the product format again. Where chains are bounded,
+    each of the m - 1 sums has one.
     """
     profile, m = operands[0].profile, len(operands)
     errors = [factors(a) for a in operands]
@@ -171,5 +193,6 @@ def contraction_of_many(operands: Sequence[Operand], product: Callable[..., Floa
     error, magnitude = np.where(unbounded, np.inf, error), np.where(unbounded, np.inf, magnitude)
     exact = accumulator.fits(magnitude, q) & storage.fits(magnitude, q) & all(not np.any(e) for e in errors)
     error = np.where(exact & np.isfinite(magnitude), 0.0, error)
-    whole = OpenSum(terms + m - 2, True, magnitude, error, 1, magnitude)
+    longest = min(max(terms - 1, 0), (m - 1) * profile.chain(terms)) + m - 2
+    whole = OpenSum(terms + m - 2, True, magnitude, error, 1, magnitude, longest)
     return contract(product(*(a.x for a in operands)), whole, q, profile)

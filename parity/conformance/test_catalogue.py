@@ -87,6 +87,6 @@ def test_record(name: str, case: Case, family: str, dtype: str, record_property:
     if found.finding:
         pytest.xfail(f"known finding: {found.finding}")
     if not found.conforms:
-        said = [f"{v.name}: {v.verdict} {v.reason}" for v in found.verdicts if v.verdict == "FAIL"]
+        said = [f"{v.name}: {v.verdict} {v.reason}" for v in found.verdicts if v.verdict in ("FAIL", "imprecise")]
         said += [f"consistent with: {d}" for d in found.diagnosis]
         pytest.fail("\n".join([*said, found.traceback, f"this record alone: {found.command}"]), pytrace=False)

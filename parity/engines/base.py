@@ -31,13 +31,16 @@ class Engine:
 
     Attributes:
         name: what it goes by in results; `--engine` gives it the name it was asked for by.
+        profiles: by dtype, how it computes, where that is not everything in the dtype and sums in any order: as
+            `parity.budget.formats.Profile.parse` reads it.
     """
 
     name: str = ""
+    profiles: Mapping[str, str] = {}
 
     def profile(self, dtype: str) -> Profile:
-        """How the engine computes in `dtype`: by default, everything in it."""
-        return Profile.of(dtype)
+        """How the engine computes in `dtype`: as `profiles` says."""
+        return stated(self.profiles.get(dtype, dtype))
 
     def vjp(self, record: VJP) -> Answer:
         """Answer a VJP record."""
@@ -50,6 +53,11 @@ class Engine:
     def train(self, record: Train) -> Answer:
         """Answer a Train record."""
         raise Unsupported("no train")
+
+
+def stated(text: str) -> Profile:
+    """The profile that a text says, see `parity.budget.formats.Profile.parse`."""
+    return Profile.parse(text)
 
 
 @dataclass

@@ -325,6 +325,9 @@ def _call_numpy(
 ) -> Called:
     outputs = _several(fn(*inputs, **options))
     _arrays(outputs)
+    if other := {_home(y) for y in outputs} - {"numpy"}:
+        home = other.pop()
+        raise UsageError(f"check: expected arrays of {home} as inputs, as the outputs are, got NumPy's")
     found = Called([to_numpy(y) for y in outputs])
     _kept(found, "output", dict(enumerate(outputs)))
     return found
@@ -381,8 +384,6 @@ def format_of_all(inputs: Sequence[Any]) -> str:
     if len(floating) != 1:
         came = " and ".join(f"{name} in input {k}" for name, k in floating.items()) or "none"
         raise UsageError(f"check: expected floats of one format in the inputs, got {came}")
-    if "float16" in floating:
-        raise UsageError("check: expected float64, float32 or bfloat16, got float16, which refnet does not have yet")
     for k, x in arrays:
         if str(getattr(x, "device", "")) == "meta":
             raise UsageError(f"check: expected values in input {k}, got a tensor on the meta device")

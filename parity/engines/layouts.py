@@ -24,6 +24,9 @@ SEEDS = (
 )
 """What is done to an upstream gradient. One number expanded to all elements is what `y.sum().backward()` sends."""
 
+VALUES = ("expanded", "one number expanded", "one-hot", "zero")
+"""Of these, those that have other values, in every framework."""
+
 
 def laid_out(x: Any, layout: str) -> Any:
     """The array in another memory layout; None where its framework or its shape has none such."""

@@ -1,5 +1,5 @@
-"""Engines, found by name: `refnet`, `torch`, `torch:OPTIONS`, or anyone's own: `package.module:Class`, `FILE.py:Class`,
-`exec:COMMAND`.
+"""Engines, found by name: `refnet`, `torch` and `jax`, each with options, or anyone's own: `package.module:Class`,
+`FILE.py:Class`, `exec:COMMAND`.
 
 Options are `KEY=VALUE`, joined by commas, such as `torch:device=cuda,dtype=float32,compile=1`. A first word without `=`
 is the device.
@@ -20,12 +20,15 @@ from typing import Any
 from parity.engines.base import Engine, one_line
 from parity.records.record import UsageError
 
-BUILT_IN = ("refnet", "torch")
+BUILT_IN = ("refnet", "torch", "jax")
 
-NAMES = "refnet, torch, torch:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND"
+NAMES = "refnet, torch, torch:OPTIONS, jax, jax:OPTIONS, package.module:Class, FILE.py:Class or exec:COMMAND"
 """The forms of an engine's name."""
 
-OPTIONS: Mapping[str, Sequence[str]] = {"torch": ("device", "dtype", "compile", "optimizer")}
+OPTIONS: Mapping[str, Sequence[str]] = {
+    "torch": ("device", "dtype", "compile", "optimizer"),
+    "jax": ("device", "dtype", "compile"),
+}
 """What the built-in engines take after their name. Each says itself which values it takes."""
 
 
@@ -48,6 +51,10 @@ def load(name: str) -> Engine:
         from parity.engines.torch import TorchEngine
 
         made = TorchEngine(**options(name))
+    elif own == "jax":
+        from parity.engines.jax import JaxEngine
+
+        made = JaxEngine(**options(name))
     else:
         made = _foreign(name, own, rest)
     made.name = name
@@ -92,7 +99,7 @@ def check(name: str) -> None:
         options(name)
     package = own.partition(".")[0]
     if not installed(package):
-        remedy = "; install it with: pip install torch" if own == "torch" else ""
+        remedy = f"; install it with: pip install {own}" if own in BUILT_IN else ""
         raise UsageError(f"engine {name}: expected the package {package}, got none{remedy}")
 
 

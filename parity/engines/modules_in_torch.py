@@ -9,8 +9,10 @@ from typing import Any
 
 
 def masked(x: Any, mask: Any, p: float) -> Any:
-    """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one."""
-    return x * mask.reshape(x.shape).to(x.dtype) * (1 / (1 - p) if p < 1 else 0.0)
+    """torch.nn.Dropout's product with a given mask: its own kernel draws the mask and cannot be handed one. The mask is
+    divided first, as in `_dropout_impl` of torch's source: what is left out is 0 though the scale may overflow."""
+    mask = mask.reshape(x.shape).to(x.dtype)
+    return x * (mask / (1 - p) if p < 1 else mask * 0.0)
 
 
 @contextmanager

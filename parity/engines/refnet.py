@@ -11,7 +11,7 @@ import numpy as np
 import refnet
 from parity.engines.base import Engine
 from parity.records import definition
-from parity.records.record import VJP, Answer, Array, Optimize, Train
+from parity.records.record import VJP, Answer, Array, Optimize, Train, Unsupported
 from refnet.train import sampler
 from refnet.train.step import Update
 
@@ -29,6 +29,7 @@ class RefnetEngine(Engine):
         self.patches = patches
 
     def vjp(self, record: VJP) -> Answer:
+        _require(record)
         # NaN and infinity are judged where they come out; on the way they need no warning.
         with np.errstate(all="ignore"):
             # Upstream gradients keep their memory layout; what a layer may write (its arrays) is copied.
@@ -36,6 +37,7 @@ class RefnetEngine(Engine):
         return {name: np.asarray(t) for name, t in tensors.items()}
 
     def optimize(self, record: Optimize) -> Answer:
+        _require(record)
         with np.errstate(all="ignore"):
             return collect(definition.optimize(record, np.copy, self.patches))
 
@@ -47,6 +49,11 @@ class RefnetEngine(Engine):
             _check_alike("plain updates", captured, _fitted(record, capture=False))
             _check_alike("an ensemble", captured, _in_an_ensemble(record))
         return captured
+
+
+def _require(record: VJP | Optimize) -> None:
+    if record.dtype not in ("float64", "float32"):
+        raise Unsupported(f"refnet computes in float64 and float32, not in {record.dtype}")
 
 
 def collect(tensors: Mapping[str, Any]) -> Answer:

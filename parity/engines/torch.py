@@ -25,7 +25,8 @@ IMPLEMENTATIONS: Mapping[str, Mapping[str, bool]] = {
 }
 """torch's ways of carrying out an optimizer's step, as arguments of its constructor."""
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+NARROW = ("bfloat16", "float16")
+DTYPES = ("float64", "float32", *NARROW)
 
 
 class TorchEngine(Engine):
@@ -43,6 +44,8 @@ class TorchEngine(Engine):
     """
 
     name = "torch"
+    # `at::opmath_type` in torch's source.
+    profiles: Mapping[str, str] = {dtype: f"{dtype}, accumulate float32" for dtype in NARROW}
 
     def __init__(self, device: str = "cpu", dtype: str = "", compile: str = "0", optimizer: str = "") -> None:
         try:
@@ -65,6 +68,7 @@ class TorchEngine(Engine):
         if self.backend and self.backend not in (known := self.torch.compiler.list_backends(exclude_tags=())):
             raise UsageError(f"engine torch: expected compile=0, 1 or one of {', '.join(known)}, got {compile!r}")
         self._lacking: dict[str, str] = {}
+        self._format: Any = None
 
     def _require(self, dtype: str) -> None:
         """Refuse a dtype that was not asked for or that the device does not have, or a device that is not there."""
@@ -77,6 +81,8 @@ class TorchEngine(Engine):
                 self.torch.zeros(1, device=self.device, dtype=getattr(self.torch, dtype)).cpu()
             except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
                 self._lacking[dtype] = _line(error)
+        # Their numbers come in float32.
+        self._format = getattr(self.torch, dtype) if dtype in NARROW else None
         if reason := self._lacking[dtype]:
             raise Unsupported(f"torch has no {dtype} on {self.device} here: {reason}")
 
@@ -99,6 +105,8 @@ class TorchEngine(Engine):
             else array.reshape(-1)
         )
         flat = torch.from_numpy(storage.copy()).to(self.device)
+        if self._format is not None and array.dtype.kind == "f":
+            flat = flat.to(self._format)
         strides = [s // array.itemsize for s in array.strides] if array.size else torch.empty(array.shape).stride()
         return flat.as_strided(array.shape, strides).requires_grad_(requires_grad)
 
@@ -284,7 +292,9 @@ def _reach(array: Array) -> int:
 
 
 def _array(tensor: Any) -> Array:
-    array: Array = tensor.detach().to_dense().cpu().numpy().copy()
+    tensor = tensor.detach().to_dense().cpu()
+    # A format that NumPy lacks goes in float32.
+    array: Array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy().copy()
     return array
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.records.record import VJP, Array, Optimize, Record, Spec, Split, Train, UsageError
+from parity.budget.formats import FORMATS
+from parity.records.record import VJP, Array, Optimize, Record, Spec, Split, Train, Unsupported, UsageError
 from refnet.generator import Generator
 from refnet.train import sampler
 
@@ -50,6 +51,8 @@ FAMILIES = ("grid", "full")
 GRID = ("grid",)
 FULL = ("full",)
 DTYPES = ("float64", "float32")
+NARROW = ("bfloat16", "float16")
+"""Formats in which the cases are asked too: their float32 inputs, rounded. Trainings are not."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,13 @@ class Draw:
     layout: str = "contiguous"
 
     def make(self, key: str, family: str, dtype: str) -> Array:
-        """The array, for one family and dtype; `key` names it."""
+        """The array, for one family and dtype; `key` names it.
+
+        Raises:
+            Unsupported: the dtype is one of NARROW and too narrow for a value.
+        """
+        if dtype in NARROW:
+            return _laid_out(_rounded(self._fresh(key, family, "float32"), dtype), self.layout)
         return _laid_out(self._fresh(key, family, dtype), self.layout)
 
     def _fresh(self, key: str, family: str, dtype: str) -> Array:
@@ -142,6 +151,22 @@ def _fraction(bits: Array, dtype: str) -> Array:
     return (bits >> np.uint64(64 - digits)).astype(np.float64) * 2.0**-digits
 
 
+def _rounded(array: Array, dtype: str) -> Array:
+    """An array of float32 whose numbers are of a narrower format."""
+    if array.dtype.kind != "f":
+        return array
+    values = FORMATS[dtype].nearest(array)
+    lost = np.isinf(values) & np.isfinite(array)
+    if lost.any():
+        raise Unsupported(f"{dtype} has no number near {array[lost][0]}, one of the inputs")
+    return np.asarray(values, np.float32)
+
+
+def _format(dtype: str) -> str:
+    """What a record says of a format that its arrays don't tell."""
+    return dtype if dtype in NARROW else ""
+
+
 def _laid_out(array: Array, layout: str) -> Array:
     if layout == "transposed":
         return np.ascontiguousarray(array.mT).mT
@@ -196,6 +221,7 @@ class VJPCase:
             tuple(draw.make(f"{self.name}:grad.{k}", family, dtype) for k, draw in enumerate(self.grads)),
             self.training,
             self.names,
+            _format(dtype),
         )
 
     def split(self, family: str, dtype: str) -> Split | None:
@@ -222,6 +248,11 @@ class OptimizeCase:
     families: tuple[str, ...] = FAMILIES
     absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, kind: str, what: str, args: Mapping[str, Any], **fields: Any) -> OptimizeCase:
+        """A case of an optimizer of this class, built with these arguments."""
+        return cls(f"{kind}/{what}", Spec(kind, args), **fields)
+
     def record(self, family: str, dtype: str) -> Optimize:
         return Optimize(
             self.spec,
@@ -229,6 +260,7 @@ class OptimizeCase:
             {name: draw.make(f"{self.name}:grad.{name}", family, dtype) for name, draw in self.grads.items()},
             self.groups,
             self.absent,
+            _format(dtype),
         )
 
 
@@ -262,6 +294,8 @@ class TrainCase:
     singles: int = 12
 
     def record(self, family: str, dtype: str) -> Train:
+        if dtype in NARROW:
+            raise Unsupported(f"trainings are judged in {' and '.join(DTYPES)}")
         order: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "drop_last": self.drop_last}
         batches = sampler.order(self.inputs.shape[0], updates=self.iterations, generator=Generator(self.seed), **order)
         return Train(

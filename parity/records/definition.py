@@ -116,7 +116,9 @@ def vjp(record: VJP, lift: Callable[[Array], Array], patches: Mapping[str, Patch
         return lift(array) if array.dtype.kind == "f" else array
 
     # A module writes its buffers: they are copied, inputs and upstream gradients keep their memory layout.
-    module = build(record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches, record.dtype)
+    module = build(
+        record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, patches, record.arrays_dtype
+    )
     module.train(record.training)
     output, saved = forward(module, record, [lifted(x) for x in record.inputs])
     grads = tuple(lifted(g) for g in record.grad_outputs)
@@ -188,7 +190,7 @@ def optimize(
     """
     params = {name: lift(p) for name, p in record.params.items()}
     made = optimizer(record.spec, params, record.groups, patches)
-    made.stands_for = record.dtype
+    made.stands_for = record.arrays_dtype
     tensors: dict[str, list[Array]] = {f"param.{name}": [p.copy()] for name, p in params.items()}
     for k in range(record.steps):
         made.step({name: lift(g) for name, g in record.gradients(k).items()})

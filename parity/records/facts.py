@@ -99,6 +99,22 @@ MODULES: Mapping[str, Facts] = {
         products=True,
         sums=True,
     ),
+    "TransformerEncoderLayer": Facts(
+        (
+            "src",
+            "src_mask",
+            "src_key_padding_mask",
+            "attn_dropout_mask",
+            "dropout1_mask",
+            "dropout_mask",
+            "dropout2_mask",
+        ),
+        draws=True,
+        dropout_masks=("attn_dropout_mask", "dropout1_mask", "dropout_mask", "dropout2_mask"),
+        options=("is_causal",),
+        products=True,
+        sums=True,
+    ),
     "Graph": Facts(),
     "MultiheadAttention": Facts(
         ("query", "key", "value", "key_padding_mask", "attn_mask", "dropout_mask"),

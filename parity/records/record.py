@@ -101,6 +101,8 @@ class VJP:
         part of the case.
         training: whether the module is in training mode.
         names: which arguments of `forward` the inputs are; empty where they are the first ones in order.
+        format: the format that an answer is due in, where that is narrower than the arrays': these are in float32 then,
+            and have numbers of the format. Formats that NumPy lacks may be answered in float32.
     """
 
     spec: Spec
@@ -109,9 +111,15 @@ class VJP:
     grad_outputs: tuple[Array, ...]
     training: bool = True
     names: tuple[str, ...] = field(default=(), metadata=LATER)
+    format: str = field(default="", metadata=LATER)
 
     @property
     def dtype(self) -> str:
+        return self.format or self.arrays_dtype
+
+    @property
+    def arrays_dtype(self) -> str:
+        """The dtype of the arrays, in which a narrower format's numbers are."""
         return next(str(a.dtype) for a in (*self.inputs, *self.arrays.values()) if a.dtype.kind == "f")
 
     @property
@@ -122,7 +130,8 @@ class VJP:
     def dtype_of(self, name: str) -> str:
         """The dtype of the tensor of that name in a right answer: a buffer keeps its own."""
         kind, _, path = name.partition(".")
-        return str(self.arrays[path].dtype) if kind == "buffer" else self.dtype
+        own = self.arrays[path].dtype if kind == "buffer" else None
+        return self.dtype if own is None or own.kind == "f" else str(own)
 
     def types(self) -> set[str]:
         """The classes of what is to be built."""
@@ -172,6 +181,7 @@ class Optimize:
         spec: the optimizer. params: initial values. grads: (steps, *shape) for each name.
         groups: for parameter groups, the names of each and the arguments in which it differs; None is one group of all.
         absent: for some names the steps, from 0, at which the parameter has no gradient: it is left alone then.
+        format: as in `VJP`.
     """
 
     spec: Spec
@@ -179,6 +189,7 @@ class Optimize:
     grads: Arrays
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
     absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict, metadata=LATER)
+    format: str = field(default="", metadata=LATER)
 
     def gradients(self, step: int) -> Arrays:
         """Those of a step, from 0; a parameter without one is left out."""
@@ -190,6 +201,11 @@ class Optimize:
 
     @property
     def dtype(self) -> str:
+        return self.format or self.arrays_dtype
+
+    @property
+    def arrays_dtype(self) -> str:
+        """As in `VJP`."""
         return str(next(iter(self.params.values())).dtype)
 
     def dtype_of(self, name: str) -> str:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+import numpy as np
+
 from parity.engines import loading
-from parity.engines.base import Engine, Reply, ask, own_arithmetic
-from parity.families.case import Case, TrainCase, VJPCase
-from parity.records.record import UsageError
+from parity.engines.base import Engine, Reply, ask, own_arithmetic, stated
+from parity.families.case import DTYPES, NARROW, Case, TrainCase, VJPCase
+from parity.records.record import Record, Train, Unsupported, UsageError
 from parity.run import pool
 from parity.run.known_findings import known
 from parity.run.results import CaseResult, Judged, Results, compare, environment
@@ -40,6 +42,7 @@ class _Asked(NamedTuple):
     engines: tuple[str, ...]
     dtypes: tuple[str, ...]
     folder: Path | None
+    profile: str | None = None
 
 
 def choose(names: Sequence[str]) -> tuple[str, ...]:
@@ -57,6 +60,29 @@ def choose(names: Sequence[str]) -> tuple[str, ...]:
     for name in chosen:
         loading.check(name)
     return chosen
+
+
+def dtypes_of(names: Sequence[str], asked: Sequence[str], profile: str | None) -> tuple[str, ...]:
+    """The dtypes to judge in: those that are asked for; else the profile's; else those that the engines name as their
+    own, and float64 and float32 for engines that name none.
+
+    Raises:
+        UsageError: a dtype is none, or not the profile's; or the profile is none.
+    """
+    for dtype in asked:
+        if dtype not in (*DTYPES, *NARROW):
+            raise UsageError(f"--dtype: expected {', '.join(DTYPES)}, {' or '.join(NARROW)}, got {dtype}")
+    if profile is not None:
+        try:
+            due = stated(profile).storage.name
+        except ValueError as error:
+            raise UsageError(f"--profile: {error}") from None
+        if any(dtype != due for dtype in asked):
+            raise UsageError(f"--profile: expected a profile of {', '.join(asked)}, as --dtype has it, got {profile}")
+        return (due,)
+    own = [loading.options(name).get("dtype") for name in names if name.partition(":")[0] in loading.BUILT_IN]
+    wide = DTYPES if not all(own) or len(own) < len(names) else ()
+    return tuple(dict.fromkeys(asked or [*wide, *filter(None, own)]))
 
 
 def only(cases: Sequence[Case], names: Sequence[str], family: str | None) -> tuple[Case, ...]:
@@ -81,10 +107,11 @@ def judge(
     jobs: int,
     timeout: float,
     done: Callable[[], object],
+    profile: str | None = None,
 ) -> Results:
     """What `run` finds, with where and how long it ran."""
     start = time.perf_counter()
-    found = run(cases, names, dtypes, jobs, timeout, done)
+    found = run(cases, names, dtypes, jobs, timeout, done, profile=profile)
     return Results(tuple(names), tuple(found), time.perf_counter() - start, environment())
 
 
@@ -96,6 +123,7 @@ def run(
     timeout: float = TIMEOUT,
     done: Callable[[], object] = lambda: None,
     folder: Path | None = None,
+    profile: str | None = None,
 ) -> list[CaseResult]:
     """Judge the engines on the cases; the results are in the order of the catalogue, whatever that of completion.
 
@@ -104,7 +132,7 @@ def run(
 
     Args:
         done: is called as each case ends. folder: of the certified answers, the package's own
-            where none is given.
+            where none is given. profile: how the engines compute, if not as they say.
 
     Raises:
         UsageError: an engine can't be loaded; a certified answer is missing or refused.
@@ -120,7 +148,7 @@ def run(
 
     pool.run(
         _judge,
-        [_Asked(case, tuple(names), tuple(dtypes), folder) for case in cases],
+        [_Asked(case, tuple(names), tuple(dtypes), folder, profile) for case in cases],
         jobs,
         ended,
         timeout=timeout,
@@ -181,7 +209,7 @@ def _judge(asked: _Asked) -> list[CaseResult]:
             result
             for family in asked.case.families
             for dtype in asked.dtypes
-            for result in judge_case(asked.case, family, dtype, made, asked.folder)
+            for result in judge_case(asked.case, family, dtype, made, asked.folder, asked.profile)
         ]
     except Exception as error:
         error.add_note(f"while judging {asked.case.name}")
@@ -189,19 +217,29 @@ def _judge(asked: _Asked) -> list[CaseResult]:
 
 
 def judge_case(
-    case: Case, family: str, dtype: str, made: Sequence[Engine], folder: Path | None = None
+    case: Case,
+    family: str,
+    dtype: str,
+    made: Sequence[Engine],
+    folder: Path | None = None,
+    profile: str | None = None,
 ) -> list[CaseResult]:
     """The results of some engines on one case; what the others answer is compared with the first's answer, bit by bit.
 
     Raises:
         UsageError: the folder has no certified answer to the case.
     """
-    asked = certified(case, family, dtype, folder)
+    try:
+        asked = certified(case, family, dtype, folder)
+    except Unsupported as reason:
+        return [CaseResult(case.name, family, dtype, engine.name, unsupported=str(reason)) for engine in made]
     results: list[CaseResult] = []
     first: Judged | None = None
     for engine in made:
         again = case.record(family, dtype) if _twice(case, family, dtype) else None
         reply = ask(engine, case.record(family, dtype), asked.further, again)
+        if profile is not None and reply.profile is not None:
+            reply.profile = stated(profile)
         found = _conclusion(asked, reply)
         judged = None if reply.answer is None else (reply.answer, found.verdicts)
         results.append(
@@ -233,7 +271,22 @@ def _twice(case: Case, family: str, dtype: str) -> bool:
 
 
 def certified(case: Case, family: str, dtype: str, folder: Path | None = None) -> OneRecord | InParts | Training:
-    """What is asked in a case, with the certified answers."""
+    """What is asked in a case, with the certified answers.
+
+    In a narrow format these are the answers that are kept for float32, where the format holds the same inputs; other
+    inputs are enclosed in float64, and what is asked of a batch in parts is the whole.
+
+    Raises:
+        Unsupported: the case is not asked in this format.
+    """
+    if dtype in NARROW:
+        record = case.record(family, dtype)
+        assert not isinstance(record, Train)
+        if record.spec.type == "RMSNorm" and record.spec.args.get("eps") is None:
+            raise Unsupported("the default eps of RMSNorm is another in each format")
+        if _same_arrays(record, case.record(family, "float32")):
+            return OneRecord(record, catalogue_answers.truths(case, family, "float32", folder))
+        return OneRecord.in_coarser_format(record)
     if isinstance(case, TrainCase):
         kept = catalogue_answers.training(case, family, dtype, folder)
         return Training(case.record(family, dtype), sorted(case.certified), kept.free, kept.bounds, kept.steps)
@@ -242,6 +295,16 @@ def certified(case: Case, family: str, dtype: str, folder: Path | None = None) -
         return OneRecord(case.record(family, dtype), truths)
     of_parts = catalogue_answers.in_parts(case, family, dtype, folder)
     return InParts(split, truths, of_parts.parts, of_parts.combined)
+
+
+def _same_arrays(record: Record, other: Record) -> bool:
+    """Whether two records have arrays of the same values."""
+    ours, theirs = (
+        [a for f in ("arrays", "params", "grads") for a in getattr(r, f, {}).values()]
+        + [a for f in ("inputs", "grad_outputs") for a in getattr(r, f, ())]
+        for r in (record, other)
+    )
+    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(ours, theirs, strict=True))
 
 
 def _conclusion(asked: OneRecord | InParts | Training, reply: Reply) -> Conclusion:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from functools import cache, cached_property
 
+import numpy as np
+
 from parity.families.listing import DERIVATIVES, conventions
 from parity.families.listing import weaker as weaker_formulas
 from parity.verdict.blindness import causes, told
-from parity.verdict.evaluation import NO_PATCHES, Patches, Request
+from parity.verdict.evaluation import NO_PATCHES, Patches, Request, Room
 from parity.verdict.tensor import Answer, Enclosure, Other, TensorVerdict, Truths, failed, judge
 from refnet.arithmetic.array_like import Undecided
 
@@ -43,6 +45,13 @@ class Judge:
 def judge_answer(request: Request, truths: Truths, answer: Answer) -> list[TensorVerdict]:
     """The verdict on every tensor of one answer."""
     return Judge(request, truths)(answer)
+
+
+def enclosed(in_binary64: Request) -> tuple[Truths, Room]:
+    """The values of refnet's formula, asked in binary64, and how far the truth may be from them."""
+    found = in_binary64.values(patches=DERIVATIVES)
+    truths = {n: Enclosure.around(v.x, v.e, ~np.isfinite(v.e) & np.isfinite(v.x)).truth for n, v in found.items()}
+    return truths, {name: np.where(np.isfinite(v.e), v.e, 0.0) for name, v in found.items()}
 
 
 def others_for(request: Request, truths: Truths) -> tuple[Other, ...]:

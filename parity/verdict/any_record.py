@@ -18,7 +18,7 @@ from parity.budget.formats import Profile
 from parity.records import definition
 from parity.records.record import VJP, Optimize
 from parity.verdict.answer import enclose, enclose_itself, others_for
-from parity.verdict.diagnosis import diagnose
+from parity.verdict.diagnosis import diagnose, told_of_precision
 from parity.verdict.evaluation import Array, Request
 from parity.verdict.tensor import Answer, Enclosure, Other, TensorVerdict, Truths, failed, judge
 from refnet.arithmetic.array_like import Undecided
@@ -45,6 +45,13 @@ def right_outputs(record: VJP) -> list[Array]:
     return list(output) if isinstance(output, tuple) else [output]
 
 
+def names_of_right_answer(record: VJP) -> set[str]:
+    """The names of what a right module gives: none for an input by which it has no derivative, such as a weight."""
+    seeds = tuple(np.zeros_like(y) for y in right_outputs(record))
+    with np.errstate(all="ignore"):
+        return set(definition.vjp(replace(record, grad_outputs=seeds), np.copy))
+
+
 def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: Sequence[str] | None = None) -> Found:
     """The verdict on every tensor of an answer, or on those that are wanted.
 
@@ -65,7 +72,7 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
         verdicts.append(found)
     failing = [v.name for v in verdicts if v.verdict == "FAIL"]
     said = diagnose(request, answer, enclosures, failing) if failing else []
-    return Found(tuple(verdicts), tuple(str(d) for d in said), notes, enclosures)
+    return Found(tuple(told_of_precision(verdicts, said)), tuple(str(d) for d in said), notes, enclosures)
 
 
 def _open(enclosure: Enclosure) -> bool:
@@ -78,15 +85,21 @@ def _enclosed(request: Request) -> tuple[Mapping[str, Enclosure], Sequence[Other
         return enclose(request, truths), others_for(request, truths), ("certified in ball arithmetic",)
     if isinstance(request.record, VJP):
         own = enclose_itself(request)
-        return own, others_for(request, {name: e.truth for name, e in own.items()}), ()
-    wide, allowed = request.values(Profile.of("float64")), request.bounds()
-    return {name: Enclosure.around(v.x, v.e + allowed[name]) for name, v in wide.items()}, (), ()
+    else:
+        wide, allowed = request.values(Profile.of("float64")), request.bounds()
+        own = {name: Enclosure.around(v.x, v.e + allowed[name]) for name, v in wide.items()}
+    return own, others_for(request, {name: e.truth for name, e in own.items()}), ()
 
 
 def _certified(record: VJP | Optimize) -> Truths | None:
     arrays = (*record.inputs, *record.arrays.values()) if isinstance(record, VJP) else tuple(record.grads.values())
     if sum(a.size for a in arrays) > SMALL or find_spec("flint") is None:
         return None
+    if isinstance(record, VJP):
+        given = [name for name in names_of_right_answer(record) if name.startswith("grad_input")]
+        if len(given) < sum(x.dtype.kind == "f" for x in record.inputs):
+            # Labels in floats, by which there is no derivative: the tape would find one.
+            return None
     from parity.truth.certify import certified
 
     certify: Callable[[VJP | Optimize], Truths] = certified

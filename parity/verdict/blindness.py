@@ -128,8 +128,16 @@ def _function(function: Any) -> Rule:
     return rule
 
 
+SEVERAL = ("maximum", "gather", "scatter")
+"""Primitives that are handed all their operands behind the array that answers."""
+
+
 def _special(name: str) -> Rule:
-    return lambda x, *args: _result(name, getattr(special, name)(x.a, *args), (x,))
+    def rule(x: Any, *args: Any) -> Any:
+        operands = args if name in SEVERAL else (x, *args)
+        return _result(name, getattr(special, name)(*_bare(operands)), operands)
+
+    return rule
 
 
 _Watched.FUNCTIONS = {**MEMBERS, **{f: _function(f) for f in named(functions.FUNCTIONS) if f not in MEMBERS}}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Self
 
 import numpy as np
 
@@ -18,10 +19,10 @@ from parity.budget.formats import Profile
 from parity.records.record import VJP, Optimize, Record, Split, Train
 from parity.verdict import combined as parts
 from parity.verdict import free_run, lockstep
-from parity.verdict.answer import Judge
+from parity.verdict.answer import Judge, enclosed
 from parity.verdict.certified_tensors import Tensors, beside, formulas_told_apart
-from parity.verdict.diagnosis import diagnose
-from parity.verdict.evaluation import Request, SplitRequest, TrainingRequest
+from parity.verdict.diagnosis import diagnose, told_of_precision
+from parity.verdict.evaluation import NO_ROOM, Request, Room, SplitRequest, TrainingRequest
 from parity.verdict.relations import relations_to_truth
 from parity.verdict.table import is_caught
 from parity.verdict.tensor import Answer, Array, Enclosure, TensorVerdict, Truths, failed, judge
@@ -70,9 +71,15 @@ class OneRecord:
     further: Mapping[int, Record] = {}
     further_are = ""
 
-    def __init__(self, record: VJP | Optimize, truths: Truths) -> None:
+    def __init__(self, record: VJP | Optimize, truths: Truths, room: Room = NO_ROOM) -> None:
         self.record, self.truths = record, truths
-        self.judge = cache(lambda profile: Judge(Request(record, profile), truths))
+        self.judge = cache(lambda profile: Judge(Request(record, profile, room), truths))
+
+    @classmethod
+    def in_coarser_format(cls, record: VJP | Optimize) -> Self:
+        """A record that no certified answer is kept of, in a format coarser than float64: the truth is what its budget
+        in float64 encloses."""
+        return cls(record, *enclosed(Request(record, Profile.of("float64"))))
 
     def conclude(self, profile: Profile, answer: Answer, further: Mapping[int, Answer] | None = None) -> Conclusion:
         try:
@@ -82,7 +89,7 @@ class OneRecord:
             return Conclusion([replace(v, reason=v.reason or str(reason)) for v in self._without_budgets(answer)])
         failing = _failing(verdicts)
         found = diagnose(judge_of.request, answer, judge_of.enclosures, failing) if failing else []
-        return Conclusion(verdicts, [str(d) for d in found])
+        return Conclusion(told_of_precision(verdicts, found), [str(d) for d in found])
 
     def _without_budgets(self, answer: Answer) -> list[TensorVerdict]:
         """Undecided, but for a tensor that could not be right: missing, of another shape or dtype, or NaN."""

@@ -8,7 +8,7 @@ one update may be computed for many runs at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -24,6 +24,8 @@ Array = np.ndarray[Any, Any]
 Patches = Mapping[str, definition.Patch]
 Moment = definition.Moment
 NO_PATCHES = definition.NO_PATCHES
+Room = Mapping[str, Array]
+NO_ROOM: Room = {}
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Request:
-    """A VJP or an optimizer's steps, asked of an engine of one profile."""
+    """A VJP or an optimizer's steps, asked of an engine of one profile.
+
+    Attributes:
+        room: how far the truth may be from the values that it is known by, where that is enclosed.
+    """
 
     record: VJP | Optimize
     profile: Profile
+    room: Room = field(default_factory=dict)
 
     @classmethod
     def plain(cls, record: VJP | Optimize) -> Self:
@@ -55,6 +62,10 @@ class Request:
 
     def bounds(self, patches: Patches = NO_PATCHES) -> dict[str, Array]:
         """How far the engine may be from the truth, by the tensor's name in an answer."""
+        found = self._bounds(patches)
+        return {name: e + self.room[name] if name in self.room else e for name, e in found.items()}
+
+    def _bounds(self, patches: Patches) -> dict[str, Array]:
         tensors = definition.tensors(self.record, _exactly(self.profile), patches)
         if isinstance(self.record, VJP):
             return {name: t.e if isinstance(t, Budget) else np.zeros(np.shape(t)) for name, t in tensors.items()}

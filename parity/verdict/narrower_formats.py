@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from parity.budget.formats import Profile
+from parity.verdict.fingerprint import DETOUR, fingerprint
 from parity.verdict.match import Diagnosis
 from parity.verdict.recomputed import Recomputed
 from parity.verdict.tensor import Answer, Array, Enclosure, inside
@@ -23,6 +24,9 @@ from refnet.arithmetic.array_like import Undecided
 
 OUTPUTS = 16
 """Fewer errors than this say nothing of their size."""
+
+PRECISIONS = {"computed in float32", "sums in float32", "products of 11 bits", "products of 8 bits"}
+"""The simulated formats, which are known mistakes as well."""
 
 RESIDUAL, APART = 0.5, 3.0
 """The largest part that a simulation may leave unexplained, and the largest ratio of two sizes."""
@@ -32,6 +36,10 @@ def format_that_explains(
     again: Recomputed, answer: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[str, ...]
 ) -> list[Diagnosis]:
     """The finest of some narrower formats whose simulation fits, if one does."""
+    if again.request.profile.storage.name not in ("float64", "float32"):
+        return []
+    if name := _grid(answer, enclosures, failing):
+        return [Diagnosis(name, f"only numbers of it, in {', '.join(failing)}", tensors=failing, precision=True)]
     simulations = {fault.name: fault for fault in again.mistakes()}
     for name, profile, alike in _formats(answer, again.request.profile.storage.name):
         try:
@@ -44,8 +52,22 @@ def format_that_explains(
             name in known and _within(answer.get(name), Enclosure(enclosures[name].truth, bounds[name]))
             for name in failing
         ) and _fits(answer, simulated, enclosures, failing, alike):
-            return [Diagnosis(name, f"a simulation of it fits, in {', '.join(failing)}", tensors=failing)]
+            said = f"a simulation of it fits, in {', '.join(failing)}"
+            return [Diagnosis(name, said, tensors=failing, precision=True)]
     return []
+
+
+def _grid(answer: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[str, ...]) -> str:
+    """What the grid says that the failing tensors lie on, all together."""
+    got = [answer.get(name) for name in failing]
+    truths = [enclosures[name].truth for name in failing if name in enclosures]
+    tensors = [np.ravel(t) for t, truth in zip(got, truths, strict=False) if t is not None and t.shape == truth.shape]
+    if len(tensors) < len(failing) or len({t.dtype for t in tensors}) != 1 or any(t.undecided.any() for t in truths):
+        return ""
+    hi, lo = (np.concatenate([np.ravel(getattr(t, part)) for t in truths]) for part in ("hi", "lo"))
+    found = fingerprint(np.concatenate(tensors), hi, lo, {})
+    # That of float64 is simulated below.
+    return "" if found == DETOUR else found
 
 
 def _formats(answer: Answer, dtype: str) -> Iterator[tuple[str, Profile, bool]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.match import Diagnosis
-from parity.verdict.tensor import Answer, Array, Enclosure, inside
+from parity.verdict.tensor import Answer, Array, Enclosure, format_named, inside
 
 
 def relations_to_truth(
@@ -73,7 +73,7 @@ def _factors(request: Request | TrainingRequest) -> Iterator[tuple[float, str]]:
 
 
 def _named_factor(request: Request | TrainingRequest, got: Array, own: Enclosure) -> str:
-    u = float(np.finfo(request.record.dtype).eps) / 2
+    u = format_named(request.record.dtype).u
     for c, what in ((-1.0, "-1"), *_factors(request), *((-c, f"-({what})") for c, what in _factors(request))):
         if _scaled(got, own, c, 0.0 if abs(math.frexp(c)[0]) == 0.5 else 4 * u, 1):
             return f"{what} times the truth"

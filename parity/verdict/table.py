@@ -45,8 +45,8 @@ TABLE = (
     Verdict("unstable", "within the budget of a weaker formula, which is named and sees the tensor", True),
     Verdict("convention", "a documented other choice, which is named and the same throughout the tensor", True),
 )
-"""In the order in which the verdicts are tried. `unsupported` is said of a whole record. `imprecise` waits for a
-measurement of the precision that an engine works in (`parity.verdict.tensor.judge` says where it goes)."""
+"""In the order in which the verdicts are tried. `unsupported` is said of a whole record; `imprecise` where all failing
+tensors together have the errors of a narrower format (`parity.verdict.narrower_formats`)."""
 
 VERDICTS = tuple(row.name for row in TABLE)
 

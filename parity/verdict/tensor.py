@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.formats import FORMATS
+from parity.budget.formats import FORMATS, Format
 from parity.truth.value import Truth
 from parity.verdict.table import is_ok
 
@@ -188,7 +188,7 @@ def judge(
         if enclosure.blind:
             return TensorVerdict(name, "blind", reason=_blindness(enclosure), **measured)
         return TensorVerdict(name, "rounding", **measured)
-    # A measurement of the precision that the engine works in would say `imprecise` here.
+    # `imprecise` is said of what is left when all failing tensors are known (`parity.verdict.diagnosis`).
     unseen = None
     for other in others:
         alternative = other.enclosures().get(name)
@@ -225,6 +225,11 @@ def _blindness(enclosure: Enclosure) -> str:
         index = tuple(int(k) for k in np.argwhere(open_)[0])
         return f"no bound holds in {int(open_.sum())} of {open_.size} elements, first {_place(index, None)}"
     return "zeros would pass: no element is larger than its budget"
+
+
+def format_named(name: str) -> Format:
+    """The format of that name."""
+    return FORMATS[name]
 
 
 def inside(got: Array, enclosure: Enclosure) -> bool:

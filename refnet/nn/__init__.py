@@ -57,6 +57,7 @@ from refnet.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from refnet.nn.rnn import LSTMCell
 from refnet.nn.rotary import RotaryEmbedding
 from refnet.nn.sparse import Embedding, EmbeddingBag
+from refnet.nn.transformer import TransformerEncoderLayer
 
 __all__ = [
     "CELU",
@@ -133,6 +134,7 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "TransformerEncoderLayer",
     "TripletMarginLoss",
     "init",
 ]

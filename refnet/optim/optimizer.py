@@ -19,6 +19,8 @@ IGNORED = frozenset({"foreach", "capturable", "differentiable", "fused", "param_
 """Options of torch's that choose how a step is carried out, and the names that torch notes in a group. They have no
 meaning here, and are accepted and dropped."""
 
+SCHEDULED = frozenset({"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"})
+"""What schedulers note in a group, as torch's do."""
 
 Shape = tuple[int, ...]
 
@@ -170,7 +172,7 @@ class Optimizer(ABC):
         """Take on a further group of parameters; options that it does not name have the defaults."""
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f"{self._name}: expected a group as a dict with params, got {group!r}")
-        if unknown := sorted(group.keys() - {"params", *self.options} - IGNORED):
+        if unknown := sorted(group.keys() - {"params", *self.options} - IGNORED - SCHEDULED):
             raise TypeError(
                 f"{self._name}: expected a group with params and the options {', '.join(self.options)}, "
                 f"got {', '.join(unknown)}"
@@ -282,7 +284,7 @@ class Optimizer(ABC):
                 )
             groups.append({name: value for name, value in there.items() if name not in IGNORED})
             groups[-1]["params"] = here["params"]
-            self.check(groups[-1])
+            self.check(_unscheduled(groups[-1]))
         return groups
 
     def _fitting_state(
@@ -329,8 +331,13 @@ class _Group(dict[str, Any]):
 
     def update(self, *args: Any, **options: Any) -> None:
         changed = dict(*args, **options)
-        self.optimizer.check({**self, **changed})
+        self.optimizer.check({**_unscheduled(self), **changed})
         super().update(changed)
+
+
+def _unscheduled(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a group without what a scheduler has made of its rate, which may be below 0."""
+    return {**group, "lr": group.get("initial_lr", group["lr"])}
 
 
 def _groups(operation: str, params: Any) -> list[Any]:

@@ -79,7 +79,7 @@ class RAdam(Optimizer):
         super().__init__(params, dict(zip(self.options, values, strict=True)))
 
     def rectification(self, beta2: float, t: Array, P: Array) -> Array:
-        """r_t, or -1 where the step is not divided."""
+        """r_t, or 0 where the step is not divided."""
 
         def rectified(T: Array) -> Array:
             # rho = 2 / (1 - beta2) - 1
@@ -87,15 +87,15 @@ class RAdam(Optimizer):
             C2 = self.correction(beta2, t, T)
             # rho_t = rho - 2 t beta2^t / (1 - beta2^t)
             rho_t = rho - 2 * T * ((1 - C2) / C2)
-            # (elsewhere any number under the root that is positive will do)
-            s = np.where(rho_t > 5, rho_t, rho + 6)
+            # (elsewhere any number will do that is positive under the root)
+            s = np.where(rho_t > 5, rho_t, rho)
             # r_t = sqrt((rho_t - 4) (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t))
             r = np.sqrt((s - 4) * (s - 2) * rho / ((rho - 4) * (rho - 2) * s))
-            return np.where(rho_t > 5, r, special.lift(-1.0, T))
+            return np.where(rho_t > 5, r, special.lift(0.0, T))
 
         # rho_t < rho, which is at most 5 here
         if 3 * Fraction(beta2) <= 2:
-            return special.lift(-1.0, P)
+            return special.lift(0.0, P)
         return special.of_counter(rectified, t, P)
 
     def update(self, name: str, P: Array, G: Array, group: Mapping[str, Any]) -> None:

@@ -248,6 +248,9 @@ LAYERS: dict[str, Layer] = {
         lambda: nn.MultiheadAttention(2, 1, add_bias_kv=True, add_zero_attn=True, kdim=1, batch_first=True),
         ((1, 2, 2), (1, 3, 1), (1, 3, 2), (1, 3)),
     ),
+    "TransformerEncoderLayer": Layer(
+        lambda: nn.TransformerEncoderLayer(2, 1, 2, dropout=0.0, layer_norm_eps=1.0, norm_first=True), ((2, 1, 2),)
+    ),
     "Graph": Layer(lambda: residual(), ((5, 4),)),
     "RotaryEmbedding": Layer(nn.RotaryEmbedding, ((2, 3, 5), (3, 2), (3, 2))),
     "RotaryEmbedding, interleaved": Layer(lambda: nn.RotaryEmbedding(interleaved=True), ((3, 5), (3, 2), (3, 2))),

@@ -46,7 +46,7 @@ class Dense(torch.autograd.Function):
 # ---- what is right
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_functions_of_torch(dtype):
     x, w, b = arrays(dtype)
     profile = f"{str(dtype).removeprefix('torch.')}, sums in float32" if dtype.itemsize == 2 else None
@@ -258,13 +258,18 @@ def test_bad_input():
     bad("expected arguments of softmax", F.softmax, "softmax", x, axis=-1)
     bad("expected arguments of linear", F.linear, "linear", x)
     bad("expected floats of one format in the inputs, got", F.linear, "linear", x.double(), w, b)
-    bad("expected float64, float32 or bfloat16, got float16", F.relu, "relu", x.half())
     bad("expected floats of one format in the inputs, got none", F.relu, "relu", x.long())
     bad("expected finite values in input 0, got nan", F.relu, "relu", x * float("nan"))
     bad("expected arrays of one framework, got numpy and torch", F.linear, "linear", x.numpy(), w, b)
     bad("expected inputs that", F.linear, "linear", x, w[:, :4], b)
     bad("expected grad_output of shape (4, 5), got (4, 4)", F.relu, "relu", x, grad_output=x[:, :4])
-    bad("expected a known format in the profile, got 'x87'", F.relu, "relu", x, profile="float32, sums in x87")
+    bad(
+        "expected formats among float64, float32, tf32, bfloat16, float16 in the profile, got 'x87'",
+        F.relu,
+        "relu",
+        x,
+        profile="float32, sums in x87",
+    )
     bad("expected a profile of float32", F.relu, "relu", x, profile="float64")
     bad("expected a function, a module or a pair", 7, "relu", x)
     bad("expected arrays of torch, JAX or NumPy as inputs, got none", F.relu, "relu")

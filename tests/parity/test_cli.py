@@ -67,8 +67,9 @@ def judged(monkeypatch):
     """In the place of a run: exact results; gives what it was asked, and what makes it fail."""
     asked = {}
 
-    def run(cases, names, dtypes, jobs, timeout, done):
+    def run(cases, names, dtypes, jobs, timeout, done, profile=None):
         asked.update(cases=[case.name for case in cases], names=names, dtypes=dtypes, jobs=jobs, timeout=timeout)
+        asked.update(profile=str(profile or ""))
         tensor = TensorVerdict("output", "exact")
         if asked.get("failing"):
             tensor = replace(tensor, verdict="FAIL", reason="expected 1, got 2")
@@ -345,11 +346,14 @@ def test_json_to_standard_output(judged):
         ("run -k Lineer", "got 'Lineer'; near it: Linear"),
         (
             "run --engine pytorch",
-            "expected an engine named refnet, torch, torch:OPTIONS, package.module:",
+            "expected an engine named refnet, torch, torch:OPTIONS, jax, jax:OPTIONS, package.module:",
         ),
         ("run --engine no_such_package:Engine", "engine no_such_package:Engine: expected the package no_such_package"),
         ("run --json x --junit x", "--json and --junit: expected two files, got x for both"),
-        ("run --dtype float16", "--dtype: expected float64 or float32, got float16"),
+        ("run --dtype float8", "--dtype: expected float64, float32, bfloat16 or float16, got float8"),
+        ("run --profile float32,deep", "--profile: expected a profile such as"),
+        ("run --dtype float32 --profile tf32,depth=3", "--profile: expected a profile such as"),
+        ("run --dtype float64 --profile tf32", "--profile: expected a profile of float64, as --dtype has it"),
         ("certify -k no_such_case", "expected a pattern that is part of a case's name"),
     ],
 )

@@ -1,5 +1,6 @@
 """Anyone's optimizer held against the truth."""
 
+import numpy as np
 import pytest
 
 import parity
@@ -25,12 +26,25 @@ class Nesterov(torch.optim.SGD):
             group["weight_decay"] = 0.0
 
 
-@pytest.mark.parametrize("options", [{"lr": 0.1}, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}])
+def failing(report):
+    return {v.name for v in report.verdicts if v.verdict == "FAIL"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SGD", {"lr": 0.1}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+        ("Adam", {"lr": 0.01, "amsgrad": True}),
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_torch_is_right(params, options, dtype):
-    report = parity.check_update(torch.optim.SGD, "SGD", {n: p.to(dtype) for n, p in params.items()}, **options)
+def test_torch_is_right(params, name, options, dtype):
+    given = {n: p.to(dtype) for n, p in params.items()}
+    report = parity.check_update(getattr(torch.optim, name), name, given, **options)
     assert report.ok, report
     names = {"update.weight", "update.bias"}
+    names |= {"state.bias.step", "state.weight.max_exp_avg_sq"} if name == "Adam" else set()
     assert names <= {v.name for v in report.verdicts}
 
 
@@ -51,11 +65,121 @@ def test_every_optimizer_of_torch(params, name):
 
 def test_a_wrong_one_is_found(params):
     report = parity.check_update(Nesterov, "SGD", params, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
-    assert {v.name for v in report.verdicts if v.verdict == "FAIL"} >= {"update.weight", "state.bias.momentum_buffer"}
+    assert failing(report) >= {"update.weight", "state.bias.momentum_buffer"}
+
+
+def test_absent_gradients_and_groups(params):
+    draws = torch.Generator().manual_seed(1)
+    rows = [{n: torch.randn(p.shape, generator=draws) for n, p in params.items()} for _ in range(4)]
+    rows[0]["bias"] = rows[2]["bias"] = None
+    del rows[3]["weight"]
+    groups = [(["weight"], {"weight_decay": 0.1}), (["bias"], {"lr": 0.5})]
+    report = parity.check_update(torch.optim.SGD, "SGD", params, grads=rows, groups=groups, lr=0.1, momentum=0.9)
+    assert report.ok, report
+
+    class Eager(torch.optim.SGD):
+        """Takes an absent gradient for zeros, so that the momentum goes on moving the parameter."""
+
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            super().step(closure)
+
+    report = parity.check_update(Eager, "SGD", params, grads=rows, groups=groups, lr=0.1, momentum=0.9)
+    assert {"update.weight", "update.bias"} <= failing(report)
+
+
+def heavy_ball(params, grads, state, lr=0.1, momentum=0.9, forget=False):
+    """A plain function; with `forget`, one whose momentum starts anew in each step."""
+    state = state or {}
+    kept = {
+        n: {"momentum_buffer": momentum * state[n]["momentum_buffer"] + g if n in state else g}
+        for n, g in grads.items()
+    }
+    moved = {n: p - lr * kept[n]["momentum_buffer"] for n, p in params.items()}
+    return moved, {} if forget else kept
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch"])
+def test_a_plain_function(params, framework):
+    given = {n: p.numpy() for n, p in params.items()} if framework == "numpy" else params
+    report = parity.check_update(heavy_ball, "SGD", given, lr=0.1, momentum=0.9)
+    assert report.ok, report
+    assert "state.weight.momentum_buffer" in report
+    wrong = parity.check_update(lambda p, g, s: heavy_ball(p, g, s, forget=True), "SGD", given, lr=0.1, momentum=0.9)
+    assert failing(wrong) == {"update.weight", "update.bias"}
+    assert "state momentum_buffer: not judged, the optimizer has none of that name" in wrong.notes
+
+
+@pytest.mark.parametrize(
+    "gave", [lambda p, g, s: p, lambda p, g, s: ({}, s), lambda p, g, s: ({n: v[:1] for n, v in p.items()}, s)]
+)
+def test_a_plain_function_that_gives_something_else(params, gave):
+    report = parity.check_update(gave, "SGD", params, lr=0.1)
+    assert report["step"].reason.startswith("raised TypeError: expected ")
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_optax(params, nesterov):
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    given = {n: jax.numpy.asarray(p.numpy()) for n, p in params.items()}
+    options = {"momentum": 0.9, "nesterov": nesterov}
+    report = parity.check_update(optax.sgd(0.1, **options), "SGD", given, lr=0.1, **options)
+    assert report.ok, report
+    assert "state.weight.momentum_buffer" in report
+    other = parity.check_update(optax.sgd(0.1, **options), "SGD", given, lr=0.1, momentum=0.8, nesterov=nesterov)
+    assert failing(other) == set(other)
+
+
+@pytest.mark.parametrize(
+    ("amsgrad", "verdict", "formula"),
+    [
+        (False, "unstable", "1 - beta ** t in the parameter's format"),
+        (True, "convention", "the largest corrected v"),
+    ],
+)
+def test_optax_by_its_own_formulas(params, amsgrad, verdict, formula):
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    given = {n: jax.numpy.asarray(p.numpy()) for n, p in params.items()}
+    make = optax.amsgrad if amsgrad else optax.adam
+    report = parity.check_update(make(0.01), "Adam", given, lr=0.01, amsgrad=amsgrad)
+    assert report.ok, report
+    assert (report["update.weight"].verdict, report["update.weight"].formula) == (verdict, formula)
+    assert {"state.weight.exp_avg", "state.weight.exp_avg_sq", "state.weight.step"} <= set(report)
+    # Another epsilon is a mistake.
+    assert "update.weight" in failing(
+        parity.check_update(make(0.01, eps=1e-3), "Adam", given, lr=0.01, amsgrad=amsgrad)
+    )
 
 
 def test_bad_input(params):
-    with pytest.raises(parity.UsageError, match=r"expected a class of torch\.optim among .*SGD.*, got 'Sgd'"):
-        parity.check_update(torch.optim.SGD, "Sgd", params, lr=0.1)
-    with pytest.raises(parity.UsageError, match="expected arguments that SGD takes"):
-        parity.check_update(torch.optim.SGD, "SGD", params, beta=0.1)
+    def bad(says, *args, **options):
+        with pytest.raises(parity.UsageError, match=says) as caught:
+            parity.check_update(*args, **options)
+        assert "\n" not in str(caught.value)
+
+    bad(r"expected a class of torch\.optim among .*SGD.*, got 'Sgd'", torch.optim.SGD, "Sgd", params, lr=0.1)
+    bad("expected arguments that SGD takes", torch.optim.SGD, "SGD", params, beta=0.1)
+    bad("expected a class of optimizers, an optax transformation or a function, got int", 7, "SGD", params)
+    bad("expected arrays of torch, JAX or NumPy as inputs, got none", torch.optim.SGD, "SGD", {})
+    bad("expected floats of one format", torch.optim.SGD, "SGD", {"a": torch.arange(3)})
+    short = [{"weight": torch.zeros(3), "bias": torch.zeros(3)}]
+    bad(
+        r"expected a gradient of weight of float32 of \(3, 4\), got float32 of \(3,\)",
+        heavy_ball,
+        "SGD",
+        params,
+        grads=short,
+    )
+    bad("expected gradients of weight, bias in step 1, got 1", heavy_ball, "SGD", params, grads=[[torch.zeros(3, 4)]])
+    bad("expected groups of weight, bias, each once", heavy_ball, "SGD", params, groups=[(["weight"], {})], lr=0.1)
+
+
+def test_what_an_optimizer_raises(params):
+    class Broken(torch.optim.SGD):
+        def step(self, closure=None):
+            raise np.linalg.LinAlgError("singular")
+
+    report = parity.check_update(Broken, "SGD", params, lr=0.1)
+    assert report["step"].reason == "raised LinAlgError: singular"

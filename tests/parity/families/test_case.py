@@ -138,10 +138,11 @@ def test_sgd_has_every_legal_combination_of_options(family: str) -> None:
 def test_optimizers_have_parameter_groups_and_many_steps() -> None:
     for name in refnet.optim.__all__:
         assert any(case.groups for case in OPTIMIZATIONS if case.spec.type == name)
-    for case in OPTIMIZATIONS:
-        record = case.record(case.families[0], "float64")
-        assert record.steps >= 12
-        assert {p.ndim for p in record.params.values()} == {0, 2}
+        records = [c.record(c.families[0], "float64") for c in OPTIMIZATIONS if c.spec.type == name]
+        assert max(record.steps for record in records) >= 12
+        assert all(len(record.params) > 1 for record in records)
+        # Muon takes matrices alone.
+        assert any({p.ndim for p in r.params.values()} == ({2} if name == "Muon" else {0, 2}) for r in records)
 
 
 @pytest.mark.parametrize("name", [*LAYERS, "Sequential"])
@@ -402,6 +403,10 @@ def budgets(case: VJPCase | OptimizeCase, family: str, dtype: str) -> dict[str, 
     return {name: b for name, b in found.items() if isinstance(b, Budget) and b.size}
 
 
+PARTLY_ZERO = {"TransformerEncoderLayer": {"grad.self_attn.in_proj_bias"}}
+"""Tensors of which some elements are 0 at every input: a bias of keys moves all scores of a query alike."""
+
+
 @pytest.mark.parametrize("name", [*LAYERS, *(name for name in refnet.optim.__all__ if name not in OWED)])
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_every_tensor_is_seen_sharply_in_some_case(name: str, dtype: str) -> None:
@@ -413,7 +418,7 @@ def test_every_tensor_is_seen_sharply_in_some_case(name: str, dtype: str) -> Non
         for tensor, b in budgets(case, "full", dtype).items():
             (sighted if (b.e < abs(b.x)).all() else blind).add(tensor)
     assert sighted
-    assert blind <= sighted
+    assert blind - PARTLY_ZERO.get(name, set()) <= sighted
 
 
 EXACT = (

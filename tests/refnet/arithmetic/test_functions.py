@@ -22,7 +22,17 @@ FORBIDDEN_ATTRIBUTES = {name for name in dir(np.ndarray) if not name.startswith(
 # Functions that take an axis as their second argument, and methods that take it as their first.
 AXIS_SECOND, AXIS_FIRST = ("expand_dims", "concatenate", "sum"), ("sum",)
 # A base class is the contract itself, or plumbing around two equations. Whoever needs more writes the equation again.
-BASES = {"Module", "Elementwise", "Optimizer", "NamedTuple", "dict", "ABC", "_BatchNorm", "_InstanceNorm"}
+BASES = {
+    "Module",
+    "Elementwise",
+    "Optimizer",
+    "NamedTuple",
+    "dict",
+    "ABC",
+    "_BatchNorm",
+    "_InstanceNorm",
+    "LRScheduler",
+}
 # Where arrays come from files, not from another arithmetic, they may be looked at.
 DOORS = {
     "load_state_dict": {"isfinite", "all", "any", "min", "flags"},

@@ -90,6 +90,22 @@ def _derivative_of_clamps(module: Any) -> None:
     module.backward = backward
 
 
+def _two_quotients(module: Any) -> None:
+    def backward(dY: Any, saved: Any) -> Any:
+        X, T, A, B, W = saved
+        dL = dY if W is None else dY * W
+        # dX[.] = dL[.] (1 - T[.]) [B[.] > -100] / (1 - X[.]) - dL[.] T[.] [A[.] > -100] / X[.]
+        # with dL[.] = dY[.] W[.], for a mean / n
+        dL = dL / X.size if module.reduction == "mean" else dL
+        one, some, other = special.lift(1.0, X), A > -100, B > -100
+        dX = np.where(other, dL * (1 - T) / np.where(other, 1 - X, one), 0) - np.where(
+            some, dL * T / np.where(some, X, one), 0
+        )
+        return (dX, dL * B - dL * A), {}
+
+    module.backward = backward
+
+
 def _floored_variance(module: Any) -> None:
     # Written out once more: whatever refnet's own lines give would be right by definition, their mistakes too.
     def backward(dY: Any, saved: Any) -> Any:
@@ -137,6 +153,14 @@ WEAKER = (
         "log s(-x) and log s(x), which cancels near 0.",
         "JAX: jax/_src/lax/other.py, logaddexp and its derivative; jax/_src/nn/functions.py, log_sigmoid",
         {"BCEWithLogitsLoss": _logits_through_softplus},
+        ("jax",),
+    ),
+    Variant(
+        "(1 - t) / (1 - x) - t / x",
+        "The gradient as the difference of the two logarithms' gradients, each multiplied by the upstream gradient: it "
+        "cancels where x is near t.",
+        "JAX: jax/_src/lax/lax.py, the derivatives of log and log1p, through -(t log x + (1 - t) log1p(-x)) in reverse",
+        {"BCELoss": _two_quotients},
         ("jax",),
     ),
 )

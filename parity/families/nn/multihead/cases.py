@@ -77,7 +77,7 @@ def _multihead(
     )
 
 
-SMALL: dict[str, Any] = {"queries": 1, "keys": 2, "units": 2, "batch_first": True}
+SMALL: dict[str, Any] = {"queries": 2, "keys": 2, "units": 2, "batch_first": True}
 CAUSAL = booleans((3, 3), 0, 1, 1, 0, 0, 1, 0, 0, 0)
 # The first query has no key, or all.
 SOME = (1, 1, 1, 0, 1, 0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from parity.families.optim.streams import SHAPES, case, groups, of, settings
+from parity.families.streams import SHAPES, case, groups, of, settings
 
-AXES = {"weight": (2, 2, 3), "gain": (3,)}
+AXES = {"weight": (2, 2, 3), "gain": (1,)}
 
 CASES = (
     *settings(

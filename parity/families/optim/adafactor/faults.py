@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.optim.common_faults import common, mistake, otherwise
+from parity.families.optimizer_faults import common, mistake, otherwise
 from refnet.arithmetic import special
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from parity.families.optim.adagrad.formulas import updating
-from parity.families.optim.common_faults import common, mistake
+from parity.families.optimizer_faults import common, mistake
 
 
 def _initial_value_ignored(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:

@@ -34,7 +34,7 @@ def updating(
 
 CONVENTIONS = (
     Variant(
-        "eps inside the root",
+        "sqrt(s + eps)",
         "sqrt(s + eps) in place of sqrt(s) + eps.",
         "optax.adagrad: optax.scale_by_rss, rsqrt(sum_of_squares + eps)",
         {"Adagrad": replaced("update", updating(divisor=lambda S, eps: np.sqrt(S + eps)))},

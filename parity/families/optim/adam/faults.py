@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.families.fault import Fault, replaced
 from parity.families.optim.adam.formulas import mean, of_both, updating
-from parity.families.optim.common_faults import mistake, otherwise
+from parity.families.optimizer_faults import mistake, otherwise
 from refnet.arithmetic import special
 
 

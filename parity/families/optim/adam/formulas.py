@@ -10,6 +10,7 @@ import numpy as np
 
 from parity.families.fault import replaced
 from parity.families.formula import Patch, Variant
+from parity.families.optim.common.formulas import power_in_format
 from refnet.arithmetic import special
 
 Seam = Callable[..., Any]
@@ -80,6 +81,7 @@ def _largest_corrected(opt: Any, right: Any, name: str, P: Any, G: Any, group: A
         return
     # u[.] = max(u[.], v[.] / C2), and is not corrected again
     updating(
+        correction=power_in_format,
         larger=lambda U, V, C2: larger(U, V / C2, C2),
         quotient=lambda M, U, C1, C2, eps: M / C1 / (np.sqrt(U) + eps),
     )(opt, right, name, P, G, group)

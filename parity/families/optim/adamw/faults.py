@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from parity.families.optim.common_faults import common, mistake
+from parity.families.optimizer_faults import common, mistake
 from refnet.arithmetic import special
 
 
@@ -18,12 +16,12 @@ def _decay_scaled_by_the_corrected_rate(opt: Any, right: Any, name: str, P: Any,
     right(name, P, G, group | {"weight_decay": 0})
 
 
-def _amsgrad_of_the_root(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
+def _largest_forgotten(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
     right(name, P, G, group)
     if group["amsgrad"]:
         state = opt.state[name]
         # u[.] = v[.], which is forgotten
-        state["max_exp_avg_sq"][...] = np.where(state["exp_avg_sq"] > 0, state["exp_avg_sq"], state["exp_avg_sq"])
+        state["max_exp_avg_sq"][...] = state["exp_avg_sq"]
 
 
 FAULTS = (
@@ -42,6 +40,6 @@ FAULTS = (
         "u = v against max(u, v) in the state",
         "amsgrad and gradients that become smaller",
         "issue class: an option ignored",
-        _amsgrad_of_the_root,
+        _largest_forgotten,
     ),
 )

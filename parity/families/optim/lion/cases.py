@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.families.optim.streams import Stream, case, groups, of, settings
+from parity.families.streams import Stream, case, groups, of, settings
 
 CASES = (
     *settings(

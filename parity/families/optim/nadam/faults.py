@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from parity.families.optim.common_faults import common, mistake
+from parity.families.optimizer_faults import common, mistake
 from refnet.arithmetic import special
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.optim.common_faults import common, mistake
 from parity.families.optim.radam.formulas import rectifying, updating
+from parity.families.optimizer_faults import common, mistake
 from refnet.arithmetic import special
 
 

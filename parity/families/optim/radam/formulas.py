@@ -49,12 +49,12 @@ def rectifying(least: float = 5, ahead: int = 0) -> Any:
             rho = 2 / special.lift(1 - Fraction(beta2), T) - 1
             C2 = special.one_minus_power(beta2, t, T)
             rho_t = rho - 2 * T * ((1 - C2) / C2)
-            s = np.where(rho_t > least, rho_t, rho + 6)
+            s = np.where(rho_t > least, rho_t, rho)
             r = np.sqrt((s - 4) * (s - 2) * rho / ((rho - 4) * (rho - 2) * s))
-            return np.where(rho_t > least, r, special.lift(-1.0, T))
+            return np.where(rho_t > least, r, special.lift(0.0, T))
 
         if (1 + Fraction(beta2)) / (1 - Fraction(beta2)) <= least:
-            return special.lift(-1.0, P)
+            return special.lift(0.0, P)
         return special.of_counter(rectified, t, P)
 
     return rectification

@@ -57,7 +57,7 @@ def _rate_inside(mu: Any, B: Any, G: Any, D: Any, gamma: Any) -> tuple[Any, Any]
 
 CONVENTIONS = (
     Variant(
-        "eps inside the root",
+        "sqrt(v + eps)",
         "sqrt(v + eps) in place of sqrt(v) + eps.",
         "optax.rmsprop, eps_in_sqrt=True, its default; TensorFlow's ApplyRMSProp, rsqrt(ms + epsilon)",
         {"RMSprop": replaced("update", updating(divisor=_eps_inside))},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.families.optim.streams import Stream, case, groups, of, settings
+from parity.families.streams import Stream, case, groups, of, settings
 
 TURNS = (1, -2, 3, 4, 5, -1, -0.5, 2, 1, 0.25, -3, 2, 0)
 # Products of the first two are 0 in float32, those of the others in float64; every second one turns.

@@ -26,6 +26,22 @@ def _power(beta: float, t: Any, P: Any) -> Any:
     return special.lift(np.frompyfunc(lambda n: Fraction(beta) ** int(n), 1, 1)(t), P)
 
 
+def power_in_format(beta: float, t: Any, P: Any) -> Any:
+    """1 - beta^t, with beta and its power in the parameter's format."""
+    return 1 - _powered(_power(beta, t, P), t)
+
+
+def _powered(power: Any, t: Any) -> Any:
+    """beta^t as far off as a power of a rounded beta may be; in exact arithmetic it stays."""
+    if isinstance(power, Runs):
+        return Runs(_powered(power.a, t.a))
+    if hasattr(power, "profile"):
+        # beta is rounded once, and so are t factors of it; 2 units for the power itself.
+        e = power.e + power.profile.storage.growth(int(np.max(t, initial=1)) + 4) * (abs(power.x) + power.e)
+        return type(power).exact(power.x, power.profile, e)
+    return power
+
+
 def step_by_step(M: Any, beta: float, X: Any) -> Any:
     """m[.] + (1 - beta) (x[.] - m[.]), or from the other end where that is the nearer one"""
     if beta > 0.5:
@@ -56,6 +72,16 @@ WEAKER = (
         },
         ("torch",),
         ("float64",),
+    ),
+    Variant(
+        "1 - beta ** t in the parameter's format",
+        "The same, with the power of a rounded beta in the parameter's own format: in float32 down to 4 digits.",
+        "optax: optax/tree_utils/_tree_math.py, tree_bias_correction",
+        {
+            kind: replaced("correction", lambda opt, right, beta, t, P: power_in_format(beta, t, P))
+            for kind in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam")
+        },
+        ("jax",),
     ),
     Variant(
         "m + (1 - beta1)(g - m)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from parity.families.case import FULL, Draw, OptimizeCase, Spec, given
+from parity.families.case import FULL, Draw, OptimizeCase, given
 
 STEPS = 5
 SHAPES: Mapping[str, tuple[int, ...]] = {"weight": (2, 2), "gain": ()}
@@ -60,17 +60,18 @@ def case(
 ) -> OptimizeCase:
     """A stream and options. Of parameters that begin `at_zero` all digits of an update are seen, as nothing is larger
     than it."""
-    return OptimizeCase(
-        f"{kind}/{what}",
-        Spec(kind, args),
-        {name: given(shape, 0) if at_zero else Draw(shape) for name, shape in shapes.items()},
-        {
+    return OptimizeCase.of(
+        kind,
+        what,
+        args,
+        params={name: given(shape, 0) if at_zero else Draw(shape) for name, shape in shapes.items()},
+        grads={
             name: given((steps, *shape), *stream.values) if stream.values else Draw((steps, *shape), scale=stream.scale)
             for name, shape in shapes.items()
         },
-        groups,
-        families,
-        stream.absent,
+        groups=groups,
+        families=families,
+        absent=stream.absent,
     )
 
 
@@ -82,12 +83,13 @@ def of(
     at_zero: bool = True,
     **args: Any,
 ) -> tuple[OptimizeCase, ...]:
-    """A case for every stream, with these options, but for some."""
-    return tuple(
+    """A case for every stream, with these options, but for some; and one of twelve steps."""
+    each = tuple(
         case(kind, name, stream, shapes, at_zero=at_zero, **args)
         for name, stream in STREAMS.items()
         if name not in without
     )
+    return (*each, case(kind, "twelve steps", RANDOM, shapes, at_zero=at_zero, **{**args, "steps": 12}))
 
 
 def settings(
@@ -95,8 +97,12 @@ def settings(
 ) -> tuple[OptimizeCase, ...]:
     """A case for each setting of the options, on random gradients, named by it."""
 
+    def value(given: Any) -> str:
+        return " and ".join(map(str, given)) if isinstance(given, tuple) else str(given)
+
     def named(args: Mapping[str, Any]) -> str:
-        return ", ".join(name if value is True else f"{name} {value}" for name, value in args.items()) or "defaults"
+        parts = (name if given is True else f"{name} {value(given)}" for name, given in args.items())
+        return ", ".join(parts) or "defaults"
 
     return tuple(case(kind, named(args), RANDOM, shapes, **more, **args) for args in each)
 

@@ -1,0 +1,38 @@
+"""Other formulas of TransformerEncoderLayer: those of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from parity.families.formula import Patch, together
+from parity.families.nn.activation_smooth import formulas as smooth
+from parity.families.nn.attention import formulas as attention
+from parity.families.nn.normalization import formulas as normalization
+
+PARTS = ("self_attn", "norm1", "norm2")
+
+
+def _within(patches: Mapping[str, Patch]) -> Patch:
+    """The patches of the classes of its parts, made in the parts."""
+
+    def patch(module: Any) -> None:
+        for part in (*(module._modules[name] for name in PARTS), module.activation):
+            if type(part).__name__ in patches:
+                patches[type(part).__name__](part)
+
+    return patch
+
+
+_OF_PARTS = tuple(
+    variant
+    for listed in (attention.WEAKER[:1], normalization.WEAKER, smooth.WEAKER)
+    for variant in listed
+    if "torch" in variant.users and variant.patches.keys() & {"MultiheadAttention", "LayerNorm", "GELU"}
+)
+
+WEAKER = tuple(
+    replace(variant, patches={"TransformerEncoderLayer": _within(variant.patches)})
+    for variant in (*_OF_PARTS, replace(together(_OF_PARTS), why="All of these, as torch has them.", source="as above"))
+)
