@@ -11,9 +11,9 @@ the truth, but not on the arrays themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ from parity.truth import enclosing
 from parity.truth.taped import Taped, backward, gradients
 from parity.truth.value import Truth
 from parity.verdict.blindness import causes_in_expression, told
-from parity.verdict.tensor import Enclosure, judge
+from parity.verdict.other_forms import others
+from parity.verdict.tensor import Enclosure, Other, judge
 from refnet.arithmetic import special
 from refnet.arithmetic.array_like import NoRule, Undecided
 
@@ -58,6 +59,7 @@ class Enclosed:
         way: what encloses the truth: `balls`; or `binary64`, the float64 budget, whose own bound is part of the
             budgets then. `exact` is said there as far as binary64 can tell.
         cause: says which operation of the value took the budget's sight, should a result be blind.
+        others: the other forms in which engines compute what the expression is made of (`parity.verdict.other_forms`).
     """
 
     value: Truth
@@ -68,6 +70,7 @@ class Enclosed:
     profile: str
     way: str = "balls"
     cause: Callable[[], str] = lambda: ""
+    others: Callable[[], Iterable[Other]] = tuple
 
     def enclosures(self) -> dict[str, Enclosure]:
         """What results are held against, under the names that `check` gives them."""
@@ -102,6 +105,8 @@ class Enclosed:
             if truth is None or bound is None:
                 raise UsageError(f"check: expected None for {name}, of an array of integers, got {type(got).__name__}")
             verdict = judge(name, np.asarray(got), Enclosure(truth, bound), self.dtype)
+            if verdict.verdict == "FAIL":
+                verdict = judge(name, np.asarray(got), Enclosure(truth, bound), self.dtype, tuple(self.others()))
             verdicts.append(told(verdict, self.cause()) if verdict.verdict == "blind" else verdict)
         return Report("the expression", self.profile, verdicts)
 
@@ -153,6 +158,19 @@ def enclose(
         _agree(name, budget, truths[name], bounds.get(name, 0.0))
     names = [] if seed is None else [f"gradients[{k}]" for k in range(len(call.given))]
     limits = {name: budget.e + bounds.get(name, 0.0) for name, budget in budgets.items()}
+    own = {name: Enclosure(truths[name], limits[name]) for name in budgets}
+
+    @cache
+    def forms() -> tuple[Other, ...]:
+        upstream = None if seed is None else _lift("grad_output", seed, how)
+
+        def run(leaves: Sequence[Any], each: Callable[[Any], Any]) -> dict[str, Any]:
+            result = call(leaves, Meter(each=each))
+            found = {} if upstream is None else gradients(result, upstream, leaves, partial(_zeros, how))
+            return {"value": result.value, **found}
+
+        return tuple(others(run, lambda: [x if isinstance(x, np.ndarray) else Taped(x) for x in lifted], own, bounds))
+
     return Enclosed(
         truths["value"],
         limits["value"],
@@ -162,6 +180,7 @@ def enclose(
         str(how),
         way,
         lambda: causes_in_expression(lambda *budgets: call(budgets, meter), lifted),
+        forms,
     )
 
 
@@ -307,8 +326,12 @@ def _budgets(
         # A scalar, as it turns out.
         result = _evaluated(call, leaves, Meter())
     upstream = _lift("grad_output", seed, profile)
-    found = gradients(result, upstream, leaves, lambda shape: Budget.exact(np.zeros(shape), profile))
+    found = gradients(result, upstream, leaves, partial(_zeros, profile))
     return {"value": value} | found, seed
+
+
+def _zeros(profile: Profile, shape: tuple[int, ...]) -> Budget:
+    return Budget.exact(np.zeros(shape), profile)
 
 
 def _seed(grad_output: Any, value: Budget, arrays: Sequence[Array]) -> Array | None:

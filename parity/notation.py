@@ -23,12 +23,14 @@ class Meter:
     Attributes:
         elements, products: how many elements its operations made, and how many products its contractions took.
         shifts: how often `special.shift` was asked for. offset: what is added to a shift.
+        each: is given every result, and gives what stands in its place.
     """
 
     elements: int = 0
     products: int = 0
     shifts: int = 0
     offset: float = 0.0
+    each: Callable[[Any], Any] | None = None
 
 
 class Written(ArrayLike, inner="inner"):
@@ -51,11 +53,12 @@ class Written(ArrayLike, inner="inner"):
         """A result. What decides stays as it is."""
         if isinstance(inner, ArrayLike) and not isinstance(inner, Condition):
             self.meter.elements += inner.size
-            return Written(inner, self.meter)
+            return Written(inner if self.meter.each is None else self.meter.each(inner), self.meter)
         return inner
 
     def _moved(self, f: Rule) -> Written:
-        view = Written(f(self.inner), self.meter)
+        moved = f(self.inner)
+        view = Written(moved if self.meter.each is None else self.meter.each(moved), self.meter)
         self.meter.elements += view.size
         view._base, view._of_base = self, f
         self._views = [ref for ref in self._views if ref() is not None] + [weakref.ref(view)]

@@ -411,3 +411,8 @@ def converted(array: Any, form: str) -> Any:
 
         return array.detach().to(getattr(torch, form))
     return array.astype(form)
+
+
+def is_module(fn: Any) -> bool:
+    """Whether it is one of torch's modules, or like one."""
+    return hasattr(fn, "named_parameters") and hasattr(fn, "state_dict")

@@ -164,8 +164,9 @@ class TorchEngine(Engine):
             with dropping(torch, masks) if masks else nullcontext():
                 output = run(**by_name, **record.spec.forward_args)
         else:
-            apart = len(inputs) - about.together
-            together = (tuple(inputs[apart:]),) if about.together else ()
+            # Without its states an LSTMCell has its input alone.
+            apart = max(len(inputs) - about.together, 1)
+            together = (tuple(inputs[apart:]),) if inputs[apart:] else ()
             with warnings.catch_warnings():
                 # What torch says of an even kernel and padding="same" concerns its speed.
                 warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)

@@ -21,6 +21,7 @@ from parity.verdict.answer import enclose, enclose_itself, others_for
 from parity.verdict.diagnosis import diagnose, told_of_precision
 from parity.verdict.evaluation import Array, Request
 from parity.verdict.tensor import Answer, Enclosure, Other, TensorVerdict, Truths, failed, judge
+from parity.verdict.two_precisions import compared, reconsidered
 from refnet.arithmetic.array_like import Undecided
 
 SMALL = 200
@@ -138,6 +139,13 @@ def judge_two_precisions(
     return TensorVerdict(
         name, verdict, digits=digits, reason="" if verdict == "rounding" else _shrinks(errors, shrinks)
     )
+
+
+def asked_again(
+    verdict: TensorVerdict, coarse: Array, fine: Array, enclosure: Enclosure, formats: tuple[str, str]
+) -> TensorVerdict:
+    """A failing verdict in the light of two answers at the same inputs, in two formats; others stay as they are."""
+    return reconsidered(verdict, compared(coarse, fine, enclosure.truth, formats))
 
 
 def _shrinks(errors: Sequence[float], exponent: float) -> str:

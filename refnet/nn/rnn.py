@@ -168,8 +168,8 @@ class LSTMCell(Module):
 
 def _zeros(X: Array, h: int) -> Array:
     """(..., h) zeros of the arithmetic and dtype of X."""
-    Z = np.zeros((*X.shape[:-1], h), X.dtype) if X.dtype.kind == "f" else np.zeros((*X.shape[:-1], h))
-    return Z + special.lift(0.0, X)
+    Z: Array = special.lift(np.zeros((*X.shape[:-1], h)), X)
+    return Z
 
 
 def _dtanh(X: Array) -> Array:

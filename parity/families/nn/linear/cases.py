@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from parity.families.case import Draw, Spec, VJPCase
+from parity.families.case import FAMILIES, FULL, Draw, Spec, VJPCase
 
 
 def _linear(
@@ -16,10 +16,12 @@ def _linear(
     W: Draw | None = None,
     dY: Draw | None = None,
     bias: bool = True,
+    families: tuple[str, ...] = FAMILIES,
 ) -> VJPCase:
     arrays = {"weight": W or Draw((o, i)), **({"bias": Draw((o,))} if bias else {})}
     args: dict[str, Any] = {"in_features": i, "out_features": o, **({} if bias else {"bias": False})}
-    return VJPCase(f"Linear/{what}", Spec("Linear", args), (X or Draw((*lead, i)),), (dY or Draw((*lead, o)),), arrays)
+    inputs, grads = (X or Draw((*lead, i)),), (dY or Draw((*lead, o)),)
+    return VJPCase(f"Linear/{what}", Spec("Linear", args), inputs, grads, arrays, families=families)
 
 
 CASES = (
@@ -41,6 +43,9 @@ CASES = (
     _linear("without bias, no batch axis", bias=False),
     _linear("one input, one output", 3, i=1, o=1),
     _linear("64 to 10", 4, i=64, o=10),
+    # Longer than what one product sums over (refnet.arithmetic.special.BLOCK): in it, and in its gradient.
+    _linear("1025 to 1", 1, i=1025, o=1, bias=False, families=FULL),
+    _linear("1 to 1025", 1, i=1, o=1025, bias=False, families=FULL),
     *(VJPCase(f"Identity/batch {n}", Spec("Identity"), (Draw((n, 5)),), (Draw((n, 5)),)) for n in (0, 1, 3, 7)),
     VJPCase("Identity/gradient one-hot", Spec("Identity"), (Draw((3, 5)),), (Draw((3, 5), "onehot"),)),
     VJPCase("Identity/gradient transposed", Spec("Identity"), (Draw((3, 5)),), (Draw((3, 5), layout="transposed"),)),

@@ -183,6 +183,15 @@ def _probabilities() -> tuple[VJPCase, ...]:
             for where, P in (("near 0 and 1", NEAR), ("at 0 and 1", EDGES))
             for t in (0.0, 1.0, 0.25)
         ),
+        # A logarithm between -101 and -100, which the clamp still reaches; in float32 the input is subnormal.
+        at(
+            "just below the clamp",
+            given((2,), 2.2e-44),
+            given((2,), 0.25, 1.0),
+            Draw((2,)),
+            families=FULL,
+            reduction="none",
+        ),
         at("at 0 and 1, targets right", given((4,), 0.0, 1.0), given((4,), 0.0, 1.0)),
         at("at 0 and 1, targets wrong", given((4,), 0.0, 1.0), given((4,), 1.0, 0.0)),
     )

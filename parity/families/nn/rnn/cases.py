@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from parity.families.case import Draw, Spec, VJPCase, given
+from parity.families.case import FAMILIES, FULL, Draw, Spec, VJPCase, given
 
 
 def _lstm(
@@ -18,10 +18,11 @@ def _lstm(
     dH: Draw | None = None,
     dC: Draw | None = None,
     X: Draw | None = None,
-    weights: str = "contiguous",
     extra: dict[str, Draw] | None = None,
+    stateless: bool = False,
+    families: tuple[str, ...] = FAMILIES,
 ) -> VJPCase:
-    """`scale` is the weights'."""
+    """`scale` is the weights'; a `stateless` one is asked with its input alone."""
     z, state = 4 * h, Draw((*lead, h))
     args: dict[str, Any] = {"input_size": x, "hidden_size": h, **({} if bias else {"bias": False})}
     arrays = {"weight_ih": Draw((z, x), scale=scale), "weight_hh": Draw((z, h), scale=scale)}
@@ -30,9 +31,10 @@ def _lstm(
     return VJPCase(
         f"LSTMCell/{what}",
         Spec("LSTMCell", args),
-        (X or Draw((*lead, x)), states or state, states or state),
+        (X or Draw((*lead, x)), *(() if stateless else (states or state, states or state))),
         (dH or state, dC or state),
         arrays | (extra or {}),
+        families=families,
     )
 
 
@@ -46,6 +48,8 @@ CASES = (
     _lstm("no batch axis"),
     _lstm("small weights", 3, scale=0.125),
     _lstm("zero states", 3, states=ZEROS),
+    _lstm("no states", 2, stateless=True, families=FULL),
+    _lstm("no states, no batch axis", stateless=True, families=FULL),
     _lstm("without bias", 3, bias=False),
     _lstm("without bias, zero states", 3, bias=False, states=ZEROS),
     _lstm("one input, one hidden unit", 3, x=1, h=1),

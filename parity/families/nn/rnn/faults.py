@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.fault import Fault, replaced
+from parity.families.fault import Fault, Unsupported, replaced
 from refnet.arithmetic import special
 
 
@@ -40,9 +40,9 @@ def _cell_gradient_dropped(module: Any, right: Any, grad_output: Any, saved: Any
     return right((dH1, dC1 * 0), saved)
 
 
-def _states_ignored(module: Any, right: Any, X: Any, H0: Any, C0: Any) -> Any:
+def _states_ignored(module: Any, right: Any, X: Any, *states: Any) -> Any:
     # H0[n,h] = C0[n,h] = 0
-    return right(X, H0 * 0, C0 * 0)
+    return right(X, *(state * 0 for state in states))
 
 
 def _tanh_at_output(module: Any, right: Any, grad_output: Any, saved: Any) -> Any:
@@ -51,6 +51,8 @@ def _tanh_at_output(module: Any, right: Any, grad_output: Any, saved: Any) -> An
 
 
 def _forget_gate_left_out(module: Any, right: Any, grad_output: Any, saved: Any) -> Any:
+    if saved.given == "none":
+        raise Unsupported("no state is given, whose gradient could be wrong")
     (dX, dH0, dC0), grads = right(grad_output, saved)
     dH1, dC1 = grad_output
     So, C1 = saved.So, saved.C1

@@ -11,7 +11,7 @@ from parity.families.formula import Variant
 
 def _gates_from_outputs(module: Any) -> None:
     def backward(grad_output: Any, saved: Any) -> Any:
-        single, X, H0, C0, *_, Si, Sf, Tg, So, _, Tc, _ = saved
+        single, X, H0, C0, *_, Si, Sf, Tg, So, _, Tc, given = saved
         dH1, dC1 = (np.expand_dims(d, -2) for d in grad_output) if single else grad_output
         # dC[n,h] = dC1[n,h] + dH1[n,h] So[n,h] (1 - Tc[n,h]^2)
         dC = dC1 + dH1 * So * (1 - Tc * Tc)
@@ -27,7 +27,8 @@ def _gates_from_outputs(module: Any) -> None:
         # dW[z,x] = sum_n dZ[n,z] X[n,x]     dU[z,h] = sum_n dZ[n,z] H0[n,h]     db[z] = sum_n dZ[n,z]
         db = dZ.sum(axis=-2)
         grads = {"weight_ih": dZ.mT @ X, "weight_hh": dZ.mT @ H0, "bias_ih": db, "bias_hh": db}
-        return (dX, dH0, dC0), {name: grads[name] for name in module.params}
+        # Without given states there is the gradient of X alone.
+        return (dX if given == "none" else (dX, dH0, dC0)), {name: grads[name] for name in module.params}
 
     module.backward = backward
 

@@ -11,12 +11,22 @@ from parity.families.mpmath_arrays import Array, Module, array_of, sigmoid_of, t
 
 
 def lstm_cell(
-    m: Module, x: Array, h: Array, c: Array, input_size: int, hidden_size: int, bias: bool = True
+    m: Module,
+    x: Array,
+    h: Array | None = None,
+    c: Array | None = None,
+    *,
+    input_size: int,
+    hidden_size: int,
+    bias: bool = True,
 ) -> tuple[Array, Array]:
     """torch.nn.LSTMCell, with the rows of the weights in the order of torch.nn.LSTM: W_ii, W_if, W_ig, W_io.
 
     i, f, o = σ(W_i x + b_i + W_h h + b_h), g = tanh(likewise), each with its rows; c' = f c + i g, h' = o tanh(c').
+    (h, c) is zero if it is not provided.
     """
+    if h is None or c is None:
+        h = c = array_of((*x.shape[:-1], hidden_size), lambda *index: mpf(0))
     W_i, W_h = m.arrays["weight_ih"], m.arrays["weight_hh"]
     none = array_of((4 * hidden_size,), lambda z: mpf(0))
     b_i, b_h = m.arrays.get("bias_ih", none), m.arrays.get("bias_hh", none)

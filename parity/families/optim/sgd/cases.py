@@ -62,6 +62,8 @@ CASES = (
     _sgd("rate 1", lr=1.0),
     _sgd("rate 0", lr=0.0, momentum=0.5),
     _sgd("momentum 1", lr=0.125, momentum=1.0),
+    _sgd("weight decay 1", GRID, lr=0.125, weight_decay=1.0),
+    _sgd("dampening 1", GRID, lr=0.125, momentum=0.5, dampening=1.0),
     _sgd(
         "gradients of very different sizes",
         FULL,
