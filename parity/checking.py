@@ -446,6 +446,5 @@ def _attempt(run: Callable[[], function_call.Called]) -> function_call.Called | 
 
 
 def _conduct(called: function_call.Called) -> tuple[TensorVerdict, ...]:
-    if not called.written:
-        return ()
-    return (failed("inputs", f"expected inputs that are left as they are, got others in {', '.join(called.written)}"),)
+    said = f"expected inputs that are left as they are, got others in {', '.join(called.written)}"
+    return (failed("inputs", said),) if called.written else ()
