@@ -11,7 +11,20 @@ from parity.families.altered import Rules
 from parity.records.definition import Moment, Patch
 from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
 
-__all__ = ["VJP", "Answer", "Fault", "Lift", "Optimize", "Patch", "Steps", "Train", "Unsupported", "of", "replaced"]
+__all__ = [
+    "VJP",
+    "Answer",
+    "Fault",
+    "Lift",
+    "Optimize",
+    "Patch",
+    "Steps",
+    "Train",
+    "Unsupported",
+    "of",
+    "replaced",
+    "together",
+]
 
 Lift = Callable[[Any], Any]
 Steps = Iterator[Moment]
@@ -69,6 +82,26 @@ def replaced(method: str, by: Callable[..., Any]) -> Patch:
         setattr(module, method, partial(by, module, getattr(module, method)))
 
     return patch
+
+
+def together(first: Fault, second: Fault) -> Fault:
+    """Two mistakes of refnet's own lines, the second made in what the first has changed."""
+
+    def both(kind: str) -> Patch:
+        def patch(module: Any) -> None:
+            for fault in (first, second):
+                if kind in fault.patches:
+                    fault.patches[kind](module)
+
+        return patch
+
+    return Fault(
+        f"{first.name}, and {second.name}",
+        f"{first.what}; {second.what}",
+        f"{first.reveal}; {second.reveal}",
+        f"{first.source}; {second.source}",
+        {kind: both(kind) for kind in {**first.patches, **second.patches}},
+    )
 
 
 def of(kind: str, *rows: tuple[str, str, str, str, Patch]) -> tuple[Fault, ...]:

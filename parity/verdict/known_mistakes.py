@@ -38,7 +38,38 @@ def mistakes_in_answer(
                     break
         except RAISED:
             continue
-    return [diagnosis for _, diagnosis in sorted(found, key=lambda pair: pair[0])]
+    singly = [diagnosis for _, diagnosis in sorted(found, key=lambda pair: pair[0])]
+    return singly or _two_at_once(again, answer, enclosures, failing)
+
+
+def _two_at_once(
+    again: Recomputed, answer: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[str, ...]
+) -> list[Diagnosis]:
+    """The first pair of mistakes, one made after the other, that accounts for an answer which no single one does.
+
+    Only such are paired as change nothing that passes: what one spoils the other does not mend.
+    """
+    found = []
+    for fault in again.pairs(failing):
+        try:
+            own = again.answer(fault)
+            if not all(_near(own.get(name), answer.get(name)) for name in failing):
+                continue
+            if any(_accounts_for(said, own, answer, enclosures, failing) for said in again.evaluations(fault, own)):
+                found.append(Diagnosis(fault.name, fault.what, fault.source, failing))
+                break
+        except RAISED:
+            continue
+    return found
+
+
+def _near(a: Array | None, b: Array | None) -> bool:
+    """Whether two answers are near enough to be looked at in budgets."""
+    if a is None or b is None or a.shape != b.shape:
+        return False
+    with np.errstate(all="ignore"):
+        largest = float(abs(np.asarray(a, np.float64)).max(initial=0.0))
+        return bool(np.allclose(a, b, rtol=1e-2, atol=1e-2 * largest, equal_nan=True))
 
 
 def mistakes_in_training(again: RecomputedTraining, answer: Answer) -> list[Diagnosis]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice, permutations
 
 import numpy as np
 
 from parity.engines.faulty import FaultyEngine
-from parity.families.fault import Fault
+from parity.families.fault import Fault, together
 from parity.families.listing import FAULTS, weaker
 from parity.records.record import VJP, Train, Unsupported
 from parity.verdict.evaluation import Evaluation, Moment, Patches, Request, TrainingRequest
@@ -18,6 +19,9 @@ from refnet.arithmetic.array_like import Undecided
 
 RAISED = (Unsupported, Undecided, ValueError, IndexError, TypeError, ZeroDivisionError)
 """What a mistake may raise where it can't be made."""
+
+PAIRED = 12
+"""How many mistakes are tried two at a time, at most."""
 
 UPDATES = 3
 """How many updates of a training are followed in budgets: enough for the state of one to show in a later one."""
@@ -37,6 +41,26 @@ class Recomputed:
     def mistakes(self) -> Iterator[Fault]:
         """The known mistakes that can be made in an answer to this record."""
         return (fault for fault in FAULTS if not fault.reply and fault.touches(self.record))
+
+    def pairs(self, failing: Collection[str]) -> Iterator[Fault]:
+        """Two mistakes at once, one made in what the other has changed, of those that change failing tensors alone."""
+        yield from (together(*two) for two in permutations(islice(self._of_failing_alone(failing), PAIRED), 2))
+
+    def _of_failing_alone(self, failing: Collection[str]) -> Iterator[Fault]:
+        for fault in self.mistakes():
+            if not fault.patches or fault.rules or fault.ask or fault.computes:
+                continue
+            try:
+                own = self.answer(fault)
+            except RAISED:
+                continue
+            changed = {
+                name
+                for name, right in self.right.items()
+                if name not in own or not np.array_equal(own[name], right, equal_nan=True)
+            }
+            if changed and changed <= {*failing}:
+                yield fault
 
     def answer(self, fault: Fault) -> Answer:
         """refnet's answer with the mistake made.

@@ -16,6 +16,7 @@ from parity.engines.base import Engine
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
 from parity.families.case import TrainCase
+from parity.families.fault import together as both
 from parity.families.formula import together
 from parity.families.listing import FAULTS, WEAKER, Fault, catalogue
 from parity.records.record import VJP, Answer, Optimize, Record, Spec, Train, Unsupported
@@ -147,6 +148,28 @@ def test_two_mistakes_that_coincide_are_both_listed() -> None:
         d.name for d in judged(name, FaultyEngine(BY_NAME["ignored rows counted in the mean"]).vjp(given(name)[0]))
     }
     assert {"ignored rows counted in the mean", "weighted mean by the number of samples"} <= names
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("Linear/batch 3", "bias gradient averaged", "weight gradient transposed"),
+        ("LSTMCell/batch 3", "cell state's gradient dropped", "one of two biases without gradient"),
+        ("BatchNorm1d/batch 3", "variance taken for a constant", "BatchNorm: bias gradient of the first sample"),
+    ],
+)
+def test_two_mistakes_at_once_are_named(name: str, first: str, second: str) -> None:
+    record, _ = given(name)
+    names = [(BY_NAME[first], BY_NAME[second]), (BY_NAME[second], BY_NAME[first])]
+    found = judged(name, answered(FaultyEngine(both(*names[0])), record))
+    assert [d.name for d in found if d.name in {both(*pair).name for pair in names}], found
+
+
+def test_a_pair_is_not_named_where_a_third_mistake_is() -> None:
+    record, _ = given(LAYER)
+    answer = answered(FaultyEngine(BY_NAME["bias gradient averaged"]), record)
+    answer["grad.weight"] = answer["grad.weight"] * 1.001
+    assert not [d for d in judged(LAYER, answer) if ", and " in d.name]
 
 
 def test_almost_is_not_a_match() -> None:

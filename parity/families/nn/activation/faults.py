@@ -86,6 +86,12 @@ def _tanh_not_squared(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return dY * (1 - np.tanh(saved.X)), {}
 
 
+def _tanh_as_sigmoid(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    Y = np.tanh(saved.X)
+    # dX[.] = dY[.] Y[.] (1 - Y[.])
+    return dY * (Y * (1 - Y)), {}
+
+
 def _relu_by_gradient(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     # dX[.] = dY[.] [dY[.] > 0]
     return np.where(dY > 0, dY, 0), {}
@@ -138,6 +144,12 @@ def _log_softmax_as_softmax(module: Any, right: Any, dY: Any, saved: Any) -> Any
     c, P = saved.c, np.exp(saved.Y)
     # dX[c] = P[c] (dY[c] - sum_k dY[k] P[k])
     return P * (dY - (dY * P).sum(axis=c, keepdims=True)), {}
+
+
+def _log_softmax_sign(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    c, P = saved.c, np.exp(saved.Y)
+    # dX[c] = dY[c] + P[c] sum_k dY[k]
+    return dY + P * dY.sum(axis=c, keepdims=True), {}
 
 
 def _at_output(module: Any, dY: Any, X: Any) -> Any:
@@ -268,5 +280,19 @@ FAULTS = (
         "any",
         "issue class: the wrong backward",
         {"LogSoftmax": replaced("backward", _log_softmax_as_softmax)},
+    ),
+    Fault(
+        "sigmoid's derivative for tanh",
+        "dX = dY Y (1 - Y) against dX = dY (1 - Y^2)",
+        "any",
+        "issue class: the derivative of another activation",
+        {"Tanh": replaced("backward", _tanh_as_sigmoid)},
+    ),
+    Fault(
+        "log-softmax's sign",
+        "dX = dY + P sum_k dY against dX = dY - P sum_k dY",
+        "an upstream gradient whose sum is not 0",
+        "issue class: a sign",
+        {"LogSoftmax": replaced("backward", _log_softmax_sign)},
     ),
 )

@@ -150,6 +150,12 @@ def _over_the_batch_axis(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return dX, {name: first if name == "bias" else grad for name, grad in grads.items()}
 
 
+def _bias_not_summed(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    dX, grads = right(dY, saved)
+    # dB[n,c] = dY[n,c]: the sum over the samples is left to the caller
+    return dX, {name: dY if name == "bias" else grad for name, grad in grads.items()}
+
+
 def _batchnorm(name: str, what: str, reveal: str, source: str, method: str, by: Any) -> Fault:
     return Fault(name, what, reveal, source, dict.fromkeys(KINDS, replaced(method, by)))
 
@@ -280,5 +286,13 @@ FAULTS = (
         "issue class: an axis left out",
         "backward",
         _over_the_batch_axis,
+    ),
+    _batchnorm(
+        "BatchNorm: bias gradient not summed",
+        "dB = dY against dB = sum_n dY",
+        "a batch of more than one, and a comparison of shapes",
+        "issue class: an unreduced gradient",
+        "backward",
+        _bias_not_summed,
     ),
 )

@@ -62,6 +62,30 @@ def _conv(name: str, what: str, reveal: str, source: str, by: Any) -> Fault:
     return Fault(name, what, reveal, source, {"Conv2d": replaced("backward", by)})
 
 
+def _stride_forgotten(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    if module.stride == (1, 1):
+        raise Unsupported("the stride is 1")
+    _, grads = right(dY, saved)
+    stride = module.stride
+    # dP[y,x] = the sum of dA[i,j,h,w] over h + i d = y, w + j d = x
+    module.stride = (1, 1)
+    dX, _ = right(dY, saved)
+    module.stride = stride
+    return dX, grads
+
+
+def _height_for_width(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    margins = module.margins
+    rows, columns = margins()
+    if module.padding_mode != "zeros" or rows[0] >= columns[0]:
+        raise Unsupported("the padding of the height is not the smaller one of zeros")
+    # dX[y,x] = dP[y + top,x + top] against dP[y + top,x + left]
+    module.margins = lambda: (rows, (rows[0], columns[1] + columns[0] - rows[0]))
+    result = right(dY, saved)
+    module.margins = margins
+    return result
+
+
 FAULTS = (
     _conv(
         "kernel gradient averaged",
@@ -104,5 +128,19 @@ FAULTS = (
         "a padding mode other than zeros",
         "issue class: an option ignored",
         {"Conv2d": _padding_is_zero},
+    ),
+    _conv(
+        "stride left out backward",
+        "dP[h + i d] against dP[h s + i d]",
+        "a stride other than 1",
+        "issue class: an option ignored backward",
+        _stride_forgotten,
+    ),
+    _conv(
+        "padding of the height used for the width",
+        "dX = dP[top :, top :] against dP[top :, left :]",
+        "paddings that differ",
+        "issue class: one of a pair used for both",
+        _height_for_width,
     ),
 )

@@ -214,6 +214,17 @@ def _fault(name: str, what: str, reveal: str, source: str, patch: Patch) -> Faul
     return Fault(name, what, reveal, source, {"CrossEntropyLoss": patch})
 
 
+def _not_normalized(module: Any) -> None:
+    right = module.distribution_backward
+
+    def distribution_backward(dL: Any, E: Any, A: Any, W: Any, D: Any, U: Any, c: int) -> Any:
+        _, dQ = right(dL, E, A, W, D, U, c)
+        # dX[n,c] = dL[n] (P[n,c] - A[n,c])
+        return dL * (E / D - A), dQ
+
+    module.distribution_backward = distribution_backward
+
+
 FAULTS = (
     _fault(
         "ignored rows counted in the mean",
@@ -291,5 +302,12 @@ FAULTS = (
         "logits above 709 in float64, 88 in float32, or as far apart",
         "issue class: overflow",
         replaced("forward", _without_shift),
+    ),
+    _fault(
+        "soft targets taken to sum to 1",
+        "dX = dL (P - A) against dX = dL (P sum_k A - A)",
+        "probabilities that do not sum to 1, or class weights with them",
+        "issue class: p - y where it does not hold",
+        _not_normalized,
     ),
 )

@@ -46,6 +46,12 @@ def _bias_averaged(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return dX, grads | ({"bias": grads["bias"] / (len(_rows(dY)) or 1)} if "bias" in grads else {})
 
 
+def _bias_from_the_weights(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    dX, grads = right(dY, saved)
+    # db[o] = sum_i dW[o,i]
+    return dX, grads | ({"bias": grads["weight"].sum(axis=-1)} if "bias" in grads else {})
+
+
 def _averaged_again(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     dX, grads = right(dY, saved)
     # dW[o,i] = sum_n dY[n,o] X[n,i] / N     db[o] = sum_n dY[n,o] / N
@@ -145,6 +151,13 @@ FAULTS = (
         "a batch of more than one",
         "kvfrans/notes#5",
         {"Linear": replaced("backward", _bias_averaged)},
+    ),
+    Fault(
+        "bias gradient from the weight's",
+        "db[o] = sum_i dW[o,i] against db[o] = sum_n dY[n,o]",
+        "any",
+        "issue class: the gradient of another parameter",
+        {"Linear": replaced("backward", _bias_from_the_weights)},
     ),
     Fault(
         "parameter gradients averaged again",

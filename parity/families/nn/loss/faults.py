@@ -109,6 +109,13 @@ def _bce_unclamped(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return (dX / X.size if module.reduction == "mean" else dX, dT), grads
 
 
+def _bce_clipped(module: Any, right: Any, X: Any, T: Any) -> Any:
+    low, high = special.lift(1e-7, X), 1 - special.lift(1e-7, X)
+    # X[.] = min(max(X[.], 1e-7), 1 - 1e-7)
+    X = np.where(X < low, low, X)
+    return right(np.where(X > high, high, X), T)
+
+
 def _bce_one_sided(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     X, T, *_, W = saved
     (_, dT), grads = right(dY, saved)
@@ -314,6 +321,13 @@ FAULTS = (
         "X = 0 or X = 1",
         "issue class: division by 0",
         {"BCELoss": replaced("backward", _bce_unclamped)},
+    ),
+    Fault(
+        "BCE of clipped probabilities",
+        "log of x between 1e-7 and 1 - 1e-7 against max(log x, -100)",
+        "probabilities nearer to 0 or 1 than 1e-7",
+        "a convention elsewhere, that of Keras: keras/src/backend/torch/nn.py, binary_crossentropy",
+        {"BCELoss": replaced("forward", _bce_clipped)},
     ),
     Fault(
         "BCE of positives only",

@@ -71,6 +71,29 @@ def _lstm(name: str, what: str, reveal: str, source: str, method: str, by: Any) 
     return Fault(name, what, reveal, source, {"LSTMCell": replaced(method, by)})
 
 
+def _bias_of_the_next_gate(module: Any, right: Any, *inputs: Any) -> Any:
+    if "bias_ih" not in module.params:
+        raise Unsupported("there is no bias")
+    b, h = module.params["bias_ih"], module.hidden_size
+    # Z of gate i with the bias of f, of f with that of g, of g with that of o, of o with that of i
+    module.params["bias_ih"] = np.concatenate([b[h:], b[:h]], axis=-1)
+    result = right(*inputs)
+    module.params["bias_ih"] = b
+    return result
+
+
+def _forget_gate_without_derivative(module: Any, right: Any, grad_output: Any, saved: Any) -> Any:
+    Ri, _, Ro = saved.R
+    one = saved.Sf * 0 + 1
+    # dZf[n,h] = dC[n,h] C0[n,h]
+    dinputs, grads = right(grad_output, saved._replace(Sf=one, R=(Ri, one, Ro)))
+    if saved.given == "none":
+        return dinputs, grads
+    # dC0[n,h] stays right
+    (*_, dC0), _ = right(grad_output, saved)
+    return (*dinputs[:-1], dC0), grads
+
+
 FAULTS = (
     Fault(
         "gates in another order",
@@ -118,5 +141,21 @@ FAULTS = (
         "issue class: a missing gradient",
         "backward",
         _one_bias,
+    ),
+    _lstm(
+        "gates with another gate's bias",
+        "bias_ih of gates f, g, o, i against i, f, g, o: the weights in one order, the bias in another",
+        "a bias that is not the same for all gates",
+        "issue class: gates in another order, of the bias alone",
+        "forward",
+        _bias_of_the_next_gate,
+    ),
+    _lstm(
+        "forget gate without its derivative",
+        "dZf = dC C0 against dZf = dC C0 s(Zf) s(-Zf)",
+        "a state other than 0",
+        "issue class: a missing factor",
+        "backward",
+        _forget_gate_without_derivative,
     ),
 )

@@ -125,6 +125,18 @@ def _divided_again(loop: _Loop, record: Train, k: int) -> Any:
     return value
 
 
+def _micro_batches_not_averaged(loop: _Loop, record: Train, k: int) -> Any:
+    batch = record.batches[k]
+    half = len(batch) // 2
+    value, grads = loop.gradients(batch)
+    if half:
+        (_, first), (_, second) = loop.gradients(batch[:half]), loop.gradients(batch[half:])
+        # dP = g_1 + g_2, the gradients of the two halves' mean losses, against (g_1 + g_2) / 2
+        grads = {name: first[name] + second[name] for name in grads}
+    loop.step(grads)
+    return value
+
+
 def _in_plain_order(loop: _Loop, record: Train, k: int) -> Any:
     size, n = len(record.batches[0]), len(record.inputs)
     value, grads = loop.gradients((np.arange(len(record.batches[k])) + k * size) % n)
@@ -201,5 +213,12 @@ FAULTS = (
         "two batches",
         "issue class: an iterator made anew",
         train=_loop(_first_batch_always),
+    ),
+    Fault(
+        "micro-batches not averaged",
+        "g_1 + g_2 against (g_1 + g_2) / 2, each the gradient of a mean over half of the batch",
+        "a batch of more than one",
+        "issue class: accumulated gradients not scaled",
+        train=_loop(_micro_batches_not_averaged),
     ),
 )
