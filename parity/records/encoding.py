@@ -202,10 +202,15 @@ def _number(value: Any, form: str, where: str) -> float:
 
 def encode_spec(spec: Spec) -> dict[str, Any]:
     """A module, loss or optimizer as an object."""
-    made: dict[str, Any] = {"type": spec.type, "args": dict(spec.args)}
+    made: dict[str, Any] = {"type": spec.type, "args": {name: _written(value) for name, value in spec.args.items()}}
     if spec.layers:
         made |= {"layers": [encode_spec(layer) for layer in spec.layers], "places": list(spec.places)}
     return made
+
+
+def _written(value: Any) -> Any:
+    """An argument as JSON has it, which has no infinite numbers."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def encode_record(

@@ -64,6 +64,9 @@ class Node(Made):
         return Node(_convert(number, self.value))
 
     def __special__(self, name: str, *args: Any) -> Any:
+        if name == "maximum" and not any(isinstance(arg, np.ndarray) for arg in args):
+            # A number goes by NumPy's hands otherwise, which make a Python number of NumPy's own.
+            return _node(args[0], self).maximum(args[1])
         if name == "maximum":
             return np.frompyfunc(lambda a, b: _node(a, self).maximum(b), 2, 1)(*args)
         return getattr(self, name)(*args)
@@ -137,8 +140,11 @@ class Node(Made):
     def _sign(self, other: Any) -> int:
         """The sign of self - other, certain or Undecided.
 
-        Arb answers False to every comparison of overlapping balls, so a single answer of it decides nothing.
+        Arb answers False to every comparison of overlapping balls, so a single answer of it decides nothing. A node
+        equals itself, whatever its ball.
         """
+        if other is self:
+            return 0
         a, b = self.value, _node(other, self).value
         if a > b:
             return 1

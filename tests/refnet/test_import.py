@@ -14,6 +14,8 @@ NAMES = {"Generator", "History", "__version__", "ensemble", "fit", "load", "manu
 
 SHORT_TRAINING = """
 import numpy as np, refnet
+from refnet.train.capture import captured
+captured.PAID_BACK = 0.0  # machine code does not pay, however slow the updates are on this machine, at this moment
 net = refnet.nn.Linear(2, 1)
 opt = refnet.optim.SGD(net.params)
 history = refnet.fit(net, refnet.nn.MSELoss(), opt, np.ones((3, 2)), np.ones((3, 1)), iterations=120)
@@ -63,10 +65,16 @@ def leaves(kind):
     return [leaf for child in below for leaf in leaves(child)] if below else [kind]
 
 
+def is_part_of_refnet(kind):
+    """Whether a class stands in a module of refnet.nn, unlike one that another test made of the same source."""
+    home = sys.modules.get(kind.__module__)
+    return kind.__module__.startswith("refnet.nn.") and getattr(home, kind.__name__, None) is kind
+
+
 def test_every_module_is_exported():
     """Every layer and loss of refnet.nn is to be had as refnet.nn.<name>, unlike those that others build on."""
     below = leaves(refnet.nn.Module)
-    own = {kind.__name__ for kind in below if kind.__module__.startswith("refnet.nn.")}
+    own = {kind.__name__ for kind in below if is_part_of_refnet(kind)}
     assert own <= set(refnet.nn.__all__)
     assert set(refnet.nn.__all__) == own | {"Module", "init"}
 

@@ -340,6 +340,11 @@ def _joined(same: tuple[Operation, ...], together: Any) -> Operation:
     if len(alike) > 1 or first.function not in ELEMENTWISE:
         raise _Apart
     args = tuple(together(args) for args in zip(*(operation.args for operation in same), strict=True))
+    # An operand that is spread over a parameter has no element for each of the parameter's.
+    for operation in same:
+        for ref, joined in zip(operation.args, args, strict=True):
+            if isinstance(ref, Ref) and ref != joined and ref.shape != operation.out.shape:
+                raise _Apart
     out = together(tuple(operation.out for operation in same))
     return replace(first, args=args, out=out)
 
