@@ -210,6 +210,16 @@ def _probabilities(operation: str, name: str, array: NDArray[Any]) -> None:
         raise ValueError(f"{operation}: expected {name} between 0 and 1, got {array[outside][0]}")
 
 
+def finite(operation: str, what: str, array: Any) -> None:
+    """Raise RuntimeError, as torch does, if an element is NaN or infinite."""
+    on_values(array, partial(_finite, operation, what))
+
+
+def _finite(operation: str, what: str, array: NDArray[Any]) -> None:
+    if np.count_nonzero(outside := ~np.isfinite(array)):
+        raise RuntimeError(f"{operation}: expected {what} to be finite, got {array[outside][0]}")
+
+
 def no_negative(operation: str, **arrays: Any) -> None:
     """Raise ValueError unless all elements are at least 0, or NaN."""
     for name, array in arrays.items():

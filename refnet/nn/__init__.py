@@ -1,6 +1,7 @@
 """Layers, losses and containers under torch.nn's names, arguments and defaults."""
 
 from refnet.nn import init
+from refnet.nn import utils as utils
 from refnet.nn.activation import (
     CELU,
     ELU,

@@ -1,6 +1,7 @@
 """Optimizers under torch.optim's names, arguments and defaults."""
 
 from refnet.optim import lr_scheduler as lr_scheduler
+from refnet.optim import swa_utils as swa_utils
 from refnet.optim.adadelta import Adadelta
 from refnet.optim.adafactor import Adafactor
 from refnet.optim.adagrad import Adagrad

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from refnet.arithmetic.runs import Runs
 from refnet.nn.module import Array, Module
+from refnet.nn.utils import clipped
 
 
 class Update:
@@ -18,10 +19,20 @@ class Update:
         net, loss, opt: of one training, or of many at once, their arrays `Runs` then.
         inputs, targets: (n, ...), all samples; every run has the same.
         held: the names of the parameters that `opt` moves, in its order.
+        clip_norm: the norm to which the gradients of what `opt` moves are clipped; None where they are not.
         several: whether they are many trainings; indices have shape (R, b) then, and otherwise (b,).
     """
 
-    def __init__(self, net: Module, loss: Module, opt: Any, inputs: NDArray[Any], targets: NDArray[Any]) -> None:
+    def __init__(
+        self,
+        net: Module,
+        loss: Module,
+        opt: Any,
+        inputs: NDArray[Any],
+        targets: NDArray[Any],
+        clip_norm: float | None = None,
+    ) -> None:
+        self.clip_norm = clip_norm
         self.net, self.loss, self.opt, self.inputs, self.targets = net, loss, opt, inputs, targets
         self.held = [name for group in opt.param_groups for name in group["params"]]
         first = next(iter(net.params.values()))
@@ -46,7 +57,9 @@ class Update:
     def gradients(self, X: Array, T: Array) -> tuple[dict[str, Array], Array]:
         """The gradients of what `opt` moves, and the loss."""
         value, grads = gradients(self.net, self.loss, X, T, self._one)
-        return {name: grads[name] for name in self.held} if self._some else grads, value
+        if self._some:
+            grads = {name: grads[name] for name in self.held}
+        return grads if self.clip_norm is None else clipped(grads, self.clip_norm), value
 
 
 def gradients(net: Module, loss: Module, X: Array, T: Array, one: Array) -> tuple[Array, dict[str, Array]]:

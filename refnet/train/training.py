@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
 from refnet.nn.module import Array, Module, Params
+from refnet.nn.utils import check_max_norm
 from refnet.optim.lr_scheduler_base import LRScheduler
 from refnet.train import sampler
 from refnet.train.loop import run_updates
@@ -58,6 +59,7 @@ def fit(
     generator: Generator | None = None,
     lr_lambda: Callable[[int], float] | None = None,
     scheduler: LRScheduler | None = None,
+    clip_norm: float | None = None,
     callback: Callable[[int, Any], object] | None = None,
     record: bool | Iterable[int] = False,
     capture: bool = True,
@@ -95,6 +97,8 @@ def fit(
             there. Instead of `lr_lambda`. Updates are captured unless it changes the momentum. A function that it
             calls may be called ahead if it declares itself as for `lr_lambda`. A scheduler that steps once an epoch,
             or needs a metric, is stepped in `callback`, where k is a multiple of `History.updates_per_epoch`.
+        clip_norm: before each step the gradients of what `opt` moves are scaled to at most about this norm, as by
+            `refnet.nn.utils.clip_grad_norm_`; None leaves them.
         callback: called as `callback(k, loss)` after update k = 1, 2, ... with the loss that it descended; what it
             returns is not used.
         record: which weights `History.weights` holds: True all, from update 0 (the start) to the last; or the numbers
@@ -109,7 +113,8 @@ def fit(
         ValueError: there are no samples, or not as many inputs as targets; `drop_last` leaves no batch; `replacement`
             without `shuffle`; `iterations` is no integer or negative; `record` has a number outside 0 to `iterations`;
             a parameter, buffer, input or target is NaN or infinite; `opt` holds arrays that are not `net`'s; the loss
-            is not one number; `scheduler` has another optimizer, needs a metric, or comes with `lr_lambda`.
+            is not one number; `scheduler` has another optimizer, needs a metric, or comes with `lr_lambda`;
+            `clip_norm` is negative or NaN.
         TypeError: inputs or targets are not of the dtype that layers and loss expect; `record` holds something else
             than integers; `lr_lambda` or `callback` is no function; `scheduler` is none.
     """
@@ -118,12 +123,14 @@ def fit(
     _check_network("fit", net, opt)
     rows = _rows("fit", record, iterations)
     _check_callable("fit", lr_lambda=lr_lambda, callback=callback)
+    if clip_norm is not None:
+        check_max_norm("fit", clip_norm, "clip_norm")
     if scheduler is not None:
         check_scheduler("fit", scheduler, opt, lr_lambda)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
     batches = order.batches(generator)
     losses, weights = _room(net.params, iterations, len(rows))
-    update = Update(net, loss, opt, inputs, targets)
+    update = Update(net, loss, opt, inputs, targets, clip_norm)
     schedule = Schedule() if lr_lambda is None else ByFunction(opt, lr_lambda)
     if scheduler is not None:
         schedule = ByScheduler(opt, [scheduler], runs=False)
@@ -147,6 +154,7 @@ def ensemble(
     generators: Sequence[Generator] | None = None,
     lr_lambda: Callable[[int], float] | None = None,
     schedulers: Sequence[LRScheduler] | None = None,
+    clip_norm: float | None = None,
     record: bool | Iterable[int] = False,
     capture: bool = True,
 ) -> list[History]:
@@ -164,7 +172,8 @@ def ensemble(
         inputs, targets: the samples, the same for all runs.
         generators: R sources of an order, all different; None with `batch_size=None` alone, where nothing is drawn.
         schedulers: R schedulers, `schedulers[r]` on `opts[r]`, as `scheduler` in `fit`; none that changes the momentum.
-        batch_size, shuffle, replacement, drop_last, iterations, lr_lambda, record, capture: as in `fit`.
+        batch_size, shuffle, replacement, drop_last, iterations, lr_lambda, clip_norm, record, capture: as in `fit`;
+            each run has its own norm.
 
     Returns:
         For each run its history. Arrays of different runs share memory.
@@ -179,13 +188,15 @@ def ensemble(
     rows = _rows("ensemble", record, iterations)
     _check_callable("ensemble", lr_lambda=lr_lambda)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
+    if clip_norm is not None:
+        check_max_norm("ensemble", clip_norm, "clip_norm")
     if schedulers is not None:
         _check_schedulers(schedulers, opts, lr_lambda)
     many = StackedModules(nets, opts)
     of_runs = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
     batches = _RunsBatches(of_runs, alike=not shuffle) if order.drawn else of_runs[0]
     losses, weights = _room(many.net.params, iterations, len(rows))
-    update = Update(many.net, loss, many.opt, inputs, targets)
+    update = Update(many.net, loss, many.opt, inputs, targets, clip_norm)
     schedule = Schedule() if lr_lambda is None else ByFunction(many.opt, lr_lambda)
     if schedulers is not None:
         schedule = ByScheduler(many.opt, schedulers, runs=True)

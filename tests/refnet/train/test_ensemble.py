@@ -78,6 +78,7 @@ def test_orders_schedules_losses_and_buffers(iterations):
         {"shuffle": False},
         {"drop_last": True},
         {"lr_lambda": lambda k: 1 / (1 + k / 10)},
+        {"clip_norm": 0.1},
     ):
         assert_lone_twins(start, iterations=iterations, **how)
     for loss in (nn.CrossEntropyLoss, lambda: nn.CrossEntropyLoss(np.array([0.5, 1.0, 2.0]), ignore_index=1)):

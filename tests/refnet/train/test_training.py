@@ -816,3 +816,30 @@ def test_a_function_and_a_scheduler_are_too_many():
     scheduler = lr_scheduler.StepLR(opt, 3)
     with pytest.raises(ValueError, match="fit: expected lr_lambda or a scheduler, got both"):
         refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=5, scheduler=scheduler, lr_lambda=wave)
+
+
+@pytest.mark.parametrize("capture", [False, True])
+@pytest.mark.parametrize("clip_norm", [0.0, 0.3, math.inf])
+def test_clipped_updates_are_those_of_a_loop_by_hand(clip_norm, capture, way):
+    net, opt = build()
+    how = {"batch_size": None, "iterations": 150, "clip_norm": clip_norm}
+    history = refnet.fit(net, nn.MSELoss(), opt, X, T, **how, capture=capture)
+    assert (history.why_plain == "") == capture
+    by_hand, own = build()
+    loss = nn.MSELoss()
+    norms = []
+    for _ in range(150):
+        output, saved = by_hand.forward(X)
+        (dY, _), _ = loss.backward(np.float64(1), loss.forward(output, T)[1])
+        _, grads = by_hand.backward(dY, saved)
+        norms.append(nn.utils.clip_grad_norm_(grads, clip_norm))
+        own.step(grads)
+    assert max(norms) > 0.3
+    np.testing.assert_equal(copies(net), copies(by_hand))
+
+
+@pytest.mark.parametrize(("clip_norm", "error"), [(-1.0, ValueError), (math.nan, ValueError), ("1", TypeError)])
+def test_a_wrong_norm_to_clip_to_is_refused(clip_norm, error):
+    net, opt = build()
+    with pytest.raises(error, match="fit: expected clip_norm to be"):
+        refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=5, clip_norm=clip_norm)
