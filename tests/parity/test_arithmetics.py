@@ -251,6 +251,10 @@ LAYERS: dict[str, Layer] = {
     "TransformerEncoderLayer": Layer(
         lambda: nn.TransformerEncoderLayer(2, 1, 2, dropout=0.0, layer_norm_eps=1.0, norm_first=True), ((2, 1, 2),)
     ),
+    "TransformerDecoderLayer": Layer(
+        lambda: nn.TransformerDecoderLayer(2, 1, 2, dropout=0.0, layer_norm_eps=256.0, norm_first=True),
+        ((2, 1, 2), (1, 1, 2)),
+    ),
     "Graph": Layer(lambda: residual(), ((5, 4),)),
     "RotaryEmbedding": Layer(nn.RotaryEmbedding, ((2, 3, 5), (3, 2), (3, 2))),
     "RotaryEmbedding, interleaved": Layer(lambda: nn.RotaryEmbedding(interleaved=True), ((3, 5), (3, 2), (3, 2))),
