@@ -47,6 +47,16 @@ _WEIGHTED = Facts(("input", "target"), arrays=("weight",), sums=True)
 _PAIRS = Facts(("input1", "input2", "target"), sums=True)
 _DISTANCE = Facts(("x1", "x2"), sums=True)
 
+_DECODER_MASKS = ("tgt_mask", "memory_mask", "tgt_key_padding_mask", "memory_key_padding_mask")
+_DECODER_DROPOUT = (
+    "attn_dropout_mask",
+    "dropout1_mask",
+    "multihead_attn_dropout_mask",
+    "dropout2_mask",
+    "dropout_mask",
+    "dropout3_mask",
+)
+
 MODULES: Mapping[str, Facts] = {
     "Linear": Facts(products=True, sums=True),
     "Identity": Facts(),
@@ -112,6 +122,14 @@ MODULES: Mapping[str, Facts] = {
         draws=True,
         dropout_masks=("attn_dropout_mask", "dropout1_mask", "dropout_mask", "dropout2_mask"),
         options=("is_causal",),
+        products=True,
+        sums=True,
+    ),
+    "TransformerDecoderLayer": Facts(
+        ("tgt", "memory", *_DECODER_MASKS, *_DECODER_DROPOUT),
+        draws=True,
+        dropout_masks=_DECODER_DROPOUT,
+        options=("tgt_is_causal", "memory_is_causal"),
         products=True,
         sums=True,
     ),

@@ -59,6 +59,7 @@ from refnet.nn.rnn import LSTMCell
 from refnet.nn.rotary import RotaryEmbedding
 from refnet.nn.sparse import Embedding, EmbeddingBag
 from refnet.nn.transformer import TransformerEncoderLayer
+from refnet.nn.transformer_decoder import TransformerDecoderLayer
 
 __all__ = [
     "CELU",
@@ -135,6 +136,7 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "TransformerDecoderLayer",
     "TransformerEncoderLayer",
     "TripletMarginLoss",
     "init",

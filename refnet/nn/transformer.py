@@ -17,6 +17,37 @@ from refnet.nn.normalization import LayerNorm
 ACTIVATIONS = {"relu": ReLU, "gelu": GELU}
 
 
+def activation_of(name: str, activation: str | Module) -> Module:
+    """The module that a layer of that name is to use between its two affine maps."""
+    if isinstance(activation, str):
+        _check.one_of(name, "activation", activation, tuple(ACTIVATIONS))
+        activation = ACTIVATIONS[activation]()
+    if not isinstance(activation, Module) or activation.params:
+        raise TypeError(f"{name}: expected activation to be a module without parameters, got {activation!r}")
+    return activation
+
+
+def through(layer: Any, saved: dict[str, Any], place: str, X: Array, *masks: Array | None) -> Array:
+    """The output of the part of a layer at a place, which adds what it saved to `saved`. A dropout that drops nothing
+    is left out where no mask is given."""
+    inner = layer.activation if place == "activation" else layer._modules[place]
+    if masks and masks[0] is None and not vars(inner)["p"]:
+        return X
+    Y, saved[place] = inner.forward(X, *masks)
+    return Y
+
+
+def back_through(layer: Any, parts: dict[str, Any], grads: Params, place: str, dY: Array) -> Array:
+    """The gradient of the input of that part, which adds those of its parameters to `grads`."""
+    if place not in parts:
+        return dY
+    inner = layer.activation if place == "activation" else layer._modules[place]
+    dX, dP = inner.backward(dY, parts[place])
+    if dP:
+        layer.add_grads(grads, place, dP)
+    return dX[0] if isinstance(dX, tuple) else dX
+
+
 class TransformerEncoderLayerSaved(NamedTuple):
     """What each part saved, by its name; shape and dtype of the input; which of its further inputs were given."""
 
@@ -65,13 +96,7 @@ class TransformerEncoderLayer(Module):
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        name = "TransformerEncoderLayer"
-        if isinstance(activation, str):
-            _check.one_of(name, "activation", activation, tuple(ACTIVATIONS))
-            activation = ACTIVATIONS[activation]()
-        if not isinstance(activation, Module) or activation.params:
-            raise TypeError(f"{name}: expected activation to be a module without parameters, got {activation!r}")
-        self.activation, self.norm_first = activation, norm_first
+        self.activation, self.norm_first = activation_of("TransformerEncoderLayer", activation), norm_first
         more: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         drawn: dict[str, Any] = {**more, "generator": generator}
         self.adopt(
@@ -100,14 +125,11 @@ class TransformerEncoderLayer(Module):
     ) -> tuple[Array, TransformerEncoderLayerSaved]:
         """The last four are True where dropout keeps an element: of the weights of attention, of what it gives, between
         the two affine maps, behind them; None draws one, in training mode."""
-        X, saved = src, {}
+        X = src
+        saved: dict[str, Any] = {}
 
         def go(place: str, X: Array, *masks: Array | None) -> Array:
-            inner = self.activation if place == "activation" else self._modules[place]
-            if masks and masks[0] is None and not vars(inner)["p"]:
-                return X
-            Y, saved[place] = inner.forward(X, *masks)
-            return Y
+            return through(self, saved, place, X, *masks)
 
         def attended(X: Array) -> Array:
             attention: Any = self._modules["self_attn"]
@@ -143,13 +165,7 @@ class TransformerEncoderLayer(Module):
         grads: Params = {}
 
         def back(place: str, dY: Array) -> Array:
-            if place not in parts:
-                return dY
-            inner = self.activation if place == "activation" else self._modules[place]
-            dX, dP = inner.backward(dY, parts[place])
-            if dP:
-                self.add_grads(grads, place, dP)
-            return dX[0] if isinstance(dX, tuple) else dX
+            return back_through(self, parts, grads, place, dY)
 
         def of_attended(dY: Array) -> tuple[Array, list[Array | None]]:
             (dQ, dK, dV, *masks), dP = self._modules["self_attn"].backward(back("dropout1", dY), parts["self_attn"])

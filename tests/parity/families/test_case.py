@@ -403,7 +403,10 @@ def budgets(case: VJPCase | OptimizeCase, family: str, dtype: str) -> dict[str, 
     return {name: b for name, b in found.items() if isinstance(b, Budget) and b.size}
 
 
-PARTLY_ZERO = {"TransformerEncoderLayer": {"grad.self_attn.in_proj_bias"}}
+PARTLY_ZERO = {
+    "TransformerEncoderLayer": {"grad.self_attn.in_proj_bias"},
+    "TransformerDecoderLayer": {"grad.self_attn.in_proj_bias", "grad.multihead_attn.in_proj_bias"},
+}
 """Tensors of which some elements are 0 at every input: a bias of keys moves all scores of a query alike."""
 
 

@@ -1,12 +1,28 @@
-"""TransformerEncoderLayer. Axes: n sample, l place, e unit."""
+"""TransformerEncoderLayer, TransformerDecoderLayer. Axes: n sample, l place of the input, s of the memory, e unit."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from parity.families.case import FAMILIES, FULL, Draw, Spec, VJPCase, booleans
 
 UNITS, HIDDEN, LENGTH = 4, 3, 2
+
+
+def _parameters(attentions: tuple[str, ...], units: int, bias: bool) -> dict[str, Draw]:
+    """Those of a layer with these attentions."""
+    sizes: dict[str, tuple[tuple[int, ...], float]] = {}
+    for name in attentions:
+        sizes |= {f"{name}.in_proj_": ((3 * units, units), 0.25), f"{name}.out_proj.": ((units, units), 0.5)}
+    sizes |= {"linear1.": ((HIDDEN, units), 0.5), "linear2.": ((units, HIDDEN), 0.5)}
+    sizes |= {f"norm{k + 1}.": ((units,), 1.0) for k in range(len(attentions) + 1)}
+    arrays = {}
+    for name, (size, scale) in sizes.items():
+        arrays[f"{name}weight"] = Draw(size, scale=scale)
+        if bias:
+            arrays[f"{name}bias"] = Draw(size[:1])
+    return arrays
 
 
 def _encoder(
@@ -38,19 +54,7 @@ def _encoder(
     masks = {"src_mask": pairs, "src_key_padding_mask": padding}
     masks |= {name: Draw(size, "mask") if dropped else None for name, size in kept.items()}
     there = {name: draw for name, draw in masks.items() if draw}
-    sizes = {
-        "self_attn.in_proj_": ((3 * units, units), 0.25),
-        "self_attn.out_proj.": ((units, units), 0.5),
-        "linear1.": ((HIDDEN, units), 0.5),
-        "linear2.": ((units, HIDDEN), 0.5),
-        "norm1.": ((units,), 1.0),
-        "norm2.": ((units,), 1.0),
-    }
-    arrays = {}
-    for name, (size, scale) in sizes.items():
-        arrays[f"{name}weight"] = Draw(size, scale=scale)
-        if args.get("bias", True):
-            arrays[f"{name}bias"] = Draw(size[:1])
+    arrays = _parameters(("self_attn",), units, args.get("bias", True))
     return VJPCase(
         f"TransformerEncoderLayer/{what}",
         Spec(
@@ -66,7 +70,53 @@ def _encoder(
     )
 
 
+def _decoder(
+    what: str,
+    n: int | None = 1,
+    *,
+    heads: int = 2,
+    units: int = UNITS,
+    length: int = LENGTH,
+    keys: int = 3,
+    dropped: bool = False,
+    dY: Draw | None = None,
+    training: bool = True,
+    X: str = "contiguous",
+    families: tuple[str, ...] = FULL,
+    masks: Mapping[str, Draw] | None = None,
+    **args: Any,
+) -> VJPCase:
+    """Likewise, of a memory of so many keys; `masks` in the order of `forward`."""
+    first, samples = args.get("batch_first", False), () if n is None else (n,)
+
+    def shape(places: int, size: int) -> tuple[int, ...]:
+        return (places, size) if n is None else (n, places, size) if first else (places, n, size)
+
+    own, memory = shape(length, units), shape(keys, units)
+    kept = {
+        "attn_dropout_mask": (*samples, heads, length, length),
+        "dropout1_mask": own,
+        "multihead_attn_dropout_mask": (*samples, heads, length, keys),
+        "dropout2_mask": own,
+        "dropout_mask": shape(length, HIDDEN),
+        "dropout3_mask": own,
+    }
+    given = {**(masks or {}), **({name: Draw(size, "mask") for name, size in kept.items()} if dropped else {})}
+    sizes = {"d_model": units, "nhead": heads, "dim_feedforward": HIDDEN}
+    return VJPCase(
+        f"TransformerDecoderLayer/{what}",
+        Spec("TransformerDecoderLayer", {**sizes, "dropout": 0.0, **args}),
+        (Draw(own, layout=X), Draw(memory, layout=X), *given.values()),
+        (dY or Draw(own),),
+        _parameters(("self_attn", "multihead_attn"), units, args.get("bias", True)),
+        training,
+        families,
+        names=("tgt", "memory", *given) if given else (),
+    )
+
+
 CAUSAL = booleans((2, 2), 0, 1, 0, 0)
+PADDED = {"tgt_mask": CAUSAL, "memory_key_padding_mask": booleans((2, 3), 0, 0, 1, 0, 1, 0)}
 
 CASES = (
     *(_encoder(f"batch {n}", n, batch_first=True) for n in (0, 1, 7)),
@@ -84,4 +134,54 @@ CASES = (
     _encoder("gradient one-hot", dY=Draw((2, 1, 4), "onehot", scale=-2.5)),
     _encoder("gradient of stride zero", 2, dY=Draw((2, 2, 4), layout="expanded")),
     _encoder("gradient transposed, input sliced", 2, dY=Draw((2, 2, 4), layout="transposed"), X="sliced"),
+    _decoder("empty batch", 0, batch_first=True),
+    _decoder("batch 3", 3, batch_first=True, units=3, heads=1, length=1, keys=2, families=FAMILIES),
+    _decoder(
+        "batch 7", 7, batch_first=True, units=3, heads=1, length=1, keys=2, dY=Draw((7, 1, 3), layout="transposed")
+    ),
+    _decoder("no samples, gelu, norm first", None, activation="gelu", norm_first=True),
+    _decoder(
+        "no samples, mask and padding added",
+        None,
+        activation="gelu",
+        norm_first=True,
+        masks={"tgt_mask": Draw((2, 2)), "memory_key_padding_mask": Draw((3,))},
+    ),
+    _decoder(
+        "no bias, eps 0.5, mask of the memory added",
+        bias=False,
+        layer_norm_eps=0.5,
+        masks={"memory_mask": Draw((2, 3))},
+        dY=Draw((2, 1, 4), "onehot", scale=-2.5),
+    ),
+    _decoder(
+        "all masks added",
+        keys=2,
+        masks={
+            "tgt_mask": Draw((2, 2)),
+            "memory_mask": Draw((2, 2)),
+            "tgt_key_padding_mask": Draw((1, 2)),
+            "memory_key_padding_mask": Draw((1, 2)),
+        },
+        norm_first=True,
+    ),
+    _decoder(
+        "causal, padded memory",
+        2,
+        masks=PADDED,
+        batch_first=True,
+        tgt_is_causal=True,
+        dY=Draw((2, 2, 4), layout="expanded"),
+    ),
+    _decoder(
+        "dropout 0.25, both masks causal",
+        keys=2,
+        masks={"tgt_mask": CAUSAL, "memory_mask": CAUSAL},
+        dropout=0.25,
+        dropped=True,
+        tgt_is_causal=True,
+        memory_is_causal=True,
+    ),
+    _decoder("dropout 0.5, norm first", dropout=0.5, dropped=True, norm_first=True, batch_first=True),
+    _decoder("dropout in evaluation", dropout=0.5, dropped=True, training=False, X="sliced"),
 )

@@ -1,4 +1,4 @@
-"""Other formulas of TransformerEncoderLayer: those of its parts."""
+"""Other formulas of a transformer's layers: those of their parts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from parity.families.nn.activation_smooth import formulas as smooth
 from parity.families.nn.attention import formulas as attention
 from parity.families.nn.normalization import formulas as normalization
 
-PARTS = ("self_attn", "norm1", "norm2")
+PARTS = ("self_attn", "multihead_attn", "norm1", "norm2", "norm3")
+LAYERS = ("TransformerEncoderLayer", "TransformerDecoderLayer")
 
 
 def _within(patches: Mapping[str, Patch]) -> Patch:
     """The patches of the classes of its parts, made in the parts."""
 
     def patch(module: Any) -> None:
-        for part in (*(module._modules[name] for name in PARTS), module.activation):
+        for part in (*(module._modules[name] for name in PARTS if name in module._modules), module.activation):
             if type(part).__name__ in patches:
                 patches[type(part).__name__](part)
 
@@ -33,6 +34,6 @@ _OF_PARTS = tuple(
 )
 
 WEAKER = tuple(
-    replace(variant, patches={"TransformerEncoderLayer": _within(variant.patches)})
+    replace(variant, patches=dict.fromkeys(LAYERS, _within(variant.patches)))
     for variant in (*_OF_PARTS, replace(together(_OF_PARTS), why="All of these, as torch has them.", source="as above"))
 )
