@@ -23,6 +23,10 @@ LAZY = {
         "benchmarks.convergence.study_commands:convergence",
         "Compare batch, mini-batch and stochastic gradient descent.",
     ),
+    "seeded": (
+        "benchmarks.seeded:seeded",
+        "Train refnet's and torch's networks from one seed, nothing copied, and show how they drift apart.",
+    ),
     "trainings": (
         "benchmarks.trainings.command:trainings",
         "Do random trainings plainly and in every captured way.",
