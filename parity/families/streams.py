@@ -97,7 +97,12 @@ def settings(
     """A case for each setting of the options, on random gradients, named by it."""
 
     def named(args: Mapping[str, Any]) -> str:
-        return ", ".join(name if value is True else f"{name} {value}" for name, value in args.items()) or "defaults"
+        return (
+            ", ".join(name if value is True else f"{name} {plain(value)}" for name, value in args.items()) or "defaults"
+        )
+
+    def plain(value: Any) -> Any:
+        return " ".join(map(str, value)) if isinstance(value, tuple) else value
 
     return tuple(case(kind, named(args), RANDOM, shapes, **more, **args) for args in each)
 
