@@ -61,8 +61,9 @@ def _coupled(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> Non
 
 def _decay_of_index(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
     if group["weight_decay"] != 0:
+        names = [key for each in opt.param_groups for key in each["params"]]
         # g[.] = g[.] + lambda k for the k-th parameter
-        G = G + special.lift(group["weight_decay"], P) * (P * 0 + 1 + list(opt.state).index(name))
+        G = G + special.lift(group["weight_decay"], P) * (P * 0 + 1 + names.index(name))
     right(name, P, G, group | {"weight_decay": 0})
 
 

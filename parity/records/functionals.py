@@ -260,11 +260,21 @@ def buffers_among(name: Any, count: int, keywords: Sequence[str]) -> set[int]:
     """The numbers of the arrays of a functional that have no gradient: `count` of them in their order, then those given
     by keyword.
     """
-    functional = FUNCTIONALS.get(name) if isinstance(name, str) else None
+    functional = _functional(name) if isinstance(name, str) else None
     if functional is None:
         return set()
     names = [*list(functional.signature.parameters)[:count], *keywords]
-    return {k for k, given in enumerate(names) if given in functional.buffers}
+    return {k for k, given in enumerate(names) if given in _without_gradient(functional)}
+
+
+def _functional(name: str) -> Functional | None:
+    """The functional of that name, or that of the class of that name."""
+    return FUNCTIONALS.get(name) or next((f for f in FUNCTIONALS.values() if f.type == name and not f.of), None)
+
+
+def _without_gradient(functional: Functional) -> tuple[str, ...]:
+    """Its buffers; of a loss the weights of its classes, which torch takes for constants."""
+    return functional.params if functional.type.endswith("Loss") else functional.buffers
 
 
 # ---- records
@@ -281,7 +291,8 @@ def record_of(
     Raises:
         UsageError: there is no such reference, or it does not take these.
     """
-    functional = look_up(name) or next((f for f in FUNCTIONALS.values() if f.type == name and not f.of), None)
+    look_up(name)
+    functional = _functional(name)
     if functional is None:
         return _record_of_class(name, arrays, options)
     n = len(arrays) - len(keywords)
@@ -295,8 +306,8 @@ def record_of(
         if not isinstance(bound[given], np.ndarray):
             raise UsageError(f"check: expected an array as {given}, got {type(bound[given]).__name__}")
     places = _places(len(inputs), [number[given] for given in inputs])
-    if not functional.type.endswith("Loss"):
-        places |= {number[given]: f"grad.{given}" for given in params if given not in functional.buffers}
+    constant = _without_gradient(functional)
+    places |= {number[given]: f"grad.{given}" for given in params if given not in constant}
     try:
         kind = functional.of(bound) if functional.of else functional.type
         spec = Spec(kind, functional.args(bound))

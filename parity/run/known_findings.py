@@ -19,6 +19,7 @@ class Finding:
         title: of its section in docs/findings.md, behind the framework's name and version.
         case: a pattern of the cases' names. dtypes, tensors: in which formats and tensors it shows.
         package, versions: whose failure it is, and how the versions begin that have it.
+        steady: whether it shows at every call; memory that nobody has written may hold the right number by chance.
     """
 
     title: str
@@ -27,6 +28,7 @@ class Finding:
     dtypes: Collection[str] = ("float64", "float32")
     package: str = "torch"
     versions: str = "2.13."
+    steady: bool = True
 
     def explains(self, engine: str, case: str, dtype: str, tensors: Collection[str]) -> bool:
         """Whether it accounts for all failing tensors of an engine's answer."""
@@ -57,6 +59,17 @@ FINDINGS = (
         ("float64",),
         "jax",
         "0.10.",
+    ),
+    Finding(
+        "MultiMarginLoss and MultiLabelMarginLoss of an empty batch return memory that nobody has written",
+        "Mult*[il]MarginLoss/batch 0, sum",
+        ("output", "asked again"),
+        steady=False,
+    ),
+    Finding(
+        "SoftMarginLoss is infinite, and its gradient NaN, where the loss is 710",
+        "SoftMarginLoss/overflow, none",
+        ("output", "grad_input.0"),
     ),
 )
 

@@ -15,6 +15,7 @@ from parity.records.facts import MODULES
 from parity.records.record import VJP
 
 OTHERWISE = {
+    ("ScaledDotProductAttention", -np.inf): "torch takes a row of scores that are all -inf for a query without keys",
     ("BCEWithLogitsLoss", -np.inf): "torch adds infinities of both signs where refnet has one",
     ("SoftMarginLoss", -np.inf): "torch divides infinity by infinity where refnet's gradient is 1",
     ("Softsign", np.inf): "torch divides infinity by infinity where refnet has 1 / infinity",
@@ -39,9 +40,10 @@ ASKED = [
 @pytest.mark.parametrize(("name", "value"), ASKED)
 def test_positions_are_torchs(name: str, value: float) -> None:
     pytest.importorskip("torch")
-    case = typical(OWN, name)
-    assert case is not None
+    # Of the two of which no case has samples along the first axis of all inputs, one that is as plain.
+    case = typical(OWN, name) or next(case for case in OWN if case.name == f"{name}/batch 3")
     record = case.record("full", "float64")
+    assert isinstance(record, VJP)
     if record.inputs[0].dtype.kind == "f":
         first = record.inputs[0].copy()
         first.flat[1] = value

@@ -35,7 +35,7 @@ def test_each_is_described_and_still_there(finding):
                 (found,) = judging.judge_case(replace(case, families=(family,)), family, dtype, [engine])
                 assert found.finding == ("" if found.conforms else finding.title), found
                 shown += not found.conforms
-    assert shown
+    assert shown or not finding.steady
 
 
 def test_only_what_is_listed_is_known(monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parity.families.case import FULL, Draw, Spec, VJPCase, given
-from parity.families.nn.activation.cases import elementwise
+from parity.families.nn.activation.cases import SMALL, elementwise
 
 # Where the result is far below 1 and not yet 0, in both formats.
 TAIL = (-3.0, -4.5, -6.0, -7.5, -9.0, -10.5, -12.0, -13.5, 3.0, 4.5, 6.0, 9.0)
@@ -48,5 +48,6 @@ CASES = (
     ),
     *elementwise("LogSigmoid"),
     *elementwise("Softsign", kinks=ZERO),
-    *elementwise("Tanhshrink"),
+    # Of the difference near 0 nothing is seen; with larger numbers in the tensor the others are judged beside them.
+    *elementwise("Tanhshrink", small=(*SMALL, 0.125, -0.125)),
 )

@@ -86,6 +86,7 @@ CASES = (
     *(_multihead(f"batch {n}", n, **SMALL, families=FAMILIES if n == 3 else FULL) for n in (0, 1, 3, 7)),
     _multihead("two samples in columns", 2),
     _multihead("one head, wider, samples in rows", 2, heads=1, units=3, queries=3, batch_first=True),
+    _multihead("as many samples as queries and keys", 2, keys=2),
     _multihead("no samples", None),
     _multihead("no samples, masks", None, padding=booleans((3,), 0, 0, 1), pairs=Draw((2, 2, 3)), need_weights=False),
     _multihead("no bias", bias=False, average_attn_weights=False),

@@ -77,9 +77,14 @@ def _padding_ignored(module: Any, right: Any, padding: Any, pairs: Any, shape: A
     return right(None, pairs, shape, appended)
 
 
+def _exchangeable(module: Any, right: Any, query: Any, key: Any, value: Any, *masks: Any, **options: Any) -> Any:
+    sizes = {*query.shape[:-1], *key.shape[:-1]}
+    if query.ndim == 2 or len(sizes) > 1 or any(np.ndim(mask) for mask in (*masks, *options.values())):
+        raise Unsupported("a shape tells the axes apart")
+    return right(query, key, value, *masks, **options)
+
+
 def _order_of_axes(module: Any, right: Any, X: Any, *single: Any) -> Any:
-    if X.ndim == 2 or (single and single[0]):
-        raise Unsupported("no samples")
     module.batch_first = not module.batch_first
     result = right(X, *single)
     module.batch_first = not module.batch_first
@@ -87,6 +92,7 @@ def _order_of_axes(module: Any, right: Any, X: Any, *single: Any) -> Any:
 
 
 def _axes(module: Any) -> None:
+    replaced("forward", _exchangeable)(module)
     for method in ("inside", "outside"):
         replaced(method, _order_of_axes)(module)
 
@@ -171,7 +177,7 @@ FAULTS = (
     Fault(
         "multihead: order of axes",
         "(n, l, e) read as (l, n, e), or the other way",
-        "samples",
+        "as many samples as queries and keys",
         "issue class: batch_first ignored",
         {"MultiheadAttention": _axes},
     ),
