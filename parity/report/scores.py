@@ -58,7 +58,7 @@ def summary(scores: Scores, each: bool = True) -> Group:
             ("the yardstick itself", "bold"),
             f": {scores.caught} of {len(scores.faults)} known mistakes caught, "
             f"{scores.flagged} of {len(scores.rewritings)} harmless rewritings flagged ({scores.dtype})"
-            + (f"; {scores.unmade} mistakes can't be made in these cases" if scores.unmade else ""),
+            + (f"; mistakes that can't be made in these cases: {scores.unmade}" if scores.unmade else ""),
         )
     ]
     if least and each:

@@ -28,6 +28,7 @@ from parity.run.known_findings import known
 from parity.run.results import CaseResult, Judged, Results, compare, environment
 from parity.vectors import catalogue_answers
 from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, misconduct, without_answer
+from parity.verdict.table import is_caught
 
 ENGINES = ("refnet", "torch")
 
@@ -256,7 +257,7 @@ def judge_case(
                 reply.seconds,
                 reply.traceback,
                 str(reply.profile or ""),
-                known(engine.name, case.name, dtype, [v.name for v in found.verdicts if v.verdict == "FAIL"]),
+                known(engine.name, case.name, dtype, [v.name for v in found.verdicts if is_caught(v.verdict)]),
             )
         )
         if engine is made[0]:

@@ -50,7 +50,7 @@ def test_a_line_for_each_the_least_caught_first(scores, width):
 def test_the_totals(scores):
     assert printed(report.summary(scores), 300) == [
         "the yardstick itself: 3 of 4 known mistakes caught, 1 of 2 harmless rewritings flagged (float64); "
-        "7 mistakes can't be made in these cases",
+        "mistakes that can't be made in these cases: 7",
         f"  in its most revealing case and element each is caught by at least 1.5e+03 budgets ({FAULTS[1].name}); "
         "1 are caught by NaN, a shape or a missed exact result",
         f"  the largest share of a budget that a rewriting used: 1.25 ({REWRITINGS[1].name})",

@@ -80,6 +80,16 @@ CASES = (
     _embedding("max_norm 1, norm_type 3, padding", REPEATED, max_norm=1.0, norm_type=3.0, padding_idx=1, families=FULL),
     _embedding("max_norm of a few rows", indices((3,), 1, 3, 1), max_norm=0.5),
     _embedding("divided by frequency", REPEATED, scale_grad_by_freq=True),
+    VJPCase(
+        # The sums are exact, so that a quotient of each term is told from the quotient of the sum.
+        "Embedding/by frequency, terms that cancel",
+        Spec("Embedding", {"num_embeddings": 2, "embedding_dim": 2, "scale_grad_by_freq": True}),
+        (indices((4,), 1, 1, 1, 0),),
+        (given((4, 2), *(1.0, 5.0), *(1.0, 5.0), *(-1.75, -9.0), *(0.5, 3.0)),),
+        {"weight": Draw((2, 2))},
+        True,
+        FULL,
+    ),
     _embedding("by frequency, two axes, padding", _drawn(3, 4), scale_grad_by_freq=True, padding_idx=0),
     _embedding("sparse, padding", REPEATED, sparse=True, padding_idx=1),
     *(_bag(f"batch {n}", _drawn(n, 4)) for n in (0, 1, 3, 7)),
