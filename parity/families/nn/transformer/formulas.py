@@ -33,7 +33,9 @@ _OF_PARTS = tuple(
     if "torch" in variant.users and variant.patches.keys() & {"MultiheadAttention", "LayerNorm", "GELU"}
 )
 
-WEAKER = tuple(
-    replace(variant, patches=dict.fromkeys(LAYERS, _within(variant.patches)))
-    for variant in (*_OF_PARTS, replace(together(_OF_PARTS), why="All of these, as torch has them.", source="as above"))
+_LISTED = (
+    *(replace(variant, name=f"{variant.name} in a part") for variant in _OF_PARTS),
+    replace(together(_OF_PARTS), why="All of these, as torch has them.", source="as above"),
 )
+
+WEAKER = tuple(replace(variant, patches=dict.fromkeys(LAYERS, _within(variant.patches))) for variant in _LISTED)
