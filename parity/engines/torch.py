@@ -161,7 +161,9 @@ class TorchEngine(Engine):
             masks = [by_name.pop(name) for name in about.dropout_masks if name in by_name]
             if masks and self.backend:
                 raise Unsupported(f"a compiled {record.spec.type} with a given mask")
-            with dropping(torch, masks) if masks else nullcontext():
+            with warnings.catch_warnings(), dropping(torch, masks) if masks else nullcontext():
+                # Masks of two dtypes are still taken.
+                warnings.filterwarnings("ignore", "Support for mismatched", UserWarning)
                 output = run(**by_name, **record.spec.forward_args)
         else:
             # Without its states an LSTMCell has its input alone.

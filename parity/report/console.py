@@ -121,7 +121,8 @@ class PlainProgress:
             return
         self._told, passed = now, now - self._begun
         text = f"{self._steps}{f' of {self.total}' if self.total else ''} after {passed:.0f} s"
-        if self.total and self.total > self._steps:
+        # What takes long comes first: from a few steps nothing follows.
+        if self.total and self.total / 20 <= self._steps < self.total:
             text += f", about {passed / self._steps * (self.total - self._steps):.0f} s left"
         self._tell(f"{self.what}: {text}")
 

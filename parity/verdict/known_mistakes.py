@@ -58,7 +58,8 @@ def _two_at_once(
             if any(_accounts_for(said, own, answer, enclosures, failing) for said in again.evaluations(fault, own)):
                 found.append(Diagnosis(fault.name, fault.what, fault.source, failing))
                 break
-        except RAISED:
+        except (*RAISED, AttributeError):
+            # Two mistakes that replace one another's parts can't be made together.
             continue
     return found
 

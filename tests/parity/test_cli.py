@@ -49,6 +49,7 @@ ADAPTER = """
 @pytest.fixture
 def parity(monkeypatch, capsys):
     """Runs the program here; gives its exit code and what it printed."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*args):
         monkeypatch.setattr(sys, "argv", ["parity", *map(str, args)])

@@ -16,8 +16,9 @@ import torch
 import parity
 from parity import expression
 from parity.budget.array import Profile
-from parity.expression import EQUIVALENTS, enclose
+from parity.expression import enclose
 from parity.records.record import UsageError
+from parity.translations import EQUIVALENTS
 from refnet.arithmetic import special
 
 RANDOM = np.random.default_rng(0)

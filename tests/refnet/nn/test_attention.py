@@ -120,7 +120,7 @@ def test_weights_that_are_drawn() -> None:
     q, k = np.zeros((8, 50, 2)), np.zeros((8, 50, 2))
     v = np.broadcast_to(np.eye(50), (8, 50, 50))
     D = layer(q, k, v)
-    kept = Generator(3).rand((8, 50, 50)) >= 0.25
+    kept = Generator(3).rand((8, 50, 50)) < 0.75
     np.testing.assert_allclose(D, np.where(kept, 1 / 50 / 0.75, 0), rtol=4 * 2.0**-52)
     assert layer.eval()(q, k, v).std() < 1e-15
 

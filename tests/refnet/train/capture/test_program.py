@@ -375,8 +375,6 @@ FAULTS = {
     "in place though it is turned": (program, "into_place", "kept[place].out == ref", "True"),
     "in place in another dtype": (program, "into_place", "(ref.shape, ref.dtype) == (out.shape, out.dtype)", "True"),
     "unlike operations joined": (program, "_joined", "len(alike) > 1 or ", ""),
-    "sums joined": (program, "_joined", " or first.function not in ELEMENTWISE", ""),
-    "unlike numbers joined": (program, "join_parameters", "len(set(refs)) == 1 and ", ""),
     "what does not lie side by side joined": (
         *(program, "_side_by_side", "[ref.offset - refs[0].offset for ref in refs] != starts", "False"),
     ),
