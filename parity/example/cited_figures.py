@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from parity.example import certification
 from parity.example.certified_example import FILE, GIVEN, POSITIONS, SERIES, load, stored
 from parity.example.hand_computation import CONSTANTS, FIGURES, Figure
 from parity.example.perceptron import CORRECT, RECIPES, Recipe
 from parity.records.record import UsageError
-from parity.report.citation import Citation, check_digest, elements, split
+from parity.report.citation import Citation, check_digest, elements, need_balls, split
 from parity.vectors import store
 
 PREFIX = "example/"
@@ -109,6 +108,9 @@ def cite(cited: Cited) -> Citation:
 
 def verify(cited: Cited) -> bool:
     """Train in balls up to the figure's update again; whether its bits are the kept ones. Needs python-flint."""
+    need_balls()
+    from parity.example import certification
+
     figure, recipe = cited
     if figure.tensor in GIVEN:
         return True

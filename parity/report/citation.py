@@ -116,6 +116,20 @@ def check_digest(name: str, asked: str, made_from: str) -> None:
         )
 
 
+def need_balls() -> None:
+    """Refuse to compute a figure again where there is no ball arithmetic.
+
+    Raises:
+        UsageError: python-flint is missing.
+    """
+    try:
+        import flint  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "cite: --verify expected the package python-flint, got none; install it with: pip install 'refnet[certify]'"
+        ) from None
+
+
 def elements(truth: Truth, what: str, index: Sequence[int] | None = None) -> tuple[Element, ...]:
     """The certified numbers of a tensor, or the one at `index`.
 

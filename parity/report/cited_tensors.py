@@ -13,7 +13,7 @@ import refnet
 from parity.families.case import DTYPES, Case, TrainCase
 from parity.families.listing import catalogue
 from parity.records.record import VJP, Optimize, Record, Split, Train, UsageError
-from parity.report.citation import Citation, check_digest, elements, split
+from parity.report.citation import Citation, check_digest, elements, need_balls, split
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers, store
 
@@ -129,6 +129,7 @@ def cite(tensor: Tensor) -> Citation:
 
 def verify(tensor: Tensor) -> bool:
     """Compute what is kept of the case again; whether all its bits are the same. Needs python-flint."""
+    need_balls()
     from parity.run import certifying
 
     kept = catalogue_answers.kept(tensor.case, tensor.family, tensor.dtype)

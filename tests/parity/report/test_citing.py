@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -145,3 +147,17 @@ def test_an_id_or_a_list():
 def test_the_date_is_that_of_the_citation_file():
     text = (Path(__file__).parents[3] / "CITATION.cff").read_text(encoding="utf-8")
     assert f"date-released: {citation.RELEASED}" in text
+
+
+@pytest.mark.parametrize("name", ["example/E@1", LINEAR])
+def test_citing_needs_no_ball_arithmetic_and_verifying_says_that_it_does(name):
+    code = f"import sys; sys.modules['flint'] = None; sys.argv = ['parity', 'cite', {name!r}, *sys.argv[1:]]; "
+    code += "from parity.cli import main; main()"
+    plain, again = (
+        subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True, check=False)
+        for more in ((), ("--verify",))
+    )
+    assert (plain.returncode, plain.stderr) == (0, "")
+    assert again.returncode == 2
+    assert "expected the package python-flint" in again.stderr
+    assert "Traceback" not in again.stderr
