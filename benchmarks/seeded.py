@@ -173,7 +173,7 @@ def _plain(state: Any) -> Any:
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows as JSON.")
 def seeded(updates: int, seed: int, out: Path | None) -> None:
-    """Train refnet's and torch's network from one seed, with nothing copied, and print how far they drift apart."""
+    """Train refnet's and torch's networks from one seed, nothing copied, and show how they drift apart."""
     rows = []
     click.echo(
         "network  dtype    update  same draws      loss   torch's     drift  one update  (units in the last place)"

@@ -107,7 +107,7 @@ def lines(made: dict[str, Any]) -> Iterator[str]:
 @click.option("--cases", type=click.IntRange(min=1), default=CASES, show_default=True, help="Imprecise products.")
 @click.option("--right", "right_cases", type=click.IntRange(min=1), default=RIGHT_CASES, show_default=True)
 def fingerprint(out: Path | None, cases: int, right_cases: int) -> None:
-    """Ask for the precision of products, by imprecise engines, which should be named, and by right ones.
+    """Ask which precision products were computed in, of imprecise engines and of right ones.
 
     Exit code 1 where fewer than 95% are named, or a right one is.
     """

@@ -27,6 +27,7 @@ from parity.verdict.answer import enclose, judge_answer
 from parity.verdict.diagnosis import Diagnosis, diagnose
 from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.lockstep import judge_steps
+from parity.verdict.table import is_caught
 
 FLOAT64 = Profile.of("float64")
 BY_NAME = {fault.name: fault for fault in FAULTS}
@@ -82,12 +83,28 @@ def made(fault: Fault) -> Iterator[tuple[str, str, Answer]]:
                         yield name, family, answer
 
 
+ROUNDING_ALONE = {"relu6 by a difference", "hardsigmoid by a difference"}
+"""Right in exact arithmetic: their budgets hold the truth as well, so that nothing is certainly theirs. They are
+caught, and not named."""
+NAMED = [f for f in FAULTS if not f.reply and not f.train and f.name not in ROUNDING_ALONE]
+
+
+@pytest.mark.parametrize("name", sorted(ROUNDING_ALONE))
+def test_a_mistake_of_rounding_alone_is_caught(name: str) -> None:
+    assert any(
+        is_caught(v.verdict)
+        for case, family, answer in made(BY_NAME[name])
+        for v in judge_answer(Request(given(case, family)[0], FLOAT64), truth(case, family), answer)
+    )
+
+
 @pytest.mark.arithmetic
-@pytest.mark.parametrize("fault", [f for f in FAULTS if not f.reply and not f.train], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", NAMED, ids=lambda fault: fault.name)
 def test_a_mistake_is_diagnosed_as_itself(fault: Fault) -> None:
     for name, family, answer in made(fault):
         record, truths = given(name, family)[0], truth(name, family)
-        failing = [v.name for v in judge_answer(Request(record, FLOAT64), truths, answer) if v.verdict == "FAIL"]
+        verdicts = judge_answer(Request(record, FLOAT64), truths, answer)
+        failing = [v.name for v in verdicts if is_caught(v.verdict)]
         found = diagnosed(record, answer, truths, failing)
         if fault.name in [d.name for d in found]:
             (own,) = (d for d in found if d.name == fault.name)
