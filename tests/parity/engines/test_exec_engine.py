@@ -52,8 +52,8 @@ MISCONDUCT = {
     "crashes": ("os.kill(os.getpid(), 11)", "died by SIGSEGV"),
     "exits": ("print('no licence', file=sys.stderr); sys.exit(3)", "ended (exit code 3) without an answer; its last"),
     "hangs": ("time.sleep(60)", "no answer within 1 s"),
-    # Both lines may come at once or one after the other, as the machine has it: "one line, got more" or "JSON, got".
-    "prints": ("print('layer 1 of 3')", ", got"),
+    # Its line and the answer may come at once, or one after the other.
+    "prints": ("print('layer 1 of 3')", ("expected one line, got more: ", "expected JSON, got: Expecting value")),
     "prints alone": ("print('layer 1 of 3', flush=True); time.sleep(60)", "expected JSON, got: Expecting value"),
     "another": ("say({**answer(record), 'id': 7_000}); time.sleep(60)", "expected the answer to record"),
     "twice": ("one = json.dumps(answer(record)); print(one + '\\n' + one, flush=True)", "expected one line, got more"),
@@ -151,7 +151,7 @@ def test_misconduct_costs_the_record_and_no_other(engine, monkeypatch, name):
     )
     records = [CASE.record("grid", "float64") for _ in range(3)]
     first, second, third = (ask(bad, record, {}) for record in records)
-    assert reason in second.failure
+    assert any(r in second.failure for r in ((reason,) if isinstance(reason, str) else reason))
     assert second.answer is None
     for right in (first, third):
         assert right.failure == ""
