@@ -23,6 +23,9 @@ from refnet.arithmetic.array_like import Undecided
 
 Certified = Callable[[Case, str, str], Truths]
 
+RAISED = (ValueError, IndexError, TypeError, ZeroDivisionError)
+"""An engine that raises one of these has failed its case, with nothing to be measured."""
+
 UPDATES = 4
 """How many updates of a training show whether a mistake is seen."""
 
@@ -196,8 +199,7 @@ class _AnswerMeasure:
             answer = self._answer(fault)
         except Unsupported:
             return None
-        except (ValueError, IndexError, TypeError, ZeroDivisionError):
-            # An engine that raises has failed its case, with nothing to be measured.
+        except RAISED:
             return _Measured(True, 0.0, "", True)
         unasked = answer.keys() - self.right.keys()
         changed = [name for name in self.enclosures if not _same(answer.get(name), self.right[name])]
@@ -255,7 +257,10 @@ class _TrainingMeasure:
         self.right = trained(record)
 
     def measured(self, fault: Fault) -> _Measured | None:
-        answer = trained(self.record, fault)
+        try:
+            answer = trained(self.record, fault)
+        except RAISED:
+            return _Measured(True, 0.0, "", True)
         if all(_same(answer[name], right) for name, right in self.right.items()):
             return None
         verdicts = judge_steps(TrainingRequest.plain(self.record), answer)
