@@ -47,6 +47,10 @@ LAZY = {
         "benchmarks.precision.fingerprint_command:fingerprint",
         "Ask which precision products were computed in, of imprecise engines and of right ones.",
     ),
+    "adversarial": (
+        "benchmarks.adversarial.adversarial_command:adversarial",
+        "Hold engines that round as badly as the model allows against the budgets.",
+    ),
     "depth": (
         "benchmarks.precision.depth_command:depth",
         "Put sums by random trees, and products of rounded factors, to budgets of a declared depth.",

@@ -25,6 +25,7 @@ from parity.records.record import UsageError
 from parity.report.report import Report
 from parity.translations import advice
 from parity.truth import enclosing
+from parity.truth.forward import Dual
 from parity.truth.taped import Taped, backward, gradients
 from parity.truth.value import Truth
 from parity.verdict.blindness import causes_in_expression, told
@@ -205,6 +206,32 @@ def gradient(f: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
             backward(y, special.lift(1.0, x.inner))
         grad = leaf.grad if isinstance(leaf.grad, type(x.inner)) or hasattr(leaf.grad, "shape") else None
         return x * 0.0 if grad is None else Written(grad, x.meter)
+
+    return derivative
+
+
+def jvp(f: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
+    """The derivative of an expression along a tangent of one of its arguments, by forward mode, as an expression: for
+    use inside `enclose`.
+
+        parity.enclose(lambda x, v: parity.jvp(f)(x, v), x, v)
+
+    is the product of f's Jacobian at x and v. The tangent comes last and has the argument's shape.
+    """
+
+    def derivative(*arrays: Any) -> Any:
+        *given, v = arrays
+        x = given[argument]
+        for name, a in (("the argument", x), ("the tangent", v)):
+            if not isinstance(a, Written):
+                raise UsageError(
+                    f"jvp: expected {name} as an array of an expression in enclose, got {type(a).__name__}"
+                )
+        if v.shape != x.shape:
+            raise UsageError(f"jvp: expected a tangent of shape {x.shape}, got {v.shape}")
+        given[argument] = Written(Dual(x.inner, v.inner), x.meter)
+        y = f(*given)
+        return Written(y.inner.tangent, x.meter) if isinstance(getattr(y, "inner", None), Dual) else y * 0.0
 
     return derivative
 

@@ -142,7 +142,10 @@ class TorchEngine(Engine):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
         given = {name: self._tensor(a) for name, a in spec.constructor_arrays(arrays).items()}
-        module = make(**spec.class_args, **given)
+        args = spec.class_args
+        if isinstance(args.get("options"), Mapping):
+            args["options"] = nn.LinearCrossEntropyOptions(**args["options"])
+        module = make(**args, **given)
         return module.to(dtype)
 
     def vjp(self, record: VJP) -> Answer:
