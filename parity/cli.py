@@ -25,6 +25,7 @@ _pattern = click.option(
     metavar="PATTERN",
     help="Only cases whose name contains PATTERN, or matches it with * and ?; patterns may be joined by and, or, not.",
 )
+_seed = click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
 _jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=None, help="Worker processes. [default: the number of cores]"
 )
@@ -72,6 +73,8 @@ def cli(context: click.Context) -> None:
     "--case", "exactly", multiple=True, metavar="NAME", help="Only the case of exactly this name. Repeatable."
 )
 @click.option("--family", type=click.Choice(("grid", "full")), default=None, help="Only this family of inputs.")
+@click.option("--per-class", type=click.IntRange(1), metavar="N", help="Only N cases of each class, drawn by --seed.")
+@_seed
 @click.option("--list", "listing", is_flag=True, help="List the cases and stop.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
 @click.option(
@@ -107,6 +110,8 @@ def run(
     profile: str | None = None,
     exactly: Sequence[str] = (),
     family: str | None = None,
+    per_class: int | None = None,
+    seed: int = 0,
     listing: bool = False,
     json_file: Path | None = None,
     junit_file: Path | None = None,
@@ -121,7 +126,7 @@ def run(
     from parity.report import console, export
     from parity.run import judging
 
-    cases = judging.only(select(pattern), exactly, family)
+    cases = judging.drawn(judging.only(select(pattern), exactly, family), per_class, seed)
     if listing:
         console.standard_output().out("\n".join(case.name for case in cases))
         return
@@ -143,7 +148,7 @@ def run(
     covered = required is None or all(results.summary(name).coverage >= required for name in engines)
     if required is not None and not covered:
         console.standard_output().print(console.uncovered(results, required), soft_wrap=True)
-    scored = with_faults or (with_faults is None and not (pattern or exactly or family))
+    scored = with_faults or (with_faults is None and not (pattern or exactly or family or per_class))
     sound = not scored or _score(pattern, "float64", jobs, each=False)
     if not (results.conforms and covered and sound):
         raise SystemExit(1)
@@ -187,7 +192,7 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
     show_default=True,
     help="Of each class this part of the mutants, drawn by the seed.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@_seed
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the results as JSON.")
 @_jobs
 def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file: Path | None, jobs: int | None) -> None:

@@ -149,6 +149,13 @@ class TorchEngine(Engine):
         return module.to(dtype)
 
     def vjp(self, record: VJP) -> Answer:
+        try:
+            return self._vjp(record)
+        except NotImplementedError as error:
+            # A kernel that torch does not have in this dtype, or on this device.
+            raise Unsupported(f"torch: {_line(error)}") from error
+
+    def _vjp(self, record: VJP) -> Answer:
         self._require(record.dtype)
         torch = self.torch
         module = self._build(record.spec, record.arrays, record.dtype).train(record.training)
