@@ -19,6 +19,7 @@ class Finding:
         title: of its section in docs/findings.md, behind the framework's name and version.
         case: a pattern of the cases' names. dtypes, tensors: in which formats and tensors it shows.
         package, versions: whose failure it is, and how the versions begin that have it.
+        engine: the engine that shows it, where that has another name than the package.
         steady: whether it shows at every call; memory that nobody has written may hold the right number by chance.
     """
 
@@ -29,11 +30,17 @@ class Finding:
     package: str = "torch"
     versions: str = "2.13."
     steady: bool = True
+    engine: str = ""
+
+    @property
+    def shown_by(self) -> str:
+        """The name of the engine."""
+        return self.engine or self.package
 
     def explains(self, engine: str, case: str, dtype: str, tensors: Collection[str]) -> bool:
         """Whether it accounts for all failing tensors of an engine's answer."""
         return (
-            engine.partition(":")[0] == self.package
+            engine.partition(":")[0] == self.shown_by
             and fnmatchcase(case, self.case)
             and dtype in self.dtypes
             and set(tensors) <= set(self.tensors)
@@ -65,6 +72,31 @@ FINDINGS = (
         "Mult*[il]MarginLoss/batch 0, sum",
         ("output", "asked again"),
         steady=False,
+    ),
+    Finding(
+        "dot_product_attention takes its softmax in float32 in float64",
+        "ScaledDotProductAttention/*",
+        ("output", *(f"grad_input.{k}" for k in range(4))),
+        ("float64",),
+        "jax",
+        "0.10.",
+    ),
+    Finding(
+        "radam's rectification has two digits in float32",
+        "RAdam/groups, each with its options",
+        ("update.gain", "state.gain.exp_avg", "state.gain.exp_avg_sq"),
+        ("float32",),
+        "optax",
+        "0.2.",
+        engine="jax",
+    ),
+    Finding(
+        "rprop moves by the step before",
+        "Rprop/*",
+        ("update.weight", "update.gain"),
+        package="optax",
+        versions="0.2.",
+        engine="jax",
     ),
     Finding(
         "SoftMarginLoss is infinite, and its gradient NaN, where the loss is 710",
