@@ -28,7 +28,15 @@ from parity.run import pool
 from parity.run.known_findings import known
 from parity.run.results import CaseResult, Judged, Results, compare, environment
 from parity.vectors import catalogue_answers
-from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, misconduct, without_answer
+from parity.verdict.conclusion import (
+    Conclusion,
+    InParts,
+    OneRecord,
+    Training,
+    misconduct,
+    without_answer,
+    without_state,
+)
 from parity.verdict.table import is_caught
 
 ENGINES = ("refnet", "torch")
@@ -340,6 +348,8 @@ def _conclusion(asked: OneRecord | InParts | Training, reply: Reply) -> Conclusi
     if reply.profile is None or reply.answer is None:
         return without_answer(reply.failure)
     found = asked.conclude(reply.profile, reply.answer, reply.further)
+    if reply.unkept:
+        found = without_state(found, reply.unkept)
     found.verdicts += misconduct(reply.changed, reply.unsteady)
     if reply.further_unsupported is not None:
         found.notes.insert(0, f"{asked.further_are}: not judged, unsupported: {reply.further_unsupported}")

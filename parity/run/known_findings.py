@@ -24,6 +24,7 @@ class Finding:
         title: of its section in docs/findings.md, behind the framework's name and version.
         case: a pattern of the cases' names. dtypes, tensors: in which formats and tensors it shows.
         package, versions: whose failure it is, and how the versions begin that have it.
+        engine: the engine that shows it, where that has another name than the package.
         steady: whether it shows at every call; memory that nobody has written may hold the right number by chance.
         profile: how torch computes the tensors that fail, `{dtype}` standing for the format: only what is right by that
             profile is the finding. Empty where the finding is not about precision.
@@ -37,6 +38,12 @@ class Finding:
     versions: str = "2.13."
     steady: bool = True
     profile: str = ""
+    engine: str = ""
+
+    @property
+    def shown_by(self) -> str:
+        """The name of the engine."""
+        return self.engine or self.package
 
     def explains(
         self, engine: str, case: str, dtype: str, tensors: Collection[str], failing_in: FailingIn = lambda _: ()
@@ -46,7 +53,7 @@ class Finding:
         `failing_in` says which tensors of the answer fail where the engine is held to another profile.
         """
         return (
-            engine.partition(":")[0] == self.package
+            engine.partition(":")[0] == self.shown_by
             and fnmatchcase(case, self.case)
             and dtype in self.dtypes
             and set(tensors) <= set(self.tensors)
@@ -92,6 +99,31 @@ FINDINGS = (
             ("extreme, target 1", ("float16",)),
             ("extreme, target -1", ("float16",)),
         )
+    ),
+    Finding(
+        "dot_product_attention takes its softmax in float32 in float64",
+        "ScaledDotProductAttention/*",
+        ("output", *(f"grad_input.{k}" for k in range(4))),
+        ("float64",),
+        "jax",
+        "0.10.",
+    ),
+    Finding(
+        "radam's rectification has two digits in float32",
+        "RAdam/groups, each with its options",
+        ("update.gain", "state.gain.exp_avg", "state.gain.exp_avg_sq"),
+        ("float32",),
+        "optax",
+        "0.2.",
+        engine="jax",
+    ),
+    Finding(
+        "rprop moves by the step before",
+        "Rprop/*",
+        ("update.weight", "update.gain"),
+        package="optax",
+        versions="0.2.",
+        engine="jax",
     ),
     Finding(
         "LayerNorm's bias gradient in bfloat16 and float16 is added up in that format",

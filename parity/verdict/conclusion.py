@@ -46,6 +46,14 @@ def without_answer(failure: str) -> Conclusion:
     return Conclusion([failed("answer", failure)] if failure else [])
 
 
+def without_state(found: Conclusion, keys: Sequence[str]) -> Conclusion:
+    """A conclusion without the verdicts on state that the engine says it keeps none of; nothing else is left out."""
+    verdicts = [v for v in found.verdicts if not (v.name.startswith("state.") and v.name.rpartition(".")[2] in keys)]
+    failing = _failing(verdicts)
+    notes = [f"state {key}: not judged, the engine keeps none of that name" for key in keys]
+    return Conclusion(verdicts, found.diagnosis if failing else [], [*found.notes, *notes])
+
+
 def misconduct(changed: Sequence[str], unsteady: Sequence[str]) -> list[TensorVerdict]:
     """Failures of their own: changed inputs, and tensors that are others when the engine is asked again."""
     found = []
