@@ -142,7 +142,12 @@ class TorchEngine(Engine):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
         given = {name: self._tensor(a) for name, a in spec.constructor_arrays(arrays).items()}
-        module = make(**spec.class_args, **given)
+        inside = (self._construct(layer, {}, dtype) for layer in spec.layers)
+        given |= zip(spec.facts.modules, inside, strict=False)
+        with warnings.catch_warnings():
+            # That a faster way will not be taken.
+            warnings.filterwarnings("ignore", "enable_nested_tensor is True", UserWarning)
+            module = make(**spec.class_args, **given)
         return module.to(dtype)
 
     def vjp(self, record: VJP) -> Answer:
@@ -158,7 +163,8 @@ class TorchEngine(Engine):
             output = masked(inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
         elif about.options or about.dropout_masks:
             by_name = dict(zip(record.input_names, inputs, strict=True))
-            masks = [by_name.pop(name) for name in about.dropout_masks if name in by_name]
+            masks = about.in_order_of_draws(by_name)
+            by_name = {name: x for name, x in by_name.items() if name not in about.dropout_masks}
             if masks and self.backend:
                 raise Unsupported(f"a compiled {record.spec.type} with a given mask")
             with warnings.catch_warnings(), dropping(torch, masks) if masks else nullcontext():
