@@ -145,7 +145,12 @@ class TorchEngine(Engine):
         args = spec.class_args
         if isinstance(args.get("options"), Mapping):
             args["options"] = nn.LinearCrossEntropyOptions(**args["options"])
-        module = make(**args, **given)
+        inside = (self._construct(layer, {}, dtype) for layer in spec.layers)
+        given |= zip(spec.facts.modules, inside, strict=False)
+        with warnings.catch_warnings():
+            # That a faster way will not be taken.
+            warnings.filterwarnings("ignore", "enable_nested_tensor is True", UserWarning)
+            module = make(**args, **given)
         return module.to(dtype)
 
     def vjp(self, record: VJP) -> Answer:
@@ -168,7 +173,8 @@ class TorchEngine(Engine):
             output = masked(inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
         elif about.options or about.dropout_masks:
             by_name = dict(zip(record.input_names, inputs, strict=True))
-            masks = [by_name.pop(name) for name in about.dropout_masks if name in by_name]
+            masks = about.in_order_of_draws(by_name)
+            by_name = {name: x for name, x in by_name.items() if name not in about.dropout_masks}
             if masks and self.backend:
                 raise Unsupported(f"a compiled {record.spec.type} with a given mask")
             with warnings.catch_warnings(), dropping(torch, masks) if masks else nullcontext():

@@ -68,6 +68,7 @@ TABLE = (
     "nn.multihead",
     "nn.graph",
     "nn.transformer",
+    "nn.transformer_stack",
     "whole.network",
     "whole.per_sample",
     "optim.common",

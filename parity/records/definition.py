@@ -57,7 +57,10 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
             _construct(network, {}, patches, dtype), _construct(loss, within(arrays, "loss."), patches, dtype)
         )
     else:
-        more = {"dtype": dtype} if spec.facts.dtype else {}
+        more: dict[str, Any] = {"dtype": dtype} if spec.facts.dtype else {}
+        # Patches are made in copies, too: a method of a copy is called on the copy.
+        inside = (_construct(layer, {}, patches, dtype) for layer in spec.layers)
+        more |= zip(spec.facts.modules, inside, strict=False)
         arguments = {**spec.class_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
         module = getattr(refnet.nn, spec.type)(**arguments)
     if spec.type in patches:
