@@ -238,8 +238,8 @@ class TorchEngine(Engine):
         asked, known = IMPLEMENTATIONS[self.implementation], inspect.signature(make).parameters
         if asked and not asked.keys() & known.keys():
             raise Unsupported(f"torch.optim.{spec.type} has no {self.implementation} implementation")
-        if "capturable" in asked and self.device.type == "cpu":
-            raise Unsupported("torch's capturable steps need a device other than the processor")
+        if "capturable" in asked and self.device.type == "cpu" and not self.backend:
+            raise Unsupported("torch's capturable steps need a device other than the processor, or torch.compile")
         return make(given, **spec.args, **{name: value for name, value in asked.items() if name in known})
 
     def train(self, record: Train) -> Answer:

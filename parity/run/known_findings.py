@@ -71,6 +71,12 @@ FINDINGS = (
         "SoftMarginLoss/overflow, none",
         ("output", "grad_input.0"),
     ),
+    Finding(
+        "Muon has two digits, in float64 too, and its documentation shows another buffer",
+        "Muon/defaults",
+        ("update.weight", "update.gain"),
+        ("float64",),
+    ),
 )
 
 
