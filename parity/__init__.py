@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from parity.checking import check, trusted
+    from parity.data_parallel import check_data_parallel
     from parity.engines.base import Engine
     from parity.expression import Enclosed, enclose, gradient, jvp
     from parity.records.record import VJP, Optimize, Spec, Train, Unsupported, UsageError
@@ -26,6 +27,7 @@ _HOMES = {
     "check": "parity.checking",
     "trusted": "parity.checking",
     "check_update": "parity.updating",
+    "check_data_parallel": "parity.data_parallel",
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
     "gradient": "parity.expression",
@@ -45,6 +47,7 @@ __all__ = [  # noqa: RUF022  the order of the docstring
     "check",
     "trusted",
     "check_update",
+    "check_data_parallel",
     "enclose",
     "Enclosed",
     "gradient",

@@ -21,6 +21,7 @@ from parity.records.record import Answer, Optimize, Spec, UsageError
 from parity.report.report import Report
 from parity.verdict.any_record import Found, judge_any
 from parity.verdict.tensor import failed
+from refnet.optim.optimizer import Optimizer
 
 Array = np.ndarray[Any, Any]
 
@@ -61,6 +62,11 @@ def check_update(
     form = function_call.format_of_all(list(named.values()))
     if reference not in (known := [name for name in refnet.optim.__all__ if _is_optimizer(name)]):
         raise UsageError(f"check_update: expected a class of torch.optim among {', '.join(known)}, got {reference!r}")
+    if not _takes_gradients(reference):
+        raise UsageError(
+            f"check_update: expected an optimizer whose steps take whole gradients, got {reference}; "
+            f"engines are asked about it by: parity run -k {reference}"
+        )
     if not callable(optimizer) and not _is_transformation(optimizer):
         raise UsageError(
             "check_update: expected a class of optimizers, an optax transformation or a function, "
@@ -89,6 +95,12 @@ def check_update(
 
 def _is_optimizer(name: str) -> bool:
     return hasattr(getattr(refnet.optim, name), "schema") and name != "Optimizer"
+
+
+def _takes_gradients(name: str) -> bool:
+    """Whether a step takes arrays: no function, and no sparse gradients."""
+    made = getattr(refnet.optim, name)
+    return not made.takes_closure and made.check_gradient is Optimizer.check_gradient
 
 
 def _kept(state: Any, options: Mapping[str, Any]) -> bool:

@@ -237,7 +237,8 @@ class VJPCase:
 class OptimizeCase:
     """An optimizer on a given stream of gradients; see `parity.records.record.Optimize`.
 
-    Draws of gradients have a leading step axis.
+    Draws of gradients, and of the indices of sparse ones, have a leading step axis. An `objective` is a case of its
+    own, without arrays.
     """
 
     name: str
@@ -247,6 +248,9 @@ class OptimizeCase:
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
     families: tuple[str, ...] = FAMILIES
     absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    indices: Mapping[str, Draw] = field(default_factory=dict)
+    objective: VJPCase | None = None
+    times: int = 0
 
     @classmethod
     def of(cls, kind: str, what: str, args: Mapping[str, Any], **fields: Any) -> OptimizeCase:
@@ -261,6 +265,9 @@ class OptimizeCase:
             self.groups,
             self.absent,
             _format(dtype),
+            {name: draw.make(f"{self.name}:indices.{name}", family, dtype) for name, draw in self.indices.items()},
+            None if self.objective is None else self.objective.record(family, dtype),
+            self.times,
         )
 
 

@@ -86,6 +86,8 @@ TABLE = (
     "optim.adafactor",
     "optim.muon",
     "optim.lion",
+    "optim.sparse_adam",
+    "optim.lbfgs",
     "whole.arithmetic",
     "whole.training",
 )

@@ -178,6 +178,12 @@ FINDINGS = (
             "PoissonNLLLoss/rates, none",
         )
     ),
+    Finding(
+        "Muon has two digits, in float64 too, and its documentation shows another buffer",
+        "Muon/defaults",
+        ("update.weight", "update.gain"),
+        ("float64",),
+    ),
 )
 
 
