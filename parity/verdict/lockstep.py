@@ -7,11 +7,12 @@ of that enclosure's width and its own budget. Some single updates are certified 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from parity.records.record import Train
 from parity.verdict.answer import other_formulas
 from parity.verdict.evaluation import NO_PATCHES, Patches, TrainingRequest
 from parity.verdict.tensor import Answer, Array, Enclosure, TensorVerdict, Truths, failed, judge
@@ -119,12 +120,13 @@ def _enclose(request: TrainingRequest, answer: Answer, tensors: Answer, patches:
     record = request.record
     x, e = ({name: np.zeros(t.shape) for name, t in tensors.items()} for _ in range(2))
     undecided = np.zeros(record.iterations, bool)
-    chunks = list(_alike(record.batches))
+    chunks = list(_alike(record))
     while chunks:
         steps = chunks.pop()
         arrays, state = record.before(answer, steps)
         try:
-            found = request.around_updates(arrays, state, np.stack([record.batches[k] for k in steps]), patches)
+            those = replace(request, record=record.of_updates(steps))
+            found = those.around_updates(arrays, state, np.stack(those.record.batches), patches)
         except Undecided:
             # One step near a kink leaves the others decided.
             undecided[steps] = len(steps) == 1
@@ -140,12 +142,12 @@ def _as_a_whole(undecided: Array, values: Array) -> Array:
     return np.broadcast_to(undecided.reshape(-1, *(1 for _ in values.shape[1:])), values.shape)
 
 
-def _alike(batches: Sequence[Array]) -> Iterator[Array]:
-    """Numbers of updates, from 0, that can be judged together: batches of one size, at most CHUNK of them, and the
-    first, which does not find the state that another left, apart."""
+def _alike(record: Train) -> Iterator[Array]:
+    """Numbers of updates, from 0, that can be judged together: batches of one size, at most CHUNK of them, with the
+    same parameters frozen, and the first, which does not find the state that another left, apart."""
     yield np.zeros(1, np.int64)
-    lengths = np.array([len(b) for b in batches])
-    for length in np.unique(lengths[1:]):
-        numbers = 1 + np.flatnonzero(lengths[1:] == length)
+    kinds = np.array([(len(batch), len(record.frozen_before(k))) for k, batch in enumerate(record.batches)])
+    for kind in np.unique(kinds[1:], axis=0):
+        numbers = 1 + np.flatnonzero((kinds[1:] == kind).all(axis=1))
         for start in range(0, len(numbers), CHUNK):
             yield numbers[start : start + CHUNK]
