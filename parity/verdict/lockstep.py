@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity.records.record import Train
 from parity.verdict.answer import other_formulas
 from parity.verdict.evaluation import NO_PATCHES, Patches, TrainingRequest
 from parity.verdict.tensor import Answer, Array, Enclosure, TensorVerdict, Truths, failed, judge
@@ -120,7 +119,7 @@ def _enclose(request: TrainingRequest, answer: Answer, tensors: Answer, patches:
     record = request.record
     x, e = ({name: np.zeros(t.shape) for name, t in tensors.items()} for _ in range(2))
     undecided = np.zeros(record.iterations, bool)
-    chunks = list(_alike(record))
+    chunks = list(_alike(request))
     while chunks:
         steps = chunks.pop()
         arrays, state = record.before(answer, steps)
@@ -142,10 +141,11 @@ def _as_a_whole(undecided: Array, values: Array) -> Array:
     return np.broadcast_to(undecided.reshape(-1, *(1 for _ in values.shape[1:])), values.shape)
 
 
-def _alike(record: Train) -> Iterator[Array]:
+def _alike(request: TrainingRequest) -> Iterator[Array]:
     """Numbers of updates, from 0, that can be judged together: batches of one size, at most CHUNK of them, with the
     same parameters frozen, and the first, which does not find the state that another left, apart."""
     yield np.zeros(1, np.int64)
+    record = request.record
     kinds = np.array([(len(batch), len(record.frozen_before(k))) for k, batch in enumerate(record.batches)])
     for kind in np.unique(kinds[1:], axis=0):
         numbers = 1 + np.flatnonzero((kinds[1:] == kind).all(axis=1))
