@@ -60,7 +60,11 @@ class GradScaler:
 
     def scale(self, outputs: Array) -> Array:
         """A loss times s; or the gradient that a backward pass begins with, 1, which comes to the same."""
-        return outputs * special.lift(float(self._scale), outputs) if self.enabled else outputs
+        if not self.enabled:
+            return outputs
+        # A product that overflows is what the scaler is there to notice.
+        with np.errstate(over="ignore"):
+            return outputs * special.lift(float(self._scale), outputs)
 
     def unscale_(self, optimizer: Any, grads: Mapping[str, Array | None]) -> None:
         """Divide the gradients by s, in place, as clipping needs it; `step` does it where it was not done.

@@ -47,7 +47,8 @@ def test_scales_and_skipped_steps_are_torchs(setting, dtype, unscale):
         theirs.update()
         assert ours.get_scale() == theirs.get_scale()
         assert ours.state_dict() == theirs.state_dict()
-        np.testing.assert_allclose(P, p.detach().numpy(), rtol=8 * np.finfo(dtype).eps)
+        # Twelve steps of two roundings each, of numbers below 4.
+        np.testing.assert_allclose(P, p.detach().numpy(), rtol=0, atol=12 * 2 * 4 * np.finfo(dtype).eps / 2)
 
 
 def test_a_scale_that_would_overflow_stays():
