@@ -373,6 +373,7 @@ static void optimize(const J *r, void (*head)(const J *), const J *of) {
 static void train(const J *r, void (*head)(const J *), const J *of) {
     Module *network = build(get(r, "network"), get(r, "arrays"), ""), *last = build(get(r, "loss"), NULL, "");
     if (strcmp(text(get(r, "optimizer"), "type"), "SGD")) cannot("no %s", text(get(r, "optimizer"), "type"));
+    if (get(r, "clip") || get(r, "accumulate") || get(r, "frozen") || get(r, "rates")) cannot("nothing around a step");
     if (!is_loss(last)) cannot("no training on %s", last->type);
     if (strcmp(network->type, "Sequential")) cannot("no training of a %s", network->type);
     if (*unsupported) return;

@@ -258,7 +258,8 @@ function optimize({ spec, params, grads, groups = [] }) {
   return answer;
 }
 
-function train({ network: spec, loss: lossSpec, optimizer, arrays, inputs, targets, batches, trainable, state }) {
+function train({ network: spec, loss: lossSpec, optimizer, arrays, inputs, targets, batches, trainable, state, ...more }) {
+  for (const what of ["clip", "accumulate", "frozen", "rates"]) if (what in more) throw new Unsupported(`no ${what}`);
   if (optimizer.type !== "SGD") throw new Unsupported(`no ${optimizer.type}`);
   const network = build(spec, arrays), loss = buildLoss(lossSpec), options = { ...DEFAULTS, ...optimizer.args };
   const X = read(inputs), T = read(targets), losses = [], one = { shape: [], v: Float64Array.of(1) };

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +13,7 @@ from parity.engines.base import Engine
 from parity.records import definition
 from parity.records.record import VJP, Answer, Array, Optimize, Train, Unsupported
 from refnet.train import sampler
+from refnet.train.schedule import set_rates
 from refnet.train.step import Update
 
 PLAIN = 2000
@@ -143,7 +144,10 @@ def _beginning(record: Train) -> Update:
     """Network, loss and optimizer as they are before the first update."""
     arrays = {name: a.copy() for name, a in record.arrays.items()}
     state = definition.lifted_state(record.optimizer, record.state, np.copy)
-    return definition.updating(record, arrays, state, np.copy)
+    update = definition.updating(record, arrays, state, np.copy)
+    if record.rates:
+        set_rates(update.opt, [1.0] * len(update.opt.param_groups))
+    return update
 
 
 def _state_and_buffers(update: Update) -> dict[str, Array]:
@@ -160,18 +164,34 @@ def _keeps_state(opt: Any) -> bool:
 def _data(record: Train) -> Iterator[tuple[Array, Array, dict[str, Any]]]:
     """Samples and options of calls of `refnet.fit` that go through the record's batches: one call where a loader comes
     to them, otherwise one for all batches of one size in a row, whose samples are laid out as they are seen."""
-    if record.order:
+    max_norm, norm_type, clip_value = definition.clipping_of(record)
+    always = {
+        "clip_norm": max_norm,
+        "norm_type": norm_type,
+        "clip_value": clip_value,
+        "accumulate": record.accumulate or 1,
+    }
+    if record.order and not record.frozen:
         options = {name: value for name, value in record.order.items() if name != "seed"}
         n, seed = len(record.inputs), record.order["seed"]
         made = sampler.order(n, updates=record.iterations, generator=refnet.Generator(seed), **options)
         if all(np.array_equal(a, b) for a, b in zip(made, record.batches, strict=True)):
             drawn = {"generator": refnet.Generator(seed)} if options["batch_size"] is not None else {}
-            yield record.inputs, record.targets, {**options, **drawn, "iterations": record.iterations}
+            how = {**always, **options, **drawn, "iterations": record.iterations, "lr_lambda": _rates(record)}
+            yield record.inputs, record.targets, how
             return
-    for size, batches in groupby(record.batches, len):
-        rows = np.concatenate(list(batches))
+    kinds = groupby(enumerate(record.batches), lambda at: (len(at[1]), record.frozen_before(at[0])))
+    for (size, frozen), alike in kinds:
+        numbers, batches = zip(*alike, strict=True)
+        rows = np.concatenate(batches)
         options = {"batch_size": size, "shuffle": False, "iterations": len(rows) // size}
-        yield record.inputs[rows], record.targets[rows], options
+        how = {**always, **options, "frozen": frozen, "lr_lambda": _rates(record, numbers[0])}
+        yield record.inputs[rows], record.targets[rows], how
+
+
+def _rates(record: Train, first: int = 0) -> Callable[[int], float] | None:
+    """The rates of the updates from that number on, of an optimizer whose own rate is 1."""
+    return (lambda k: record.rates[first + k]) if record.rates else None
 
 
 def _check_alike(way: str, captured: Answer, other: Answer, from_start: bool = False) -> None:

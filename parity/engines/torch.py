@@ -19,6 +19,7 @@ from parity.records.definition import parts_of_state
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
 from refnet.arithmetic.sparse_gradient import SparseGradient
 from refnet.optim.optimizer import State, number
+from refnet.train.step import is_mean
 
 IMPLEMENTATIONS: Mapping[str, Mapping[str, bool]] = {
     "": {},
@@ -290,8 +291,13 @@ class TorchEngine(Engine):
         keep_weights(0)
         for k, (x, t) in enumerate(batches):
             optimizer.zero_grad()
-            value = loss(run(x), t)
-            value.backward()
+            for name in record.frozen_before(k):
+                params[name].requires_grad_(False)
+            if record.rates:
+                for group in optimizer.param_groups:
+                    group["lr"] = record.rates[k]
+            value = self._backward(record, run, loss, x, t)
+            self._clip(record, [params[name] for name in trainable])
             optimizer.step()
             keep("loss", value, k, record.iterations)
             keep_weights(k + 1)
@@ -301,6 +307,30 @@ class TorchEngine(Engine):
             for name, buffer in buffers.items():
                 keep(f"buffer.{name}", buffer, k, record.iterations)
         return series
+
+    def _backward(self, record: Train, run: Any, loss: Any, x: Any, t: Any) -> Any:
+        """The loss of a batch after its gradients are there, by micro-batches where that is asked for."""
+        if not record.accumulate:
+            value = loss(run(x), t)
+            value.backward()
+            return value
+        total = 0.0
+        parts = zip(x.chunk(record.accumulate), t.chunk(record.accumulate), strict=True)
+        for part, targets in parts:
+            value = loss(run(part), targets)
+            if is_mean(loss):
+                value = value * (len(part) / len(x))
+            value.backward()
+            total = total + value.detach()
+        return total
+
+    def _clip(self, record: Train, params: list[Any]) -> None:
+        clip, utils = record.clip, self.torch.nn.utils
+        foreach = {"foreach": True, "for-loop": False}.get(self.implementation)
+        if "max_norm" in clip:
+            utils.clip_grad_norm_(params, clip["max_norm"], clip.get("norm_type", 2.0), foreach=foreach)
+        elif "clip_value" in clip:
+            utils.clip_grad_value_(params, clip["clip_value"], foreach=foreach)
 
 
 def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:

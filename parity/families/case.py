@@ -279,6 +279,7 @@ class TrainCase:
         batch_size, shuffle, drop_last, seed: the order of the data (`refnet.train.sampler`). iterations: updates.
         certified: numbers of updates, from 1, after which a free run is held against certified weights.
         singles: how many single updates are certified, at most. groups: of parameters, as in `OptimizeCase`.
+        clip, accumulate, frozen, rates: as in `Train`.
         families: only one, by default: a training is exact on no grid.
     """
 
@@ -299,6 +300,10 @@ class TrainCase:
     families: tuple[str, ...] = FULL
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
     singles: int = 12
+    clip: Mapping[str, float] = field(default_factory=dict)
+    accumulate: int = 0
+    frozen: Mapping[str, int] = field(default_factory=dict)
+    rates: tuple[float, ...] = ()
 
     def record(self, family: str, dtype: str) -> Train:
         if dtype in NARROW:
@@ -316,6 +321,10 @@ class TrainCase:
             self.trainable,
             groups=self.groups,
             order={**order, "seed": self.seed},
+            clip=self.clip,
+            accumulate=self.accumulate,
+            frozen=self.frozen,
+            rates=self.rates,
         )
 
 

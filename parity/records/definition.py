@@ -14,6 +14,8 @@ import refnet
 from parity.records.record import VJP, Optimize, Spec, Train, within
 from refnet.arithmetic import special
 from refnet.arithmetic.sparse_gradient import SparseGradient
+from refnet.nn.utils import Clipping
+from refnet.train.schedule import set_rates
 from refnet.train.step import Update
 
 Array = Any
@@ -257,7 +259,21 @@ def updating(
     made.stands_for = record.dtype
     restore(made, state)
     inputs, targets = (lift(a) if a.dtype.kind == "f" else a for a in (record.inputs, record.targets))
-    return Update(network, build(record.loss, {}, patches), made, inputs, targets)
+    loss = build(record.loss, {}, patches)
+    return Update(network, loss, made, inputs, targets, clipping_of(record), record.accumulate or 1)
+
+
+def clipping_of(record: Train) -> Clipping:
+    """How a training clips its gradients."""
+    return Clipping(record.clip.get("max_norm"), record.clip.get("norm_type", 2.0), record.clip.get("clip_value"))
+
+
+def ahead_of(update: Update, record: Train, k: int) -> None:
+    """Set what update k (from 0) of a training has of its own: its rate, and what is frozen."""
+    if record.rates:
+        set_rates(update.opt, [record.rates[k]] * len(update.opt.param_groups))
+    if record.frozen:
+        update.freeze(record.frozen_before(k))
 
 
 def lifted_state(spec: Spec, state: Mapping[str, Array], lift: Callable[[Array], Array]) -> Tensors:
@@ -271,6 +287,7 @@ def train(record: Train, lift: Callable[[Array], Array], patches: Mapping[str, P
     update = updating(record, arrays, lifted_state(record.optimizer, record.state, lift), lift, patches)
     yield moment(0, None, update)
     for k, batch in enumerate(record.batches):
+        ahead_of(update, record, k)
         yield moment(k + 1, update(batch), update)
 
 

@@ -266,6 +266,10 @@ def encode_record(
                 "batches": [[int(k) for k in batch] for batch in record.batches],
                 "trainable": list(record.trainable if record.trainable is not None else _weights(record)),
                 "state": several(record.state),
+                **({"clip": {name: _written(value) for name, value in record.clip.items()}} if record.clip else {}),
+                **({"accumulate": record.accumulate} if record.accumulate else {}),
+                **({"frozen": dict(record.frozen)} if record.frozen else {}),
+                **({"rates": list(record.rates)} if record.rates else {}),
             }
 
 

@@ -274,6 +274,10 @@ class Train:
         groups: for parameter groups, as in `Optimize`; they name what is trained then.
         order: how a loader comes to the batches, where one does: `batch_size`, `shuffle`, `drop_last` and the `seed` of
             its generator.
+        clip: how gradients are clipped before each step: `max_norm` with `norm_type`, or `clip_value`; empty where not.
+        accumulate: in how many micro-batches (torch.chunk's) a batch is seen; 0 is in one.
+        frozen: for some of what is trained, after how many updates it is left alone.
+        rates: the learning rate of each update, of all groups; empty where it is the optimizer's own.
     """
 
     network: Spec
@@ -287,6 +291,10 @@ class Train:
     state: Arrays = field(default_factory=dict)
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = field(default=None, metadata=LATER)
     order: Mapping[str, Any] = field(default_factory=dict, metadata=DERIVED)
+    clip: Mapping[str, float] = field(default_factory=dict, metadata=LATER)
+    accumulate: int = field(default=0, metadata=LATER)
+    frozen: Mapping[str, int] = field(default_factory=dict, metadata=LATER)
+    rates: tuple[float, ...] = field(default=(), metadata=LATER)
 
     def trained(self, params: Iterable[str]) -> tuple[str, ...]:
         """The names that the optimizer is given, of a network with these."""
@@ -300,12 +308,25 @@ class Train:
 
     def first(self, updates: int) -> Train:
         """The record of that number of updates from the start."""
-        return replace(self, batches=self.batches[:updates])
+        return replace(self, batches=self.batches[:updates], rates=self.rates[:updates])
 
     def single(self, number: int, before: Arrays, state: Arrays) -> Train:
         """The record of the update of that number (from 1) alone, from these weights and this optimizer state."""
-        batch = self.batches[number - 1]
-        return replace(self, arrays=dict(before), state=dict(state), batches=(batch,), order={})
+        alone = self.of_updates(np.array([number - 1]))
+        return replace(alone, arrays=dict(before), state=dict(state), order={})
+
+    def of_updates(self, numbers: Array) -> Train:
+        """The record with these updates (from 0) alone, in which the same parameters are frozen."""
+        return replace(
+            self,
+            batches=tuple(self.batches[k] for k in numbers),
+            rates=tuple(self.rates[k] for k in numbers) if self.rates else (),
+            frozen=dict.fromkeys(self.frozen_before(int(numbers[0])), 0),
+        )
+
+    def frozen_before(self, update: int) -> tuple[str, ...]:
+        """What is left alone in an update, of those from 0."""
+        return tuple(name for name, after in self.frozen.items() if update >= after)
 
     def before(self, answer: Answer, updates: Array) -> tuple[dict[str, Array], dict[str, Array]]:
         """The parameters and buffers, and the optimizer's state, that some updates (from 0) of an answer find, with a

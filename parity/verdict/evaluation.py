@@ -19,6 +19,7 @@ from parity.budget.formats import Profile
 from parity.records import definition
 from parity.records.record import VJP, Answer, Optimize, Split, Train, leading
 from refnet.arithmetic.runs import Runs
+from refnet.train.schedule import set_rates
 
 Array = np.ndarray[Any, Any]
 Patches = Mapping[str, definition.Patch]
@@ -185,8 +186,8 @@ class TrainingRequest:
         patches: Patches = NO_PATCHES,
         profile: Profile | None = None,
     ) -> dict[str, Evaluation]:
-        """One update of each run, from its own parameters, buffers and state: `loss`, `update.NAME`, `state.NAME.KEY`
-        and `buffer.NAME`; of another profile, where one is given."""
+        """One update of each run, which are those of the record, from its own parameters, buffers and state: `loss`,
+        `update.NAME`, `state.NAME.KEY` and `buffer.NAME`; of another profile, where one is given."""
         record = self.record
 
         def lift(array: Array) -> Any:
@@ -197,6 +198,10 @@ class TrainingRequest:
             for path, a in state.items()
         }
         update = definition.updating(record, {name: lift(a) for name, a in arrays.items()}, kept, np.asarray, patches)
+        definition.ahead_of(update, record, 0)
+        if record.rates:
+            # Each run is another update, with a rate of its own.
+            set_rates(update.opt, [Runs(np.array(record.rates[: len(batches)]))] * len(update.opt.param_groups))
         value = update.on(lift(record.inputs[batches]), lift(record.targets[batches]))
         runs = len(batches)
         return {

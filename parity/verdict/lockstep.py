@@ -7,7 +7,7 @@ of that enclosure's width and its own budget. Some single updates are certified 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -119,12 +119,13 @@ def _enclose(request: TrainingRequest, answer: Answer, tensors: Answer, patches:
     record = request.record
     x, e = ({name: np.zeros(t.shape) for name, t in tensors.items()} for _ in range(2))
     undecided = np.zeros(record.iterations, bool)
-    chunks = list(_alike(record.batches))
+    chunks = list(_alike(request))
     while chunks:
         steps = chunks.pop()
         arrays, state = record.before(answer, steps)
         try:
-            found = request.around_updates(arrays, state, np.stack([record.batches[k] for k in steps]), patches)
+            those = replace(request, record=record.of_updates(steps))
+            found = those.around_updates(arrays, state, np.stack(those.record.batches), patches)
         except Undecided:
             # One step near a kink leaves the others decided.
             undecided[steps] = len(steps) == 1
@@ -140,12 +141,13 @@ def _as_a_whole(undecided: Array, values: Array) -> Array:
     return np.broadcast_to(undecided.reshape(-1, *(1 for _ in values.shape[1:])), values.shape)
 
 
-def _alike(batches: Sequence[Array]) -> Iterator[Array]:
-    """Numbers of updates, from 0, that can be judged together: batches of one size, at most CHUNK of them, and the
-    first, which does not find the state that another left, apart."""
+def _alike(request: TrainingRequest) -> Iterator[Array]:
+    """Numbers of updates, from 0, that can be judged together: batches of one size, at most CHUNK of them, with the
+    same parameters frozen, and the first, which does not find the state that another left, apart."""
     yield np.zeros(1, np.int64)
-    lengths = np.array([len(b) for b in batches])
-    for length in np.unique(lengths[1:]):
-        numbers = 1 + np.flatnonzero(lengths[1:] == length)
+    record = request.record
+    kinds = np.array([(len(batch), len(record.frozen_before(k))) for k, batch in enumerate(record.batches)])
+    for kind in np.unique(kinds[1:], axis=0):
+        numbers = 1 + np.flatnonzero((kinds[1:] == kind).all(axis=1))
         for start in range(0, len(numbers), CHUNK):
             yield numbers[start : start + CHUNK]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,9 +92,7 @@ def clip_grad_value_(grads: Gradients, clip_value: float, foreach: bool | None =
     """
     _check.not_negative("clip_grad_value_", "clip_value", clip_value)
     for G in _listed("clip_grad_value_", grads):
-        least = special.lift(-clip_value, G)
-        # g[.] = min(max(g[.], -c), c)
-        G[...] = -special.maximum(-special.maximum(G, least), least)
+        G[...] = clipped_value(G, clip_value)
 
 
 def clip_coefficient(max_norm: float, total_norm: Array) -> Array:
@@ -104,11 +102,47 @@ def clip_coefficient(max_norm: float, total_norm: Array) -> Array:
     return -special.maximum(-quotient, special.lift(-1.0, total_norm))
 
 
-def clipped(grads: Mapping[str, Array], max_norm: float) -> dict[str, Array]:
-    """What `clip_grad_norm_` makes of gradients, as new arrays."""
-    factor = clip_coefficient(max_norm, _total_norm("clipped", _listed("clipped", grads), 2.0, False))
-    # g[.] = g[.] min(c / (N + 1e-6), 1)
-    return {name: G * factor for name, G in grads.items()}
+class Clipping(NamedTuple):
+    """How the gradients of an update are clipped: by their norm, by value, or not at all.
+
+    Attributes:
+        max_norm, norm_type: as for `clip_grad_norm_`. clip_value: as for `clip_grad_value_`. None clips nothing.
+    """
+
+    max_norm: float | None = None
+    norm_type: float = 2.0
+    clip_value: float | None = None
+
+    def of(self, grads: Mapping[str, Array]) -> dict[str, Array]:
+        """Clipped gradients, as new arrays."""
+        if self.max_norm is not None:
+            N = _total_norm("Clipping", _listed("Clipping", grads), self.norm_type, False)
+            factor = clip_coefficient(self.max_norm, N)
+            # g[.] = g[.] min(c / (N + 1e-6), 1)
+            return {name: G * factor for name, G in grads.items()}
+        if self.clip_value is not None:
+            return {name: clipped_value(G, self.clip_value) for name, G in grads.items()}
+        return dict(grads)
+
+    def check(self, operation: str) -> None:
+        """Raise if it is none."""
+        if self.max_norm is not None:
+            check_max_norm(operation, self.max_norm, "clip_norm")
+        _norm_order(operation, self.norm_type)
+        if self.clip_value is not None:
+            _check.not_negative(operation, "clip_value", self.clip_value)
+            if self.max_norm is not None:
+                raise ValueError(f"{operation}: expected clip_norm or clip_value, got both")
+
+
+NOT_CLIPPED = Clipping()
+
+
+def clipped_value(G: Array, clip_value: float) -> Array:
+    """A gradient brought into the interval from -c to c."""
+    least = special.lift(-clip_value, G)
+    # g[.] = min(max(g[.], -c), c)
+    return -special.maximum(-special.maximum(G, least), least)
 
 
 def _scale(arrays: list[Array], max_norm: float, N: Array) -> None:
@@ -120,9 +154,7 @@ def _scale(arrays: list[Array], max_norm: float, N: Array) -> None:
 
 
 def _total_norm(operation: str, arrays: list[Array], norm_type: float, error_if_nonfinite: bool) -> Array:
-    p = float(norm_type)
-    if not p > 0:
-        raise ValueError(f"{operation}: expected norm_type above 0, got {norm_type!r}")
+    p = _norm_order(operation, norm_type)
     flat = [G.reshape(-1) for G in arrays if G.size]
     if not flat:
         return np.zeros((), arrays[0].dtype if arrays else np.float64)
@@ -141,6 +173,13 @@ def _total_norm(operation: str, arrays: list[Array], norm_type: float, error_if_
     if error_if_nonfinite:
         _check.finite(operation, f"the norm of order {p:g} of the gradients", N)
     return N
+
+
+def _norm_order(operation: str, norm_type: float) -> float:
+    p = float(norm_type)
+    if not p > 0:
+        raise ValueError(f"{operation}: expected norm_type above 0, got {norm_type!r}")
+    return p
 
 
 def _joined(each: list[Array]) -> Array:

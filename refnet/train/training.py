@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet import _check
 from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
 from refnet.nn.module import Array, Module, Params
-from refnet.nn.utils import check_max_norm
+from refnet.nn.utils import Clipping
 from refnet.optim.lr_scheduler_base import LRScheduler
 from refnet.train import sampler
 from refnet.train.loop import run_updates
 from refnet.train.schedule import ByFunction, ByScheduler, Schedule, check_scheduler
 from refnet.train.stack_modules import StackedModules
-from refnet.train.step import Update
+from refnet.train.step import Update, is_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,10 @@ def fit(
     lr_lambda: Callable[[int], float] | None = None,
     scheduler: LRScheduler | None = None,
     clip_norm: float | None = None,
+    norm_type: float = 2.0,
+    clip_value: float | None = None,
+    accumulate: int = 1,
+    frozen: Collection[str] = (),
     callback: Callable[[int, Any], object] | None = None,
     record: bool | Iterable[int] = False,
     capture: bool = True,
@@ -99,6 +104,15 @@ def fit(
             or needs a metric, is stepped in `callback`, where k is a multiple of `History.updates_per_epoch`.
         clip_norm: before each step the gradients of what `opt` moves are scaled to at most about this norm, as by
             `refnet.nn.utils.clip_grad_norm_`; None leaves them.
+        norm_type: of which norm that is, as there.
+        clip_value: before each step they are brought into the interval from -clip_value to clip_value, as by
+            `refnet.nn.utils.clip_grad_value_`; None leaves them. Instead of `clip_norm`.
+        accumulate: in how many micro-batches a batch is seen, one after the other: those of torch.chunk, of which the
+            last may be smaller. Their gradients are added up, each weighted by its share of the samples where the loss
+            is a mean, so that the update is that of the whole batch, but for rounding (and for what couples samples,
+            such as the statistics of batch normalization).
+        frozen: names of parameters of `opt` that have no gradient, and stay as they are with their state, as with
+            torch's `requires_grad_(False)`.
         callback: called as `callback(k, loss)` after update k = 1, 2, ... with the loss that it descended; what it
             returns is not used.
         record: which weights `History.weights` holds: True all, from update 0 (the start) to the last; or the numbers
@@ -114,7 +128,9 @@ def fit(
             without `shuffle`; `iterations` is no integer or negative; `record` has a number outside 0 to `iterations`;
             a parameter, buffer, input or target is NaN or infinite; `opt` holds arrays that are not `net`'s; the loss
             is not one number; `scheduler` has another optimizer, needs a metric, or comes with `lr_lambda`;
-            `clip_norm` is negative or NaN.
+            `clip_norm` or `clip_value` is negative or NaN, or both are given; `norm_type` is not above 0;
+            `accumulate` is below 1, or the loss is a mean over something else than its samples; `frozen` has a name
+            that `opt` lacks.
         TypeError: inputs or targets are not of the dtype that layers and loss expect; `record` holds something else
             than integers; `lr_lambda` or `callback` is no function; `scheduler` is none.
     """
@@ -123,14 +139,16 @@ def fit(
     _check_network("fit", net, opt)
     rows = _rows("fit", record, iterations)
     _check_callable("fit", lr_lambda=lr_lambda, callback=callback)
-    if clip_norm is not None:
-        check_max_norm("fit", clip_norm, "clip_norm")
+    clipping = Clipping(clip_norm, norm_type, clip_value)
+    clipping.check("fit")
+    _check_parts("fit", accumulate, loss, targets)
+    _check_frozen("fit", frozen, opt)
     if scheduler is not None:
         check_scheduler("fit", scheduler, opt, lr_lambda)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
     batches = order.batches(generator)
     losses, weights = _room(net.params, iterations, len(rows))
-    update = Update(net, loss, opt, inputs, targets, clip_norm)
+    update = Update(net, loss, opt, inputs, targets, clipping, accumulate, frozen)
     schedule = Schedule() if lr_lambda is None else ByFunction(opt, lr_lambda)
     if scheduler is not None:
         schedule = ByScheduler(opt, [scheduler], runs=False)
@@ -155,6 +173,10 @@ def ensemble(
     lr_lambda: Callable[[int], float] | None = None,
     schedulers: Sequence[LRScheduler] | None = None,
     clip_norm: float | None = None,
+    norm_type: float = 2.0,
+    clip_value: float | None = None,
+    accumulate: int = 1,
+    frozen: Collection[str] = (),
     record: bool | Iterable[int] = False,
     capture: bool = True,
 ) -> list[History]:
@@ -172,8 +194,8 @@ def ensemble(
         inputs, targets: the samples, the same for all runs.
         generators: R sources of an order, all different; None with `batch_size=None` alone, where nothing is drawn.
         schedulers: R schedulers, `schedulers[r]` on `opts[r]`, as `scheduler` in `fit`; none that changes the momentum.
-        batch_size, shuffle, replacement, drop_last, iterations, lr_lambda, clip_norm, record, capture: as in `fit`;
-            each run has its own norm.
+        batch_size, shuffle, replacement, drop_last, iterations, lr_lambda, clip_norm, norm_type, clip_value,
+            accumulate, frozen, record, capture: as in `fit`; each run has its own norm.
 
     Returns:
         For each run its history. Arrays of different runs share memory.
@@ -188,15 +210,17 @@ def ensemble(
     rows = _rows("ensemble", record, iterations)
     _check_callable("ensemble", lr_lambda=lr_lambda)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
-    if clip_norm is not None:
-        check_max_norm("ensemble", clip_norm, "clip_norm")
+    clipping = Clipping(clip_norm, norm_type, clip_value)
+    clipping.check("ensemble")
+    _check_parts("ensemble", accumulate, loss, targets)
+    _check_frozen("ensemble", frozen, *opts)
     if schedulers is not None:
         _check_schedulers(schedulers, opts, lr_lambda)
     many = StackedModules(nets, opts)
     of_runs = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
     batches = _RunsBatches(of_runs, alike=not shuffle) if order.drawn else of_runs[0]
     losses, weights = _room(many.net.params, iterations, len(rows))
-    update = Update(many.net, loss, many.opt, inputs, targets, clip_norm)
+    update = Update(many.net, loss, many.opt, inputs, targets, clipping, accumulate, frozen)
     schedule = Schedule() if lr_lambda is None else ByFunction(many.opt, lr_lambda)
     if schedulers is not None:
         schedule = ByScheduler(many.opt, schedulers, runs=True)
@@ -242,6 +266,32 @@ def _check_network(operation: str, net: Module, opt: Any) -> None:
                     f"{operation}: expected an optimizer on net.params, "
                     f"got one that holds an array {name} which is not net's"
                 )
+
+
+def _check_parts(operation: str, accumulate: int, loss: Module, targets: Array) -> None:
+    """Micro-batches whose weighted losses add up to that of the batch."""
+    _check.size(operation, "accumulate", accumulate, least=1)
+    if accumulate == 1 or not is_mean(loss):
+        return
+    if "weight" in loss.buffers and hasattr(loss, "ignore_index"):
+        raise ValueError(
+            f"{operation}: expected with accumulate a loss that is a mean over its samples, got {type(loss).__name__} "
+            'with weights, whose mean is over the weights of their classes; reduction="sum" can be accumulated'
+        )
+    if hasattr(loss, "ignore_index") and (np.asarray(targets) == loss.ignore_index).any():
+        raise ValueError(
+            f"{operation}: expected with accumulate no target that is ignored, got {loss.ignore_index} among them: a "
+            'mean is over those that are kept; reduction="sum" can be accumulated'
+        )
+
+
+def _check_frozen(operation: str, frozen: Collection[str], *opts: Any) -> None:
+    if isinstance(frozen, str):
+        raise TypeError(f"{operation}: expected frozen as names, got the text {frozen!r}")
+    for opt in opts:
+        held = {name for group in opt.param_groups for name in group["params"]}
+        if unknown := sorted(set(frozen) - held):
+            raise ValueError(f"{operation}: expected frozen to name parameters of opt, got {', '.join(unknown)}")
 
 
 def _check_schedulers(schedulers: Sequence[LRScheduler], opts: Sequence[Any], lr_lambda: Any) -> None:

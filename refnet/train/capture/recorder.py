@@ -149,7 +149,8 @@ class Traced(ArrayLike, inner="a"):
 
     def __on_values__(self, check: Callable[[NDArray[Any]], None]) -> None:
         """A check of every sample's values can be made once; one of computed values is an operation of the step."""
-        samples = self.recorder.samples.get(id(self.a))
+        # A micro-batch is a view of the batch.
+        samples = self.recorder.samples.get(id(self.a), self.recorder.samples.get(id(self.a.base)))
         check(self.a if samples is None else samples)
         if samples is None:
             self.recorder.note(check, (self.a,), self.a, check=True)

@@ -53,6 +53,16 @@ def test_batches_and_states_are_a_dataloaders(case):
         assert_same_course(case, ours, theirs, ours, theirs)
 
 
+@pytest.mark.parametrize(("batch_size", "drop_last"), [(32, False), (32, True), (1, False)])
+def test_the_order_of_fifty_epochs_is_torchs(batch_size, drop_last):
+    ours, theirs, n = Generator(7), torch.Generator().manual_seed(7), 97
+    actual = batches(n, batch_size, shuffle=True, drop_last=drop_last, generator=ours)
+    expected = torch_batches(n, batch_size, True, drop_last, theirs)
+    updates = 50 * (n // batch_size if drop_last else -(-n // batch_size))
+    for batch, torch_batch in islice(zip(actual, expected, strict=True), updates):
+        np.testing.assert_array_equal(batch, torch_batch)
+
+
 @pytest.mark.usefixtures("restored_defaults")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_batches_and_states_without_a_generator(case):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,8 +117,7 @@ def _short(
         inputs,
         targets,
         arrays,
-        batch_size=3,
-        **{"iterations": 40, "certified": (1, 5), "singles": 2, **more},
+        **{"batch_size": 3, "iterations": 40, "certified": (1, 5), "singles": 2, **more},
     )
 
 
@@ -157,8 +157,55 @@ EMBEDDED = _sequential(
     _linear(6, 2),
 )
 
+# One layer at two places: its gradient is the sum of both places', and its norm is counted once.
+TIED = Spec("Sequential", layers=(_linear(3, 3), TANH, _linear(3, 2)), order=(0, 1, 0, 2))
+TIED_ARRAYS = {
+    "0.weight": Draw((3, 3), scale=0.5),
+    "0.bias": Draw((3,), scale=0.5),
+    "3.weight": Draw((2, 3), scale=0.5),
+    "3.bias": Draw((2,), scale=0.5),
+}
+MOMENTUM = Spec("SGD", {"lr": 0.1, "momentum": 0.9})
+
+
+def _around(what: str, optimizer: Spec, loss: Spec = Spec("MSELoss"), **more: Any) -> TrainCase:  # noqa: B008
+    """Something done around the step, on all eight samples at once."""
+    given = {"network": MLP, "arrays": MLP_ARRAYS, "inputs": X, "targets": T, **more}
+    return _short(what, loss=loss, optimizer=optimizer, **{"batch_size": None, "iterations": 20, **given})
+
+
+AROUND_THE_STEP = (
+    _around("clipped by the norm", MOMENTUM, clip={"max_norm": 4.0}),
+    _around("clipped by the largest element", MOMENTUM, clip={"max_norm": 0.25, "norm_type": math.inf}),
+    _around("clipped by the norm of order 1", MOMENTUM, clip={"max_norm": 1.0, "norm_type": 1.0}),
+    _around("clipped by value", MOMENTUM, clip={"clip_value": 0.125}),
+    _around(
+        "micro-batches of a mean, the last one smaller",
+        Spec("AdamW", {"lr": 0.05}),
+        Spec("CrossEntropyLoss"),
+        targets=indices((8,), 0, 1, 1, 0, 1, 0, 0, 1),
+        accumulate=3,
+    ),
+    _around(
+        "micro-batches of a sum, clipped",
+        MOMENTUM,
+        Spec("MSELoss", {"reduction": "sum"}),
+        accumulate=3,
+        clip={"max_norm": 0.5},
+    ),
+    _around("frozen half-way", Spec("AdamW", {"lr": 0.05, "weight_decay": 0.5}), frozen={"0.weight": 10, "2.bias": 2}),
+    _around("tied weights, clipped", MOMENTUM, network=TIED, arrays=TIED_ARRAYS, clip={"max_norm": 0.5}),
+    _around(
+        "a cosine schedule, clipped",
+        Spec("AdamW", {"lr": 0.05}),
+        clip={"max_norm": 0.5},
+        rates=tuple(0.025 * (1 + math.cos(math.pi * k / 20)) for k in range(20)),
+    ),
+)
+
 CASES: tuple[TrainCase, ...] = (
     *REGIMES,
+    *AROUND_THE_STEP,
     _short(
         "convolution with groups, weight decay",
         CONVOLUTIONAL,

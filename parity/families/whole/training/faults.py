@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,8 @@ from parity.families.fault import Fault, Lift, Steps, Train
 from parity.records import definition
 from refnet.arithmetic import special
 from refnet.nn import Sequential
-from refnet.train.step import Update
+from refnet.nn.utils import EPSILON, NOT_CLIPPED, Clipping, get_total_norm
+from refnet.train.step import Update, is_mean, micro_batches
 
 Grads = dict[str, Any]
 
@@ -43,6 +47,7 @@ def _loop(update: Callable[[_Loop, Train, int], Any]) -> Callable[[Train, Lift],
         loop = _Loop(definition.updating(record, arrays, state, lift))
         yield definition.moment(0, None, loop.update)
         for k in range(record.iterations):
+            definition.ahead_of(loop.update, record, k)
             yield definition.moment(k + 1, update(loop, record, k), loop.update)
 
     return train
@@ -150,6 +155,97 @@ def _first_batch_always(loop: _Loop, record: Train, k: int) -> Any:
     return value
 
 
+def _parts(loop: _Loop, batch: Any, clipping: Clipping) -> list[tuple[Any, Grads, int]]:
+    """Of each micro-batch the loss and the gradients of its own, clipped so, and its samples."""
+    update, whole = loop.update, np.asarray(batch)
+    alone = copy.copy(update)
+    alone.accumulate, alone.clipping = 1, clipping
+    found = []
+    for rows in micro_batches(len(whole), update.accumulate):
+        grads, value = alone.gradients(update.inputs[whole[rows]], update.targets[whole[rows]])
+        found.append((value, grads, len(whole[rows])))
+    return found
+
+
+def _total(parts: list[Grads]) -> Grads:
+    return {name: reduce(add, (grads[name] for grads in parts)) for name in parts[0]}
+
+
+def _mean_of_means(loop: _Loop, record: Train, k: int) -> Any:
+    value, grads = loop.gradients(record.batches[k])
+    if loop.update.accumulate > 1 and is_mean(loop.update.loss):
+        parts = _parts(loop, record.batches[k], NOT_CLIPPED)
+        # dP = sum_j dP_j / k
+        grads = loop.update.clipping.of({name: g / len(parts) for name, g in _total([p[1] for p in parts]).items()})
+    loop.step(grads)
+    return value
+
+
+def _parts_clipped(loop: _Loop, record: Train, k: int) -> Any:
+    value, grads = loop.gradients(record.batches[k])
+    if loop.update.accumulate > 1 and not is_mean(loop.update.loss):
+        # dP = sum_j clip(dP_j)
+        grads = _total([p[1] for p in _parts(loop, record.batches[k], loop.update.clipping)])
+    loop.step(grads)
+    return value
+
+
+def _with_clipping(scaled: Callable[[_Loop, Grads], Grads]) -> Callable[[Train, Lift], Steps]:
+    """Gradients that are clipped in another way, where they are clipped by a norm."""
+
+    def update(loop: _Loop, record: Train, k: int) -> Any:
+        right = loop.update.clipping
+        if right.max_norm is not None:
+            loop.update.clipping = NOT_CLIPPED
+        value, grads = loop.gradients(record.batches[k])
+        loop.update.clipping = right
+        loop.step(grads if right.max_norm is None else scaled(loop, grads))
+        return value
+
+    return _loop(update)
+
+
+def _one_by_one(loop: _Loop, grads: Grads) -> Grads:
+    # g = g min(c / (N(g) + 1e-6), 1), with the norm of each parameter's own
+    return {name: loop.update.clipping.of({name: G})[name] for name, G in grads.items()}
+
+
+def _always_scaled(loop: _Loop, grads: Grads) -> Grads:
+    N = get_total_norm(grads, loop.update.clipping.norm_type)
+    # g = g c / (N + 1e-6)
+    factor = special.lift(loop.update.clipping.max_norm, N) / (N + special.lift(EPSILON, N))
+    return {name: G * factor for name, G in grads.items()}
+
+
+def _norm_of_order_2(loop: _Loop, grads: Grads) -> Grads:
+    return loop.update.clipping._replace(norm_type=2.0).of(grads)
+
+
+def _frozen_by_zeros(loop: _Loop, record: Train, k: int) -> Any:
+    names = record.frozen_before(k)
+    value, grads = loop.gradients(record.batches[k])
+    loop.update.freeze(())
+    # dP = 0 where P has no gradient: its decay and its momentum go on
+    loop.step({**grads, **{name: loop.update.net.params[name] * 0 for name in names}})
+    loop.update.freeze(names)
+    return value
+
+
+def _never_frozen(loop: _Loop, record: Train, k: int) -> Any:
+    loop.update.freeze(())
+    value, grads = loop.gradients(record.batches[k])
+    loop.step(grads)
+    return value
+
+
+def _rate_one_late(loop: _Loop, record: Train, k: int) -> Any:
+    if record.rates:
+        definition.ahead_of(loop.update, record, max(0, k - 1))
+    value, grads = loop.gradients(record.batches[k])
+    loop.step(grads)
+    return value
+
+
 FAULTS = (
     Fault(
         "sequential update",
@@ -220,5 +316,68 @@ FAULTS = (
         "a batch of more than one",
         "issue class: accumulated gradients not scaled",
         train=_loop(_micro_batches_not_averaged),
+    ),
+    Fault(
+        "mean of the micro-batches' means",
+        "sum_j dP_j / k against sum_j n_j dP_j / n",
+        "micro-batches of different sizes",
+        "huggingface/transformers#34191, #34198",
+        train=_loop(_mean_of_means),
+    ),
+    Fault(
+        "micro-batches clipped one by one",
+        "sum_j clip(dP_j) against clip(sum_j dP_j)",
+        "accumulated gradients that are clipped",
+        "issue class: clip_grad_norm_ before the last backward",
+        train=_loop(_parts_clipped),
+    ),
+    Fault(
+        "clipped parameter by parameter",
+        "the norm of each gradient against the norm of all",
+        "two parameters and a norm above the limit",
+        "issue class: clip_grad_norm_ called in a loop over parameters",
+        train=_with_clipping(_one_by_one),
+    ),
+    Fault(
+        "scaled up to the limit",
+        "c / N against min(c / N, 1)",
+        "a norm below the limit",
+        "issue class: gradients normalized, not clipped",
+        train=_with_clipping(_always_scaled),
+    ),
+    Fault(
+        "clipped by another norm",
+        "the norm of order 2 against the one asked for",
+        "a norm of another order than 2",
+        "issue class: an option ignored",
+        train=_with_clipping(_norm_of_order_2),
+    ),
+    Fault(
+        "clipped after the step",
+        "g against g min(c / N, 1)",
+        "a norm above the limit",
+        "issue class: clip_grad_norm_ behind optimizer.step()",
+        train=_with_clipping(lambda loop, grads: grads),
+    ),
+    Fault(
+        "frozen by a gradient of zero",
+        "dP = 0 against no gradient: decay and momentum go on",
+        "a frozen parameter that decays, or that has moved before",
+        "issue class: zero_grad(set_to_none=False) and requires_grad_(False)",
+        train=_loop(_frozen_by_zeros),
+    ),
+    Fault(
+        "never frozen",
+        "P moves on against P stays",
+        "a parameter that is frozen half-way",
+        "issue class: an option ignored",
+        train=_loop(_never_frozen),
+    ),
+    Fault(
+        "rate of the update before",
+        "gamma_(k-1) against gamma_k",
+        "a schedule",
+        "issue class: scheduler.step() in the wrong place",
+        train=_loop(_rate_one_late),
     ),
 )
