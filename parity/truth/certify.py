@@ -25,6 +25,9 @@ from refnet.arithmetic.array_like import Undecided
 NODES = 20_000
 """The most tape nodes of a case: about half a second."""
 
+BLOCK = 2**18
+"""Elements that are rounded at a time."""
+
 RADIUS = 2.0**-150
 """The largest radius that the hand-written backward's balls may have, relative to the tensor's largest element."""
 
@@ -100,8 +103,13 @@ def settle(answer: Callable[[], Mapping[str, Any]]) -> dict[str, Truth]:
 
 
 def _certify(tensor: Any, into: _Pending) -> None:
-    where = into.open.copy()
-    into.hi[where], into.lo[where], into.open[where] = certify_tensor(np.asarray(tensor, object)[where])
+    balls = np.asarray(tensor, object).reshape(-1)
+    hi, lo, open_ = (a.reshape(-1) for a in (into.hi, into.lo, into.open))
+    left = np.flatnonzero(open_)
+    # Some at a time, so that it can be interrupted.
+    for start in range(0, len(left), BLOCK):
+        some = left[start : start + BLOCK]
+        hi[some], lo[some], open_[some] = certify_tensor(balls[some])
 
 
 def _undefined(tensor: Any, into: _Pending) -> None:

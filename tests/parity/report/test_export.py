@@ -34,6 +34,7 @@ TENSOR = thing(
     detection_limit=NUMBER,
     blind_share={"type": "number", "minimum": 0, "maximum": 1},
     reason={"type": "string"},
+    coverage={"type": "string"},
 )
 CASE = thing(
     case={"type": "string"},
