@@ -47,6 +47,10 @@ LAZY = {
         "benchmarks.precision.fingerprint_command:fingerprint",
         "Ask which precision products were computed in, of imprecise engines and of right ones.",
     ),
+    "yardstick": (
+        "benchmarks.yardstick.yardstick_command:yardstick",
+        "Measure what enclosing and judging take against size, in seconds and memory.",
+    ),
     "depth": (
         "benchmarks.precision.depth_command:depth",
         "Put sums by random trees, and products of rounded factors, to budgets of a declared depth.",

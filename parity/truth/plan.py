@@ -242,7 +242,8 @@ def _flags(plan: Plan, places: Any) -> Flags:
     return flags
 
 
-def _blocks(count: int, size: int = BLOCK) -> list[slice]:
+def _blocks(count: int, size: int = 0) -> list[slice]:
+    size = size or BLOCK
     return [slice(start, start + size) for start in range(0, count, size)]
 
 

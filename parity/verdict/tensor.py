@@ -28,6 +28,12 @@ UNDEFINED = "0 / 0 is NaN"
 """The convention for a value that the formula does not define, such as the mean of nothing."""
 
 
+Samples = Mapping[str, Sample]
+"""Which elements of a tensor its truth is of, where these are not all."""
+
+NO_SAMPLES: Samples = {}
+
+
 @dataclass(frozen=True)
 class Enclosure:
     """A named formula's values with bounds: every right evaluation of it lies within `bound` of the truth, elementwise.
@@ -50,6 +56,11 @@ class Enclosure:
         return cls(truth if undecided is None else Truth(truth.hi, truth.lo, undecided), bound)
 
     @classmethod
+    def of_sample(cls, truth: Truth, bound: Array, sample: Sample | None) -> Enclosure:
+        """Around the truth of some elements, with the bounds of all."""
+        return cls(truth, bound if sample is None else sample.of(bound), sample)
+
+    @classmethod
     def concatenate(cls, parts: Sequence[Enclosure]) -> Enclosure:
         """Several enclosures, joined along the first axis."""
         return cls(Truth.concatenate([p.truth for p in parts]), np.concatenate([p.bound for p in parts]))
@@ -64,6 +75,11 @@ class Enclosure:
             return self
         truth = Truth(*(sample.of(a) for a in (self.truth.hi, self.truth.lo, self.truth.undecided)))
         return Enclosure(truth, sample.of(self.bound), sample)
+
+    def sampled(self, count: int, seed: object, name: str) -> Enclosure:
+        """Of a whole tensor of that name, that many elements."""
+        sample = Sample.drawn(self.truth.shape, count, seed, name)
+        return self if sample is None else self.at(sample)
 
     @cached_property
     def known(self) -> Array:

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ pytest.importorskip("flint")
 
 import parity
 from parity.records.record import UsageError
-from parity.truth import plan
+from parity.truth import plan, waiting
 from parity.truth.ball import precision
 from parity.truth.value import Sample
 
@@ -134,3 +138,98 @@ def test_what_only_a_sample_needs_is_all_that_is_computed():
 def test_a_sample_is_a_number_of_elements(arrays, count):
     with pytest.raises(UsageError, match="expected sample to be a number of elements, 1 or more, got"):
         parity.enclose(product, *arrays[:2], sample=count)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_check_by_name_on_a_sample(dtype):
+    torch = pytest.importorskip("torch")
+    draws = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(shape, generator=draws, dtype=getattr(torch, dtype)) for shape in ((40, 30), (30,)))
+    right = torch.nn.functional.layer_norm
+    report = parity.check(right, "layer_norm", x, normalized_shape=[30], weight=w, sample=50, seed=4)
+    assert report.ok, report
+    assert report["output"].coverage == "50 of 1,200 elements, seed 4"
+    assert report["grad.weight"].coverage == ""
+    assert ("certified in ball arithmetic" in report.notes) == (dtype == "float64")
+
+    def wrong(x, normalized_shape, weight):
+        return right(x, normalized_shape, weight, eps=1e-3)
+
+    failing = parity.check(wrong, "layer_norm", x, normalized_shape=[30], weight=w, sample=50)
+    assert failing["output"].verdict == "FAIL"
+    assert failing["output"].coverage == "50 of 1,200 elements, seed 0"
+
+
+def test_check_against_an_expression_on_a_sample():
+    torch = pytest.importorskip("torch")
+    x, w = (torch.randn(shape, dtype=torch.float64) for shape in ((40, 30), (30, 20)))
+    report = parity.check(lambda x, w: (x @ w).tanh(), product, x, w, sample=50)
+    assert report.ok, report
+    assert [v.coverage for v in report.verdicts] == [f"50 of {n} elements, seed 0" for n in ("800", "1,200", "600")]
+
+
+def test_a_trusted_reference_certifies_nothing():
+    with pytest.raises(UsageError, match=r"expected sample to be none beside parity\.trusted, got 10"):
+        parity.check(np.tanh, parity.trusted(np.tanh), np.ones(20), sample=10)
+
+
+# ---- how far long work is
+
+
+def test_long_work_says_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(waiting, "SOON", 0.01)
+    monkeypatch.setattr(waiting, "EVERY", 0.01)
+    with waiting.told("counting"):
+        waiting.expect(8)
+        waiting.step(2)
+        time.sleep(0.2)
+    said = capsys.readouterr().err
+    assert "parity: counting, 25% after 0 s" in said
+
+
+def test_short_work_says_nothing(capsys):
+    parity.enclose(product, np.ones((3, 3)), np.ones((3, 3)), grad_output=np.ones((3, 3)))
+    assert capsys.readouterr().err == ""
+
+
+INTERRUPTED = """
+import numpy as np, parity
+from parity.truth import waiting
+waiting.SOON = 0.5
+x = np.random.default_rng(0).standard_normal((2000, 2000))
+parity.enclose(lambda x: np.tanh(x) @ x, x, grad_output=x, sample=2000 * 2000 - 1)
+"""
+
+
+def test_an_interrupt_ends_long_work():
+    """The whole would take many minutes."""
+    program = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stderr=subprocess.PIPE, text=True)
+    assert "parity: enclosing an expression in balls" in program.stderr.readline()
+    program.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in program.communicate(timeout=60)[1]
+    assert program.returncode != 0
+
+
+def test_no_call_into_arb_is_long(monkeypatch):
+    """Python sees an interrupt between two calls: none has more than some elements or products of numbers."""
+    from parity.truth import tensor_balls
+    from parity.truth.deferred import Deferred, elements
+
+    sizes = []
+    monkeypatch.setattr(plan, "BLOCK", 100)
+    with precision(128):
+        x = Deferred.lift(np.ones((30, 40)))
+        y = x._like(plan.Elementwise(lambda balls: sizes.append(balls.size) or np.exp(balls), [x.plan]))
+        elements([(y, None)])
+        assert sum(sizes) == 1200
+        assert max(sizes) <= 100
+    pieces = []
+    whole = tensor_balls.arb_mat
+    monkeypatch.setattr(tensor_balls, "arb_mat", lambda m, k, e: pieces.append((m, k)) or whole(m, k, e))
+    monkeypatch.setattr(tensor_balls, "LARGEST_PRODUCT", 1000)
+    for bits, rows in ((256, 10), (2560, 1)):
+        pieces.clear()
+        with precision(bits):
+            a = tensor_balls.lifted(np.ones((20, 10)))
+            tensor_balls.product_of_matrices(a, tensor_balls.lifted(np.ones((10, 10))))
+        assert pieces[1:] == [(rows, 10)] * (20 // rows)

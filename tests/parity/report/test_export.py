@@ -50,6 +50,7 @@ CASE = thing(
     traceback={"type": "string"},
     profile={"type": "string"},
     finding={"type": "string"},
+    large={"type": "boolean"},
     command={"type": "string"},
     verdict={"enum": list(VERDICTS)},
 )
@@ -61,6 +62,7 @@ ENGINE = thing(
     judged=COUNT,
     classes_judged=COUNT,
     tensors=COUNT,
+    sampled=COUNT,
     failed=COUNT,
     unsupported=COUNT,
     reasons={"type": "object", "additionalProperties": COUNT},
