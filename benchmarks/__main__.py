@@ -51,6 +51,10 @@ LAZY = {
         "benchmarks.adversarial.adversarial_command:adversarial",
         "Hold engines that round as badly as the model allows against the budgets.",
     ),
+    "yardstick": (
+        "benchmarks.yardstick.yardstick_command:yardstick",
+        "Measure what enclosing and judging take against size, in seconds and memory.",
+    ),
     "depth": (
         "benchmarks.precision.depth_command:depth",
         "Put sums by random trees, and products of rounded factors, to budgets of a declared depth.",

@@ -26,6 +26,7 @@ _pattern = click.option(
     help="Only cases whose name contains PATTERN, or matches it with * and ?; patterns may be joined by and, or, not.",
 )
 _seed = click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+_large = click.option("--large", is_flag=True, help="The cases of real size; some elements of each are certified.")
 _jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=None, help="Worker processes. [default: the number of cores]"
 )
@@ -33,8 +34,9 @@ _jobs = click.option(
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="refnet")
+@_large
 @click.pass_context
-def cli(context: click.Context) -> None:
+def cli(context: click.Context, large: bool) -> None:
     """Hold engines that compute gradients and updates against certified truth.
 
     Without a command: the whole catalogue, on refnet and on torch, in float64 and float32. That takes about two
@@ -43,7 +45,9 @@ def cli(context: click.Context) -> None:
     Exit code: 0 when every engine conforms, 1 when anything fails or nothing was judged, 2 for bad usage.
     """
     if context.invoked_subcommand is None:
-        context.invoke(run)
+        context.invoke(run, large=large)
+    elif large:
+        raise click.UsageError("--large: expected no command behind it, as in parity run --large")
 
 
 @cli.command(short_help="Judge engines on the catalogue, or a part of it.")
@@ -65,7 +69,6 @@ def cli(context: click.Context) -> None:
 )
 @click.option(
     "--profile",
-    default=None,
     metavar="TEXT",
     help='How the engines compute, if not as they say themselves: "bfloat16, accumulate float32, depth 40".',
 )
@@ -75,6 +78,7 @@ def cli(context: click.Context) -> None:
 @click.option("--family", type=click.Choice(("grid", "full")), default=None, help="Only this family of inputs.")
 @click.option("--per-class", type=click.IntRange(1), metavar="N", help="Only N cases of each class, drawn by --seed.")
 @_seed
+@_large
 @click.option("--list", "listing", is_flag=True, help="List the cases and stop.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
 @click.option(
@@ -91,7 +95,6 @@ def cli(context: click.Context) -> None:
     "--require-coverage",
     "required",
     type=click.FloatRange(0, 100),
-    default=None,
     metavar="PERCENT",
     help="Fail unless each engine answers at least this percentage of the records.",
 )
@@ -112,6 +115,7 @@ def run(
     family: str | None = None,
     per_class: int | None = None,
     seed: int = 0,
+    large: bool = False,
     listing: bool = False,
     json_file: Path | None = None,
     junit_file: Path | None = None,
@@ -126,7 +130,7 @@ def run(
     from parity.report import console, export
     from parity.run import judging
 
-    cases = judging.drawn(judging.only(select(pattern), exactly, family), per_class, seed)
+    cases = judging.drawn(judging.only(select(pattern, large), exactly, family), per_class, seed)
     if listing:
         console.standard_output().out("\n".join(case.name for case in cases))
         return
@@ -148,7 +152,7 @@ def run(
     covered = required is None or all(results.summary(name).coverage >= required for name in engines)
     if required is not None and not covered:
         console.standard_output().print(console.uncovered(results, required), soft_wrap=True)
-    scored = with_faults or (with_faults is None and not (pattern or exactly or family or per_class))
+    scored = with_faults or (with_faults is None and not (pattern or exactly or family or per_class or large))
     sound = not scored or _score(pattern, "float64", jobs, each=False)
     if not (results.conforms and covered and sound):
         raise SystemExit(1)
@@ -161,8 +165,7 @@ def run(
 def faults(pattern: str, dtype: str, jobs: int | None) -> None:
     """Score the yardstick itself: known mistakes, each to be caught, and harmless rewritings, none to be flagged.
 
-    Every one is made in refnet, in every case that it touches, and judged like any engine.
-    """
+    Every one is made in refnet, in every case that it touches, and judged like any engine."""
     if not _score(pattern, dtype, jobs, each=True):
         raise SystemExit(1)
 
@@ -249,8 +252,9 @@ def coverage() -> None:
 @cli.command(short_help="Compute or prove the certified answers.")
 @_pattern
 @click.option("--check", is_flag=True, help="Compute everything again and compare it, bit for bit, with what is kept.")
+@_large
 @_jobs
-def certify(pattern: str, check: bool, jobs: int | None) -> None:
+def certify(pattern: str, check: bool, large: bool, jobs: int | None) -> None:
     """Compute the certified answers that are kept in the package, where they are missing; or prove the kept ones.
 
     With a pattern, only those of the catalogue's cases; without, of the worked example too. Needs python-flint. An
@@ -262,8 +266,8 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     with console.progress("proving" if check else "certifying") as (start, done):
         from parity.run import certifying
 
-        report = certifying.run(select(pattern), check, _workers(jobs), start, done)
-    if not pattern:
+        report = certifying.run(select(pattern, large), check, _workers(jobs), start, done)
+    if not pattern and not large:
         from parity import example as worked
 
         with console.progress("the worked example", worked.parts()) as (_, done):
@@ -352,7 +356,8 @@ def example(
 def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
     """Write the cases to DIR for readers in any language: records, certified answers, budgets, what each reveals.
 
-    JSON, and safetensors for large arrays; docs/vectors.md describes them. DIR is empty or not there yet.
+    JSON, and safetensors for large arrays; docs/vectors.md describes them. DIR is empty or not there yet. The cases of
+    `parity --large`, of which some elements are certified, are left out.
     """
     from parity.families.listing import select
     from parity.report import console

@@ -283,6 +283,7 @@ def judge_case(
                 reply.traceback,
                 str(reply.profile or ""),
                 known(engine.name, case.name, dtype, _caught(found), partial(_caught_in, asked, reply)),
+                catalogue_answers.is_large(case),
             )
         )
         if engine is made[0]:
@@ -310,12 +311,17 @@ def certified(case: Case, family: str, dtype: str, folder: Path | None = None) -
         assert not isinstance(record, Train)
         if record.spec.type == "RMSNorm" and record.spec.args.get("eps") is None:
             raise Unsupported("the default eps of RMSNorm is another in each format")
+        if catalogue_answers.is_large(case):
+            return OneRecord.in_coarser_format(record)
         if _same_arrays(record, case.record(family, "float32")):
             return OneRecord(record, catalogue_answers.truths(case, family, "float32", folder))
         return OneRecord.in_coarser_format(record)
     if isinstance(case, TrainCase):
         kept = catalogue_answers.training(case, family, dtype, folder)
         return Training(case.record(family, dtype), sorted(case.certified), kept.free, kept.bounds, kept.steps)
+    if case.large:
+        truths, samples = catalogue_answers.samples(case, family, dtype, folder)
+        return OneRecord(case.record(family, dtype), truths, samples=samples)
     truths = catalogue_answers.truths(case, family, dtype, folder)
     if not isinstance(case, VJPCase) or not (split := case.split(family, dtype)):
         return OneRecord(case.record(family, dtype), truths)
