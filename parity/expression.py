@@ -24,8 +24,7 @@ from parity.records.record import UsageError
 from parity.report.report import Report
 from parity.translations import advice
 from parity.truth import enclosing
-from parity.truth.forward import Dual
-from parity.truth.taped import Taped, backward, gradients
+from parity.truth.taped import Taped, along, backward, gradients
 from parity.truth.value import Sample, Truth
 from parity.verdict.blindness import causes_in_expression, told
 from parity.verdict.other_forms import others
@@ -232,12 +231,8 @@ def gradient(f: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
 
 
 def jvp(f: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
-    """The derivative of an expression along a tangent of one of its arguments, by forward mode, as an expression: for
-    use inside `enclose`.
-
-        parity.enclose(lambda x, v: parity.jvp(f)(x, v), x, v)
-
-    is the product of f's Jacobian at x and v. The tangent comes last and has the argument's shape.
+    """The derivative of an expression along a tangent of one of its arguments, by forward mode, inside `enclose`:
+    `parity.jvp(f)(x, v)` is the product of f's Jacobian at x and v. The tangent is the last argument.
     """
 
     def derivative(*arrays: Any) -> Any:
@@ -250,9 +245,13 @@ def jvp(f: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
                 )
         if v.shape != x.shape:
             raise UsageError(f"jvp: expected a tangent of shape {x.shape}, got {v.shape}")
-        given[argument] = Written(Dual(x.inner, v.inner), x.meter)
-        y = f(*given)
-        return Written(y.inner.tangent, x.meter) if isinstance(getattr(y, "inner", None), Dual) else y * 0.0
+
+        def bare(moved: Any) -> Any:
+            y = f(*given[:argument], Written(moved, x.meter), *given[argument + 1 :])
+            return y.inner if isinstance(y, Written) else y
+
+        y, tangent = along(bare, x.inner, v.inner)
+        return Written(y * 0.0 if tangent is None else tangent, x.meter)
 
     return derivative
 

@@ -32,7 +32,7 @@ from typing import Any
 import refnet
 from parity.families.fault import Fault
 
-__all__ = ["KINDS", "Mutant", "bearers", "classes", "fault", "mutants"]
+__all__ = ["KINDS", "Mutant", "bearers", "classes", "drawing", "fault", "mutants"]
 
 KINDS = ("operator", "constant", "comparison", "axis", "index")
 
@@ -155,6 +155,18 @@ def _as_base(name: str, changed: type) -> Callable[[Any], None]:
         made.__class__ = type(own.__name__, (own,), methods)
 
     return patch
+
+
+def drawing(mistake: Fault) -> Fault:
+    """The mistake in an engine that is given no mask, and draws it with its generator seeded with 0."""
+
+    def ask(record: Any) -> Any:
+        return replace(record, inputs=record.inputs[:1], names=("input",))
+
+    def reply(answer: dict[str, Any]) -> dict[str, Any]:
+        return {"grad_input.0" if name == "grad_input" else name: t for name, t in answer.items()}
+
+    return replace(mistake, ask=ask, reply=reply)
 
 
 @cache

@@ -7,15 +7,13 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from parity.engines import mutants
 from parity.engines.mutants import Mutant
-from parity.families.fault import Fault
 from parity.families.listing import catalogue
-from parity.records.record import VJP, Answer
 from parity.run import pool
 from parity.vectors import catalogue_answers
 from parity.verdict.score import killed
@@ -29,18 +27,6 @@ EXCUSED: dict[str, str] = json.loads(Path(__file__).with_name("excused_mutants.j
 
 DRAWN = ("Dropout/mask of seed 0, a draw of 1 - p", "Dropout/mask of seed 0, p 1")
 """Cases with the masks that torch's generator draws, seeded with 0: an engine that draws them itself gives the same."""
-
-
-def drawing(fault: Fault) -> Fault:
-    """The mistake in an engine that is given no mask, and draws it."""
-
-    def ask(record: VJP) -> VJP:
-        return replace(record, inputs=record.inputs[:1], names=("input",))
-
-    def reply(answer: Answer) -> Answer:
-        return {"grad_input.0" if name == "grad_input" else name: t for name, t in answer.items()}
-
-    return replace(fault, ask=ask, reply=reply)
 
 
 @dataclass(frozen=True)
@@ -123,7 +109,7 @@ def _class(dtype: str, share: float, seed: int, name: str) -> Survival:
     cases = [c for c in catalogue() if hasattr(c, "spec") and c.spec.types().intersection(mutants.bearers(name))]
     caught = killed(list(faults.values()), cases, catalogue_answers.truths, dtype)
     drawn = [c for c in cases if c.name in DRAWN]
-    seen = [drawing(fault) for text, fault in faults.items() if text not in caught]
+    seen = [mutants.drawing(fault) for text, fault in faults.items() if text not in caught]
     caught |= killed(seen, drawn, catalogue_answers.truths, dtype)
     # Who is killed needs no excuse.
     left = {str(m): m.key for m in chosen if str(m) not in caught}

@@ -101,6 +101,12 @@ def gradients(
     }
 
 
+def along(f: Callable[[Any], Any], value: Value, tangent: Value) -> tuple[Any, Value | None]:
+    """f at a value, and its derivative along a tangent, by forward mode; None where it does not depend on the value."""
+    y = f(Dual(value, tangent))
+    return (y.value, y.tangent) if isinstance(y, Dual) else (y, None)
+
+
 def _tuple(index: Any) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
 

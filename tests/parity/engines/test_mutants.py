@@ -112,7 +112,7 @@ def test_another_choice_at_a_kink_is_noticed():
 
 def test_dropout_draws_the_masks_of_its_cases():
     torch = pytest.importorskip("torch")
-    own, cases = mutating.drawing(NO_FAULT), [c for c in catalogue() if c.name in mutating.DRAWN]
+    own, cases = mutants.drawing(NO_FAULT), [c for c in catalogue() if c.name in mutating.DRAWN]
     assert len(cases) == len(mutating.DRAWN)
     assert killed([own], cases, catalogue_answers.truths, "float64") == {}
     for case in cases:
