@@ -99,7 +99,12 @@ def test_every_case_here_is_one():
         ("PairwiseDistance/ties and zeros, p 2", "grad_input.0", "convention", "no subgradient at a distance of 0"),
         ("SoftMarginLoss/extreme, target 1, none", "grad_input.0", "unstable", "s(x) as exp(x - softplus(x))"),
         ("Adam/from zero, amsgrad", "update.weight", "convention", "the largest corrected v"),
-        ("Adagrad/lr 0.1, eps 0.0", "update.weight", "exact", ""),
+        (
+            "Adagrad/lr 0.1, initial_accumulator_value 0.7, eps 0.5, maximize",
+            "update.gain",
+            "convention",
+            "sqrt(s + eps)",
+        ),
         ("NAdam/defaults", "update.weight", "convention", "no schedule of the momentum"),
         ("RMSprop/twelve steps", "state.weight.momentum_buffer", "convention", "the step as the momentum"),
     ],
