@@ -27,6 +27,10 @@ LAZY = {
         "benchmarks.seeded:seeded",
         "Train refnet's and torch's networks from one seed, nothing copied, and show how they drift apart.",
     ),
+    "transformer": (
+        "benchmarks.transformer:transformer",
+        "Train a small transformer, refnet beside torch from one seed, and judge every update of both.",
+    ),
     "trainings": (
         "benchmarks.trainings.command:trainings",
         "Do random trainings plainly and in every captured way.",

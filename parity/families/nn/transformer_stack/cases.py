@@ -162,7 +162,14 @@ CASES = (
     _encoder("empty batch", 0, layers=1, batch_first=True),
     _encoder("batch 1, three layers", 1, layers=3, norm_first=True, batch_first=True),
     _encoder("batch 3, a norm behind", 3, norm=True, bias=True, norm_first=True, batch_first=True, activation="gelu"),
-    _encoder("batch 7, one layer", 7, layers=1, batch_first=True, dY=Draw((7, 2, 4), layout="transposed")),
+    _encoder(
+        "batch 7, one layer, padding",
+        7,
+        layers=1,
+        batch_first=True,
+        masks={"src_key_padding_mask": booleans((7, 2), 0, 0, 0, 1)},
+        dY=Draw((7, 2, 4), layout="transposed"),
+    ),
     _encoder(
         "no samples, mask and padding added",
         None,
