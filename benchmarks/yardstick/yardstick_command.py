@@ -131,6 +131,7 @@ COLOURS = {"float64": "#D55E00", "float32": "#0072B2", "bfloat16": "#009E73"}
 def drawn(points: list[Point]) -> Any:
     """Seconds to enclose, seconds to judge, and memory, a column for each operation."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     rows = {"seconds": "s to enclose", "judging": "s to judge", "megabytes": "MB"}
     figure = Figure(figsize=(11, 6.5), layout="constrained")
@@ -148,6 +149,7 @@ def drawn(points: list[Point]) -> Any:
                 color=COLOURS[dtype],
                 label=f"{dtype}, 1,000 elements" if sample else dtype,
             )
+            panel.xaxis.set_minor_formatter(NullFormatter())
             if row == 0:
                 panel.set_title(name)
             if name == next(iter(OPERATIONS)):

@@ -41,7 +41,7 @@ class Deferred(ArrayLike, inner="plan"):
     @classmethod
     def lift(cls, array: Any) -> Any:
         """Floats as exact balls; arrays of integers or booleans as they are."""
-        array = np.array(array)
+        array = np.asarray(array)
         return array if array.dtype.kind in "iub" else cls(Given(array), array.dtype)
 
     def _like(self, plan: Plan) -> Deferred:
@@ -185,6 +185,7 @@ def _where(condition: Any, a: Any, b: Any) -> Deferred:
     like = next(x for x in (a, b, getattr(condition, "like", None)) if isinstance(x, Deferred))
     first, second = _plan(a), _plan(b)
     if not _is_open(condition):
+        condition = np.array(condition)
         return like._like(_rearranged(lambda v, w: np.where(condition, v, w), first, second))
     # Each element of the condition as a number: 1, 0, or 2 where it is open.
     code = np.where(condition.open, 2, condition.value.astype(int))

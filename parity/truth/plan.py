@@ -56,12 +56,12 @@ class Plan:
 
 
 class Given(Plan):
-    """Numbers, or whatever else is known."""
+    """Numbers as they are now: a counter, say, is written in place later."""
 
     __slots__ = ("values",)
 
     def __init__(self, values: Any) -> None:
-        self.values = np.asarray(values)
+        self.values = np.array(values)
         super().__init__(self.values.shape)
 
     def needs(self, wanted: Flags) -> list[Flags]:
