@@ -35,6 +35,10 @@ LAZY = {
         "benchmarks.trainings.command:trainings",
         "Do random trainings plainly and in every captured way.",
     ),
+    "slower": (
+        "benchmarks.never_slower:slower",
+        "Do trainings plainly and captured, and name those that are slower for being captured.",
+    ),
     "targets": (
         "benchmarks.convergence.study_commands:targets",
         "The targets that the pilot runs of studies give, as benchmarks/convergence/fixed_targets.json keeps them.",
