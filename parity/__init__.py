@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from parity.checking import check, trusted
     from parity.data_parallel import check_data_parallel
+    from parity.derivatives import gradient, jvp
     from parity.engines.base import Engine
-    from parity.expression import Enclosed, enclose, gradient, jvp
+    from parity.expression import Enclosed, enclose
     from parity.records.record import VJP, Optimize, Spec, Train, Unsupported, UsageError
     from parity.report.report import Report
     from parity.updating import check_update
@@ -30,8 +31,8 @@ _HOMES = {
     "check_data_parallel": "parity.data_parallel",
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
-    "gradient": "parity.expression",
-    "jvp": "parity.expression",
+    "gradient": "parity.derivatives",
+    "jvp": "parity.derivatives",
     "Report": "parity.report.report",
     "Engine": "parity.engines.base",
     "Undecided": "refnet.arithmetic.array_like",

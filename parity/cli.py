@@ -31,6 +31,16 @@ _jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=None, help="Worker processes. [default: the number of cores]"
 )
 
+_json = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON."
+)
+_junit = click.option(
+    "--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write results as JUnit XML."
+)
+_verbose = click.option(
+    "-v", "--verbose", is_flag=True, help="A line for each tensor, not only the worst of each group."
+)
+
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="refnet")
@@ -80,11 +90,9 @@ def cli(context: click.Context, large: bool) -> None:
 @_seed
 @_large
 @click.option("--list", "listing", is_flag=True, help="List the cases and stop.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
-@click.option(
-    "--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write results as JUnit XML."
-)
-@click.option("-v", "--verbose", is_flag=True, help="A line for each tensor, not only the worst of each group.")
+@_json
+@_junit
+@_verbose
 @click.option(
     "--faults/--no-faults",
     "with_faults",
@@ -196,7 +204,7 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
     help="Of each class this part of the mutants, drawn by the seed.",
 )
 @_seed
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the results as JSON.")
+@_json
 @_jobs
 def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file: Path | None, jobs: int | None) -> None:
     """Change one operator, constant, comparison, axis or index of refnet at a time, and see whether a case notices.
@@ -371,11 +379,9 @@ def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
 
 @cli.command(short_help="Judge a file of answers.")
 @click.argument("answers", type=click.Path(path_type=Path), metavar="ANSWERS")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
-@click.option(
-    "--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write results as JUnit XML."
-)
-@click.option("-v", "--verbose", is_flag=True, help="A line for each tensor, not only the worst of each group.")
+@_json
+@_junit
+@_verbose
 @_jobs
 def judge(answers: Path, json_file: Path | None, junit_file: Path | None, verbose: bool, jobs: int | None) -> None:
     """Judge the answers in a file, which docs/vectors.md describes: no engine is run."""
