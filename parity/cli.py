@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -31,15 +32,10 @@ _jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=None, help="Worker processes. [default: the number of cores]"
 )
 
-_json = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON."
-)
-_junit = click.option(
-    "--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write results as JUnit XML."
-)
-_verbose = click.option(
-    "-v", "--verbose", is_flag=True, help="A line for each tensor, not only the worst of each group."
-)
+_file = partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
+_json = _file("--json", "json_file", help="Write all results as JSON.")
+_junit = _file("--junit", "junit_file", help="Write results as JUnit XML.")
+_verbose = click.option("-v", "--verbose", is_flag=True, help="A line for each tensor, not only each group's worst.")
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -321,10 +317,8 @@ def certify(pattern: str, check: bool, large: bool, jobs: int | None) -> None:
     help="Say what a figure is that was worked out by hand: right, in print, or a known mistake's.",
 )
 @click.option("--step", default="", metavar="NAME", help="With --check: the figure that it is meant to be, as E@1.")
-@click.option(
+@_file(
     "--own",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
     help="With --check: a JSON file of one's own numbers by name, as {\"w5\": 0.41}; the others are the article's.",
 )
 def example(
