@@ -166,7 +166,10 @@ def look_up(name: str) -> Functional | None:
         return FUNCTIONALS.get(name)
     near = get_close_matches(name, covered(), n=3, cutoff=0.5)
     hint = f"; near it: {', '.join(near)}" if near else ""
-    raise UsageError(f"check: expected a function or class of torch.nn that refnet covers, got {name!r}{hint}")
+    raise UsageError(
+        f"check: expected a function or class of torch.nn that refnet covers, got {name!r}{hint}; "
+        "else give an expression in NumPy, or parity.trusted(function), as the reference"
+    )
 
 
 def bind(name: str, functional: Functional, inputs: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
