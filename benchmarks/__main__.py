@@ -31,9 +31,17 @@ LAZY = {
         "benchmarks.updates:updates",
         "Judge every step of every optimizer on gradients that are hard, by refnet and by torch.",
     ),
+    "transformer": (
+        "benchmarks.transformer:transformer",
+        "Train a small transformer, refnet beside torch from one seed, and judge every update of both.",
+    ),
     "trainings": (
         "benchmarks.trainings.command:trainings",
         "Do random trainings plainly and in every captured way.",
+    ),
+    "slower": (
+        "benchmarks.never_slower:slower",
+        "Do trainings plainly and captured, and name those that are slower for being captured.",
     ),
     "targets": (
         "benchmarks.convergence.study_commands:targets",
@@ -50,6 +58,14 @@ LAZY = {
     "fingerprint": (
         "benchmarks.precision.fingerprint_command:fingerprint",
         "Ask which precision products were computed in, of imprecise engines and of right ones.",
+    ),
+    "adversarial": (
+        "benchmarks.adversarial.adversarial_command:adversarial",
+        "Hold engines that round as badly as the model allows against the budgets.",
+    ),
+    "yardstick": (
+        "benchmarks.yardstick.yardstick_command:yardstick",
+        "Measure what enclosing and judging take against size, in seconds and memory.",
     ),
     "depth": (
         "benchmarks.precision.depth_command:depth",

@@ -2,7 +2,7 @@
 
     report = parity.check(fn, "softmax", x, dim=-1)     a function, module or kernel, forward and backward
     e = parity.enclose(f, *arrays)      certified value and rounding budget of a NumPy expression, and of its gradient
-    parity.gradient(f)                  the gradient of an expression, inside one
+    parity.gradient(f), parity.jvp(f)   the gradient of an expression, inside one; its derivative along a tangent
     class MyEngine(parity.Engine)       what the command line `parity run --engine my.module:MyEngine` takes
 
 Names are imported when they are first used, so that `parity --help` does not wait for NumPy.
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from parity.checking import check, trusted
+    from parity.data_parallel import check_data_parallel
+    from parity.derivatives import gradient, jvp
     from parity.engines.base import Engine
-    from parity.expression import Enclosed, enclose, gradient
+    from parity.expression import Enclosed, enclose
     from parity.records.record import VJP, Optimize, Spec, Train, Unsupported, UsageError
     from parity.report.report import Report
     from parity.updating import check_update
@@ -26,9 +28,11 @@ _HOMES = {
     "check": "parity.checking",
     "trusted": "parity.checking",
     "check_update": "parity.updating",
+    "check_data_parallel": "parity.data_parallel",
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
-    "gradient": "parity.expression",
+    "gradient": "parity.derivatives",
+    "jvp": "parity.derivatives",
     "Report": "parity.report.report",
     "Engine": "parity.engines.base",
     "Undecided": "refnet.arithmetic.array_like",
@@ -44,9 +48,11 @@ __all__ = [  # noqa: RUF022  the order of the docstring
     "check",
     "trusted",
     "check_update",
+    "check_data_parallel",
     "enclose",
     "Enclosed",
     "gradient",
+    "jvp",
     "Report",
     "Engine",
     "VJP",

@@ -4,8 +4,6 @@ report = parity.check(fn, "layer_norm", x, normalized_shape=[8])     against a f
 report = parity.check(fn, "Linear", x, weight, bias)                 against a class of torch.nn
 report = parity.check(module, None, x)                               a module: its class says what it should be
 report = parity.check(fn, lambda x, w: np.tanh(x @ w), x, w)         against an expression
-report = parity.check((forward, backward), "relu", x)                plain functions
-report = parity.check(fn, parity.trusted(reference), x)              against a float64 function, unproved
 assert report.ok, report
 """
 
@@ -34,6 +32,7 @@ from parity.verdict.any_record import (
     judge_two_precisions,
     names_of_right_answer,
     right_outputs,
+    right_shapes,
 )
 from parity.verdict.tensor import Enclosure, TensorVerdict, failed
 from refnet.arithmetic.array_like import Undecided
@@ -65,6 +64,7 @@ def check(
     grad_output: Any = None,
     profile: str | Profile | None = None,
     seed: int = SEED,
+    sample: int | None = None,
     sweep: bool = False,
     tile: int | None = None,
     **options: Any,
@@ -83,7 +83,9 @@ def check(
         grad_output: the upstream gradient; random where none is given. Of several outputs, a tuple.
         profile: how fn computes, if not everything in the inputs' format and sums in any order: "bfloat16, accumulate
             float32, depth 40"; see `parity.budget.formats.Profile.parse`.
-        seed: of the random upstream gradient.
+        seed: of the random upstream gradient, and of the draw of a sample.
+        sample: how many elements of each result are judged; all, if there are no more, or None. Of results in float64
+            these are certified in balls, and no more is computed there than they are made of.
         sweep: whether to try other layouts, upstream gradients, subsets of gradients and batches too, the same call
             twice, a sample alone, existing gradients and a second backward. Each is a report in `report.parts`.
         tile: with sweep, the length that fn takes an axis apart by: lengths of one less and one more are tried too.
@@ -97,7 +99,10 @@ def check(
         inputs, reference = (reference, *inputs), None
     if tile is not None and (not sweep or type(tile) is not int or tile < 1):
         raise UsageError(f"check: expected tile to be a positive number beside sweep=True, got {tile!r}")
-    asked = replace(Asked.of(fn, reference, inputs, profile, options), seed=seed)
+    if sample is not None and (type(sample) is not int or sample < 1 or isinstance(reference, Trusted)):
+        due = "none beside parity.trusted" if isinstance(reference, Trusted) else "a number of elements, 1 or more"
+        raise UsageError(f"check: expected sample to be {due}, got {sample!r}")
+    asked = replace(Asked.of(fn, reference, inputs, profile, options), seed=seed, sample=sample)
     asked = replace(asked, wanted=asked.differentiable())
     report = first = asked.report(grad_output)
     failing: Tried | None = None
@@ -131,6 +136,7 @@ class Asked:
     seed: int = SEED
     layout: str = ""
     laid: Mapping[int, str] = field(default_factory=dict)
+    sample: int | None = None
 
     @classmethod
     def of(
@@ -206,7 +212,7 @@ class Asked:
     def seeds(self) -> list[Array]:
         """Random upstream gradients for what the reference gives, or, where no class says it, the function."""
         if not callable(self.reference) and not isinstance(self.reference, Trusted):
-            return self._seeds(None, _right_shapes(self.record()[0]))
+            return self._seeds(None, right_shapes(self.record()[0]))
         return self._seeds(None, [y.shape for y in self.call(self.inputs, None, ()).outputs])
 
     def places(self) -> dict[int, str]:
@@ -218,7 +224,7 @@ class Asked:
         if callable(self.reference) or isinstance(self.reference, Trusted):
             return self.wanted
         record, places = self.record()
-        _right_shapes(record)
+        right_shapes(record)
         due = names_of_right_answer(record)
         return tuple(k for k in self.wanted if places.get(k) in due)
 
@@ -234,7 +240,7 @@ class Asked:
 
     def _by_record(self, grad_output: Any) -> Found:
         record, places = self.record()
-        shapes = _right_shapes(record)
+        shapes = right_shapes(record)
         seeds = self._seeds(grad_output, shapes)
         record = replace(record, grad_outputs=tuple(seeds))
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
@@ -247,7 +253,8 @@ class Asked:
             wanted += [places[k] for k in self.wanted if k in places]
         wanted += [f"grad.{name}" for name in called.by_name] + [f"buffer.{name}" for name in called.buffers]
         try:
-            found = judge_any(record, answer, self.profile, [name for name in wanted if name not in missing])
+            due = [name for name in wanted if name not in missing]
+            found = judge_any(record, answer, self.profile, due, self.sample, self.seed)
         except Undecided as reason:
             undecided = [TensorVerdict(name, "undecided", reason=str(reason)) for name in wanted if name not in missing]
             found = Found(tuple(undecided))
@@ -307,10 +314,12 @@ class Asked:
 
     def _by_expression(self, grad_output: Any) -> Found:
         values = [function_call.to_numpy(x) for x in self.inputs]
-        plain = enclose(self.reference, *values, dtype=self.profile)
-        seeds = self._seeds(grad_output, [plain.value.shape])
-        dtype = next(v.dtype for v in values if v.dtype.kind == "f")
-        enclosed = enclose(self.reference, *values, dtype=self.profile, grad_output=seeds[0].astype(dtype))
+        # Of its result the shape alone is needed at first.
+        plain = enclose(self.reference, *values, dtype=self.profile, sample=1).enclosures()["value"]
+        seeds = self._seeds(grad_output, [plain.sample.shape if plain.sample else plain.truth.shape])
+        upstream = seeds[0].astype(next(v.dtype for v in values if v.dtype.kind == "f"))
+        how: dict[str, Any] = {"dtype": self.profile, "sample": self.sample, "seed": self.seed}
+        enclosed = enclose(self.reference, *values, grad_output=upstream, **how)
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
         if isinstance(called, TensorVerdict):
             return Found((called,))
@@ -375,11 +384,8 @@ class Asked:
         seeds = _seeds(grad_output, [y.shape for y in first.outputs], Profile.of(coarse), self.seed)
         seeds = [layouts.values_of_seed(g, self.layout) for g in seeds]
         conduct: tuple[TensorVerdict, ...] = ()
-        for name, who, given in (
-            ("truth", reference, exact),
-            (coarse, self, low),
-            (fine, self, [function_call.converted(x, fine) for x in low]),
-        ):
+        finer = [function_call.converted(x, fine) for x in low]
+        for name, who, given in (("truth", reference, exact), (coarse, self, low), (fine, self, finer)):
             called = _attempt(partial(who.call, given, seeds, self.wanted))
             if isinstance(called, TensorVerdict):
                 return Found((called,))
@@ -423,13 +429,6 @@ def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile
         due, came = ", ".join(map(str, shapes)), ", ".join(str(g.shape) for g in seeds)
         raise UsageError(f"check: expected grad_output of shape {due}, got {came}")
     return seeds
-
-
-def _right_shapes(record: VJP) -> list[tuple[int, ...]]:
-    try:
-        return [y.shape for y in right_outputs(record)]
-    except (ValueError, TypeError, IndexError, KeyError) as error:
-        raise UsageError(f"check: expected inputs that {record.spec} takes, got: {error}") from None
 
 
 def _attempt(run: Callable[[], function_call.Called]) -> function_call.Called | TensorVerdict:

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,15 +26,23 @@ _pattern = click.option(
     metavar="PATTERN",
     help="Only cases whose name contains PATTERN, or matches it with * and ?; patterns may be joined by and, or, not.",
 )
+_seed = click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+_large = click.option("--large", is_flag=True, help="The cases of real size; some elements of each are certified.")
 _jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=None, help="Worker processes. [default: the number of cores]"
 )
 
+_file = partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
+_json = _file("--json", "json_file", help="Write all results as JSON.")
+_junit = _file("--junit", "junit_file", help="Write results as JUnit XML.")
+_verbose = click.option("-v", "--verbose", is_flag=True, help="A line for each tensor, not only each group's worst.")
+
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="refnet")
+@_large
 @click.pass_context
-def cli(context: click.Context) -> None:
+def cli(context: click.Context, large: bool) -> None:
     """Hold engines that compute gradients and updates against certified truth.
 
     Without a command: the whole catalogue, on refnet and on torch, in float64 and float32. That takes about two
@@ -42,7 +51,9 @@ def cli(context: click.Context) -> None:
     Exit code: 0 when every engine conforms, 1 when anything fails or nothing was judged, 2 for bad usage.
     """
     if context.invoked_subcommand is None:
-        context.invoke(run)
+        context.invoke(run, large=large)
+    elif large:
+        raise click.UsageError("--large: expected no command behind it, as in parity run --large")
 
 
 @cli.command(short_help="Judge engines on the catalogue, or a part of it.")
@@ -64,7 +75,6 @@ def cli(context: click.Context) -> None:
 )
 @click.option(
     "--profile",
-    default=None,
     metavar="TEXT",
     help='How the engines compute, if not as they say themselves: "bfloat16, accumulate float32, depth 40".',
 )
@@ -72,12 +82,13 @@ def cli(context: click.Context) -> None:
     "--case", "exactly", multiple=True, metavar="NAME", help="Only the case of exactly this name. Repeatable."
 )
 @click.option("--family", type=click.Choice(("grid", "full")), default=None, help="Only this family of inputs.")
+@click.option("--per-class", type=click.IntRange(1), metavar="N", help="Only N cases of each class, drawn by --seed.")
+@_seed
+@_large
 @click.option("--list", "listing", is_flag=True, help="List the cases and stop.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
-@click.option(
-    "--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write results as JUnit XML."
-)
-@click.option("-v", "--verbose", is_flag=True, help="A line for each tensor, not only the worst of each group.")
+@_json
+@_junit
+@_verbose
 @click.option(
     "--faults/--no-faults",
     "with_faults",
@@ -88,7 +99,6 @@ def cli(context: click.Context) -> None:
     "--require-coverage",
     "required",
     type=click.FloatRange(0, 100),
-    default=None,
     metavar="PERCENT",
     help="Fail unless each engine answers at least this percentage of the records.",
 )
@@ -107,6 +117,9 @@ def run(
     profile: str | None = None,
     exactly: Sequence[str] = (),
     family: str | None = None,
+    per_class: int | None = None,
+    seed: int = 0,
+    large: bool = False,
     listing: bool = False,
     json_file: Path | None = None,
     junit_file: Path | None = None,
@@ -121,7 +134,7 @@ def run(
     from parity.report import console, export
     from parity.run import judging
 
-    cases = judging.only(select(pattern), exactly, family)
+    cases = judging.drawn(judging.only(select(pattern, large), exactly, family), per_class, seed)
     if listing:
         console.standard_output().out("\n".join(case.name for case in cases))
         return
@@ -143,7 +156,7 @@ def run(
     covered = required is None or all(results.summary(name).coverage >= required for name in engines)
     if required is not None and not covered:
         console.standard_output().print(console.uncovered(results, required), soft_wrap=True)
-    scored = with_faults or (with_faults is None and not (pattern or exactly or family))
+    scored = with_faults or (with_faults is None and not (pattern or exactly or family or per_class or large))
     sound = not scored or _score(pattern, "float64", jobs, each=False)
     if not (results.conforms and covered and sound):
         raise SystemExit(1)
@@ -156,8 +169,7 @@ def run(
 def faults(pattern: str, dtype: str, jobs: int | None) -> None:
     """Score the yardstick itself: known mistakes, each to be caught, and harmless rewritings, none to be flagged.
 
-    Every one is made in refnet, in every case that it touches, and judged like any engine.
-    """
+    Every one is made in refnet, in every case that it touches, and judged like any engine."""
     if not _score(pattern, dtype, jobs, each=True):
         raise SystemExit(1)
 
@@ -187,8 +199,8 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
     show_default=True,
     help="Of each class this part of the mutants, drawn by the seed.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the results as JSON.")
+@_seed
+@_json
 @_jobs
 def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file: Path | None, jobs: int | None) -> None:
     """Change one operator, constant, comparison, axis or index of refnet at a time, and see whether a case notices.
@@ -244,8 +256,9 @@ def coverage() -> None:
 @cli.command(short_help="Compute or prove the certified answers.")
 @_pattern
 @click.option("--check", is_flag=True, help="Compute everything again and compare it, bit for bit, with what is kept.")
+@_large
 @_jobs
-def certify(pattern: str, check: bool, jobs: int | None) -> None:
+def certify(pattern: str, check: bool, large: bool, jobs: int | None) -> None:
     """Compute the certified answers that are kept in the package, where they are missing; or prove the kept ones.
 
     With a pattern, only those of the catalogue's cases; without, of the worked example too. Needs python-flint. An
@@ -257,8 +270,8 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     with console.progress("proving" if check else "certifying") as (start, done):
         from parity.run import certifying
 
-        report = certifying.run(select(pattern), check, _workers(jobs), start, done)
-    if not pattern:
+        report = certifying.run(select(pattern, large), check, _workers(jobs), start, done)
+    if not pattern and not large:
         from parity import example as worked
 
         with console.progress("the worked example", worked.parts()) as (_, done):
@@ -304,10 +317,8 @@ def certify(pattern: str, check: bool, jobs: int | None) -> None:
     help="Say what a figure is that was worked out by hand: right, in print, or a known mistake's.",
 )
 @click.option("--step", default="", metavar="NAME", help="With --check: the figure that it is meant to be, as E@1.")
-@click.option(
+@_file(
     "--own",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
     help="With --check: a JSON file of one's own numbers by name, as {\"w5\": 0.41}; the others are the article's.",
 )
 def example(
@@ -347,7 +358,8 @@ def example(
 def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
     """Write the cases to DIR for readers in any language: records, certified answers, budgets, what each reveals.
 
-    JSON, and safetensors for large arrays; docs/vectors.md describes them. DIR is empty or not there yet.
+    JSON, and safetensors for large arrays; docs/vectors.md describes them. DIR is empty or not there yet. The cases of
+    `parity --large`, of which some elements are certified, are left out.
     """
     from parity.families.listing import select
     from parity.report import console
@@ -361,11 +373,9 @@ def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
 
 @cli.command(short_help="Judge a file of answers.")
 @click.argument("answers", type=click.Path(path_type=Path), metavar="ANSWERS")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
-@click.option(
-    "--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write results as JUnit XML."
-)
-@click.option("-v", "--verbose", is_flag=True, help="A line for each tensor, not only the worst of each group.")
+@_json
+@_junit
+@_verbose
 @_jobs
 def judge(answers: Path, json_file: Path | None, junit_file: Path | None, verbose: bool, jobs: int | None) -> None:
     """Judge the answers in a file, which docs/vectors.md describes: no engine is run."""

@@ -5,14 +5,13 @@
     report = e.check(y, gradients)
     assert report.ok, report
 
-The expression is plain NumPy. It is run on budgets, on budgets that remember how they were made, and on what encloses
-the truth, but not on the arrays themselves.
+The expression is plain NumPy. It is run on budgets and on what encloses the truth, but not on the arrays themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
@@ -25,12 +24,11 @@ from parity.records.record import UsageError
 from parity.report.report import Report
 from parity.translations import advice
 from parity.truth import enclosing
-from parity.truth.taped import Taped, backward, gradients
-from parity.truth.value import Truth
+from parity.truth.taped import Taped, gradients
+from parity.truth.value import Sample, Truth
 from parity.verdict.blindness import causes_in_expression, told
 from parity.verdict.other_forms import others
 from parity.verdict.tensor import Enclosure, Other, judge
-from refnet.arithmetic import special
 from refnet.arithmetic.array_like import NoRule, Undecided
 
 Array = np.ndarray[Any, Any]
@@ -56,6 +54,8 @@ class Enclosed:
         gradients, gradient_budgets: likewise the gradient by each array, None for an array of integers; empty where
             there was no `grad_output`.
         dtype: the name of the format that results are stored in. profile: how results were said to be computed.
+        samples: where results are certified in some elements alone, which these are, by the results' names; values and
+            bounds are those of these elements then.
         way: what encloses the truth: `balls`; or `binary64`, the float64 budget, whose own bound is part of the
             budgets then. `exact` is said there as far as binary64 can tell.
         cause: says which operation of the value took the budget's sight, should a result be blind.
@@ -71,6 +71,7 @@ class Enclosed:
     way: str = "balls"
     cause: Callable[[], str] = lambda: ""
     others: Callable[[], Iterable[Other]] = tuple
+    samples: Mapping[str, Sample] = field(default_factory=dict)
 
     def enclosures(self) -> dict[str, Enclosure]:
         """What results are held against, under the names that `check` gives them."""
@@ -80,7 +81,7 @@ class Enclosed:
             for k, (truth, bound) in enumerate(zip(self.gradients, self.gradient_budgets, strict=True))
             if truth is not None and bound is not None
         ]
-        return {name: Enclosure(truth, bound) for name, truth, bound in results}
+        return {name: Enclosure(truth, bound, self.samples.get(name)) for name, truth, bound in results}
 
     def check(self, value: Any = None, gradients: Sequence[Any] | None = None) -> Report:
         """Judge somebody's results: a report on `value`, `gradients[0]`, `gradients[1]`, ..., where they are given.
@@ -104,9 +105,10 @@ class Enclosed:
                 continue
             if truth is None or bound is None:
                 raise UsageError(f"check: expected None for {name}, of an array of integers, got {type(got).__name__}")
-            verdict = judge(name, np.asarray(got), Enclosure(truth, bound), self.dtype)
+            enclosure = Enclosure(truth, bound, self.samples.get(name))
+            verdict = judge(name, np.asarray(got), enclosure, self.dtype)
             if verdict.verdict == "FAIL":
-                verdict = judge(name, np.asarray(got), Enclosure(truth, bound), self.dtype, tuple(self.others()))
+                verdict = judge(name, np.asarray(got), enclosure, self.dtype, tuple(self.others()))
             verdicts.append(told(verdict, self.cause()) if verdict.verdict == "blind" else verdict)
         return Report("the expression", self.profile, verdicts)
 
@@ -117,6 +119,8 @@ def enclose(
     dtype: str | Profile | None = None,
     grad_output: Any = None,
     profile: str | Profile | None = None,
+    sample: int | None = None,
+    seed: int = 0,
     **options: Any,
 ) -> Enclosed:
     """Certified value and rounding budget of the expression f(*arrays, **options), and of its gradient.
@@ -134,6 +138,8 @@ def enclose(
             without one for any other result no gradient is given.
         profile: how results are computed, if not everything in that format and sums in any order: "bfloat16, accumulate
             float32, depth 40"; see `parity.budget.formats.Profile.parse`.
+        sample: how many elements of the value and of each gradient are certified; all, if there are no more, or None.
+        seed: what the sampled elements are drawn from.
         options: handed on to f. Arrays among them are like `arrays`, after those and in their order.
 
     The truth is enclosed by tensors of balls. Where these would take more than QUICK seconds, or python-flint is
@@ -147,29 +153,36 @@ def enclose(
     """
     call = _Call(f, arrays, options)
     how = _profile(call.given, dtype if profile is None else profile, call.narrow)
+    if sample is not None and (type(sample) is not int or sample < 1):
+        raise UsageError(f"enclose: expected sample to be a number of elements, 1 or more, got {sample!r}")
     if profile is not None and dtype is not None and _profile(call.given, dtype, None).storage != how.storage:
         raise UsageError(f"enclose: expected a profile of {dtype}, got {how}")
     lifted = [_lift(name, a, how) for name, a in zip(call.names, call.given, strict=True)]
     meter = Meter()
-    budgets, seed = _budgets(call, lifted, grad_output, how, meter)
-    way, truths, bounds = _truths(call, seed, how, meter)
+    budgets, upstream = _budgets(call, lifted, grad_output, how, meter)
+    samples = {n: s for n, b in budgets.items() if (s := Sample.drawn(b.shape, sample, seed, n)) is not None}
+    way, truths, bounds = _truths(call, upstream, how, meter, samples)
     for name, budget in budgets.items():
-        _defined(name, budget, truths[name])
-        _agree(name, budget, truths[name], bounds.get(name, 0.0))
-    names = [] if seed is None else [f"gradients[{k}]" for k in range(len(call.given))]
-    limits = {name: budget.e + bounds.get(name, 0.0) for name, budget in budgets.items()}
-    own = {name: Enclosure(truths[name], limits[name]) for name in budgets}
+        own = _at(budget, samples.get(name))
+        _defined(name, own, truths[name])
+        _agree(name, own, truths[name], bounds.get(name, 0.0))
+    names = [] if upstream is None else [f"gradients[{k}]" for k in range(len(call.given))]
+    limits = {n: _at(budget, samples.get(n)).e + bounds.get(n, 0.0) for n, budget in budgets.items()}
+    enclosures = {name: Enclosure(truths[name], limits[name], samples.get(name)) for name in budgets}
 
     @cache
     def forms() -> tuple[Other, ...]:
-        upstream = None if seed is None else _lift("grad_output", seed, how)
+        given = None if upstream is None else _lift("grad_output", upstream, how)
 
         def run(leaves: Sequence[Any], each: Callable[[Any], Any]) -> dict[str, Any]:
             result = call(leaves, Meter(each=each))
-            found = {} if upstream is None else gradients(result, upstream, leaves, partial(_zeros, how))
+            found = {} if given is None else gradients(result, given, leaves, partial(_zeros, how))
             return {"value": result.value, **found}
 
-        return tuple(others(run, lambda: [x if isinstance(x, np.ndarray) else Taped(x) for x in lifted], own, bounds))
+        def leaves() -> list[Any]:
+            return [x if isinstance(x, np.ndarray) else Taped(x) for x in lifted]
+
+        return tuple(others(run, leaves, enclosures, bounds))
 
     return Enclosed(
         truths["value"],
@@ -181,32 +194,14 @@ def enclose(
         way,
         lambda: causes_in_expression(lambda *budgets: call(budgets, meter), lifted),
         forms,
+        samples,
     )
 
 
-def gradient(f: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
-    """The gradient of a scalar expression by one of its arguments, as an expression: for use inside `enclose`.
-
-        parity.enclose(lambda x, v: np.sum(parity.gradient(f)(x) * v), x, v)
-
-    is the directional derivative of f, and its gradient by x the product of f's Hessian and v.
-    """
-
-    def derivative(*arrays: Any) -> Any:
-        x = arrays[argument]
-        if not isinstance(x, Written):
-            raise UsageError(f"gradient: expected an array of an expression in enclose, got {type(x).__name__}")
-        leaf = Taped(x.inner)
-        result = f(*arrays[:argument], Written(leaf, x.meter), *arrays[argument + 1 :])
-        y = result.inner if isinstance(result, Written) else result
-        if getattr(y, "shape", None) != ():
-            raise UsageError(f"gradient: expected a scalar, got shape {np.shape(y)}; write np.sum(y * grad_output)")
-        if getattr(y, "level", 0) == leaf.level:
-            backward(y, special.lift(1.0, x.inner))
-        grad = leaf.grad if isinstance(leaf.grad, type(x.inner)) or hasattr(leaf.grad, "shape") else None
-        return x * 0.0 if grad is None else Written(grad, x.meter)
-
-    return derivative
+def _at(budget: Budget, sample: Sample | None) -> Budget:
+    """A budget, of the sampled elements where there is a sample."""
+    x, e = (budget.x, budget.e) if sample is None else (sample.of(budget.x), sample.of(budget.e))
+    return Budget(x, e, np.zeros(x.shape), budget.profile)
 
 
 class _Call:
@@ -348,24 +343,28 @@ def _seed(grad_output: Any, value: Budget, arrays: Sequence[Array]) -> Array | N
 
 
 def _truths(
-    call: _Call, seed: Array | None, profile: Profile, meter: Meter
+    call: _Call, seed: Array | None, profile: Profile, meter: Meter, samples: Mapping[str, Sample]
 ) -> tuple[str, dict[str, Truth], dict[str, Array]]:
-    """How the truth was enclosed, the truths, and what their own bounds add to the budgets."""
+    """How the truth was enclosed, the truths, and what their own bounds add to the budgets; of the sampled elements,
+    where there are samples."""
     seconds = (meter.elements * PER_ELEMENT + meter.products * PER_PRODUCT) * (1 if seed is None else 3)
     coarse = not profile.storage.includes(_BINARY64.storage)
     flint = enclosing.available()
     if coarse and (not flint or seconds > QUICK):
         truths, bounds = _in_binary64(call, seed, meter)
+        for name, sample in samples.items():
+            e = Enclosure(truths[name], bounds[name]).at(sample)
+            truths[name], bounds[name] = e.truth, e.bound
         return "binary64", truths, bounds
     if not flint:
         package = "python-flint"
         raise UsageError(f"enclose: expected the package {package}, got none; pip install {package}")
-    if seconds > LONGEST:
+    if seconds > LONGEST and not samples:
         raise UsageError(
             f"enclose: expected an expression that balls enclose in {LONGEST:.0f} s, got about {seconds:.0f} s "
-            f"({meter.elements:,} elements, {meter.products:,} products); take fewer, or float32"
+            f"({meter.elements:,} elements, {meter.products:,} products); take fewer, float32, or sample=1000"
         )
-    return "balls", _in_balls(call, seed, meter), {}
+    return "balls", _in_balls(call, seed, meter, {name: sample.places for name, sample in samples.items()}), {}
 
 
 _BINARY64 = Profile.of("float64")
@@ -393,14 +392,14 @@ DEPENDS = (
 )
 
 
-def _in_balls(call: _Call, seed: Array | None, meter: Meter) -> dict[str, Truth]:
+def _in_balls(call: _Call, seed: Array | None, meter: Meter, places: Mapping[str, Array]) -> dict[str, Truth]:
     def evaluate(arrays: Sequence[Any], offset: float = 0.0) -> Any:
         return _evaluated(call, arrays, Meter(offset=offset))
 
     # A value that does not depend on a shift has a gradient that does not.
-    if meter.shifts and enclosing.apart(evaluate, partial(evaluate, offset=1.0), call.given):
+    if meter.shifts and enclosing.apart(evaluate, partial(evaluate, offset=1.0), call.given, places.get("value")):
         raise UsageError(DEPENDS)
-    return enclosing.in_balls(evaluate, call.given, seed)
+    return enclosing.in_balls(evaluate, call.given, seed, places)
 
 
 def _defined(name: str, budget: Budget, truth: Truth) -> None:

@@ -8,7 +8,7 @@ report = parity.check_update(step, "AdamW", {"weight": weight}, lr=1e-3)     par
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,18 +16,16 @@ import numpy as np
 
 import refnet
 from parity.budget.formats import Profile
-from parity.engines import function_call
+from parity.engines import function_call, optax_updates
 from parity.records.record import Answer, Optimize, Spec, UsageError
 from parity.report.report import Report
 from parity.verdict.any_record import Found, judge_any
 from parity.verdict.tensor import failed
+from refnet.optim.optimizer import Optimizer
 
 Array = np.ndarray[Any, Any]
 
 STEPS = 5
-
-NAMES = {"mu": "exp_avg", "nu": "exp_avg_sq", "nu_max": "max_exp_avg_sq", "trace": "momentum_buffer", "count": "step"}
-"""What optax calls an optimizer's state, and torch."""
 
 Groups = Sequence[tuple[Sequence[str], Mapping[str, Any]]]
 
@@ -64,6 +62,11 @@ def check_update(
     form = function_call.format_of_all(list(named.values()))
     if reference not in (known := [name for name in refnet.optim.__all__ if _is_optimizer(name)]):
         raise UsageError(f"check_update: expected a class of torch.optim among {', '.join(known)}, got {reference!r}")
+    if not _takes_gradients(reference):
+        raise UsageError(
+            f"check_update: expected an optimizer whose steps take whole gradients, got {reference}; "
+            f"engines are asked about it by: parity run -k {reference}"
+        )
     if not callable(optimizer) and not _is_transformation(optimizer):
         raise UsageError(
             "check_update: expected a class of optimizers, an optax transformation or a function, "
@@ -92,6 +95,12 @@ def check_update(
 
 def _is_optimizer(name: str) -> bool:
     return hasattr(getattr(refnet.optim, name), "schema") and name != "Optimizer"
+
+
+def _takes_gradients(name: str) -> bool:
+    """Whether a step takes arrays: no function, and no sparse gradients."""
+    made = getattr(refnet.optim, name)
+    return not made.takes_closure and made.check_gradient is Optimizer.check_gradient
 
 
 def _kept(state: Any, options: Mapping[str, Any]) -> bool:
@@ -191,15 +200,12 @@ class _Run:
     def _optax(self, transformation: Any) -> None:
         if self.record.absent:
             raise UsageError("check_update: expected a gradient of every parameter for optax, which knows none absent")
-        import jax
-
         own = self._copies()
         state = transformation.init(own)
         for k in range(self.record.steps):
             before = self._values(own)
-            updates, state = transformation.update(self._grads(k), state, own)
-            own = jax.tree_util.tree_map(lambda p, u: p + u.astype(p.dtype), own, updates)
-            self._note(before, own, _optax_state(state, own))
+            own, state = optax_updates.stepped(transformation, own, self._grads(k), state)
+            self._note(before, own, optax_updates.state_of(state, own, self.record.spec.type))
 
     def _plain(self, step: Callable[..., Any]) -> None:
         own, state = self._copies(), None
@@ -249,25 +255,3 @@ def _makes_optimizers(optimizer: Any) -> bool:
         return True
     by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return len([p for p in taken if p.default is p.empty and p.kind in by_place]) < 3
-
-
-def _optax_state(state: Any, own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What an optax transformation keeps for each parameter, under torch's names."""
-    found: dict[str, dict[str, Any]] = {name: {} for name in own}
-    for part in _parts(state):
-        for key, value in part._asdict().items():
-            if isinstance(value, Mapping) and value.keys() == own.keys():
-                for name in own:
-                    found[name][NAMES.get(key, key)] = value[name]
-            elif getattr(value, "shape", None) == ():
-                for name in own:
-                    found[name][NAMES.get(key, key)] = value
-    return found
-
-
-def _parts(state: Any) -> Iterator[Any]:
-    if hasattr(state, "_asdict"):
-        yield state
-    if isinstance(state, (tuple, list)):
-        for part in state:
-            yield from _parts(part)

@@ -8,12 +8,12 @@ from pathlib import Path
 __all__ = ["write_bytes"]
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], content: bytes, *, sync: bool = True) -> None:
     """Make `content` the file `path`, in one step: written beside it under another name, synced to the disk, renamed.
 
     Whenever this is interrupted, a reader finds the old file or the new one, and an error leaves nothing else behind.
     A link stays a link: what it points to is replaced. A device or a pipe is written to as it is. A file that is
-    replaced keeps its permissions.
+    replaced keeps its permissions. Without `sync` a loss of power may leave a file that is damaged.
 
     Raises OSError, of the subclass that fits, if it cannot be written; its `filename` is `path`.
     """
@@ -27,8 +27,9 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         try:
             with temporary.open("xb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
             if place.exists():
                 shutil.copymode(place, temporary)
             temporary.replace(place)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.speed.networks import NETWORKS
 from benchmarks.speed.timed_rounds import Outcome, ratios
 
 
@@ -45,6 +46,12 @@ FLOORS = (
     Floor("784-128-10", "jax-loop", "refnet-captured", 1, "level"),
     Floor("784-512-512-10", "torch-eager", "refnet-captured", 1.2),
     Floor("784-512-512-10", "refnet-captured", "products", 1.3, "most"),
+    Floor("adam", "torch-eager", "refnet-captured", 6),
+    Floor("encoder", "refnet-captured", "torch-eager", 1.5, "most"),
+    Floor("mlp-block", "refnet-captured", "torch-eager", 1.5, "most"),
+    Floor("layernorm", "refnet-captured", "torch-eager", 2, "most"),
+    Floor("gelu", "refnet-captured", "torch-eager", 2, "most"),
+    Floor("attention", "refnet-captured", "torch-eager", 2, "most"),
     Floor("256x2-2-2", "torch-func", "refnet-ensemble", 6),
     Floor("256x2-2-2", "jax-vmap", "refnet-ensemble", None),
 )
@@ -65,11 +72,11 @@ class Finding:
 
 
 def findings(outcomes: Sequence[Outcome], threads: int = 1) -> list[Finding]:
-    """What the outcomes say of each of FLOORS, which are asked in float64 on one thread and only judged there; and on
-    every network of one training, whether captured steps are slower than plain ones."""
+    """What the outcomes say of each of FLOORS, which are asked in the networks' own dtypes on one thread; and on every
+    network of one training, whether captured steps are slower than plain ones."""
     networks = dict.fromkeys(outcome.network.name for outcome in outcomes if not outcome.network.many)
     captured = [Floor(name, "refnet-plain", "refnet-captured", 1, same_bits=True) for name in networks]
-    asked = threads == 1 and all(outcome.network.dtype == "float64" for outcome in outcomes)
+    asked = threads == 1 and all(outcome.network in NETWORKS for outcome in outcomes)
     return [_judged(floor, outcomes) for floor in (*(FLOORS if asked else ()), *captured)]
 
 

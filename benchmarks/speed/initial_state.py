@@ -22,8 +22,9 @@ _given: dict[Network, tuple[dict[str, Any], Any, Any]] = {}
 def refnet_network(network: Network, run: int) -> nn.Sequential:
     """The network in refnet, its weights drawn from the seed `run`."""
     import refnet
+    from benchmarks.speed.refnet_layers import OWN
 
-    made: nn.Sequential = modules(network, refnet.nn, dtype=network.dtype, generator=refnet.Generator(run))
+    made: nn.Sequential = modules(network, refnet.nn, OWN, dtype=network.dtype, generator=refnet.Generator(run))
     return made
 
 
@@ -49,7 +50,7 @@ def data(network: Network) -> tuple[Any, Any]:
 
     draws = refnet.Generator(2**31)
     inputs = draws.rand(network.batch, *network.sample_shape, dtype=network.dtype)
-    targets = draws.rand(network.batch, network.outputs, dtype=network.dtype)
+    targets = draws.rand(network.batch, *network.output_shape, dtype=network.dtype)
     if network.loss == "cross-entropy":
         targets = targets.argmax(axis=-1).astype(np.int64)
     inputs.flags.writeable = targets.flags.writeable = False

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 RATE = 0.125
-"""The learning rate: a power of two, so that a peer which keeps it in float32 has the same one."""
+"""The learning rate of gradient descent: a power of two, so that a peer which keeps it in float32 has the same one."""
+
+ADAM_RATE = 2.0**-10
+BETAS = 0.9, 0.999
+EPS = 1e-8
+"""Adam's options: the last two are the defaults."""
 
 STUDY = 10_000
 """Updates of a usual training."""
@@ -47,18 +52,72 @@ class Flatten:
     """Joins all axes but the first."""
 
 
-Layer: TypeAlias = Linear | Conv2d | Sigmoid | ReLU | Flatten
+@dataclass(frozen=True)
+class GELU:
+    """x Phi(x), by the error function."""
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Over the last axis, with weight and bias."""
+
+    units: int
+
+
+@dataclass(frozen=True)
+class LSTM:
+    """An LSTM cell over the steps of (steps, inputs) from states of 0: the last hidden state."""
+
+    inputs: int
+    units: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class SelfAttention:
+    """What the rows of (steps, units) attend to in themselves."""
+
+    units: int
+    heads: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A layer of a transformer's encoder on (steps, units), normalized after each half, ReLU, no dropout."""
+
+    units: int
+    heads: int
+    hidden: int
+    steps: int
+
+
+Basic: TypeAlias = Linear | Conv2d | Sigmoid | ReLU | Flatten
+Layer: TypeAlias = Basic | GELU | LayerNorm | LSTM | SelfAttention | Encoder
+
+
+class Product(NamedTuple):
+    """A matrix product of a forward pass: (rows, inner) times (inner, columns), so many of them; whether its first
+    factor needs no gradient, and whether its second one is the same for all."""
+
+    rows: int
+    inner: int
+    columns: int
+    stack: int = 1
+    of_input: bool = False
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network and its training: one full batch, the same at every update, and gradient descent at rate RATE.
+    """A network and its training: one full batch, the same at every update.
 
     Attributes:
         name: without the batch, as on the command line.
         loss: the mean of the squares, against targets in (0, 1); or the mean cross-entropy of classes.
         runs: how many trainings, each from its own start; None where a single one is timed. `many` says which.
         dtype: float64 or float32.
+        optimizer: gradient descent at rate RATE, or Adam at ADAM_RATE.
+        updates: of a whole training.
     """
 
     name: str
@@ -67,6 +126,8 @@ class Network:
     loss: Literal["mse", "cross-entropy"] = "mse"
     runs: int | None = None
     dtype: str = "float64"
+    optimizer: Literal["SGD", "Adam"] = "SGD"
+    updates: int = STUDY
 
     @property
     def title(self) -> str:
@@ -89,20 +150,37 @@ class Network:
     def multiplications(self) -> int:
         """Those of the matrix products of one training's step: each layer has three, but the first, which needs no
         gradient of its input."""
-        return sum((3 if place else 2) * n * i * o for place, (n, i, o) in enumerate(self.products))
+        return sum((2 if p.of_input else 3) * p.rows * p.inner * p.columns * p.stack for p in self.products)
 
     @property
-    def products(self) -> list[tuple[int, int, int]]:
-        """(rows, inner, columns) of each layer's forward product; a convolution's has a row for each output position
-        and its window as inner axis."""
-        found = []
+    def basic(self) -> bool:
+        """Whether it has none but basic layers, and gradient descent."""
+        return self.optimizer == "SGD" and all(isinstance(layer, Basic) for layer in self.layers)
+
+    @property
+    def products(self) -> list[Product]:
+        """Each layer's forward products; a convolution's has a row for each output position and its window as inner
+        axis."""
+        found: list[Product] = []
+        rows = self.batch
         for layer in self.layers:
             match layer:
                 case Linear(inputs, outputs):
-                    found.append((self.batch, inputs, outputs))
+                    found.append(Product(rows, inputs, outputs, of_input=not found))
                 case Conv2d(channels, outputs, kernel, side):
                     positions = (side - kernel + 1) ** 2
-                    found.append((self.batch * positions, channels * kernel**2, outputs))
+                    found.append(Product(rows * positions, channels * kernel**2, outputs, of_input=not found))
+                case LSTM(inputs, units, steps):
+                    found += [Product(rows, inputs, 4 * units, of_input=True)] * steps
+                    found += [Product(rows, units, 4 * units)] * steps
+                case SelfAttention(units, heads, steps) | Encoder(units, heads, _, steps):
+                    found.append(Product(rows * steps, units, 3 * units, of_input=True))
+                    found.append(Product(steps, units // heads, steps, rows * heads))
+                    found.append(Product(steps, steps, units // heads, rows * heads))
+                    found.append(Product(rows * steps, units, units))
+                    if isinstance(layer, Encoder):
+                        found.append(Product(rows * steps, units, layer.hidden))
+                        found.append(Product(rows * steps, layer.hidden, units))
         return found
 
     @property
@@ -112,12 +190,23 @@ class Network:
                 return (inputs,)
             case Conv2d(channels, _, _, side):
                 return (channels, side, side)
+            case LayerNorm(units):
+                return (units,)
+            case LSTM(inputs, _, steps) | SelfAttention(inputs, _, steps) | Encoder(inputs, _, _, steps):
+                return (steps, inputs)
             case first:
                 raise ValueError(f"Network: expected a first layer with weights, got {first}")
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        for layer in reversed(self.layers):
+            if isinstance(layer, Linear):
+                return (layer.outputs,)
+        return self.sample_shape
+
+    @property
     def outputs(self) -> int:
-        return next(layer.outputs for layer in reversed(self.layers) if isinstance(layer, Linear))
+        return self.output_shape[-1]
 
 
 def perceptron(*units: int, batch: int, runs: int | None = None) -> Network:
@@ -139,16 +228,49 @@ SINGLE = (
     perceptron(64, 64, 10, batch=32),
     convolutional(14, 8, 10, batch=32),
     perceptron(784, 128, 10, batch=64),
-    perceptron(784, 512, 512, 10, batch=128),
+    replace(perceptron(784, 512, 512, 10, batch=128), updates=1_000),
 )
+
+FURTHER = (
+    replace(perceptron(8, 16, 4, batch=16), name="short", updates=300),
+    Network("deep", tuple(layer for _ in range(30) for layer in (Linear(64, 64), ReLU())), 32, updates=2_000),
+    Network(
+        "conv2d",
+        (Conv2d(1, 8, 3, 14), ReLU(), Conv2d(8, 8, 3, 12), ReLU(), Flatten(), Linear(800, 10)),
+        16,
+        "cross-entropy",
+        updates=2_000,
+    ),
+    Network("lstm", (LSTM(8, 16, 8), Linear(16, 4)), 16, updates=2_000),
+    Network(
+        "layernorm-mlp",
+        (Linear(32, 64), LayerNorm(64), GELU(), Linear(64, 64), LayerNorm(64), GELU(), Linear(64, 10)),
+        32,
+    ),
+    replace(perceptron(64, 64, 10, batch=32), name="adam", optimizer="Adam"),
+    replace(perceptron(64, 64, 10, batch=32), name="float32", dtype="float32"),
+    replace(perceptron(784, 128, 10, batch=64), name="wide-float32", dtype="float32", updates=2_000),
+)
+
+TRANSFORMER = (
+    Network("encoder", (Encoder(128, 4, 512, 32),), 16, dtype="float32", updates=300),
+    Network("mlp-block", (Linear(512, 1024), GELU(), Linear(1024, 512)), 128, dtype="float32", updates=300),
+    Network("layernorm", (LayerNorm(512),), 512, dtype="float32", updates=300),
+    Network("gelu", (Linear(1, 1024), GELU()), 256, dtype="float32", updates=300),
+    Network("attention", (SelfAttention(128, 4, 32),), 16, dtype="float32", updates=300),
+)
+"""The sizes that issue 15 asks for: 16 sequences of 32 steps of 128 units; a million parameters; a layer alone."""
 
 MANY = tuple(perceptron(2, 2, 2, batch=1, runs=runs) for runs in (1, 16, 256, 4096))
 
-NETWORKS = (*SINGLE, *MANY)
+NETWORKS = (*SINGLE, *FURTHER, *TRANSFORMER, *MANY)
 
 
-def modules(network: Network, nn: Any, **options: Any) -> Any:
-    """The network as a Sequential of a library with torch's module names; `options` go to each layer with weights."""
+def modules(network: Network, nn: Any, own: Mapping[type, Callable[..., Any]], **options: Any) -> Any:
+    """The network as a Sequential of a library with torch's module names; `options` go to each layer with weights.
+
+    `own`: for layers that the library has no module of, what makes them.
+    """
 
     def module(layer: Layer) -> Any:
         match layer:
@@ -162,7 +284,16 @@ def modules(network: Network, nn: Any, **options: Any) -> Any:
                 return nn.ReLU()
             case Flatten():
                 return nn.Flatten()
+            case GELU():
+                return nn.GELU()
+            case LayerNorm(units):
+                return nn.LayerNorm(units, **without_draws)
+            case Encoder(units, heads, hidden):
+                return nn.TransformerEncoderLayer(units, heads, hidden, 0.0, batch_first=True, **options)
+            case _:
+                return own[type(layer)](layer, **options)
 
+    without_draws = {name: value for name, value in options.items() if name != "generator"}
     return nn.Sequential(*map(module, network.layers))
 
 
@@ -178,12 +309,16 @@ def forward(
     convolution: Callable[[Any, Any], Any],
     sigmoid: Callable[[Any], Any],
     relu: Callable[[Any], Any],
+    further: Callable[[Any, Mapping[str, Any], Any], Any] | None = None,
 ) -> Any:
     """The network's outputs, in the functions of a library that has arrays and no modules.
 
     Args:
         P: the weights under torch's names.
         convolution: of images (n, channels, side, side) with weights (outputs, channels, kernel, kernel), without bias.
+        further: the output of a layer that is not basic: of the layer, its weights by the end of their names, and X.
+
+    Raises NotImplementedError for such a layer without `further`.
     """
     for place, layer in enumerate(network.layers):
         match layer:
@@ -197,4 +332,9 @@ def forward(
                 X = relu(X)
             case Flatten():
                 X = X.reshape(len(X), -1)
+            case _ if further is None:
+                raise NotImplementedError(f"no {type(layer).__name__} is written for this library")
+            case _:
+                head = f"{place}."
+                X = further(layer, {name[len(head) :]: W for name, W in P.items() if name.startswith(head)}, X)
     return X

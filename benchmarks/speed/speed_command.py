@@ -23,7 +23,7 @@ BUSY = 0.9
 
 @click.command()
 @click.option(
-    "--networks", "networks_", metavar="PATTERNS", help="Only these, by name or pattern, with commas: 2-2-2,cnn*."
+    "--networks", "-k", "networks_", metavar="PATTERNS", help="Only these, by name or pattern, with commas: 2-2-2,cnn*."
 )
 @click.option(
     "--contenders",
@@ -31,20 +31,18 @@ BUSY = 0.9
     metavar="PATTERNS",
     help="Only these, beside the bare matrix products: refnet*,torch-eager.",
 )
-@click.option("--rounds", type=click.IntRange(min=3), help="Rounds of each, in turn.  [default: 15; quick: 5]")
+@click.option("--rounds", type=click.IntRange(min=3), help="Rounds of each, in turn.  [default: 9; quick: 5]")
 @click.option("--quick", is_flag=True, help="Short rounds, and few of them.")
 @click.option(
     "--trainings/--no-trainings",
     "whole",
     default=True,
     show_default=True,
-    help="Time whole trainings, each in a process of its own: 20 minutes.",
+    help="Time whole trainings, each in a process of its own.",
 )
-@click.option(
-    "--steps/--no-steps", "stepping", default=True, show_default=True, help="Time a training's step: 15 minutes."
-)
+@click.option("--steps/--no-steps", "stepping", default=True, show_default=True, help="Time a training's step.")
 @click.option("--growth", "growing", is_flag=True, help="Also how refnet's cost grows with what it is given.")
-@click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
+@click.option("--dtype", type=click.Choice(["float64", "float32"]), help="Of all networks.  [default: each its own]")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each library.")
 @click.option(
     "--out",
@@ -62,13 +60,13 @@ def speed(
     whole: bool,
     stepping: bool,
     growing: bool,
-    dtype: str,
+    dtype: str | None,
     threads: int,
     out: Path | None,
     as_json: bool,
     listing: bool,
 ) -> None:
-    """Time trainings of refnet and of its peers: a whole one of 10,000 updates, and a step of it.
+    """Time trainings of refnet and of its peers: a whole one, of 10,000 updates or fewer, and a step of it.
 
     A whole training runs in a process of its own, with all that it takes: loading, building, compiling. For a step all
     run in one process, in turn, on one fixed full batch, and each is first held against refnet's weights after a few
@@ -79,7 +77,9 @@ def speed(
     from benchmarks.speed.contenders import CONTENDERS, LIMIT
     from benchmarks.speed.networks import NETWORKS, STUDY
 
-    chosen_networks = [replace(network, dtype=dtype) for network in _chosen("--networks", networks_, NETWORKS)]
+    chosen_networks = [
+        replace(network, dtype=dtype or network.dtype) for network in _chosen("--networks", networks_, NETWORKS)
+    ]
     chosen = _chosen("--contenders", contenders_, CONTENDERS)
     if listing:
         _list(chosen_networks, chosen)
@@ -94,8 +94,8 @@ def speed(
     from benchmarks.speed.timed_rounds import ROUND, contest
     from benchmarks.speed.whole_training import TRAINED, WholeTraining, measure
 
-    laps, updates = (1, STUDY // 10) if quick else (min(rounds or 3, 5), STUDY)
-    rounds, turn = rounds or (5 if quick else 15), ROUND / 4 if quick else ROUND
+    laps, updates = (1, STUDY // 10) if quick else (min(rounds or 2, 5), STUDY)
+    rounds, turn = rounds or (5 if quick else 9), ROUND / 4 if quick else ROUND
     contenders = [contender for contender in CONTENDERS if contender in chosen or contender is LIMIT]
     console = _console()
     outcomes: list[Outcome] = []
@@ -106,7 +106,7 @@ def speed(
     stages = len(single) + stepping * len(chosen_networks) + growing
     with limited(threads), _progress(stages) as (told, done):
         for network in single if names else []:
-            trained += measure([network], names, rounds=laps, updates=updates, told=told)
+            trained += measure([network], names, rounds=laps, updates=min(updates, network.updates), told=told)
             done()
         if trained and not as_json:
             console.print(speed_tables.trainings(trained))
@@ -120,10 +120,15 @@ def speed(
         if growing:
             with settled(threads):
                 points = cost_growth.measure(
-                    dtype, rounds, turn, cost_growth.QUICK if quick else cost_growth.VALUES, told
+                    dtype or "float64", rounds, turn, cost_growth.QUICK if quick else cost_growth.VALUES, told
                 )
             done()
-        where = {**environment(threads), "rounds": rounds, "seconds of a turn": turn, "dtype": dtype}
+        where = {
+            **environment(threads),
+            "rounds": rounds,
+            "seconds of a turn": turn,
+            "dtype": dtype or "of each network",
+        }
     where["cores used"] = used = _cores(outcomes)
     judged = findings(outcomes, threads) if stepping else []
     if used is not None and used < BUSY:
@@ -138,7 +143,7 @@ def speed(
         if judged:
             console.print(speed_tables.floors(judged))
         if stepping and len(judged) < len(FLOORS):
-            console.print("The floors are asked in float64 on one thread.")
+            console.print("The floors are asked on one thread, in the dtypes that --list tells.")
         console.print()
         if used is not None and used < BUSY:
             console.print(speed_tables.busy(used), style="bold yellow")
@@ -175,7 +180,8 @@ def _cores(outcomes: Sequence[Outcome]) -> float | None:
 
 def _list(networks: Sequence[Any], contenders: Sequence[Any]) -> None:
     for network in networks:
-        click.echo(f"{network.name:<22}batch {network.batch}, {network.multiplications:,} multiplications a step")
+        about = f"batch {network.batch}, {network.dtype}, {network.multiplications:,} multiplications a step"
+        click.echo(f"{network.name:<22}{about}")
     click.echo()
     for contender in contenders:
         click.echo(f"{contender.name:<22}{contender.about}")

@@ -149,7 +149,7 @@ def _trainings(found: Sequence[WholeTraining]) -> Any:
             _dot(axes, one.contender, y + 0.18, one.loaded)
         _along(axes)
     updates = max(one.updates for one in found)
-    figure.supxlabel(f"seconds of {updates:,} updates, {networks[0].dtype}", fontsize=8)
+    figure.supxlabel(f"seconds of a training of up to {updates:,} updates", fontsize=8)
     marks = {"fresh process": "white", "libraries loaded": "0.3"}
     entries = [
         Line2D([], [], linestyle="none", marker="o", markersize=4, color="0.3", markerfacecolor=face, label=words)
@@ -167,7 +167,7 @@ def _steps(outcomes: Sequence[Outcome]) -> Any:
     if not each:
         return None
     names = list(dict.fromkeys(o.contender.name for o in outcomes if any(o.contender.name == name for _, name in each)))
-    networks = sorted({network for network, _ in each}, key=lambda network: network.multiplications)
+    networks = list(dict.fromkeys(network for network, _ in each))
     figure, panels = _rows(networks, names)
     for axes, network in zip(panels, networks, strict=True):
         for y, name in enumerate(names):

@@ -97,22 +97,24 @@ def _differs(outcome: Outcome) -> str:
 
 
 def trainings(found: Sequence[WholeTraining]) -> Group:
-    """A table of whole trainings in a fresh process, and one of what comes after the loading: a line a network."""
+    """A table of whole trainings in a fresh process, one of what comes after the loading, and one of as many updates
+    once more: a line a network."""
     made: list[Any] = []
     for what, words in (
         ("fresh", "in a fresh process: its start, loading, building, compiling and all updates"),
         ("loaded", "with the libraries loaded: building, compiling and all updates"),
+        ("again", "once more in the same process"),
     ):
         names = list(dict.fromkeys(one.contender for one in found))
-        table = _table("  network", *(column for name in names for column in (f"{name}, s", "")))
+        table = _table("  network", "updates", *(column for name in names for column in (f"{name}, s", "")))
         for network in dict.fromkeys(one.network for one in found):
             cells: list[str] = []
+            updates = max(one.updates for one in found if one.network == network)
             for one in (one for one in found if one.network == network):
                 values = getattr(one, what)
                 cells += [figure(float(np.median(values))), spread(values)] if one.measured else ["", ""]
-            table.add_row(f"  {network.name}", *cells)
-        updates = max(one.updates for one in found)
-        made += [Text(f"{updates:,} updates {words}", "bold"), table, Text()]
+            table.add_row(f"  {network.name}", f"{updates:,}", *cells)
+        made += [Text(f"A training {words}", "bold"), table, Text()]
     notes = [f"{one.contender} on {one.network.name}: {one.reason}" for one in found if one.reason]
     return Group(*made, *(Text(f"  {note}", "dim") for note in notes))
 
@@ -129,6 +131,7 @@ def training_rows(found: Sequence[WholeTraining]) -> Iterator[dict[str, Any]]:
             "contender": one.contender,
             **_spread("fresh", one.fresh if one.measured else nothing),
             **_spread("loaded", one.loaded if one.measured else nothing),
+            **_spread("again", one.again if one.measured else nothing),
             "rounds": len(one.fresh),
             "cores": _known(one.cores),
             "loss": _known(one.loss),

@@ -28,33 +28,53 @@ CHUNK = 25
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The seed of the first.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Trainings at a time.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write what was found to this file.")
-def trainings(count: int, first: int, processes: int, json_file: Path | None) -> None:
+@click.option("--resume", is_flag=True, help="Go on from what the file of --json says, which is written as it goes.")
+def trainings(count: int, first: int, processes: int, json_file: Path | None, resume: bool) -> None:
     """Do random trainings plainly and in every captured way.
 
-    Networks, losses, options, layouts of the data, callbacks, schedules and interrupts are drawn from seeds, one after
-    the other. Exit code 1 if a single bit of weights, buffers, state, losses, recorded weights, generators or errors
-    differs from the plain training.
+    Networks, losses, optimizers, options, layouts of the data, callbacks, schedules and interrupts are drawn from
+    seeds, one after the other. Exit code 1 if a single bit of weights, buffers, state, losses, recorded weights,
+    generators or errors differs from the plain training.
     """
-    begun = time.perf_counter()
-    seeds = range(first, first + count)
-    chunks = [seeds[k : k + CHUNK] for k in range(0, count, CHUNK)]
-    outcomes: list[Outcome] = []
+    found = _before(json_file, first) if resume else summary(()) | {"first": first, "seconds": 0}
+    spent, begun = found["seconds"], time.perf_counter()
+    seeds = range(first + found["trainings"], first + count)
+    chunks = [seeds[k : k + CHUNK] for k in range(0, len(seeds), CHUNK)]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for done in pool.map(_outcomes, chunks):
-            outcomes += done
             for wrong in (one for one in done if one.differs):
                 click.echo(f"seed {wrong.seed}: {', '.join(wrong.differs)} ({', '.join(wrong.features)})")
-    found = summary(outcomes) | {"first": first, "seconds": round(time.perf_counter() - begun), **_environment()}
+            found = together(found, summary(done))
+            found |= {"first": first, "seconds": round(spent + time.perf_counter() - begun), **_environment()}
+            _write(json_file, found)
     click.echo(
         f"{found['trainings']} trainings, {found['different']} with other bits than the plain one; captured: "
         + ", ".join(f"{way} {number}" for way, number in found["captured"].items())
     )
-    if json_file is not None:
-        try:
-            write_bytes(json_file, (json.dumps(found, indent=1) + "\n").encode())
-        except OSError as error:
-            raise click.UsageError(f"{json_file}: expected a place to write to, got: {error.strerror}") from None
     sys.exit(1 if found["different"] else 0)
+
+
+def _before(json_file: Path | None, first: int) -> dict[str, Any]:
+    """What a file has found so far."""
+    if json_file is None:
+        raise click.UsageError("--resume: expected --json with the file to go on from, got none")
+    try:
+        found: dict[str, Any] = json.loads(json_file.read_text("utf-8"))
+        begun = found["first"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise click.UsageError(f"{json_file}: expected a file that this command has written, got: {error}") from None
+    if begun != first:
+        raise click.UsageError(f"{json_file}: expected trainings from seed {first} on, got those from {begun} on")
+    return found
+
+
+def _write(json_file: Path | None, found: dict[str, Any]) -> None:
+    if json_file is None:
+        return
+    try:
+        write_bytes(json_file, (json.dumps(found, indent=1) + "\n").encode())
+    except OSError as error:
+        raise click.UsageError(f"{json_file}: expected a place to write to, got: {error.strerror}") from None
 
 
 def _outcomes(seeds: Iterable[int]) -> list[Outcome]:
@@ -76,6 +96,17 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         "features": counted(feature for one in outcomes for feature in set(one.features)),
         "why not": counted(reason for one in outcomes for reason in one.why_plain),
     }
+
+
+def together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two summaries as one."""
+
+    def added(a: Any, b: Any) -> Any:
+        if not isinstance(a, dict):
+            return a + b
+        return dict(sorted((Counter(a) + Counter(b)).items()))
+
+    return {name: added(one[name], value) for name, value in other.items()}
 
 
 def _environment() -> dict[str, str]:

@@ -110,6 +110,9 @@ def _in_ensemble(drawn: Training) -> list[str]:
     """Three runs at once, and each alone."""
     many = [drawn.begin(run) for run in range(RUNS)]
     options = dict(many[0].options)
+    if "scheduler" in options:
+        del options["scheduler"]
+        options["schedulers"] = [start.options["scheduler"] for start in many]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("error")
         histories = refnet.ensemble(

@@ -11,40 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import refnet
-from refnet import nn, optim
+from benchmarks.trainings import drawn_optimizers
+from benchmarks.trainings.drawn_layers import DrawnLayers
+from benchmarks.trainings.drawn_optimizers import SCHEDULERS
+from refnet import nn
 
 Array = NDArray[Any]
-
-
-class Scaled(nn.Module):
-    """A layer of a user's own, which declares itself; y = x times a parameter."""
-
-    capturable = True
-
-    def __init__(self, size: int, dtype: Any) -> None:
-        super().__init__()
-        self.params = {"scale": np.linspace(0.5, 1.5, size, dtype=dtype)}
-
-    def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        (X,) = inputs
-        return X * self.params["scale"], X
-
-    def backward(self, grad_output: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
-        return grad_output * self.params["scale"], {"scale": (grad_output * saved).sum(axis=-2)}
-
-
-class Undeclared(Scaled):
-    """The same, without a declaration."""
-
-
-class Counted(Scaled):
-    """One that counts its calls, and does not declare itself."""
-
-    calls = 0
-
-    def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        self.calls += 1
-        return super().forward(*inputs)
 
 
 @dataclass
@@ -83,6 +55,9 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "read-only": lambda array: np.broadcast_to(array, array.shape),
 }
 
+DRAWING = {"Dropout", "TransformerEncoderLayer", "MultiheadAttention"}
+"""Layers with a generator of their own, which an ensemble refuses."""
+
 CALLBACKS = ("nothing", "rate", "momentum", "weights", "mode", "state", "samples", "interrupt", "error", "options")
 SCHEDULES = ("falling", "declared", "by weights", "numpy")
 
@@ -90,11 +65,16 @@ SCHEDULES = ("falling", "declared", "by weights", "numpy")
 def training(seed: int) -> Training:
     """The training of a seed."""
     draws = np.random.default_rng(seed)
-    dtype = draws.choice(["float32", "float64"])
+    dtype = str(draws.choice(["float32", "float64"]))
     n, batch_size = int(draws.integers(2, 24)), int(draws.integers(1, 9))
     whole = draws.random() < 0.2
-    images = draws.random() < 0.2
-    layers, features, outputs, sample = _layers(draws, dtype, images)
+    layers = DrawnLayers(draws, dtype)
+    layers.first()
+    for _ in range(int(draws.integers(0, 4))):
+        layers.hidden()
+    outputs = int(draws.integers(2, 5))
+    layers.last(outputs)
+    features, sample = layers.features, layers.sample
     loss, classes = _loss(draws, features)
     options = {
         "batch_size": None if whole else min(batch_size, n),
@@ -104,18 +84,16 @@ def training(seed: int) -> Training:
         "record": [False, True, [0, 2, 3]][draws.integers(3)],
     }
     options["replacement"] = bool(options["shuffle"] and draws.random() < 0.2)
-    momentum = float(draws.choice([0.0, 0.9]))
-    sgd: dict[str, Any] = {
-        "momentum": momentum,
-        "weight_decay": float(draws.choice([0.0, 0.01])),
-        "nesterov": bool(momentum and draws.random() < 0.3),
-    }
-    lr = float(draws.choice([1e-3, 0.05, 0.3, 30.0], p=[0.3, 0.4, 0.25, 0.05]))
+    optimizer, make_optimizer = drawn_optimizers.drawn(draws)
+    if draws.random() < 0.15:
+        options["clip_norm"] = 0.5
     layout = str(draws.choice(list(LAYOUTS)))
     callback = str(draws.choice(CALLBACKS)) if draws.random() < 0.4 else ""
     schedule = str(draws.choice(SCHEDULES)) if draws.random() < 0.3 else ""
+    scheduler = str(draws.choice(list(SCHEDULERS))) if not schedule and draws.random() < 0.2 else ""
     grid, frozen = draws.random() < 0.2, draws.random() < 0.15
     data = int(draws.integers(2**31))
+    features += [optimizer, *("clip_norm",) * ("clip_norm" in options), *(scheduler,) * bool(scheduler)]
     features += [dtype, f"layout {layout}", *(f"callback {callback}",) * bool(callback)]
     features += [f"schedule {schedule}"] * bool(schedule) + ["frozen parameter"] * frozen + ["whole set"] * whole
 
@@ -130,67 +108,25 @@ def training(seed: int) -> Training:
         order, weights = refnet.Generator(), refnet.Generator()
         order.manual_seed(1000 + run)
         weights.manual_seed(2000 + run)
-        net = nn.Sequential(*layers(weights))
+        net = nn.Sequential(*layers.make(weights))
         names = list(net.params)[1:] if frozen and len(net.params) > 1 else list(net.params)
-        opt = optim.SGD({name: net.params[name] for name in names}, lr=lr / (1 + run), **sgd)
+        opt = make_optimizer({name: net.params[name] for name in names}, run)
         start = Start(net, loss(), opt, LAYOUTS[layout](X), LAYOUTS[layout](T), [order, weights], dict(options))
         if callback:
             start.options["callback"] = _callback(callback, start)
         if schedule:
             start.options["lr_lambda"] = _schedule(schedule, start)
+        if scheduler:
+            start.options["scheduler"] = SCHEDULERS[scheduler](opt)
         return start
 
-    alone = bool(callback) or schedule == "by weights" or "Dropout" in features
+    alone = bool(callback) or schedule == "by weights" or not DRAWING.isdisjoint(features)
     return Training(begin, tuple(features), alone)
-
-
-def _layers(
-    draws: np.random.Generator, dtype: Any, images: bool
-) -> tuple[Callable[[refnet.Generator], list[nn.Module]], list[str], int, tuple[int, ...]]:
-    """A function that makes the layers, what they are, how many outputs they have, and the shape of a sample."""
-    makers: list[Callable[[refnet.Generator], nn.Module]] = []
-    features: list[str] = []
-
-    def add(name: str, maker: Callable[[refnet.Generator], nn.Module]) -> None:
-        makers.append(maker)
-        features.append(name)
-
-    sample: tuple[int, ...]
-    if images:
-        channels, side, kernel = int(draws.integers(1, 3)), int(draws.integers(3, 6)), int(draws.integers(1, 4))
-        padding, maps = int(draws.integers(0, 2)), int(draws.integers(1, 4))
-        sample, out = (channels, side, side), side + 2 * padding - kernel + 1
-        add("Conv2d", lambda g: nn.Conv2d(channels, maps, kernel, padding=padding, dtype=dtype, generator=g))
-        add("ReLU", lambda g: nn.ReLU())
-        add("Flatten", lambda g: nn.Flatten())
-        width = maps * out * out
-    else:
-        width = int(draws.integers(1, 9))
-        sample = (width,)
-    for _ in range(int(draws.integers(0, 4))):
-        size, bias = int(draws.integers(1, 17)), bool(draws.random() < 0.8)
-        add("Linear", lambda g, i=width, o=size, b=bias: nn.Linear(i, o, bias=b, dtype=dtype, generator=g))  # type: ignore[misc]
-        width = size
-        name = str(draws.choice(["Sigmoid", "Tanh", "ReLU", "Softmax", "LogSoftmax", "BatchNorm1d", "own", "Dropout"]))
-        if name == "own":
-            kind = [Scaled, Undeclared, Counted][draws.choice(3, p=[0.6, 0.2, 0.2])]
-            add(kind.__name__, lambda g, size=width, kind=kind: kind(size, dtype))  # type: ignore[misc]
-        elif name == "BatchNorm1d":
-            add(name, lambda g, size=width: nn.BatchNorm1d(size, dtype=dtype))  # type: ignore[misc]
-        elif name == "Dropout":
-            add(name, lambda g: nn.Dropout(0.3, generator=g))
-        elif name in ("Softmax", "LogSoftmax"):
-            add(name, lambda g, name=name: getattr(nn, name)(-1))  # type: ignore[misc]
-        else:
-            add(name, lambda g, name=name: getattr(nn, name)())  # type: ignore[misc]
-    outputs = int(draws.integers(2, 5))
-    add("Linear", lambda g, i=width: nn.Linear(i, outputs, dtype=dtype, generator=g))  # type: ignore[misc]
-    return lambda g: [maker(g) for maker in makers], features, outputs, sample
 
 
 def _loss(draws: np.random.Generator, features: list[str]) -> tuple[Any, bool]:
     """A loss, and whether its targets are classes."""
-    name = str(draws.choice(["MSELoss", "CrossEntropyLoss", "BCEWithLogitsLoss", "L1Loss"]))
+    name = str(draws.choice(["MSELoss", "CrossEntropyLoss", "BCEWithLogitsLoss", "L1Loss", "SmoothL1Loss"]))
     features.append(name)
     return getattr(nn, name, nn.MSELoss), name == "CrossEntropyLoss"
 
@@ -210,14 +146,14 @@ def _callback(name: str, start: Start) -> Callable[[int, Any], object]:
     acts: dict[str, Callable[[int], object]] = {
         "nothing": lambda k: None,
         "rate": lambda k: group.update(lr=group["lr"] * 0.9),
-        "momentum": lambda k: group.update(momentum=0.5) if group["momentum"] else None,
+        "momentum": lambda k: group.update(momentum=0.5) if group.get("momentum") else None,
         "weights": lambda k: first.__imul__(0.5),
         "mode": lambda k: net.train(k % 2 == 0),
         "state": lambda k: [array.__imul__(0.5) for kept in opt.state.values() for array in kept.values()],
         "samples": lambda k: start.inputs.flags.writeable and start.inputs.__imul__(0.5),
         "interrupt": lambda k: k >= 6 and interrupt(),
         "error": lambda k: k >= 6 and error(),
-        "options": lambda k: group.update(weight_decay=0.01 * (k % 2)),
+        "options": lambda k: group.update(weight_decay=0.01 * (k % 2)) if "weight_decay" in group else None,
     }
     return lambda k, _: acts[name](k) if k % 3 == 0 else None
 

@@ -52,7 +52,12 @@ def above(z: Floats) -> Floats:
 
 def least(a: Floats) -> float:
     """The smallest element, NaN if there is one: above 0, no zero and no NaN needs care."""
-    return float(np.min(a, initial=np.inf))
+    return float(np.minimum.reduce(a, axis=None, initial=np.inf))
+
+
+def some(condition: Floats) -> bool:
+    """Whether any element is true, or not zero: `np.any` at half its cost for a few elements."""
+    return bool(np.logical_or.reduce(condition, axis=None))
 
 
 def times(e: Floats, slope: Floats) -> Floats:
@@ -68,7 +73,7 @@ def product(a: Floats, b: Floats) -> Floats:
     no bound holds, 0 * inf = inf.
     """
     # A bound of 0 everywhere is common: inputs and constants are exact.
-    if not np.any(b):
+    if not some(b):
         return 0.0
     made = a * b
     if least(made) > 0:
@@ -79,6 +84,7 @@ def product(a: Floats, b: Floats) -> Floats:
 _NO_GRID = np.zeros(())
 
 
+@lru_cache(maxsize=4096)
 def gridless(shape: tuple[int, ...]) -> Floats:
     """The grids of an array of which nothing is known: one 0, seen from everywhere, which is not written."""
     return np.broadcast_to(_NO_GRID, shape)
@@ -86,7 +92,8 @@ def gridless(shape: tuple[int, ...]) -> Floats:
 
 def is_gridless(q: Floats) -> bool:
     """Whether nothing is known of any element; False costs no more than time."""
-    return bool(np.size(q)) and not any(np.asarray(q).strides) and not np.asarray(q).flat[0]
+    q = np.asarray(q)
+    return q.size > 0 and not any(q.strides) and not q.item(0)
 
 
 def finest(q: Floats, axes: int | tuple[int, ...], keepdims: bool = False) -> Floats:
@@ -108,7 +115,7 @@ def finer(q: Floats, r: Floats) -> Floats:
 
 def grid_where(exact: Floats, x: Floats) -> Floats:
     """The grids of values, where they are exact."""
-    return np.where(exact, grid(x), 0.0) if np.any(exact) else gridless(np.shape(x))
+    return np.where(exact, grid(x), 0.0) if some(exact) else gridless(np.shape(x))
 
 
 @np.errstate(invalid="ignore")
@@ -123,7 +130,7 @@ def grid_product(q: Floats, r: Floats) -> Floats:
 def bounded(x: Floats, e: Floats, f: Format) -> Floats:
     """No bound holds where a right evaluation may overflow, or where this one did."""
     largest = abs(x) + 2 * e
-    return e if np.max(largest, initial=0.0) <= f.max else np.where(largest <= f.max, e, np.inf)
+    return e if np.maximum.reduce(largest, axis=None, initial=0.0) <= f.max else np.where(largest <= f.max, e, np.inf)
 
 
 class Exact(NamedTuple):
@@ -150,8 +157,8 @@ def rounded(exact: Exact, storage: Format) -> tuple[Floats, Floats, Floats]:
     rounding = d / (1 - d) * (abs(x) + 2 * error) + storage.tiny
     fits: Floats = np.False_ if is_gridless(q) else storage.fits(abs(x), q) & (error == 0)
     exact = fits | (units == 0)
-    e = up(error + (np.where(exact, 0.0, rounding) if np.any(exact) else rounding))
-    return x, bounded(x, e, storage), np.where(fits, q, 0.0) if np.any(fits) else gridless(np.shape(x))
+    e = up(error + (np.where(exact, 0.0, rounding) if some(exact) else rounding))
+    return x, bounded(x, e, storage), np.where(fits, q, 0.0) if some(fits) else gridless(np.shape(x))
 
 
 BLOCK = 2**15

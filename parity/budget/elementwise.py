@@ -23,6 +23,7 @@ from parity.budget.bounds import (
     is_gridless,
     least,
     product,
+    some,
     times,
     up,
 )
@@ -33,7 +34,7 @@ from refnet.arithmetic import error_function
 def add(ufunc: np.ufunc, a: Operand, b: Operand) -> Exact:
     """A sum or difference of two. Adding an exact zero rounds nothing."""
     zero = [np.isinf(o.q) for o in (a, b) if not is_gridless(o.q)]
-    units = np.where(reduce(np.logical_or, zero), 0.0, 1.0) if any(np.any(z) for z in zero) else 1.0
+    units = np.where(reduce(np.logical_or, zero), 0.0, 1.0) if any(some(z) for z in zero) else 1.0
     return Exact(ufunc(a.x, b.x), a.e + b.e, finer(a.q, b.q), units)
 
 
@@ -50,7 +51,7 @@ def divide(a: Operand, b: Operand) -> Exact:
     low = abs(b.x) - 2 * b.e
     size = abs(a.x) + a.e
     top = a.e
-    if np.any(b.e):
+    if some(b.e):
         ratio = size / (abs(b.x) - b.e)
         top = top + times(ratio + SMALLEST if least(ratio) > 0 else np.where(size == 0, 0.0, ratio + SMALLEST), b.e)
     error = top / low
@@ -72,7 +73,7 @@ def _power(a: Operand) -> Floats:
 
 def _scaling(x: Floats, error: Floats, power: Floats, profile: Profile) -> Floats:
     """Units of rounding of a product or quotient: none where one factor is a power of two and nothing can underflow."""
-    return np.where(power & (abs(x) - 2 * error >= profile.storage.tiny), 0.0, 1.0) if np.any(power) else 1.0
+    return np.where(power & (abs(x) - 2 * error >= profile.storage.tiny), 0.0, 1.0) if some(power) else 1.0
 
 
 def exp(a: Operand) -> Exact:

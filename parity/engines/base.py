@@ -10,7 +10,7 @@ import ctypes
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -54,6 +54,10 @@ class Engine:
         """Answer a Train record."""
         raise Unsupported("no train")
 
+    def keeps_no(self, record: Optimize) -> Collection[str]:
+        """The state of the record's optimizer that it has none of, by torch's names: it is not judged."""
+        return ()
+
 
 def stated(text: str) -> Profile:
     """The profile that a text says, see `parity.budget.formats.Profile.parse`."""
@@ -69,6 +73,7 @@ class Reply:
         further: its answers to the further records, by their number; None where it does not answer those.
         unsupported, failure: why there is no answer. traceback: of what it raised.
         changed: which inputs are no more what they were. unsteady: which tensors are others when it is asked again.
+        unkept: the optimizer's state that it says it keeps none of.
         further_unsupported: why there is none to the further records.
         seconds: how long it took.
     """
@@ -81,6 +86,7 @@ class Reply:
     traceback: str = ""
     changed: tuple[str, ...] = ()
     unsteady: tuple[str, ...] = ()
+    unkept: tuple[str, ...] = ()
     further_unsupported: str | None = None
     seconds: float = 0.0
 
@@ -113,6 +119,7 @@ def _ask(engine: Engine, record: Record, further: Mapping[int, Record], again: R
         except Unsupported as reason:
             reply.further_unsupported = one_line(reason)
         reply.profile, reply.answer = profile, answer
+        reply.unkept = tuple(map(str, engine.keeps_no(record))) if isinstance(record, Optimize) else ()
         reply.seconds = time.perf_counter() - start
         if again is not None:
             other = _answer(engine, lent(again))

@@ -1,17 +1,18 @@
-"""JAX: jax.vjp over the functions of `parity.engines.jax_functions`."""
+"""JAX: jax.vjp over the functions of `parity.engines.jax_functions`, and optax's transformations."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
+from parity.engines import optax_updates
 from parity.engines.base import Engine, one_line
 from parity.records import definition
-from parity.records.record import VJP, Answer, Array, Unsupported, UsageError
+from parity.records.record import VJP, Answer, Array, Optimize, Unsupported, UsageError
 
 PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu", "METAL")
 """The names that JAX's documentation gives to what it computes on."""
@@ -20,7 +21,7 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 class JaxEngine(Engine):
-    """JAX on one platform, operation by operation or compiled. It has no optimizers, and so no trainings.
+    """JAX on one platform, operation by operation or compiled. Its optimizers are optax's; it has no trainings.
 
     Args:
         device: the platform; one that this machine lacks answers every record with Unsupported. JAX's own choice where
@@ -70,6 +71,13 @@ class JaxEngine(Engine):
         with self._settings(record.dtype):
             return self._vjp(record)
 
+    def optimize(self, record: Optimize) -> Answer:
+        with self._settings(record.dtype):
+            return optax_updates.optimized(record)
+
+    def keeps_no(self, record: Optimize) -> Collection[str]:
+        return optax_updates.KEPT_OTHERWISE.get(record.spec.type, ())
+
     def _vjp(self, record: VJP) -> Answer:
         as_array = self.jax.numpy.asarray
         names = list(definition.build(record.spec, dict(record.arrays)).params)
@@ -80,7 +88,7 @@ class JaxEngine(Engine):
         def function(params: dict[str, Any], inputs: dict[int, Any]) -> Any:
             given = {**inputs, **still}
             return self.functions.apply(
-                record.spec, {**params, **fixed}, [given[k] for k in sorted(given)], record.training
+                record.spec, {**params, **fixed}, [given[k] for k in sorted(given)], record.training, record.names
             )
 
         def both(params: dict[str, Any], inputs: dict[int, Any], seeds: tuple[Any, ...]) -> Any:
@@ -101,6 +109,17 @@ class JaxEngine(Engine):
                 f"buffer.{name}": _array({**fixed, **changed}[name]).astype(record.arrays[name].dtype) for name in fixed
             },
         }
+
+
+def classes() -> Iterator[tuple[str, Collection[str], Mapping[str, str]]]:
+    """For layers and losses, then for optimizers: which classes the engine has, and why it lacks the others. Nothing
+    where JAX is not installed."""
+    try:
+        functions = importlib.import_module("parity.engines.jax_functions")
+    except ImportError:
+        return
+    yield "refnet.nn", functions.FUNCTIONS, functions.ABSENT
+    yield "refnet.optim", optax_updates.OPTIMIZERS, optax_updates.ABSENT
 
 
 def _array(array: Any) -> Array:

@@ -1,8 +1,10 @@
-"""torch.nn's layers and losses as JAX's users write them: in jax.numpy and jax.nn, and in jax.lax for a convolution.
+"""torch.nn's layers and losses as JAX's users write them: in jax.numpy and jax.nn, in jax.lax for a convolution, and
+by optax's losses.
 
 Each function takes the arguments of its class by name, its arrays under torch's names, its inputs, and whether it is in
-training; it gives the output, and the buffers that it changes. Where JAX has a function of its own, that is what is
-called, so that its formulas are what is judged.
+training; it gives the output, and the buffers that it changes. Where JAX or optax has a function of its own, that is
+what is called, so that its formulas are what is judged. Layers are as JAX's libraries of layers have them. A class that
+none of these has is in `ABSENT`, with the reason.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from parity.engines.jax_activations import ACTIVATIONS, linear
+from parity.engines.jax_attention import multihead, scaled_dot_product
+from parity.engines.jax_losses import LOSSES
 from parity.records.record import Spec, Unsupported, within
 
 Array = Any
@@ -23,8 +28,11 @@ Arrays = Mapping[str, Array]
 Made = tuple[Array, dict[str, Array]]
 
 
-def apply(spec: Spec, arrays: Arrays, inputs: Sequence[Array], training: bool) -> Made:
+def apply(spec: Spec, arrays: Arrays, inputs: Sequence[Array], training: bool, names: Sequence[str] = ()) -> Made:
     """The output of a module, or its outputs, and its buffers where they change.
+
+    Args:
+        names: which arguments the inputs are; empty where they are the first ones in order.
 
     Raises:
         Unsupported: there is no such class here.
@@ -36,6 +44,8 @@ def apply(spec: Spec, arrays: Arrays, inputs: Sequence[Array], training: bool) -
             x, own = _inside(f"{spec.places.index(k)}.", spec.layers[k], {**arrays, **changed}, (x,), training)
             changed |= own
         return x, changed
+    if spec.type == "Graph":
+        return _graph(spec, arrays, inputs, training)
     if spec.type == "Objective":
         network, loss = spec.layers
         x, target = inputs
@@ -43,8 +53,9 @@ def apply(spec: Spec, arrays: Arrays, inputs: Sequence[Array], training: bool) -
         value, _ = _inside("loss.", loss, arrays, (y, target), training)
         return value, changed
     if spec.type not in FUNCTIONS:
-        raise Unsupported(f"no {spec.type}")
-    made = FUNCTIONS[spec.type](spec.args, arrays, *inputs, training=training)
+        raise Unsupported(ABSENT.get(spec.type, f"no {spec.type}"))
+    by_name = dict(zip(names, inputs, strict=True)) if names else {}
+    made = FUNCTIONS[spec.type](spec.args, arrays, *(() if names else inputs), **by_name, training=training)
     return made if spec.type in CHANGING else (made, {})
 
 
@@ -53,12 +64,32 @@ def _inside(prefix: str, spec: Spec, arrays: Arrays, inputs: Sequence[Array], tr
     return output, {prefix + name: a for name, a in changed.items()}
 
 
+def _graph(spec: Spec, arrays: Arrays, inputs: Sequence[Array], training: bool) -> Made:
+    """Modules and operations on values with names: see `refnet.nn.Graph`."""
+    values = dict(zip(spec.args.get("inputs", ("input",)), inputs, strict=True))
+    changed: dict[str, Array] = {}
+    for result, place, *names in spec.args["steps"]:
+        given = [values[name] for name in names]
+        if place in ("+", "*"):
+            made = given[0]
+            for x in given[1:]:
+                made = made + x if place == "+" else made * x
+        else:
+            k = spec.places[int(place)]
+            # A layer has the name of its first place.
+            made, own = _inside(f"{spec.places.index(k)}.", spec.layers[k], {**arrays, **changed}, given, training)
+            changed |= own
+        several = isinstance(result, tuple)
+        values.update(zip(result if several else (result,), made if isinstance(made, tuple) else (made,), strict=False))
+    outputs = tuple(values[name] for name in spec.args.get("outputs", ("output",)))
+    return outputs if len(outputs) > 1 else outputs[0], changed
+
+
 # ---- layers
 
 
 def _linear(args: Args, p: Arrays, x: Array, training: bool) -> Array:
-    y = x @ p["weight"].T
-    return y + p["bias"] if "bias" in p else y
+    return linear(p, x)
 
 
 def _flatten(args: Args, p: Arrays, x: Array, training: bool) -> Array:
@@ -66,18 +97,6 @@ def _flatten(args: Args, p: Arrays, x: Array, training: bool) -> Array:
         return x.reshape(1)
     start, end = args.get("start_dim", 1) % x.ndim, args.get("end_dim", -1) % x.ndim
     return x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
-
-
-def _along(function: Callable[..., Array]) -> Callable[..., Array]:
-    def apply_along(args: Args, p: Arrays, x: Array, training: bool) -> Array:
-        axes = jnp.atleast_1d(x)
-        return function(axes, axis=args["dim"]).reshape(x.shape)
-
-    return apply_along
-
-
-def _elementwise(function: Callable[[Array], Array]) -> Callable[..., Array]:
-    return lambda args, p, x, training: function(x)
 
 
 def _dropout(args: Args, p: Arrays, x: Array, *mask: Array, training: bool) -> Array:
@@ -90,10 +109,35 @@ def _dropout(args: Args, p: Arrays, x: Array, *mask: Array, training: bool) -> A
 
 
 def _layer_norm(args: Args, p: Arrays, x: Array, training: bool) -> Array:
+    return _affine(_standardized(x, _last(args), args), p)
+
+
+def _standardized(x: Array, axes: int | tuple[int, ...], args: Args) -> Array:
+    """By the variance of two passes, which is torch's; JAX's default is that of one."""
+    return jax.nn.standardize(x, axes, epsilon=args.get("eps", 1e-5), algorithm="stable")
+
+
+def _last(args: Args) -> tuple[int, ...]:
+    """The axes of `normalized_shape`."""
     shape = args["normalized_shape"]
-    axes = tuple(range(-len(shape) if not isinstance(shape, int) else -1, 0))
-    mean, var = jnp.mean(x, axes, keepdims=True), jnp.var(x, axes, keepdims=True)
-    return _affine((x - mean) * lax.rsqrt(var + args.get("eps", 1e-5)), p)
+    return tuple(range(-len(shape) if not isinstance(shape, int) else -1, 0))
+
+
+def _rms_norm(args: Args, p: Arrays, x: Array, training: bool) -> Array:
+    eps = args.get("eps")
+    eps = jnp.finfo(x.dtype).eps if eps is None else eps
+    return _affine(x * lax.rsqrt(jnp.mean(jnp.square(x), _last(args), keepdims=True) + eps), p)
+
+
+def _group_norm(args: Args, p: Arrays, x: Array, training: bool) -> Array:
+    groups = x.reshape(x.shape[0], args["num_groups"], -1) if x.size else x
+    y = _standardized(groups, -1, args).reshape(x.shape)
+    return _affine(y, _along_channels(p, x.ndim))
+
+
+def _along_channels(p: Arrays, ndim: int) -> dict[str, Array]:
+    """Weight and bias of the second axis, beside an input of that number of axes."""
+    return {name: p[name].reshape(-1, *(1,) * (ndim - 2)) for name in ("weight", "bias") if name in p}
 
 
 def _affine(y: Array, p: Arrays) -> Array:
@@ -117,7 +161,93 @@ def _batch_norm(args: Args, p: Arrays, x: Array, training: bool) -> Made:
     else:
         mean, var = p["running_mean"], p["running_var"]
     y = (x - mean.reshape(shape)) * lax.rsqrt(var + args.get("eps", 1e-5)).reshape(shape)
-    return _affine(y, {name: p[name].reshape(shape) for name in ("weight", "bias") if name in p}), changed
+    return _affine(y, _along_channels(p, x.ndim)), changed
+
+
+def _instance_norm(axes: int) -> Callable[..., Made]:
+    """Of inputs with that number of axes behind the channels."""
+
+    def apply_norm(args: Args, p: Arrays, x: Array, training: bool) -> Made:
+        single = x.ndim == axes + 1
+        batch = x[None] if single else x
+        places, shape, eps = tuple(range(2, batch.ndim)), (-1, *(1,) * axes), args.get("eps", 1e-5)
+        changed: dict[str, Array] = {}
+        if training or "running_mean" not in p:
+            y = _standardized(batch, places, args)
+            momentum = args.get("momentum", 0.1)
+            if "running_mean" in p and momentum is not None and x.size:
+                new = {"running_mean": jnp.mean(batch, places), "running_var": jnp.var(batch, places, ddof=1)}
+                for name, value in new.items():
+                    moved = lax.stop_gradient(jnp.mean(value, 0))
+                    changed[name] = (1 - momentum) * p[name] + momentum * moved
+        else:
+            mean, variance = p["running_mean"].reshape(shape), p["running_var"].reshape(shape)
+            y = jax.nn.standardize(batch, places, mean=mean, variance=variance, epsilon=eps)
+        y = _affine(y, _along_channels(p, batch.ndim))
+        return y[0] if single else y, changed
+
+    return apply_norm
+
+
+def _embedding(args: Args, p: Arrays, input: Array, training: bool) -> Array:
+    _plain_table(args)
+    return _rows(args, p, input)
+
+
+def _plain_table(args: Args) -> None:
+    for option in ("max_norm", "scale_grad_by_freq"):
+        if args.get(option):
+            raise Unsupported(f"jax.numpy.take has no {option}")
+
+
+def _rows(args: Args, p: Arrays, index: Array) -> Array:
+    rows, padding = jnp.take(p["weight"], index, axis=0), args.get("padding_idx")
+    if padding is None:
+        return rows
+    return jnp.where((index == padding % len(p["weight"]))[..., None], lax.stop_gradient(rows), rows)
+
+
+def _embedding_bag(
+    args: Args,
+    p: Arrays,
+    input: Array,
+    offsets: Array | None = None,
+    per_sample_weights: Array | None = None,
+    *,
+    training: bool,
+) -> Array:
+    """By jax.ops.segment_sum and segment_max, the bags being segments."""
+    _plain_table(args)
+    mode, n = args.get("mode", "mean"), input.size
+    if offsets is None:
+        bags, bag = input.shape[0], jnp.repeat(jnp.arange(input.shape[0]), input.shape[1])
+    else:
+        begins = offsets[:-1] if args.get("include_last_offset", False) else offsets
+        bags, bag = begins.shape[0], jnp.searchsorted(begins, jnp.arange(n), side="right") - 1
+    index = input.reshape(n)
+    rows, padding = _rows(args, p, index), args.get("padding_idx")
+    kept = index != (-1 if padding is None else padding % len(p["weight"]))
+    # What is left out is in no bag.
+    bag = jnp.where(kept, bag, bags)
+    size = jax.ops.segment_sum(jnp.ones(n, rows.dtype), bag, bags)[:, None]
+    if mode == "max":
+        return jnp.where(size > 0, jax.ops.segment_max(rows, bag, bags), 0)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape(n, 1)
+    total = jax.ops.segment_sum(rows, bag, bags)
+    return total / jnp.maximum(size, 1) if mode == "mean" else total
+
+
+def _rotary(args: Args, p: Arrays, input: Array, cos: Array, sin: Array, training: bool) -> Array:
+    r = cos.shape[-1]
+    x, rest = input[..., : 2 * r], input[..., 2 * r :]
+    if args.get("interleaved", False):
+        x1, x2 = x[..., ::2], x[..., 1::2]
+        y = jnp.stack([x1 * cos - x2 * sin, x1 * sin + x2 * cos], axis=-1).reshape(x.shape)
+    else:
+        x1, x2 = jnp.split(x, 2, axis=-1)
+        y = jnp.concatenate([x1 * cos - x2 * sin, x1 * sin + x2 * cos], axis=-1)
+    return jnp.concatenate([y, rest], axis=-1)
 
 
 PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -162,86 +292,50 @@ def _lstm_cell(args: Args, p: Arrays, x: Array, *state: Array, training: bool) -
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-# ---- losses
-
-
-def _reduced(args: Args, losses: Array) -> Array:
-    reductions = {"none": lambda x: x, "mean": jnp.mean, "sum": jnp.sum}
-    return reductions[args.get("reduction", "mean")](losses)
-
-
-def _loss(function: Callable[..., Array]) -> Callable[..., Array]:
-    return lambda args, p, x, t, training: _reduced(args, function(p, x, t))
-
-
-def _weighted(p: Arrays, losses: Array) -> Array:
-    return losses * p["weight"] if "weight" in p else losses
-
-
-def _clamped_log(x: Array, log: Callable[[Array], Array], safe: float) -> Array:
-    """max(log, -100), with no infinite derivative where it is clamped."""
-    inside = log(x) > -100
-    return jnp.where(inside, log(jnp.where(inside, x, safe)), -100)
-
-
-def _bce(p: Arrays, x: Array, t: Array) -> Array:
-    some, other = _clamped_log(x, jnp.log, 1.0), _clamped_log(x, lambda x: jnp.log1p(-x), 0.0)
-    return _weighted(p, -(t * some + (1 - t) * other))
-
-
-def _bce_with_logits(p: Arrays, x: Array, t: Array) -> Array:
-    some, other = jax.nn.log_sigmoid(x), jax.nn.log_sigmoid(-x)
-    return _weighted(p, -(p.get("pos_weight", 1) * t * some + (1 - t) * other))
-
-
-def _cross_entropy(args: Args, p: Arrays, x: Array, t: Array, training: bool) -> Array:
-    axis = min(1, x.ndim - 1)
-    count, smoothing = x.shape[axis], args.get("label_smoothing", 0.0)
-    logp = jax.nn.log_softmax(x, axis=axis)
-    along = (-1, *(1,) * (x.ndim - 1 - axis))
-    weight = p["weight"].reshape(along) if "weight" in p else jnp.ones((), x.dtype)
-    reduction = args.get("reduction", "mean")
-    if jnp.issubdtype(t.dtype, jnp.floating):
-        q = t * (1 - smoothing) + smoothing / count
-        losses = -jnp.sum(weight * q * logp, axis=axis)
-        return _reduced({"reduction": reduction}, losses)
-    kept = t != args.get("ignore_index", -100)
-    chosen = jnp.expand_dims(jnp.where(kept, t, 0), axis)
-    weights = jnp.broadcast_to(weight, x.shape)
-    own = jnp.squeeze(jnp.take_along_axis(weights, chosen, axis), axis) * kept
-    losses = -own * jnp.squeeze(jnp.take_along_axis(logp, chosen, axis), axis)
-    if smoothing:
-        spread = -jnp.sum(weights * logp, axis=axis) * kept
-        losses = (1 - smoothing) * losses + smoothing / count * spread
-    if reduction == "mean":
-        total = jnp.sum(own)
-        # The mean of nothing is NaN, and does not depend on the input.
-        return jnp.where(total == 0, jnp.nan, jnp.sum(losses) / jnp.where(total == 0, 1, total))
-    return _reduced({"reduction": reduction}, losses)
-
-
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+LAYERS: Mapping[str, Callable[..., Any]] = {
     "Linear": _linear,
-    "Identity": _elementwise(lambda x: x),
+    "Identity": lambda args, p, x, training: x,
     "Flatten": _flatten,
-    "Sigmoid": _elementwise(jax.nn.sigmoid),
-    "Tanh": _elementwise(jnp.tanh),
-    "ReLU": _elementwise(jax.nn.relu),
-    "Softmax": _along(jax.nn.softmax),
-    "LogSoftmax": _along(jax.nn.log_softmax),
     "BatchNorm1d": _batch_norm,
+    "BatchNorm2d": _batch_norm,
+    "BatchNorm3d": _batch_norm,
+    "InstanceNorm1d": _instance_norm(1),
+    "InstanceNorm2d": _instance_norm(2),
+    "InstanceNorm3d": _instance_norm(3),
     "LayerNorm": _layer_norm,
+    "GroupNorm": _group_norm,
+    "RMSNorm": _rms_norm,
     "Dropout": _dropout,
+    "Embedding": _embedding,
+    "EmbeddingBag": _embedding_bag,
+    "ScaledDotProductAttention": scaled_dot_product,
+    "MultiheadAttention": multihead,
+    "RotaryEmbedding": _rotary,
     "Conv2d": _conv2d,
     "LSTMCell": _lstm_cell,
-    "MSELoss": _loss(lambda p, x, t: jnp.square(x - t)),
-    "L1Loss": _loss(lambda p, x, t: jnp.abs(x - t)),
-    "HalfSquaredError": lambda args, p, x, t, training: 0.5 * jnp.sum(jnp.square(t - x)),
-    "BCELoss": _loss(_bce),
-    "BCEWithLogitsLoss": _loss(_bce_with_logits),
-    "CrossEntropyLoss": _cross_entropy,
 }
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {**LAYERS, **ACTIVATIONS, **LOSSES}
 """By torch's name of the class."""
 
-CHANGING = ("BatchNorm1d",)
+CHANGING = frozenset(name for name in LAYERS if name.startswith(("BatchNorm", "InstanceNorm")))
 """Classes whose functions give their buffers too."""
+
+ABSENT: Mapping[str, str] = {
+    "Tanhshrink": "jax.nn has no tanhshrink",
+    "Hardshrink": "jax.nn has no hardshrink",
+    "Softshrink": "jax.nn has no softshrink",
+    "Threshold": "jax.nn has no threshold",
+    "GaussianNLLLoss": "neither JAX nor optax has a Gaussian likelihood of clamped variances",
+    "PoissonNLLLoss": "jax.scipy.stats.poisson has log(t!), which this loss leaves out",
+    "HingeEmbeddingLoss": "optax.hinge_loss is that of a classifier, with a margin of 1",
+    "MarginRankingLoss": "optax has no ranking by pairs",
+    "MultiMarginLoss": "optax.multiclass_hinge_loss takes the largest violation, not their sum",
+    "MultiLabelMarginLoss": "optax has no margin over several labels",
+    "SmoothL1Loss": "optax has the loss of Huber alone, which is not divided by delta",
+    "TripletMarginLoss": "optax.triplet_margin_loss adds eps to the sum of powers, and takes powers of signed numbers",
+    "CosineEmbeddingLoss": "optax has the distance of cosines, and no loss with a margin for it",
+    "TransformerEncoderLayer": "neither JAX nor optax has transformer layers",
+    "TransformerDecoderLayer": "neither JAX nor optax has transformer layers",
+}
+"""Why there is no function for a class."""

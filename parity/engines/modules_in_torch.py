@@ -79,18 +79,20 @@ def _attention(torch: Any, **args: Any) -> Any:
 
 
 def _rotary(torch: Any, **args: Any) -> Any:
-    """Neighbours as complex numbers, as Meta's Llama has them; halves by `rotate_half`, as Hugging Face's Llama."""
+    """Neighbours as complex numbers, as Meta's Llama has them, in float32 where the input is narrower; halves by
+    `rotate_half`, as Hugging Face's Llama."""
 
     class RotaryEmbedding(torch.nn.Module):  # type: ignore[misc]
         def forward(self, input: Any, cos: Any, sin: Any) -> Any:
             turned, rest = input[..., : 2 * cos.shape[-1]], input[..., 2 * cos.shape[-1] :]
             if args.get("interleaved", False):
-                pairs = torch.view_as_complex(turned.reshape(*turned.shape[:-1], -1, 2).contiguous())
-                turned = torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)
+                wide = torch.float64 if input.dtype == torch.float64 else torch.float32
+                x, c, s = (a.to(wide) for a in (turned, cos, sin))
+                pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2).contiguous())
+                turned = torch.view_as_real(pairs * torch.complex(c, s)).flatten(-2).to(input.dtype)
             else:
                 first, second = turned.chunk(2, -1)
-                twice = (torch.cat([table, table], -1) for table in (cos, sin))
-                c, s = twice
+                c, s = (torch.cat([table, table], -1) for table in (cos, sin))
                 turned = turned * c + torch.cat([-second, first], -1) * s
             return torch.cat([turned, rest], -1)
 

@@ -8,9 +8,14 @@ Nothing about the yardstick enters here. The operators:
 - `axis`: the next axis (-1 for -2, others plus one).
 - `index`: the next index of an array or of a tuple.
 
-Changed are the methods that compute, and the functions that they call in the same file. What only refuses bad input
-(`raise` and its condition, the calls of `_check`), describes or constructs a module is left alone: no answer depends
-on it.
+Changed are the methods that compute, and the functions that they call in the same file; those of a shared base, which
+all its classes run, are mutants of the base. Left alone is what no answer depends on:
+
+- what describes or constructs a module, and what only refuses bad input: `raise` and the condition that leads to
+  nothing else, the calls of `_check`, a call whose value is dropped, and a local value that only these read;
+- -1 as a size in a `reshape`, for which NumPy takes any negative number alike.
+
+No record reaches schedulers, clipping of gradients, averages of weights and initial values: nothing of them is changed.
 """
 
 from __future__ import annotations
@@ -18,21 +23,35 @@ from __future__ import annotations
 import ast
 import inspect
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
 import refnet
 from parity.families.fault import Fault
 
-__all__ = ["KINDS", "Mutant", "classes", "fault", "mutants"]
+__all__ = ["KINDS", "Mutant", "bearers", "classes", "drawing", "fault", "mutants"]
 
 KINDS = ("operator", "constant", "comparison", "axis", "index")
 
 LEFT_ALONE = ("__init__", "__repr__", "check", "extra_repr", "reset_parameters", "_collect", "bind", "state_dict")
 """Methods that construct, refuse or describe."""
+
+
+SHARED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "Module": ("refnet.nn.module", ("add_grads",), ("Sequential", "Graph")),
+    "Optimizer": (
+        "refnet.optim.optimizer",
+        (
+            *("kept", "as_kept", "counted", "gradient", "decay", "step"),
+            *("moving_average", "moving_average_of_squares", "correction"),
+        ),
+        tuple(name for name in refnet.optim.__all__ if name != "Optimizer"),
+    ),
+}
+"""The shared bases: where each stands, its methods that compute, and the classes whose answers show what they do."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +88,22 @@ class _Change:
 
 
 def classes() -> tuple[str, ...]:
-    """The layers, losses and optimizers whose own file computes something."""
-    return tuple(name for name in (*refnet.nn.__all__, *refnet.optim.__all__) if _home(name))
+    """The layers, losses and optimizers whose own file computes something, and the shared bases."""
+    return (
+        *(name for name in (*refnet.nn.__all__, *refnet.optim.__all__) if name not in SHARED and _home(name)),
+        *SHARED,
+    )
+
+
+def bearers(name: str) -> tuple[str, ...]:
+    """The classes whose answers show a mutant of this class: itself, or those that have it as a base."""
+    return SHARED[name][2] if name in SHARED else (name,)
 
 
 def _home(name: str) -> str:
     """The module that a class stands in, where its methods compute; empty where it only holds others."""
+    if name in SHARED:
+        return SHARED[name][0]
     made = getattr(refnet.nn, name, None) or getattr(refnet.optim, name, None)
     if not inspect.isclass(made):
         return ""
@@ -107,11 +136,37 @@ def fault(mutant: Mutant) -> Fault:
     module.__file__ = import_module(home).__file__
     exec(compile(ast.fix_missing_locations(tree), f"<mutant of {home}>", "exec"), module.__dict__)
     changed = getattr(module, mutant.type)
+    patch = _as_base(mutant.type, changed) if mutant.type in SHARED else partial(_become, changed)
+    patches = dict.fromkeys(bearers(mutant.type), patch)
+    return Fault(str(mutant), f"{mutant.before} -> {mutant.after}", "", "a mutant", patches=patches)
+
+
+def _become(changed: type, made: Any) -> None:
+    made.__class__ = changed
+
+
+def _as_base(name: str, changed: type) -> Callable[[Any], None]:
+    """Gives an object the changed methods of a base, where its class has the base's own."""
+    base = getattr(import_module(SHARED[name][0]), name)
 
     def patch(made: Any) -> None:
-        made.__class__ = changed
+        own = type(made)
+        methods = {m: vars(changed)[m] for m in SHARED[name][1] if getattr(own, m) is vars(base)[m]}
+        made.__class__ = type(own.__name__, (own,), methods)
 
-    return Fault(str(mutant), f"{mutant.before} -> {mutant.after}", "", "a mutant", patches={mutant.type: patch})
+    return patch
+
+
+def drawing(mistake: Fault) -> Fault:
+    """The mistake in an engine that is given no mask, and draws it with its generator seeded with 0."""
+
+    def ask(record: Any) -> Any:
+        return replace(record, inputs=record.inputs[:1], names=("input",))
+
+    def reply(answer: dict[str, Any]) -> dict[str, Any]:
+        return {"grad_input.0" if name == "grad_input" else name: t for name, t in answer.items()}
+
+    return replace(mistake, ask=ask, reply=reply)
 
 
 @cache
@@ -125,15 +180,21 @@ def _parsed(home: str) -> ast.Module:
 
 
 def _changes(tree: ast.Module, name: str) -> Iterator[tuple[str, _Change]]:
+    tops = _tops(tree)
     for place, function in _functions(tree, name):
+        idle = _idle(function, tops)
         for statement in function.body:
-            for change in _in(statement, statement):
+            for change in _in(statement, statement, idle):
                 yield place, change
+
+
+def _tops(tree: ast.Module) -> dict[str, ast.ClassDef | ast.FunctionDef]:
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
 
 
 def _functions(tree: ast.Module, name: str) -> list[tuple[str, ast.FunctionDef]]:
     """The methods of a class and of its bases in this file, and the functions that these call, likewise."""
-    tops = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    tops = _tops(tree)
     found: dict[str, ast.FunctionDef] = {}
     waiting, seen = [name], set()
     while waiting:
@@ -146,28 +207,72 @@ def _functions(tree: ast.Module, name: str) -> list[tuple[str, ast.FunctionDef]]
             own = [node]
         else:
             own = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name not in LEFT_ALONE]
+            own = [n for n in own if top not in SHARED or n.name in SHARED[top][1]]
             # A method that the class itself has hides that of its base.
             own = [n for n in own if not any(k.rpartition(".")[2] == n.name for k in found)]
             found |= {f"{top}.{n.name}": n for n in own}
             waiting += [base.id for base in node.bases if isinstance(base, ast.Name)]
-        waiting += [n.id for f in own for n in ast.walk(f) if isinstance(n, ast.Name) and n.id in tops]
+        # What is called for its refusals alone is not followed.
+        dropped = {id(n) for f in own for s in _dropped(f, tops) for n in ast.walk(s)}
+        names = (n for f in own for n in ast.walk(f) if isinstance(n, ast.Name) and id(n) not in dropped)
+        waiting += [n.id for n in names if n.id in tops]
     return list(found.items())
 
 
-def _in(node: ast.AST, shown: ast.AST) -> Iterator[_Change]:
+def _dropped(function: ast.FunctionDef, tops: Mapping[str, ast.stmt]) -> list[ast.Expr]:
+    """The calls of functions of this file that give a value, where it is dropped: made for their refusals alone."""
+    calls = [n for n in ast.walk(function) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)]
+    giving = {
+        name
+        for name, top in tops.items()
+        if any(isinstance(n, ast.Return) and n.value is not None for n in ast.walk(top))
+    }
+    return [n for n in calls if isinstance(n.value, ast.Call) and ast.unparse(n.value.func) in giving]
+
+
+def _refuses(node: ast.AST) -> bool:
+    """Whether a node does nothing but refuse, if that."""
+    checks = isinstance(node, ast.Call) and ast.unparse(node.func).startswith("_check.")
+    alone = isinstance(node, ast.Expr) and _refuses(node.value)
+    return checks or alone or isinstance(node, ast.Raise | ast.Assert)
+
+
+def _idle(function: ast.FunctionDef, tops: Mapping[str, ast.stmt]) -> set[int]:
+    """Dropped calls, and the values that are given to local names which only refusals read, by `id`."""
+    dropped = _dropped(function, tops)
+    refusing = {id(n) for call in dropped for n in ast.walk(call)}
+    for node in ast.walk(function):
+        if isinstance(node, ast.If) and all(map(_refuses, node.body)):
+            refusing |= {id(n) for part in (node.test, *node.body) for n in ast.walk(part)}
+        # What `_check` gives back may be computed with.
+        elif isinstance(node, ast.Raise | ast.Assert) or (isinstance(node, ast.Expr) and _refuses(node)):
+            refusing |= {id(n) for n in ast.walk(node)}
+    names = [n for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+    read = {n.id for n in names if id(n) not in refusing}
+    refused = {n.id for n in names} - read
+    idle = {id(call) for call in dropped}
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+            continue
+        target, value = node.targets[0], node.value
+        several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+        pairs = zip(target.elts, value.elts, strict=True) if several else [(target, value)]  # type: ignore[attr-defined]
+        idle |= {id(v) for t, v in pairs if isinstance(t, ast.Name) and t.id in refused}
+    return idle
+
+
+def _in(node: ast.AST, shown: ast.AST, idle: Set[int] = frozenset()) -> Iterator[_Change]:
     """The changes in a node and below it, but for what computes nothing; `shown` is the expression around it."""
-    if isinstance(node, ast.If) and all(isinstance(s, ast.Raise) for s in node.body):
+    if isinstance(node, ast.If) and all(map(_refuses, node.body)):
         for other in node.orelse:
-            yield from _in(other, other)
+            yield from _in(other, other, idle)
         return
-    if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr):
+    if _refuses(node) or isinstance(node, ast.JoinedStr) or id(node) in idle:
         return
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return
-    if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("_check."):
-        return
     if isinstance(node, ast.AnnAssign) and node.value is not None:
-        yield from _in(node.value, node)
+        yield from _in(node.value, node, idle)
         return
     shown = shown if isinstance(node, ast.Constant | ast.UnaryOp | ast.Tuple | ast.keyword) else node
     yield from (replace(change, shown=shown if isinstance(node, ast.Constant) else node) for change in _here(node))
@@ -175,8 +280,14 @@ def _in(node: ast.AST, shown: ast.AST) -> Iterator[_Change]:
         return
     for child in ast.iter_child_nodes(node):
         is_index = isinstance(node, ast.Subscript) and child is node.slice and any(_indices(node))
-        if not (isinstance(child, ast.arguments) or is_index):
-            yield from _in(child, shown)
+        if not (isinstance(child, ast.arguments) or is_index or _is_open_size(node, child)):
+            yield from _in(child, shown, idle)
+
+
+def _is_open_size(node: ast.AST, child: ast.AST) -> bool:
+    """Whether an argument is the -1 of a `reshape`."""
+    reshapes = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "reshape"
+    return reshapes and isinstance(child, ast.UnaryOp) and ast.unparse(child) == "-1"
 
 
 def _set(kind: str, node: ast.AST, holder: Any, field: str, new: Any) -> _Change:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+import refnet
 from parity.engines.base import Engine
 from parity.engines.modules_in_torch import OWN, dropping, graph, masked
+from parity.records.definition import parts_of_state
 from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
-from refnet.optim.optimizer import number
+from refnet.arithmetic.sparse_gradient import SparseGradient
+from refnet.optim.optimizer import State, number
 from refnet.train.step import is_mean
 
 IMPLEMENTATIONS: Mapping[str, Mapping[str, bool]] = {
@@ -143,10 +147,25 @@ class TorchEngine(Engine):
             raise Unsupported(f"torch.nn has no {spec.type}")
         make = getattr(nn, spec.type)
         given = {name: self._tensor(a) for name, a in spec.constructor_arrays(arrays).items()}
-        module = make(**spec.class_args, **given)
+        args = spec.class_args
+        if isinstance(args.get("options"), Mapping):
+            args["options"] = nn.LinearCrossEntropyOptions(**args["options"])
+        inside = (self._construct(layer, {}, dtype) for layer in spec.layers)
+        given |= zip(spec.facts.modules, inside, strict=False)
+        with warnings.catch_warnings():
+            # That a faster way will not be taken.
+            warnings.filterwarnings("ignore", "enable_nested_tensor is True", UserWarning)
+            module = make(**args, **given)
         return module.to(dtype)
 
     def vjp(self, record: VJP) -> Answer:
+        try:
+            return self._vjp(record)
+        except NotImplementedError as error:
+            # A kernel that torch does not have in this dtype, or on this device.
+            raise Unsupported(f"torch: {_line(error)}") from error
+
+    def _vjp(self, record: VJP) -> Answer:
         self._require(record.dtype)
         torch = self.torch
         module = self._build(record.spec, record.arrays, record.dtype).train(record.training)
@@ -159,7 +178,8 @@ class TorchEngine(Engine):
             output = masked(inputs[0], inputs[1], module.p) if record.training else module(inputs[0])
         elif about.options or about.dropout_masks:
             by_name = dict(zip(record.input_names, inputs, strict=True))
-            masks = [by_name.pop(name) for name in about.dropout_masks if name in by_name]
+            masks = about.in_order_of_draws(by_name)
+            by_name = {name: x for name, x in by_name.items() if name not in about.dropout_masks}
             if masks and self.backend:
                 raise Unsupported(f"a compiled {record.spec.type} with a given mask")
             with warnings.catch_warnings(), dropping(torch, masks) if masks else nullcontext():
@@ -192,7 +212,13 @@ class TorchEngine(Engine):
 
     def optimize(self, record: Optimize) -> Answer:
         self._require(record.dtype)
-        params = {name: self._tensor(p).clone().requires_grad_() for name, p in record.params.items()}
+        if record.objective is None:
+            params = {name: self._tensor(p).clone().requires_grad_() for name, p in record.params.items()}
+            evaluate: Any = None
+        else:
+            module = self._build(record.objective.spec, record.params, record.dtype)
+            params, inputs = dict(module.named_parameters()), [self._tensor(x) for x in record.objective.inputs]
+            evaluate = partial(_evaluated, self._compiled(module), inputs)
         optimizer = self._optimizer(record.spec, params, record.groups)
         step = self._compiled(optimizer.step)
         before = {name: _array(p).astype(np.float64) for name, p in params.items()}
@@ -200,8 +226,8 @@ class TorchEngine(Engine):
         for k in range(record.steps):
             grads = record.gradients(k)
             for name, p in params.items():
-                p.grad = self._tensor(grads[name]) if name in grads else None
-            step()
+                p.grad = self._gradient(grads[name], p) if name in grads else None
+            step(*([evaluate or partial(_linear, params)] if _takes_closure(record.spec) else []))
             for name, p in params.items():
                 after = _array(p).astype(np.float64)
                 series.setdefault(f"update.{name}", []).append(after - before[name])
@@ -209,6 +235,13 @@ class TorchEngine(Engine):
                 for key, value in _state(record.spec, optimizer, p).items():
                     series.setdefault(f"state.{name}.{key}", []).append(_array(value))
         return {name: np.stack(values) for name, values in series.items()}
+
+    def _gradient(self, given: Any, p: Any) -> Any:
+        """A gradient, whole or sparse."""
+        if not isinstance(given, SparseGradient):
+            return self._tensor(given)
+        indices, values = self._tensor(np.atleast_2d(given.indices)), self._tensor(given.values)
+        return self.torch.sparse_coo_tensor(indices, values, p.shape, check_invariants=True)
 
     def _optimizer(self, spec: Spec, params: Mapping[str, Any], groups: Any = None) -> Any:
         if not hasattr(self.torch.optim, spec.type):
@@ -222,8 +255,8 @@ class TorchEngine(Engine):
         asked, known = IMPLEMENTATIONS[self.implementation], inspect.signature(make).parameters
         if asked and not asked.keys() & known.keys():
             raise Unsupported(f"torch.optim.{spec.type} has no {self.implementation} implementation")
-        if "capturable" in asked and self.device.type == "cpu":
-            raise Unsupported("torch's capturable steps need a device other than the processor")
+        if "capturable" in asked and self.device.type == "cpu" and not self.backend:
+            raise Unsupported("torch's capturable steps need a device other than the processor, or torch.compile")
         return make(given, **spec.args, **{name: value for name, value in asked.items() if name in known})
 
     def train(self, record: Train) -> Answer:
@@ -305,10 +338,36 @@ def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:
     parameter's dtype, whatever dtype torch keeps them in."""
     kept = optimizer.state.get(p, {})
     return {
-        key: kept[key].to(p.dtype) if array.shape is number and not array.counter else kept[key]
+        path: _number(one, p, array)
         for key, array in spec.schema.items()
-        if kept.get(key) is not None
+        for path, one in parts_of_state(key, kept.get(key))
     }
+
+
+def _number(kept: Any, p: Any, array: State) -> Any:
+    """A part of the state as a tensor; single numbers may be Python's."""
+    if array.counter and not hasattr(kept, "to"):
+        return p.new_tensor(kept).float()
+    if not hasattr(kept, "to"):
+        return p.new_tensor(kept)
+    return kept.to(p.dtype) if array.shape is number and not array.counter else kept
+
+
+def _takes_closure(spec: Spec) -> bool:
+    return bool(getattr(refnet.optim, spec.type).takes_closure)
+
+
+def _evaluated(module: Any, inputs: Sequence[Any]) -> Any:
+    """The objective of a record; its gradients are those of the module's parameters then."""
+    module.zero_grad()
+    value = module(*inputs)
+    value.backward()
+    return value
+
+
+def _linear(params: Mapping[str, Any]) -> Any:
+    """The linear function with the gradients that the parameters have."""
+    return sum((p.grad * p.detach()).sum() for p in params.values() if p.grad is not None)
 
 
 def _line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,13 @@ FULL = ("full",)
 DTYPES = ("float64", "float32")
 NARROW = ("bfloat16", "float16")
 """Formats in which the cases are asked too: their float32 inputs, rounded. Trainings are not."""
+
+
+ELEMENTS = 1_000
+"""Of each tensor of a large case so many elements are certified at most."""
+
+IN_ALL = 5_900
+"""And of all tensors of the case together, so that it keeps at most 100 kB."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,14 @@ def booleans(shape: tuple[int, ...], *values: int) -> Draw:
     return Draw(shape, "mask", values=values)
 
 
+def _drawn(large: bool, draw: Draw, key: str, family: str, dtype: str) -> Array:
+    """The array of a draw; of a large case its float32 numbers in every dtype, so that one answer serves all."""
+    if not large or dtype in NARROW:
+        return draw.make(key, family, dtype)
+    array = draw.make(key, family, "float32")
+    return array.astype(dtype) if array.dtype.kind == "f" else array
+
+
 def _real(bits: Array, family: str, dtype: str) -> Array:
     if family == "grid":
         return ((bits[:, 0] % np.uint64(257)).astype(np.float64) - 128) / 64
@@ -200,7 +216,8 @@ class Parts:
 class VJPCase:
     """A module, loss or network at one input; see `parity.records.record.VJP`. Its `name` is `GROUP/what is special`.
 
-    A case of a reduced loss may come with its samples in `parts`, which have its upstream gradient each.
+    A case of a reduced loss may come with its samples in `parts`, which have its upstream gradient each. A `large` one
+    has a layer of real size: what is kept of it are some elements (`parity.families.large`).
     """
 
     name: str
@@ -212,13 +229,20 @@ class VJPCase:
     families: tuple[str, ...] = FAMILIES
     parts: Parts | None = None
     names: tuple[str, ...] = ()
+    large: bool = False
+
+    @classmethod
+    def of(cls, kind: str, what: str, args: Mapping[str, Any], **fields: Any) -> VJPCase:
+        """A case of a layer or loss of this class, built with these arguments."""
+        return cls(f"{kind}/{what}", Spec(kind, args), **fields)
 
     def record(self, family: str, dtype: str) -> VJP:
+        make = partial(_drawn, self.large)
         return VJP(
             self.spec,
-            {name: draw.make(f"{self.name}:{name}", family, dtype) for name, draw in self.arrays.items()},
-            tuple(draw.make(f"{self.name}:input.{k}", family, dtype) for k, draw in enumerate(self.inputs)),
-            tuple(draw.make(f"{self.name}:grad.{k}", family, dtype) for k, draw in enumerate(self.grads)),
+            {name: make(draw, f"{self.name}:{name}", family, dtype) for name, draw in self.arrays.items()},
+            tuple(make(draw, f"{self.name}:input.{k}", family, dtype) for k, draw in enumerate(self.inputs)),
+            tuple(make(draw, f"{self.name}:grad.{k}", family, dtype) for k, draw in enumerate(self.grads)),
             self.training,
             self.names,
             _format(dtype),
@@ -237,7 +261,8 @@ class VJPCase:
 class OptimizeCase:
     """An optimizer on a given stream of gradients; see `parity.records.record.Optimize`.
 
-    Draws of gradients have a leading step axis.
+    Draws of gradients, and of the indices of sparse ones, have a leading step axis. An `objective` is a case of its
+    own, without arrays.
     """
 
     name: str
@@ -247,6 +272,10 @@ class OptimizeCase:
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
     families: tuple[str, ...] = FAMILIES
     absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    indices: Mapping[str, Draw] = field(default_factory=dict)
+    objective: VJPCase | None = None
+    times: int = 0
+    large: bool = False
 
     @classmethod
     def of(cls, kind: str, what: str, args: Mapping[str, Any], **fields: Any) -> OptimizeCase:
@@ -254,13 +283,17 @@ class OptimizeCase:
         return cls(f"{kind}/{what}", Spec(kind, args), **fields)
 
     def record(self, family: str, dtype: str) -> Optimize:
+        make = partial(_drawn, self.large)
         return Optimize(
             self.spec,
-            {name: draw.make(f"{self.name}:{name}", family, dtype) for name, draw in self.params.items()},
-            {name: draw.make(f"{self.name}:grad.{name}", family, dtype) for name, draw in self.grads.items()},
+            {name: make(draw, f"{self.name}:{name}", family, dtype) for name, draw in self.params.items()},
+            {name: make(draw, f"{self.name}:grad.{name}", family, dtype) for name, draw in self.grads.items()},
             self.groups,
             self.absent,
             _format(dtype),
+            {name: draw.make(f"{self.name}:indices.{name}", family, dtype) for name, draw in self.indices.items()},
+            None if self.objective is None else self.objective.record(family, dtype),
+            self.times,
         )
 
 

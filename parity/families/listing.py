@@ -18,6 +18,7 @@ from parity.families import conditions
 from parity.families.case import Case, group, selected
 from parity.families.fault import Fault
 from parity.families.formula import Variant, bearing_on
+from parity.families.large import LARGE
 from parity.families.whole.arithmetic import rewritings
 from parity.records.definition import Patch
 
@@ -26,6 +27,7 @@ __all__ = [
     "DERIVATIVES",
     "FAULTS",
     "FILES",
+    "LARGE",
     "NO_OTHER",
     "REWRITINGS",
     "TABLE",
@@ -68,6 +70,7 @@ TABLE = (
     "nn.multihead",
     "nn.graph",
     "nn.transformer",
+    "nn.transformer_stack",
     "whole.network",
     "whole.per_sample",
     "optim.common",
@@ -85,6 +88,8 @@ TABLE = (
     "optim.adafactor",
     "optim.muon",
     "optim.lion",
+    "optim.sparse_adam",
+    "optim.lbfgs",
     "whole.arithmetic",
     "whole.training",
 )
@@ -141,9 +146,9 @@ def catalogue() -> tuple[Case, ...]:
     return CASES
 
 
-def select(pattern: str) -> tuple[Case, ...]:
-    """The cases whose name has `pattern` in it; see `parity.families.case.selected`."""
-    return selected(CASES, pattern)
+def select(pattern: str, large: bool = False) -> tuple[Case, ...]:
+    """The cases, or the large ones, whose name has `pattern` in it; see `parity.families.case.selected`."""
+    return selected(LARGE if large else CASES, pattern)
 
 
 def weaker(types: Set[str]) -> list[Variant]:

@@ -32,10 +32,7 @@ OUT_OF_SCOPE: Mapping[str, Mapping[str, str]] = {
         "NLLLoss2d": "deprecated name of NLLLoss",
         "CrossMapLRN2d": "undocumented; LocalResponseNorm is its public form",
     },
-    "optim": {
-        "Optimizer": BASE,
-        "SparseAdam": "takes sparse gradients, which no layer of refnet gives",
-    },
+    "optim": {"Optimizer": BASE},
 }
 """By package: the classes that will not be covered, and why."""
 

@@ -12,6 +12,8 @@ import numpy as np
 
 import refnet
 from parity.records.record import VJP, Optimize, Spec, Train, within
+from refnet.arithmetic import special
+from refnet.arithmetic.sparse_gradient import SparseGradient
 from refnet.nn.utils import Clipping
 from refnet.train.schedule import set_rates
 from refnet.train.step import Update
@@ -59,7 +61,10 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
             _construct(network, {}, patches, dtype), _construct(loss, within(arrays, "loss."), patches, dtype)
         )
     else:
-        more = {"dtype": dtype} if spec.facts.dtype else {}
+        more: dict[str, Any] = {"dtype": dtype} if spec.facts.dtype else {}
+        # Patches are made in copies, too: a method of a copy is called on the copy.
+        inside = (_construct(layer, {}, patches, dtype) for layer in spec.layers)
+        more |= zip(spec.facts.modules, inside, strict=False)
         arguments = {**spec.class_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
         module = getattr(refnet.nn, spec.type)(**arguments)
     if spec.type in patches:
@@ -194,13 +199,49 @@ def optimize(
     made = optimizer(record.spec, params, record.groups, patches)
     made.stands_for = record.arrays_dtype
     tensors: dict[str, list[Array]] = {f"param.{name}": [p.copy()] for name, p in params.items()}
+    evaluated = _objective(record, params, lift) if made.takes_closure else None
     for k in range(record.steps):
-        made.step({name: lift(g) for name, g in record.gradients(k).items()})
+        made.step(evaluated(k) if evaluated else {name: _lifted(lift, g) for name, g in record.gradients(k).items()})
         for name, p in params.items():
             tensors[f"param.{name}"].append(p.copy())
         for path, array in state_of(made).items():
-            tensors.setdefault(f"state.{path}", []).append(array.copy())
+            # A bare number of the arithmetic is never written.
+            tensors.setdefault(f"state.{path}", []).append(array.copy() if hasattr(array, "copy") else array)
     return tensors
+
+
+def _lifted(lift: Callable[[Array], Array], gradient: Any) -> Any:
+    """A gradient, whole or sparse."""
+    if isinstance(gradient, SparseGradient):
+        return SparseGradient(gradient.indices, lift(gradient.values))
+    return lift(gradient)
+
+
+def _objective(
+    record: Optimize, params: Tensors, lift: Callable[[Array], Array]
+) -> Callable[[int], Callable[[], tuple[Array, Tensors]]]:
+    """For each step, from 0, the function that evaluates the objective of a record and its gradients at `params`."""
+    if record.objective is None:
+
+        def value(grads: Tensors) -> Array:
+            # f = sum_n g[n] theta[n]
+            return reduce(add, (special.total(g.reshape(-1) * params[n].reshape(-1), -1) for n, g in grads.items()))
+
+        def linear(k: int) -> Callable[[], tuple[Array, Tensors]]:
+            grads = {name: lift(g) for name, g in record.gradients(k).items()}
+            return lambda: (value(grads), grads)
+
+        return linear
+    objective = record.objective
+    module = build(objective.spec, params, dtype=record.dtype).train(objective.training)
+    inputs = [lift(x) if x.dtype.kind == "f" else x for x in objective.inputs]
+    one = lift(objective.grad_outputs[0])
+
+    def evaluate() -> tuple[Array, Tensors]:
+        value, saved = forward(module, objective, inputs)
+        return value, module.backward(one, saved)[1]
+
+    return lambda k: evaluate
 
 
 def updating(
@@ -258,11 +299,18 @@ def moment(done: int, loss: Array | None, update: Update) -> Moment:
 def state_of(made: Any) -> Tensors:
     """The arrays of an optimizer's state that its schema lists, under `NAME.KEY`."""
     return {
-        f"{name}.{array.name}": state[array.name]
+        path: np.asarray(kept, np.float32) if array.counter and isinstance(kept, int) else kept
         for name, state in made.state.items()
         for array in made.schema
-        if state.get(array.name) is not None
+        for path, kept in parts_of_state(f"{name}.{array.name}", state.get(array.name))
     }
+
+
+def parts_of_state(path: str, kept: Any) -> list[tuple[str, Any]]:
+    """One part of an optimizer's state by its path; of a list `PATH.0`, the oldest, and so on; nothing of None."""
+    if isinstance(kept, list):
+        return [(f"{path}.{k}", one) for k, one in enumerate(kept)]
+    return [] if kept is None else [(path, kept)]
 
 
 def restore(made: Any, state: Mapping[str, Array]) -> None:

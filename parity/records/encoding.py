@@ -245,6 +245,13 @@ def encode_record(
                 "params": several(record.params),
                 "grads": several(record.grads),
                 **({"groups": groups} if groups else {}),
+                **({"absent": {name: list(at) for name, at in record.absent.items()}} if record.absent else {}),
+                **({"indices": several(record.indices)} if record.indices else {}),
+                **(
+                    {"objective": encode_record(record.objective, encoding, decimals, largest), "times": record.times}
+                    if record.objective is not None
+                    else {}
+                ),
             }
         case Train():
             return {
@@ -278,7 +285,9 @@ def elements(record: Record) -> int:
         case VJP():
             return sum(a.size for a in (*record.inputs, *record.grad_outputs, *record.arrays.values()))
         case Optimize():
-            return 4 * sum(g.size for g in record.grads.values())
+            # An optimizer may keep the last changes of all parameters.
+            kept = record.steps * (4 + 2 * record.steps) * (1 + sum(p.size for p in record.params.values()))
+            return max(kept, 4 * sum(g.size for g in record.grads.values()))
         case Train():
             return (record.iterations + 1) * (1 + 4 * sum(a.size for a in record.arrays.values()))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Facts:
         mask: whether the last input is a mask in place of random draws, which torch cannot be handed.
         draws: whether it draws random numbers where it is given none.
         dropout_masks: inputs that are given in place of random draws, in the order in which torch draws them.
+        stacks: of stacks of layers, which of these belong to each; they have a leading axis of layers.
+        modules: constructor arguments that are modules; a spec has them as its layers, the last ones left out where
+            they are not given.
         options: arguments of `forward` that are no arrays; in a spec they stand among those of the class.
         arrays: constructor arguments that are arrays, and buffers of the module.
         products, sums: whether terms are added up in it, in products of matrices or otherwise: rewritings of sums bear
@@ -35,11 +39,21 @@ class Facts:
     mask: bool = False
     draws: bool = False
     dropout_masks: tuple[str, ...] = ()
+    stacks: tuple[tuple[str, ...], ...] = ()
+    modules: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
     products: bool = False
     sums: bool = False
     dtype: bool = False
+
+    def in_order_of_draws(self, given: Mapping[str, Any]) -> list[Any]:
+        """The dropout masks among the inputs of these names, in the order in which torch draws them: in a stack layer
+        by layer."""
+        if not self.stacks:
+            return [given[name] for name in self.dropout_masks if name in given]
+        stacks = ([given[name] for name in names if name in given] for names in self.stacks)
+        return [mask for masks in stacks for of_layer in zip(*masks, strict=True) for mask in of_layer]
 
 
 _LOSS = Facts(("input", "target"), sums=True)
@@ -47,6 +61,7 @@ _WEIGHTED = Facts(("input", "target"), arrays=("weight",), sums=True)
 _PAIRS = Facts(("input1", "input2", "target"), sums=True)
 _DISTANCE = Facts(("x1", "x2"), sums=True)
 
+_ENCODER_DROPOUT = ("attn_dropout_mask", "dropout1_mask", "dropout_mask", "dropout2_mask")
 _DECODER_MASKS = ("tgt_mask", "memory_mask", "tgt_key_padding_mask", "memory_key_padding_mask")
 _DECODER_DROPOUT = (
     "attn_dropout_mask",
@@ -55,6 +70,16 @@ _DECODER_DROPOUT = (
     "dropout2_mask",
     "dropout_mask",
     "dropout3_mask",
+)
+_IN_ENCODER = tuple(f"encoder_{name}" for name in _ENCODER_DROPOUT)
+_IN_DECODER = tuple(f"decoder_{name}" for name in _DECODER_DROPOUT)
+_TRANSFORMER_MASKS = (
+    "src_mask",
+    "tgt_mask",
+    "memory_mask",
+    "src_key_padding_mask",
+    "tgt_key_padding_mask",
+    "memory_key_padding_mask",
 )
 
 MODULES: Mapping[str, Facts] = {
@@ -114,13 +139,10 @@ MODULES: Mapping[str, Facts] = {
             "src",
             "src_mask",
             "src_key_padding_mask",
-            "attn_dropout_mask",
-            "dropout1_mask",
-            "dropout_mask",
-            "dropout2_mask",
+            *_ENCODER_DROPOUT,
         ),
         draws=True,
-        dropout_masks=("attn_dropout_mask", "dropout1_mask", "dropout_mask", "dropout2_mask"),
+        dropout_masks=_ENCODER_DROPOUT,
         options=("is_causal",),
         products=True,
         sums=True,
@@ -130,6 +152,34 @@ MODULES: Mapping[str, Facts] = {
         draws=True,
         dropout_masks=_DECODER_DROPOUT,
         options=("tgt_is_causal", "memory_is_causal"),
+        products=True,
+        sums=True,
+    ),
+    "TransformerEncoder": Facts(
+        ("src", "mask", "src_key_padding_mask", *_ENCODER_DROPOUT),
+        dropout_masks=_ENCODER_DROPOUT,
+        stacks=(_ENCODER_DROPOUT,),
+        modules=("encoder_layer", "norm"),
+        options=("is_causal",),
+        products=True,
+        sums=True,
+    ),
+    "TransformerDecoder": Facts(
+        ("tgt", "memory", *_DECODER_MASKS, *_DECODER_DROPOUT),
+        dropout_masks=_DECODER_DROPOUT,
+        stacks=(_DECODER_DROPOUT,),
+        modules=("decoder_layer", "norm"),
+        options=("tgt_is_causal", "memory_is_causal"),
+        products=True,
+        sums=True,
+    ),
+    "Transformer": Facts(
+        ("src", "tgt", *_TRANSFORMER_MASKS, *_IN_ENCODER, *_IN_DECODER),
+        draws=True,
+        dropout_masks=(*_IN_ENCODER, *_IN_DECODER),
+        stacks=(_IN_ENCODER, _IN_DECODER),
+        modules=("custom_encoder", "custom_decoder"),
+        options=("src_is_causal", "tgt_is_causal", "memory_is_causal"),
         products=True,
         sums=True,
     ),

@@ -16,6 +16,7 @@ from parity.records.facts import MODULES, OTHER, Facts
 
 # What there is to say instead of an answer, where an enclosure does not settle it.
 from refnet.arithmetic.array_like import Undecided as Undecided
+from refnet.arithmetic.sparse_gradient import SparseGradient
 from refnet.optim.optimizer import State
 
 Array = np.ndarray[Any, Any]
@@ -182,6 +183,12 @@ class Optimize:
         groups: for parameter groups, the names of each and the arguments in which it differs; None is one group of all.
         absent: for some names the steps, from 0, at which the parameter has no gradient: it is left alone then.
         format: as in `VJP`.
+        indices: for an optimizer that takes sparse gradients, which slices of each parameter the gradients of each step
+            are of: (steps, n), or (steps, k, n) along the first k axes; `grads` has their values then.
+        objective: for an optimizer that evaluates the objective itself: a module of one output, which is the objective
+            at `inputs`; its parameters are `params`, and its `arrays` empty. `grads` is empty then. Without it the
+            objective of a step is the linear function with the gradients of that step.
+        times: how many steps there are where `grads` is empty.
     """
 
     spec: Spec
@@ -190,14 +197,21 @@ class Optimize:
     groups: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] | None = None
     absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict, metadata=LATER)
     format: str = field(default="", metadata=LATER)
+    indices: Arrays = field(default_factory=dict, metadata=LATER)
+    objective: VJP | None = field(default=None, metadata=LATER)
+    times: int = field(default=0, metadata=LATER)
 
-    def gradients(self, step: int) -> Arrays:
-        """Those of a step, from 0; a parameter without one is left out."""
-        return {name: g[step] for name, g in self.grads.items() if step not in self.absent.get(name, ())}
+    def gradients(self, step: int) -> dict[str, Any]:
+        """Those of a step, from 0: arrays, or sparse gradients; a parameter without one is left out."""
+        return {
+            name: SparseGradient(self.indices[name][step], g[step]) if name in self.indices else g[step]
+            for name, g in self.grads.items()
+            if step not in self.absent.get(name, ())
+        }
 
     @property
     def steps(self) -> int:
-        return len(next(iter(self.grads.values())))
+        return self.times or len(next(iter(self.grads.values())))
 
     @property
     def dtype(self) -> str:
@@ -229,7 +243,11 @@ class Optimize:
 
     def read_only(self) -> dict[str, Array]:
         """What an engine has no reason to write into."""
-        return {f"gradient of {name}": g for name, g in self.grads.items()}
+        return {
+            **{f"gradient of {name}": g for name, g in self.grads.items()},
+            **{f"indices of {name}": k for name, k in self.indices.items()},
+            **({} if self.objective is None else self.objective.read_only()),
+        }
 
     def given(self) -> Iterator[tuple[str, Array]]:
         """None of the arrays is of the kind of an answer's."""

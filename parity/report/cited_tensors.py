@@ -169,7 +169,12 @@ def _inputs(record: Record) -> dict[str, object]:
         inputs = {f"input.{k}": a for k, a in enumerate(record.inputs)}
         return {**inputs, **record.arrays, **{f"grad_output.{k}": a for k, a in enumerate(record.grad_outputs)}}
     if isinstance(record, Optimize):
-        return {**record.params, **{f"grad.{name}": a for name, a in record.grads.items()}}
+        return {
+            **record.params,
+            **{f"grad.{name}": a for name, a in record.grads.items()},
+            **{f"indices.{name}": a for name, a in record.indices.items()},
+            **({} if record.objective is None else _inputs(record.objective)),
+        }
     assert isinstance(record, Train)
     return {
         **record.arrays,

@@ -216,14 +216,15 @@ def _place(case: CaseResult) -> str:
 def _figures(case: CaseResult, verdict: TensorVerdict | None, comparison: Comparison | None) -> list[Text]:
     """What stands under HEADINGS."""
     said = case.verdict if verdict is None else verdict.verdict
-    figures = ["", "", "", ""]
+    figures, of = ["", "", "", ""], ""
     if verdict is not None:
         sees = "all" if verdict.detection_limit == 0 else _short(verdict.detection_limit)
         figures = [digits(verdict.digits), _short(verdict.ulps), share(verdict.share), sees]
+        of = f", {verdict.coverage.partition(' elements')[0]}" if verdict.coverage else ""
     same = "" if comparison is None else f"{comparison.same_bits}/{comparison.tensors}"
     return [
         *map(Text, (case.profile or case.dtype, case.engine)),
-        Text(said, STYLES[said]),
+        Text(f"{said}{of}", STYLES[said]),
         *map(Text, (*figures, same)),
     ]
 
@@ -299,6 +300,8 @@ def _summary(s: Summary, first: str) -> Iterator[Text]:
         yield _line(s.engine, f"conforms on all {judged}")
     else:
         yield _line(s.engine, f"FAILS in {s.failed}{known + ',' if known else ''} of {judged}")
+    if s.sampled:
+        yield _line("", f"of {s.sampled} of these tensors some elements are judged, as --verbose and --json say")
     for finding, n in s.findings.items():
         yield _line("", f"{_many(n, 'record')}: {finding}")
     if s.verdicts.get("blind") and not s.unseen:

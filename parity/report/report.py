@@ -70,7 +70,8 @@ class Report(Mapping[str, TensorVerdict]):
         """One line: whether all is good, what was judged, and how many tensors have which verdict."""
         counts = {word: sum(v.verdict == word for v in self.verdicts) for word in SEVERITY}
         said = ", ".join(f"{n} {word}" for word, n in counts.items() if n) or "nothing was judged"
-        return f"{'ok' if self.ok else 'not ok'}: {self.subject} ({self.profile}): {said}"
+        sampled = ", of sampled elements" if any(v.coverage for v in self.verdicts) else ""
+        return f"{'ok' if self.ok else 'not ok'}: {self.subject} ({self.profile}): {said}{sampled}"
 
     def __str__(self) -> str:
         rows = [HEADINGS, *map(_figures, self.verdicts)] if self.verdicts else []
@@ -142,7 +143,12 @@ def _figures(v: TensorVerdict) -> tuple[str, ...]:
     """What stands under HEADINGS."""
     place = str(list(v.where)) if v.where else ""
     sees = "all" if v.detection_limit == 0 else f"{v.detection_limit:.0e}"
-    return v.name, v.verdict, digits(v.digits), f"{v.ulps:.3g}", share(v.share), place, sees
+    return v.name, verdict_in_words(v), digits(v.digits), f"{v.ulps:.3g}", share(v.share), place, sees
+
+
+def verdict_in_words(v: TensorVerdict) -> str:
+    """The verdict, with the elements that it is on, where these are not all."""
+    return f"{v.verdict}, {v.coverage}" if v.coverage else v.verdict
 
 
 def _words(v: TensorVerdict) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parity.engines.refnet import RefnetEngine
-from parity.families.case import DTYPES, Case, TrainCase
-from parity.families.listing import catalogue
+from parity.families.case import DTYPES, ELEMENTS, IN_ALL, Case, TrainCase
+from parity.families.listing import catalogue, select
 from parity.records.record import Answer, Train, UsageError
 from parity.run import pool
 from parity.vectors import catalogue_answers
@@ -148,7 +148,8 @@ def _kept(name: str, check: bool, folder: Path | None) -> dict[str, dict[str, Ar
 
 def _prune(kept: dict[str, dict[str, dict[str, Array]]], cases: Sequence[Case], folder: Path | None) -> None:
     """Drop answers to records that no case asks any more."""
-    current = {what.key for what in _asked((*catalogue(), *cases), {})}
+    others = select("", large=True) if any(map(catalogue_answers.is_large, cases)) else catalogue()
+    current = {what.key for what in _asked((*others, *cases), {})}
     for name, answers in kept.items():
         if answers.keys() - current:
             catalogue_answers.write(name, {key: answer for key, answer in answers.items() if key in current}, folder)
@@ -161,8 +162,12 @@ def certify(case: Case, family: str, dtype: str, kept: Mapping[str, Array] | Non
         kept: what is kept already, to be computed again from the same weights: those of a float run are not the same
             on every machine.
     """
-    from parity.truth.certify import certified
+    from parity.truth.certify import certified, certified_elements, within
 
+    if catalogue_answers.is_large(case):
+        asked = case.record(family, "float32")
+        assert not isinstance(asked, Train)
+        return catalogue_answers.sampled(*certified_elements(asked, within(IN_ALL, ELEMENTS), case.name))
     record = catalogue_answers.asked(case, family, dtype)
     if not isinstance(case, TrainCase) or not isinstance(record, Train):
         return catalogue_answers.pairs(certified(record), "")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -21,13 +22,21 @@ import numpy as np
 
 from parity.engines import loading
 from parity.engines.base import Engine, Reply, ask, own_arithmetic, stated
-from parity.families.case import DTYPES, NARROW, Case, TrainCase, VJPCase
+from parity.families.case import DTYPES, NARROW, Case, TrainCase, VJPCase, group
 from parity.records.record import Record, Train, Unsupported, UsageError
 from parity.run import pool
 from parity.run.known_findings import known
 from parity.run.results import CaseResult, Judged, Results, compare, environment
 from parity.vectors import catalogue_answers
-from parity.verdict.conclusion import Conclusion, InParts, OneRecord, Training, misconduct, without_answer
+from parity.verdict.conclusion import (
+    Conclusion,
+    InParts,
+    OneRecord,
+    Training,
+    misconduct,
+    without_answer,
+    without_state,
+)
 from parity.verdict.table import is_caught
 
 ENGINES = ("refnet", "torch")
@@ -99,6 +108,22 @@ def only(cases: Sequence[Case], names: Sequence[str], family: str | None) -> tup
     if not found:
         raise UsageError(f"--family: expected a family of the case, got {family}")
     return tuple(replace(case, families=(family,)) if family else case for case in found)
+
+
+def drawn(cases: Sequence[Case], per_class: int | None, seed: int) -> tuple[Case, ...]:
+    """Of the cases of each class so many, by lot, in the order of the catalogue; all where no number is given. What is
+    drawn of a class depends on its own cases and the seed alone."""
+    if per_class is None:
+        return tuple(cases)
+
+    def lot(case: Case) -> bytes:
+        return sha256(f"{seed} {case.name}".encode()).digest()
+
+    classes: dict[str, list[Case]] = {}
+    for case in sorted(cases, key=lot):
+        classes.setdefault(group(case), []).append(case)
+    chosen = {case.name for own in classes.values() for case in own[:per_class]}
+    return tuple(case for case in cases if case.name in chosen)
 
 
 def judge(
@@ -257,7 +282,8 @@ def judge_case(
                 reply.seconds,
                 reply.traceback,
                 str(reply.profile or ""),
-                known(engine.name, case.name, dtype, [v.name for v in found.verdicts if is_caught(v.verdict)]),
+                known(engine.name, case.name, dtype, _caught(found), partial(_caught_in, asked, reply)),
+                catalogue_answers.is_large(case),
             )
         )
         if engine is made[0]:
@@ -285,12 +311,17 @@ def certified(case: Case, family: str, dtype: str, folder: Path | None = None) -
         assert not isinstance(record, Train)
         if record.spec.type == "RMSNorm" and record.spec.args.get("eps") is None:
             raise Unsupported("the default eps of RMSNorm is another in each format")
+        if catalogue_answers.is_large(case):
+            return OneRecord.in_coarser_format(record)
         if _same_arrays(record, case.record(family, "float32")):
             return OneRecord(record, catalogue_answers.truths(case, family, "float32", folder))
         return OneRecord.in_coarser_format(record)
     if isinstance(case, TrainCase):
         kept = catalogue_answers.training(case, family, dtype, folder)
         return Training(case.record(family, dtype), sorted(case.certified), kept.free, kept.bounds, kept.steps)
+    if case.large:
+        truths, samples = catalogue_answers.samples(case, family, dtype, folder)
+        return OneRecord(case.record(family, dtype), truths, samples=samples)
     truths = catalogue_answers.truths(case, family, dtype, folder)
     if not isinstance(case, VJPCase) or not (split := case.split(family, dtype)):
         return OneRecord(case.record(family, dtype), truths)
@@ -308,10 +339,23 @@ def _same_arrays(record: Record, other: Record) -> bool:
     return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(ours, theirs, strict=True))
 
 
+def _caught(found: Conclusion) -> list[str]:
+    return [v.name for v in found.verdicts if is_caught(v.verdict)]
+
+
+def _caught_in(asked: OneRecord | InParts | Training, reply: Reply, profile: str) -> list[str]:
+    """What fails of an answer where the engine is held to another profile."""
+    if reply.profile is None or reply.answer is None:
+        return ["answer"]
+    return _caught(asked.conclude(stated(profile), reply.answer, reply.further))
+
+
 def _conclusion(asked: OneRecord | InParts | Training, reply: Reply) -> Conclusion:
     if reply.profile is None or reply.answer is None:
         return without_answer(reply.failure)
     found = asked.conclude(reply.profile, reply.answer, reply.further)
+    if reply.unkept:
+        found = without_state(found, reply.unkept)
     found.verdicts += misconduct(reply.changed, reply.unsteady)
     if reply.further_unsupported is not None:
         found.notes.insert(0, f"{asked.further_are}: not judged, unsupported: {reply.further_unsupported}")

@@ -5,10 +5,15 @@ A failure that is listed here is still a failure, and is told; it does not make 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
+
+FailingIn = Callable[[str], Collection[str]]
+NARROW = ("bfloat16", "float16")
+ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad")
+"""Optimizers that divide by a root and an eps that float16 does not hold."""
 
 
 @dataclass(frozen=True)
@@ -19,25 +24,41 @@ class Finding:
         title: of its section in docs/findings.md, behind the framework's name and version.
         case: a pattern of the cases' names. dtypes, tensors: in which formats and tensors it shows.
         package, versions: whose failure it is, and how the versions begin that have it.
+        engine: the engine that shows it, where that has another name than the package.
         steady: whether it shows at every call; memory that nobody has written may hold the right number by chance.
+        profile: how torch computes the tensors that fail, `{dtype}` standing for the format: only what is right by that
+            profile is the finding. Empty where the finding is not about precision.
     """
 
     title: str
     case: str
     tensors: Collection[str]
-    dtypes: Collection[str] = ("float64", "float32")
+    dtypes: Collection[str] = ("float64", "float32", *NARROW)
     package: str = "torch"
     versions: str = "2.13."
     steady: bool = True
+    profile: str = ""
+    engine: str = ""
 
-    def explains(self, engine: str, case: str, dtype: str, tensors: Collection[str]) -> bool:
-        """Whether it accounts for all failing tensors of an engine's answer."""
+    @property
+    def shown_by(self) -> str:
+        """The name of the engine."""
+        return self.engine or self.package
+
+    def explains(
+        self, engine: str, case: str, dtype: str, tensors: Collection[str], failing_in: FailingIn = lambda _: ()
+    ) -> bool:
+        """Whether it accounts for all failing tensors of an engine's answer.
+
+        `failing_in` says which tensors of the answer fail where the engine is held to another profile.
+        """
         return (
-            engine.partition(":")[0] == self.package
+            engine.partition(":")[0] == self.shown_by
             and fnmatchcase(case, self.case)
             and dtype in self.dtypes
             and set(tensors) <= set(self.tensors)
             and _installed(self.package).startswith(self.versions)
+            and not (self.profile and failing_in(self.profile.format(dtype=dtype)))
         )
 
 
@@ -66,19 +87,111 @@ FINDINGS = (
         ("output", "asked again"),
         steady=False,
     ),
+    *(
+        Finding(
+            "SoftMarginLoss is infinite, and its gradient NaN, where the loss is 710",
+            f"SoftMarginLoss/{case}, none",
+            ("output", "grad_input.0"),
+            dtypes,
+        )
+        for case, dtypes in (
+            ("overflow", ("float64", "float32", *NARROW)),
+            ("extreme, target 1", ("float16",)),
+            ("extreme, target -1", ("float16",)),
+        )
+    ),
     Finding(
-        "SoftMarginLoss is infinite, and its gradient NaN, where the loss is 710",
-        "SoftMarginLoss/overflow, none",
-        ("output", "grad_input.0"),
+        "dot_product_attention takes its softmax in float32 in float64",
+        "ScaledDotProductAttention/*",
+        ("output", *(f"grad_input.{k}" for k in range(4))),
+        ("float64",),
+        "jax",
+        "0.10.",
+    ),
+    Finding(
+        "radam's rectification has two digits in float32",
+        "RAdam/groups, each with its options",
+        ("update.gain", "state.gain.exp_avg", "state.gain.exp_avg_sq"),
+        ("float32",),
+        "optax",
+        "0.2.",
+        engine="jax",
+    ),
+    Finding(
+        "rprop moves by the step before",
+        "Rprop/*",
+        ("update.weight", "update.gain"),
+        package="optax",
+        versions="0.2.",
+        engine="jax",
+    ),
+    Finding(
+        "LayerNorm's bias gradient in bfloat16 and float16 is added up in that format",
+        "LayerNorm/*",
+        ("grad.bias",),
+        NARROW,
+        profile="{dtype}",
+    ),
+    Finding(
+        "the weight gradients of Embedding and EmbeddingBag in bfloat16 and float16 are added up in that format",
+        "Embedding*/*",
+        ("grad.weight",),
+        NARROW,
+        profile="{dtype}",
+    ),
+    Finding(
+        "Muon in bfloat16 overwrites its momentum buffer",
+        "Muon/*",
+        ("state.weight.momentum_buffer", "state.gain.momentum_buffer"),
+        ("bfloat16",),
+    ),
+    *(
+        Finding(
+            "in float16 Adam and six other optimizers make a parameter NaN at their default eps",
+            f"{name}/*{what}*",
+            ("update.weight", "update.gain", "state.weight.momentum_buffer", "state.gain.momentum_buffer"),
+            ("float16",),
+        )
+        for name in ADAPTIVE
+        for what in ("zero", "gradients of 1e-12", *(["gradients of the size of eps"] if name == "Adam" else []))
+    ),
+    *(
+        Finding(
+            "binary_cross_entropy's gradient in float16 is NaN or infinite at inputs of 0 and 1",
+            f"BCELoss/{case}",
+            ("grad_input.0",),
+            ("float16",),
+        )
+        for case in ("*0 and 1*", "just below the clamp")
+    ),
+    *(
+        Finding(
+            "in float16 the eps of CosineSimilarity, CosineEmbeddingLoss and PoissonNLLLoss is 0",
+            case,
+            ("output", "grad_input.0", "grad_input.1"),
+            ("float16",),
+        )
+        for case in (
+            "CosineSimilarity/the same way, and none",
+            "CosineEmbeddingLoss/alike, *",
+            "CosineEmbeddingLoss/other targets, none",
+            "PoissonNLLLoss/rates, none",
+        )
+    ),
+    Finding(
+        "Muon has two digits, in float64 too, and its documentation shows another buffer",
+        "Muon/defaults",
+        ("update.weight", "update.gain"),
+        ("float64",),
     ),
 )
 
 
-def known(engine: str, case: str, dtype: str, failing: Collection[str]) -> str:
+def known(engine: str, case: str, dtype: str, failing: Collection[str], failing_in: FailingIn = lambda _: ()) -> str:
     """The title of the finding that accounts for these failing tensors; empty where none does, or nothing fails."""
     if not failing:
         return ""
-    return next((f.title for f in FINDINGS if f.explains(engine, case, dtype, failing)), "")
+    return next((f.title for f in FINDINGS if f.explains(engine, case, dtype, failing, failing_in)), "")
 
 
 def _installed(package: str) -> str:

@@ -76,6 +76,7 @@ class CaseResult:
         traceback: of what the engine raised; empty where it raised nothing.
         profile: how the engine says that it computes; empty where it did not answer.
         finding: the title of the known finding that accounts for all that fails; empty where none does.
+        large: whether it is a case of real size, of which some elements are certified.
     """
 
     case: str
@@ -91,12 +92,13 @@ class CaseResult:
     traceback: str = ""
     profile: str = ""
     finding: str = ""
+    large: bool = False
 
     @property
     def command(self) -> str:
         """What runs this record alone."""
         options = ("--case", self.case, "--family", self.family, "--dtype", self.dtype, "--engine", self.engine)
-        return shlex.join(("parity", "run", *options))
+        return shlex.join(("parity", "run", *(("--large",) if self.large else ()), *options))
 
     @property
     def group(self) -> str:
@@ -132,6 +134,7 @@ class Summary:
         cases, records, classes: how many were asked; a record is a case in one family and dtype, a class the first part
             of a case's name. judged, classes_judged: how many the engine answered, rightly or not. tensors: how many
             there are in its answers.
+        sampled: of how many tensors some elements are judged.
         failed, unsupported: how many records. reasons: why they are unsupported, and how many for each reason.
         findings: of the failed records, how many fail as it is known, for each finding.
         unseen: the tensors of a class, in a dtype, of which all records that the engine answered are blind.
@@ -152,6 +155,7 @@ class Summary:
     judged: int
     classes_judged: int
     tensors: int
+    sampled: int
     failed: int
     unsupported: int
     reasons: dict[str, int]
@@ -221,6 +225,7 @@ class Results:
             judged=len(judged),
             classes_judged=len({case.group for case in judged}),
             tensors=len(tensors),
+            sampled=sum(bool(v.coverage) for _, v in tensors),
             failed=sum(not case.conforms for case in own),
             unsupported=sum(bool(case.unsupported) for case in own),
             reasons=dict(Counter(case.unsupported for case in own if case.unsupported)),

@@ -3,10 +3,14 @@
 A VJP is answered by refnet's forward on balls and the tape over scalars; refnet's hand-written backward runs on the
 same balls and has to overlap the tape in every element. An optimizer's or a training's answer is refnet's own lines on
 balls, forward and backward: the training step that the tape has vouched for, repeated.
+
+Records of real size are answered likewise by tensors of balls and the tape over whole arrays. Of a large tensor some
+elements are certified, drawn from a seed, and what they are not made of is not computed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,13 +21,18 @@ import numpy as np
 from parity.families.listing import DERIVATIVES
 from parity.records import definition
 from parity.records.record import VJP, Optimize, Record, Split, Train
-from parity.truth import ball, tape
+from parity.truth import ball, tape, waiting
+from parity.truth.deferred import Deferred, elements
+from parity.truth.taped import Taped
 from parity.truth.tensor_balls import certify_tensor
-from parity.truth.value import Truth
+from parity.truth.value import Sample, Truth
 from refnet.arithmetic.array_like import Undecided
 
 NODES = 20_000
 """The most tape nodes of a case: about half a second."""
+
+BLOCK = 2**18
+"""Elements that are rounded at a time."""
 
 RADIUS = 2.0**-150
 """The largest radius that the hand-written backward's balls may have, relative to the tensor's largest element."""
@@ -100,8 +109,13 @@ def settle(answer: Callable[[], Mapping[str, Any]]) -> dict[str, Truth]:
 
 
 def _certify(tensor: Any, into: _Pending) -> None:
-    where = into.open.copy()
-    into.hi[where], into.lo[where], into.open[where] = certify_tensor(np.asarray(tensor, object)[where])
+    balls = np.asarray(tensor, object).reshape(-1)
+    hi, lo, open_ = (a.reshape(-1) for a in (into.hi, into.lo, into.open))
+    left = np.flatnonzero(open_)
+    # Some at a time, so that it can be interrupted.
+    for start in range(0, len(left), BLOCK):
+        some = left[start : start + BLOCK]
+        hi[some], lo[some], open_[some] = certify_tensor(balls[some])
 
 
 def _undefined(tensor: Any, into: _Pending) -> None:
@@ -149,7 +163,7 @@ def _gradients_of_inputs(record: VJP, inputs: list[Any]) -> dict[str, Any]:
 
 
 def _agree(
-    record: VJP,
+    record: VJP | Optimize,
     name: str,
     first: Any,
     second: Any,
@@ -220,3 +234,95 @@ def _train(record: Train, updates: list[int]) -> dict[str, Any]:
             if k + 1 in updates:
                 before = {name: p.copy() for name, p in params.items()}
     return {name: np.stack(series) for name, series in kept.items()}
+
+
+# ---- records of real size, through tensors of balls
+
+Count = Callable[[Mapping[str, tuple[int, ...]]], int]
+"""From the tensors' shapes, how many elements of each are certified at most."""
+
+
+def certified_elements(
+    record: VJP | Optimize, count: int | Count, seed: object
+) -> tuple[dict[str, Truth], dict[str, Sample]]:
+    """The true answer to a record, and which elements of its tensors these are, where they are not all.
+
+    Raises:
+        Undecided: a comparison stays undecided at the highest precision.
+        Disagreement: the tape and the hand-written backward contradict each other.
+    """
+    samples: dict[str, Sample] = {}
+
+    def answer() -> dict[str, Any]:
+        found, by_hand = _vjp_by_tensors(record) if isinstance(record, VJP) else (_steps_by_tensors(record), {})
+        shapes = {name: tuple(a.shape) for name, a in found.items()}
+        most = count if isinstance(count, int) else count(shapes)
+        for name, shape in shapes.items():
+            if (sample := Sample.drawn(shape, most, seed, name)) is not None:
+                samples[name] = sample
+        places = {name: sample.places for name, sample in samples.items()}
+        asked = [(a, places.get(name)) for name, a in (*found.items(), *by_hand.items())]
+        balls = elements(asked)
+        first = dict(zip(found, balls[: len(found)], strict=True))
+        for name, other in zip(by_hand, balls[len(found) :], strict=True):
+            _agree(record, name, first[name], other)
+        return first
+
+    with waiting.told("certifying in balls"):
+        return settle(answer), samples
+
+
+def _bare(array: Any) -> Any:
+    """An array off the tape, in balls."""
+    value = array.value if isinstance(array, Taped) else array
+    return value if isinstance(value, Deferred) else Deferred.lift(np.asarray(value, np.float64))
+
+
+def _vjp_by_tensors(record: VJP) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The answer by the tape, and the gradients of the hand-written backward."""
+
+    def lifted(array: Any) -> Any:
+        return Taped(Deferred.lift(array)) if array.dtype.kind == "f" else array
+
+    module = definition.build(
+        record.spec, {name: lifted(a.copy()) for name, a in record.arrays.items()}, DERIVATIVES, record.arrays_dtype
+    )
+    module.train(record.training)
+    params, inputs = dict(module.params), [lifted(x) for x in record.inputs]
+    output, saved = definition.forward(module, record, inputs)
+    outputs = output if isinstance(output, tuple) else (output,)
+    seeds = [Deferred.lift(g) for g in record.grad_outputs]
+    by_hand = definition.named(output, *module.backward(tuple(seeds) if len(seeds) > 1 else seeds[0], saved), {})
+    tape.differentiate(outputs, seeds, total=tape.together)
+    grads = tuple(_gradient(x) if isinstance(x, Taped) else None for x in inputs)
+    found = definition.named(
+        output, grads if len(grads) > 1 else grads[0], {n: _gradient(p) for n, p in params.items()}, module.buffers
+    )
+    gradients = {name: _bare(by_hand[name]) for name in by_hand if name.startswith("grad")}
+    due = {name: _bare(a) for name, a in found.items() if name in gradients or not name.startswith("grad")}
+    return due, gradients
+
+
+def _gradient(leaf: Taped) -> Any:
+    return leaf.grad if isinstance(leaf.grad, Deferred) else Deferred.lift(np.zeros(leaf.shape))
+
+
+def _steps_by_tensors(record: Optimize) -> dict[str, Any]:
+    found = {}
+    for name, series in definition.optimize(record, Deferred.lift).items():
+        steps = [_bare(s) for s in series]
+        if name.startswith("param."):
+            steps = [after - before for before, after in pairwise(steps)]
+            name = name.replace("param.", "update.")
+        found[name] = np.concatenate([s.reshape(1, *s.shape) for s in steps])
+    return found
+
+
+def within(elements: int, most: int) -> Count:
+    """At most `most` of each tensor, and so many that all tensors together have no more than `elements`."""
+
+    def count(shapes: Mapping[str, tuple[int, ...]]) -> int:
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        return next(c for c in range(most, 0, -1) if c == 1 or sum(min(c, n) for n in sizes) <= elements)
+
+    return count

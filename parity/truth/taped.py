@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from parity.truth.forward import Dual
 from parity.truth.pullbacks import PULLBACKS, Value
 from parity.truth.tape import Made, Pull, differentiate, together
 from refnet.arithmetic import special
@@ -48,6 +49,17 @@ class Taped(ArrayLike, Made, inner="value"):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError("item assignment: expected np.where or np.concatenate in what is differentiated")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        # An array with a tangent has this one inside it.
+        if any(isinstance(value, Dual) for value in inputs):
+            return NotImplemented
+        return super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if any(issubclass(t, Dual) for t in types):
+            return NotImplemented
+        return super().__array_function__(function, types, args, kwargs)
 
     mT = property(lambda self: Taped(self.value.mT, (self,), lambda g: [g.mT]))  # noqa: N815  NumPy's name
 
@@ -87,6 +99,12 @@ def gradients(
         for k, leaf in enumerate(leaves)
         if isinstance(leaf, Taped)
     }
+
+
+def along(f: Callable[[Any], Any], value: Value, tangent: Value) -> tuple[Any, Value | None]:
+    """f at a value, and its derivative along a tangent, by forward mode; None where it does not depend on the value."""
+    y = f(Dual(value, tangent))
+    return (y.value, y.tangent) if isinstance(y, Dual) else (y, None)
 
 
 def _tuple(index: Any) -> tuple[Any, ...]:

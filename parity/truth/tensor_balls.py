@@ -10,16 +10,18 @@ that contain the exact result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import starmap
 from typing import Any, cast
 
 import numpy as np
-from flint import arb, arb_mat
+from flint import arb, arb_mat, ctx
 
 from parity.budget.condition import Condition, decided
-from parity.truth.ball import Objects, ball, certify
+from parity.truth import waiting
+from parity.truth.ball import PRECISIONS, Objects, ball, certify
+from parity.truth.contractions import einsum
 from parity.truth.pullbacks import erf_derivative, power
 from refnet.arithmetic import special
 from refnet.arithmetic.array_like import MEMBERS, MOVES, ArrayLike, Rule, Undecided, named
@@ -49,7 +51,7 @@ class TensorBalls(ArrayLike, inner="balls"):
     def lift(cls, array: Any) -> Any:
         """Floats as exact balls; arrays of integers or booleans as they are."""
         array = np.asarray(array)
-        return array if array.dtype.kind in "iub" else cls(_lifted(array), array.dtype)
+        return array if array.dtype.kind in "iub" else cls(lifted(array), array.dtype)
 
     def _like(self, balls: Objects) -> TensorBalls:
         return TensorBalls(balls, self.dtype)
@@ -82,7 +84,7 @@ def _array(value: Any) -> Objects:
     return single
 
 
-def _filled(elements: Sequence[Any], shape: tuple[int, ...]) -> Objects:
+def filled(elements: Sequence[Any], shape: tuple[int, ...]) -> Objects:
     made = np.empty(len(elements), object)
     made[:] = elements
     return made.reshape(shape)
@@ -94,20 +96,20 @@ def _total(balls: Objects, axis: Any, keepdims: bool = False) -> Objects:
     return _array(reduce(balls, axis, keepdims=keepdims, initial=arb(0)))
 
 
-def _lifted(value: Any) -> Objects:
+def lifted(value: Any) -> Objects:
     """Numbers as exact balls; a Fraction is enclosed."""
     if isinstance(value, Fraction):
         return _array(ball(value))
     array = np.asarray(value)
     if array.dtype == object:
-        return _filled([x if isinstance(x, arb) else ball(x) for x in array.flat], array.shape)
-    return _filled(list(map(arb, array.ravel().tolist())), array.shape)
+        return filled([x if isinstance(x, arb) else ball(x) for x in array.flat], array.shape)
+    return filled(list(map(arb, array.ravel().tolist())), array.shape)
 
 
 def _raw(operand: Any) -> Any:
     if isinstance(operand, Condition):
         operand = operand.numbers()
-    return operand.balls if isinstance(operand, TensorBalls) else _lifted(operand)
+    return operand.balls if isinstance(operand, TensorBalls) else lifted(operand)
 
 
 def _first(*operands: Any) -> TensorBalls:
@@ -115,7 +117,7 @@ def _first(*operands: Any) -> TensorBalls:
 
 
 def _each(f: Callable[[Any], Any]) -> Callable[[Objects], Objects]:
-    return lambda x: _filled([f(element) for element in x.flat], x.shape)
+    return lambda x: filled([f(element) for element in x.flat], x.shape)
 
 
 def _elementwise(rule: Callable[..., Objects]) -> Rule:
@@ -146,69 +148,28 @@ def _largest(balls: Objects, axis: int) -> Any:
 
 def _matmul(a: Objects, b: Objects) -> Objects:
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a, b = (np.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b))
-    (m, k), n = a.shape[-2:], b.shape[-1]
-    # Some rows at a time: a call into Arb is not interrupted.
-    rows = max(1, LARGEST_PRODUCT // max(1, k * n))
-    if k != b.shape[-2]:
+    if a.shape[-1] != b.shape[-2]:
         raise ValueError(f"matmul: expected matching inner axes, got shapes {a.shape} and {b.shape}")
-    made = np.empty((*stack, m, n), object)
+    a, b = (np.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b))
+    made = np.empty((*stack, a.shape[-2], b.shape[-1]), object)
     for index in np.ndindex(*stack):
-        right = arb_mat(k, n, b[index].ravel().tolist())
-        for start in range(0, m, rows):
-            left = a[index][start : start + rows]
-            product = arb_mat(len(left), k, left.ravel().tolist()) * right
-            made[index][start : start + rows] = _filled(product.entries(), (len(left), n))
+        made[index] = product_of_matrices(a[index], b[index])
     return made
 
 
-def _einsum(subscripts: str, *operands: Any) -> TensorBalls:
-    """One operand: axes are moved and summed. Two: a stack of matrix products. More: from left to right."""
-    inputs, output = subscripts.replace(" ", "").split("->")
-    terms, values = inputs.split(","), [_raw(x) for x in operands]
-    while len(values) > 1:
-        later = set(output).union(*terms[2:])
-        kept = "".join(dict.fromkeys(c for c in terms[0] + terms[1] if c in later))
-        values[:2] = [_contracted(terms[0], values[0], terms[1], values[1], kept)]
-        terms[:2] = [kept]
-    return _first(*operands)._like(_reduced(terms[0], values[0], output))
-
-
-def _reduced(term: str, value: Objects, output: str) -> Objects:
-    """The axes of `output`, in its order; the others are summed over, and a repeated one is a diagonal."""
-    for c in dict.fromkeys(term):
-        while term.count(c) > 1:
-            first = term.index(c)
-            second = term.index(c, first + 1)
-            value = np.diagonal(value, axis1=first, axis2=second)
-            term = term[:first] + term[first + 1 : second] + term[second + 1 :] + c
-    gone = tuple(k for k, c in enumerate(term) if c not in output)
-    if gone:
-        value = _total(value, gone)
-        term = "".join(c for c in term if c in output)
-    return value.transpose([term.index(c) for c in output])
-
-
-def _contracted(s: str, a: Objects, t: str, b: Objects, output: str) -> Objects:
-    both = [c for c in dict.fromkeys(s) if c in t]
-    stack = [c for c in both if c in output]
-    inner = [c for c in both if c not in output]
-    left = [c for c in dict.fromkeys(s) if c not in t and c in output]
-    right = [c for c in dict.fromkeys(t) if c not in s and c in output]
-    a = _reduced(s, a, "".join([*stack, *left, *inner]))
-    b = _reduced(t, b, "".join([*stack, *inner, *right]))
-    sizes = dict(zip([*stack, *left, *inner], a.shape, strict=True)) | dict(
-        zip([*stack, *inner, *right], b.shape, strict=True)
-    )
-
-    def joined(names: Iterable[str]) -> int:
-        return int(np.prod([sizes[c] for c in names], dtype=np.int64))
-
-    product = _matmul(
-        a.reshape(joined(stack), joined(left), joined(inner)), b.reshape(joined(stack), joined(inner), joined(right))
-    )
-    order = [*stack, *left, *right]
-    return product.reshape([sizes[c] for c in order]).transpose([order.index(c) for c in output])
+def product_of_matrices(a: Objects, b: Objects) -> Objects:
+    """One matrix product."""
+    (m, k), n = a.shape, b.shape[1]
+    made = np.empty((m, n), object)
+    # Some rows at a time: a call into Arb is not interrupted. More bits take longer.
+    rows = max(1, LARGEST_PRODUCT * PRECISIONS[0] // (max(1, k * n) * ctx.prec))
+    right = arb_mat(k, n, b.ravel().tolist())
+    for start in range(0, m, rows):
+        left = a[start : start + rows]
+        product = arb_mat(len(left), k, left.ravel().tolist()) * right
+        made[start : start + rows] = filled(product.entries(), (len(left), n))
+        waiting.step(len(left) * n)
+    return made
 
 
 def _concatenate(arrays: Sequence[Any], axis: int = 0) -> TensorBalls:
@@ -270,7 +231,7 @@ def _amax_weights(X: TensorBalls, axis: int) -> TensorBalls:
 def _scatter(_: TensorBalls, G: Any, index: Any, rows: int) -> TensorBalls:
     # Where nothing goes, NumPy puts the integer 0.
     made = special.scatter(G.balls, index, rows)
-    balls = _filled([x if isinstance(x, arb) else arb(0) for x in made.flat], made.shape)
+    balls = filled([x if isinstance(x, arb) else arb(0) for x in made.flat], made.shape)
     return TensorBalls(balls, G.dtype)
 
 
@@ -302,13 +263,13 @@ TensorBalls.FUNCTIONS = {
     np.where: _where,
     np.concatenate: _concatenate,
     np.pad: _pad,
-    np.einsum: _einsum,
+    np.einsum: einsum,
     np.cumsum: _cumsum,
 }
 
 TensorBalls.SPECIALS = {
-    "lift": lambda like, value: value if isinstance(value, TensorBalls) else like._like(_lifted(value)),
-    "shift": lambda X, axis: X._like(_lifted(_largest(X.balls, axis))),
+    "lift": lambda like, value: value if isinstance(value, TensorBalls) else like._like(_raw(value)),
+    "shift": lambda X, axis: X._like(lifted(_largest(X.balls, axis))),
     "largest": lambda X, axis: special.largest(X.balls, axis),
     "sigmoid": _elementwise(_each(lambda x: 1 / (1 + (-x).exp()))),
     "log_sigmoid": _elementwise(_each(lambda x: -(-x).exp().log1p())),
@@ -357,7 +318,7 @@ def _middles(balls: Any) -> Any:
 
 def _less(x: Objects, candidates: Any) -> Objects:
     finite = np.where(np.isfinite(candidates), candidates, 0.0)
-    return np.asarray(x - _filled(list(map(arb, finite.tolist())), x.shape))
+    return np.asarray(x - filled(list(map(arb, finite.tolist())), x.shape))
 
 
 def _proved(candidates: Any, size: Any) -> Any:

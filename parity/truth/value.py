@@ -1,7 +1,9 @@
-"""Certified values, as they are kept and judged by: pairs of binary64 numbers."""
+"""Certified values, as they are kept and judged by: pairs of binary64 numbers; of a large tensor, of a sample alone."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -79,6 +81,63 @@ class Truth:
         """An element as a decimal string, rounded to this number of significant digits."""
         exact = Fraction(float(self.hi[index])) + Fraction(float(self.lo[index]))
         return decimal(exact, digits)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which elements of a tensor are certified.
+
+    Attributes:
+        shape: of the tensor. seed: what the draw came from. places: the elements, by their numbers in the flat order,
+            in order.
+    """
+
+    shape: tuple[int, ...]
+    seed: str
+    places: Floats
+
+    @classmethod
+    def drawn(cls, shape: tuple[int, ...], count: int | None, seed: object, name: str) -> Sample | None:
+        """That many elements of the tensor of that name and shape; None where that is all of them.
+
+        The draw is the same on every machine: words from SHAKE-256 over seed and name, without repetition.
+        """
+        size = math.prod(shape)
+        if count is None or count >= size:
+            return None
+        key = f"{seed}:{name}:{size}"
+        # Of more than half it is drawn which ones are left out.
+        few = min(count, size - count)
+        drawn = _different(key, few, size)
+        places = drawn if few == count else np.setdiff1d(np.arange(size), drawn, assume_unique=True)
+        return cls(shape, str(seed), np.sort(places))
+
+    @property
+    def size(self) -> int:
+        """The number of the tensor's elements."""
+        return math.prod(self.shape)
+
+    def of(self, array: Floats) -> Floats:
+        """The sampled elements of an array of the tensor's shape."""
+        return np.asarray(array).reshape(-1)[self.places]
+
+    def index(self, k: int) -> tuple[int, ...]:
+        """Where in the tensor the k-th sampled element is."""
+        return tuple(int(i) for i in np.unravel_index(int(self.places[k]), self.shape))
+
+    def __str__(self) -> str:
+        return f"{len(self.places):,} of {self.size:,} elements"
+
+
+def _different(key: str, count: int, size: int) -> Floats:
+    """The first `count` different ones of the numbers below `size` that the key gives."""
+    words = 2 * count + 8
+    while True:
+        numbers = np.frombuffer(hashlib.shake_256(key.encode()).digest(8 * words), "<u8") % np.uint64(size)
+        _, first = np.unique(numbers, return_index=True)
+        if len(first) >= count:
+            return np.asarray(numbers[np.sort(first)[:count]]).astype(np.int64)
+        words *= 2
 
 
 def decimal(exact: Fraction | float, digits: int) -> str:

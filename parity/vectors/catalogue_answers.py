@@ -9,6 +9,9 @@ Besides the certified answer (`NAME.hi`, `NAME.lo`, and `NAME.undecided` where s
 - `bound.NAME`: how far a free run may be from the truth after each of the certified numbers of updates, see
   `parity.verdict.free_run`.
 
+Of a large case some elements of each tensor are kept; `shape.NAME` is the tensor's shape, and which elements these are
+is drawn again from the case's name.
+
 A case whose samples come in parts too has `whole.NAME`, `parts.K.NAME` and `combined.grad.NAME`, see
 `parity.records.record.Split`.
 """
@@ -26,7 +29,7 @@ import numpy as np
 
 from parity.families.case import Case, TrainCase, VJPCase, group
 from parity.records.record import Record, Split, Train, UsageError
-from parity.truth.value import Truth
+from parity.truth.value import Sample, Truth
 from parity.vectors import store
 
 Array = np.ndarray[Any, Any]
@@ -90,8 +93,13 @@ def _parts(value: Any) -> Iterator[bytes]:
 
 
 def file_name(case: Case) -> str:
-    """The file that holds a case's answers: one for each group of cases."""
-    return group(case).lower().replace(" ", "-")
+    """The file that holds a case's answers: one for each group of cases, and one more for its large ones."""
+    return ("large-" if is_large(case) else "") + group(case).lower().replace(" ", "-")
+
+
+def is_large(case: Case) -> bool:
+    """Whether it is a case of real size, of which some elements are kept; see `parity.families.large`."""
+    return not isinstance(case, TrainCase) and case.large
 
 
 def truths(case: Case, family: str, dtype: str, folder: Path | None = None) -> dict[str, Truth]:
@@ -102,6 +110,29 @@ def truths(case: Case, family: str, dtype: str, folder: Path | None = None) -> d
     """
     record = asked(case, family, dtype)
     return _truths(_arrays(case, family, record, folder), "whole." if isinstance(record, Split) else "")
+
+
+def samples(
+    case: Case, family: str, dtype: str, folder: Path | None = None
+) -> tuple[dict[str, Truth], dict[str, Sample]]:
+    """The certified answer to a large case's record, and which elements of its tensors these are, where not all.
+
+    Raises as `truths`.
+    """
+    found = truths(case, family, dtype, folder)
+    shapes = _within(kept(case, family, dtype, folder), "shape.")
+    drawn = {}
+    for name, shape in shapes.items():
+        sample = Sample.drawn(tuple(shape.tolist()), len(found[name].hi), case.name, name)
+        if sample is not None:
+            drawn[name] = sample
+    return found, drawn
+
+
+def sampled(truths: Mapping[str, Truth], samples: Mapping[str, Sample]) -> dict[str, Array]:
+    """Certified elements as the arrays that are kept: of each sample the tensor's shape beside."""
+    shapes = {f"shape.{name}": np.array(sample.shape, np.int64) for name, sample in samples.items()}
+    return {**pairs(truths, ""), **shapes}
 
 
 def in_parts(case: VJPCase, family: str, dtype: str, folder: Path | None = None) -> InParts:

@@ -11,7 +11,17 @@ from parity.families.listing import DERIVATIVES, conventions
 from parity.families.listing import weaker as weaker_formulas
 from parity.verdict.blindness import causes, told
 from parity.verdict.evaluation import NO_PATCHES, Patches, Request, Room
-from parity.verdict.tensor import Answer, Enclosure, Other, TensorVerdict, Truths, failed, judge
+from parity.verdict.tensor import (
+    NO_SAMPLES,
+    Answer,
+    Enclosure,
+    Other,
+    Samples,
+    TensorVerdict,
+    Truths,
+    failed,
+    judge,
+)
 from refnet.arithmetic.array_like import Undecided
 
 
@@ -19,10 +29,10 @@ class Judge:
     """The truth and the budgets of what is asked: judges the answers of all engines of one profile, and computes
     nothing twice."""
 
-    def __init__(self, request: Request, truths: Truths) -> None:
+    def __init__(self, request: Request, truths: Truths, samples: Samples = NO_SAMPLES) -> None:
         self.request = request
-        self.enclosures = enclose(request, truths)
-        self.others = others_for(request, truths)
+        self.enclosures = enclose(request, truths, samples=samples)
+        self.others = others_for(request, truths, samples)
 
     def __call__(self, answer: Answer) -> list[TensorVerdict]:
         """The verdict on every tensor of an answer; one that nobody asked for fails too."""
@@ -54,23 +64,26 @@ def enclosed(in_binary64: Request) -> tuple[Truths, Room]:
     return truths, {name: np.where(np.isfinite(v.e), v.e, 0.0) for name, v in found.items()}
 
 
-def others_for(request: Request, truths: Truths) -> tuple[Other, ...]:
+def others_for(request: Request, truths: Truths, samples: Samples = NO_SAMPLES) -> tuple[Other, ...]:
     """The listed other formulas that bear on a record."""
     return other_formulas(
         request.record.types(),
-        lambda patches: enclose(request, truths, patches),
+        lambda patches: enclose(request, truths, patches, samples),
         lambda patches: enclose_itself(request, patches),
     )
 
 
-def enclose(request: Request, truths: Truths, patches: Patches = NO_PATCHES) -> dict[str, Enclosure]:
-    """The budget of refnet's formula, or of a variant of it, around the truth.
+def enclose(
+    request: Request, truths: Truths, patches: Patches = NO_PATCHES, samples: Samples = NO_SAMPLES
+) -> dict[str, Enclosure]:
+    """The budget of refnet's formula, or of a variant of it, around the truth, or around what is known of it.
 
     The truth is the derivative of the formula, and so is what is bounded, where refnet itself follows a convention.
     """
     found = request.bounds({**DERIVATIVES, **patches})
     # In the order of the computation, whatever that of the file.
-    return {name: Enclosure(truths[name], found[name]) for name in sorted(truths, key=list(found).index)}
+    order = sorted(truths, key=list(found).index)
+    return {name: Enclosure.of_sample(truths[name], found[name], samples.get(name)) for name in order}
 
 
 def enclose_itself(request: Request, patches: Patches = NO_PATCHES) -> dict[str, Enclosure]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from parity.budget.formats import Profile
 from parity.records import definition
-from parity.records.record import VJP, Optimize
+from parity.records.record import VJP, Optimize, UsageError
 from parity.verdict.answer import enclose, enclose_itself, others_for
 from parity.verdict.diagnosis import diagnose, told_of_precision
 from parity.verdict.evaluation import Array, Request
@@ -46,6 +46,18 @@ def right_outputs(record: VJP) -> list[Array]:
     return list(output) if isinstance(output, tuple) else [output]
 
 
+def right_shapes(record: VJP) -> list[tuple[int, ...]]:
+    """The shapes of these.
+
+    Raises:
+        UsageError: the module does not take the record's inputs.
+    """
+    try:
+        return [y.shape for y in right_outputs(record)]
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        raise UsageError(f"check: expected inputs that {record.spec} takes, got: {error}") from None
+
+
 def names_of_right_answer(record: VJP) -> set[str]:
     """The names of what a right module gives: none for an input by which it has no derivative, such as a weight."""
     seeds = tuple(np.zeros_like(y) for y in right_outputs(record))
@@ -53,14 +65,25 @@ def names_of_right_answer(record: VJP) -> set[str]:
         return set(definition.vjp(replace(record, grad_outputs=seeds), np.copy))
 
 
-def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: Sequence[str] | None = None) -> Found:
+def judge_any(
+    record: VJP | Optimize,
+    answer: Answer,
+    profile: Profile,
+    wanted: Sequence[str] | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> Found:
     """The verdict on every tensor of an answer, or on those that are wanted.
+
+    Args:
+        sample: how many elements of each are judged, drawn from the seed; all, where None. An answer in float64 is held
+            against certified values of these, where python-flint is there.
 
     Raises:
         Undecided: a comparison in the budgets is open.
     """
     request = Request(record, profile)
-    enclosures, others, notes = _enclosed(request)
+    enclosures, others, notes = _enclosed(request) if sample is None else _sampled(request, sample, seed)
     asked = [name for name in enclosures if wanted is None or name in wanted]
     verdicts = []
     for name in asked:
@@ -72,7 +95,8 @@ def judge_any(record: VJP | Optimize, answer: Answer, profile: Profile, wanted: 
             found = replace(found, verdict="rounding")
         verdicts.append(found)
     failing = [v.name for v in verdicts if v.verdict == "FAIL"]
-    said = diagnose(request, answer, enclosures, failing) if failing else []
+    known = failing and not any(e.sample for e in enclosures.values())
+    said = diagnose(request, answer, enclosures, failing) if known else []
     return Found(tuple(told_of_precision(verdicts, said)), tuple(str(d) for d in said), notes, enclosures)
 
 
@@ -90,6 +114,25 @@ def _enclosed(request: Request) -> tuple[Mapping[str, Enclosure], Sequence[Other
         wide, allowed = request.values(Profile.of("float64")), request.bounds()
         own = {name: Enclosure.around(v.x, v.e + allowed[name]) for name, v in wide.items()}
     return own, others_for(request, {name: e.truth for name, e in own.items()}), ()
+
+
+def _sampled(
+    request: Request, sample: int, seed: int
+) -> tuple[Mapping[str, Enclosure], Sequence[Other], tuple[str, ...]]:
+    """Likewise of some elements of each tensor."""
+    if request.profile.storage.name == "float64" and find_spec("flint"):
+        from parity.truth.certify import certified_elements
+
+        try:
+            truths, samples = certified_elements(request.record, sample, seed)
+        except (Undecided, TypeError):
+            # A comparison that balls leave open, or what is written in place, which the tape refuses.
+            pass
+        else:
+            notes = ("certified in ball arithmetic",)
+            return enclose(request, truths, samples=samples), others_for(request, truths, samples), notes
+    own, others, said = _enclosed(request)
+    return {name: e.sampled(sample, seed, name) for name, e in own.items()}, others, said
 
 
 def _certified(record: VJP | Optimize) -> Truths | None:

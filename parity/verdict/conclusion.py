@@ -25,7 +25,7 @@ from parity.verdict.diagnosis import diagnose, told_of_precision
 from parity.verdict.evaluation import NO_ROOM, Request, Room, SplitRequest, TrainingRequest
 from parity.verdict.relations import relations_to_truth
 from parity.verdict.table import is_caught
-from parity.verdict.tensor import Answer, Array, Enclosure, TensorVerdict, Truths, failed, judge
+from parity.verdict.tensor import NO_SAMPLES, Answer, Array, Enclosure, Samples, TensorVerdict, Truths, failed, judge
 from refnet.arithmetic.array_like import Undecided
 
 FOLLOWED = 50
@@ -44,6 +44,14 @@ class Conclusion:
 def without_answer(failure: str) -> Conclusion:
     """What is concluded where there is no answer; nothing where that is no failure."""
     return Conclusion([failed("answer", failure)] if failure else [])
+
+
+def without_state(found: Conclusion, keys: Sequence[str]) -> Conclusion:
+    """A conclusion without the verdicts on state that the engine says it keeps none of; nothing else is left out."""
+    verdicts = [v for v in found.verdicts if not (v.name.startswith("state.") and v.name.rpartition(".")[2] in keys)]
+    failing = _failing(verdicts)
+    notes = [f"state {key}: not judged, the engine keeps none of that name" for key in keys]
+    return Conclusion(verdicts, found.diagnosis if failing else [], [*found.notes, *notes])
 
 
 def misconduct(changed: Sequence[str], unsteady: Sequence[str]) -> list[TensorVerdict]:
@@ -71,9 +79,11 @@ class OneRecord:
     further: Mapping[int, Record] = {}
     further_are = ""
 
-    def __init__(self, record: VJP | Optimize, truths: Truths, room: Room = NO_ROOM) -> None:
-        self.record, self.truths = record, truths
-        self.judge = cache(lambda profile: Judge(Request(record, profile, room), truths))
+    def __init__(
+        self, record: VJP | Optimize, truths: Truths, room: Room = NO_ROOM, samples: Samples = NO_SAMPLES
+    ) -> None:
+        self.record, self.truths, self.samples = record, truths, samples
+        self.judge = cache(lambda profile: Judge(Request(record, profile, room), truths, samples))
 
     @classmethod
     def in_coarser_format(cls, record: VJP | Optimize) -> Self:
@@ -88,6 +98,9 @@ class OneRecord:
         except Undecided as reason:
             return Conclusion([replace(v, reason=v.reason or str(reason)) for v in self._without_budgets(answer)])
         failing = _failing(verdicts)
+        if failing and self.samples:
+            note = "the cause is looked for in small cases: some elements are certified here, and they do not tell"
+            return Conclusion(verdicts, notes=[note])
         found = diagnose(judge_of.request, answer, judge_of.enclosures, failing) if failing else []
         return Conclusion(told_of_precision(verdicts, found), [str(d) for d in found])
 
@@ -95,7 +108,7 @@ class OneRecord:
         """Undecided, but for a tensor that could not be right: missing, of another shape or dtype, or NaN."""
         verdicts = []
         for name, t in self.truths.items():
-            blind = Enclosure(t, np.full(t.shape, np.inf))
+            blind = Enclosure(t, np.full(t.shape, np.inf), self.samples.get(name))
             v = judge(name, answer.get(name), blind, self.record.dtype_of(name))
             verdicts.append(v if is_caught(v.verdict) else TensorVerdict(name, "undecided"))
         unasked = [name for name in answer if name not in self.truths]

@@ -152,12 +152,13 @@ def _computed(
 def _around_truths(budgets: Budgets, own: Mapping[str, Enclosure], added: Mapping[str, Array]) -> dict[str, Enclosure]:
     found = {}
     for name, budget in budgets.items():
-        truth = own[name].truth
+        truth, sample = own[name].truth, own[name].sample
+        x, e = (budget.x, budget.e) if sample is None else (sample.of(budget.x), sample.of(budget.e))
         with np.errstate(all="ignore"):
-            bound = np.where(np.isnan(budget.e), np.inf, budget.e + added.get(name, 0.0))
-            apart = ~(truth.error(budget.x) <= bound) & ~truth.undecided & np.isfinite(bound)
+            bound = np.where(np.isnan(e), np.inf, e + added.get(name, 0.0))
+            apart = ~(truth.error(x) <= bound) & ~truth.undecided & np.isfinite(bound)
         if not apart.any():
-            found[name] = Enclosure(truth, bound)
+            found[name] = Enclosure(truth, bound, sample)
     return found
 
 

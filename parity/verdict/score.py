@@ -23,6 +23,9 @@ from refnet.arithmetic.array_like import Undecided
 
 Certified = Callable[[Case, str, str], Truths]
 
+RAISED = (ValueError, IndexError, TypeError, ZeroDivisionError)
+"""An engine that raises one of these has failed its case, with nothing to be measured."""
+
 UPDATES = 4
 """How many updates of a training show whether a mistake is seen."""
 
@@ -115,7 +118,8 @@ def score_faults(
 def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Certified, dtype: str) -> dict[str, str]:
     """The first record, by case, family and tensor, that gives each mistake away; those that none does are left out.
 
-    A mistake that was caught is not made again. Trainings are left out.
+    Another documented choice than refnet's gives a mistake away too: the verdict is `convention`, by name, where that
+    on refnet is not. A mistake that was caught is not made again. Trainings are left out.
     """
     found: dict[str, str] = {}
     for case in cases:
@@ -128,7 +132,7 @@ def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Certified, dt
                 continue
             for fault in left:
                 try:
-                    caught = own.measured(fault)
+                    caught = own.measured(fault, choices=True)
                     tensor = caught.tensor if caught and caught.caught else ""
                     raised = "an error" if caught and caught.caught and not tensor else ""
                 except Exception as error:
@@ -191,17 +195,17 @@ class _AnswerMeasure:
         self.again = Recomputed(request)
         self.right = self.again.right
 
-    def measured(self, fault: Fault) -> _Measured | None:
+    def measured(self, fault: Fault, choices: bool = False) -> _Measured | None:
+        """What is found of a mistake; with `choices` a convention that refnet does not follow counts as caught."""
         try:
             answer = self._answer(fault)
         except Unsupported:
             return None
-        except (ValueError, IndexError, TypeError, ZeroDivisionError):
-            # An engine that raises has failed its case, with nothing to be measured.
+        except RAISED:
             return _Measured(True, 0.0, "", True)
         unasked = answer.keys() - self.right.keys()
         changed = [name for name in self.enclosures if not _same(answer.get(name), self.right[name])]
-        findings = [self._tensor(name, answer.get(name)) for name in changed]
+        findings = [self._tensor(name, answer.get(name), choices) for name in changed]
         if not findings and not unasked:
             return None
         worst = max(findings, key=lambda f: (f.caught, f.share), default=_Measured(True, 0.0, "", True))
@@ -216,10 +220,11 @@ class _AnswerMeasure:
         # What is only said wrongly is computed rightly, and once.
         return fault.reply(self.right)
 
-    def _tensor(self, name: str, got: Any) -> _Measured:
+    def _tensor(self, name: str, got: Any, choices: bool) -> _Measured:
         enclosure = self.enclosures[name]
         truth = enclosure.truth
-        caught = is_caught(judge(name, got, enclosure, self.dtypes[name], self.others).verdict)
+        caught = is_caught(verdict := self._verdict(name, got))
+        caught = caught or (choices and verdict == "convention" != self._verdict(name, self.right[name]))
         if got is None or got.shape != truth.shape or str(got.dtype) != self.dtypes[name]:
             return _Measured(caught, 0.0, name, True)
         if not got.size:
@@ -232,6 +237,9 @@ class _AnswerMeasure:
         found = [_largest(shares), *(_largest(np.minimum(shares, _shares(got, other))) for other in others)]
         worst, share = min(found)
         return _Measured(caught, share, name, math.isinf(worst))
+
+    def _verdict(self, name: str, got: Any) -> str:
+        return judge(name, got, self.enclosures[name], self.dtypes[name], self.others).verdict
 
 
 def _largest(shares: Any) -> tuple[float, float]:
@@ -254,8 +262,11 @@ class _TrainingMeasure:
         self.record = record
         self.right = trained(record)
 
-    def measured(self, fault: Fault) -> _Measured | None:
-        answer = trained(self.record, fault)
+    def measured(self, fault: Fault, choices: bool = False) -> _Measured | None:
+        try:
+            answer = trained(self.record, fault)
+        except RAISED:
+            return _Measured(True, 0.0, "", True)
         if all(_same(answer[name], right) for name, right in self.right.items()):
             return None
         verdicts = judge_steps(TrainingRequest.plain(self.record), answer)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from parity.budget.formats import FORMATS, Format
-from parity.truth.value import Truth
+from parity.truth.value import Sample, Truth
 from parity.verdict.table import is_ok
 
 Array = np.ndarray[Any, Any]
@@ -28,9 +28,18 @@ UNDEFINED = "0 / 0 is NaN"
 """The convention for a value that the formula does not define, such as the mean of nothing."""
 
 
+Samples = Mapping[str, Sample]
+"""Which elements of a tensor its truth is of, where these are not all."""
+
+NO_SAMPLES: Samples = {}
+
+
 @dataclass(frozen=True)
 class Enclosure:
     """A named formula's values with bounds: every right evaluation of it lies within `bound` of the truth, elementwise.
+
+    Attributes:
+        sample: which elements of a tensor these are, where they are not all.
 
     Raises:
         ValueError: the two have different shapes.
@@ -38,12 +47,18 @@ class Enclosure:
 
     truth: Truth
     bound: Array
+    sample: Sample | None = None
 
     @classmethod
     def around(cls, values: Array, bound: Array, undecided: Array | None = None) -> Enclosure:
         """Around values of binary64, which are the truth; but for those that are undecided, which have none."""
         truth = Truth.of(values)
         return cls(truth if undecided is None else Truth(truth.hi, truth.lo, undecided), bound)
+
+    @classmethod
+    def of_sample(cls, truth: Truth, bound: Array, sample: Sample | None) -> Enclosure:
+        """Around the truth of some elements, with the bounds of all."""
+        return cls(truth, bound if sample is None else sample.of(bound), sample)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Enclosure]) -> Enclosure:
@@ -53,6 +68,18 @@ class Enclosure:
     def __post_init__(self) -> None:
         if self.bound.shape != self.truth.shape:
             raise ValueError(f"Enclosure: expected bounds of shape {self.truth.shape}, got {self.bound.shape}")
+
+    def at(self, sample: Sample) -> Enclosure:
+        """Of a whole tensor, what a sample has; of that sample itself, the same."""
+        if self.sample is not None:
+            return self
+        truth = Truth(*(sample.of(a) for a in (self.truth.hi, self.truth.lo, self.truth.undecided)))
+        return Enclosure(truth, sample.of(self.bound), sample)
+
+    def sampled(self, count: int, seed: object, name: str) -> Enclosure:
+        """Of a whole tensor of that name, that many elements."""
+        sample = Sample.drawn(self.truth.shape, count, seed, name)
+        return self if sample is None else self.at(sample)
 
     @cached_property
     def known(self) -> Array:
@@ -106,6 +133,7 @@ class TensorVerdict:
         detection_limit: the largest budget over the truth's largest element, of the formula that accepted the tensor.
         blind_share: the part of the elements whose budget exceeds their truth: what a wrong value could hide in.
         reason: for a failure or a blind tensor, in words.
+        coverage: which elements the verdict is on, where not all: how many of how many, and the seed of their draw.
     """
 
     name: str
@@ -118,6 +146,7 @@ class TensorVerdict:
     detection_limit: float = 0.0
     blind_share: float = 0.0
     reason: str = ""
+    coverage: str = ""
 
     @property
     def ok(self) -> bool:
@@ -166,12 +195,16 @@ def judge(
     - `FAIL`: none of these, or missing, or of the wrong shape or dtype, or not finite where the truth is, which rounds
       to infinity only past the format's largest number. NaN passes for no number.
 
+    Of a sample, all this is said of the sampled elements, and the verdict says which these are (`coverage`).
+
     Args:
         dtype: the name of the format that is due, or of a dtype of integers. What NumPy lacks may come in float32.
         step: where the first axis is one of steps, what to call the k-th of them in a reason.
     """
+    if enclosure.sample is not None:
+        return _judge_sample(name, got, enclosure, enclosure.sample, dtype, others)
     truth = enclosure.truth
-    if got is None or (reason := _misfit(got, truth, dtype)):
+    if got is None or (reason := _misfit(got, truth.shape, dtype)):
         return failed(name, "missing" if got is None else reason, **enclosure.power)
     nearest = truth.nearest(FORMATS[dtype]) if dtype in FORMATS else truth.hi
     error = _errors(got, truth, nearest)
@@ -186,7 +219,7 @@ def judge(
         if (got == nearest).all():
             return TensorVerdict(name, "exact", **measured)
         if enclosure.blind:
-            return TensorVerdict(name, "blind", reason=_blindness(enclosure), **measured)
+            return TensorVerdict(name, "blind", reason=_blindness(enclosure, step), **measured)
         return TensorVerdict(name, "rounding", **measured)
     # `imprecise` is said of what is left when all failing tensors are known (`parity.verdict.diagnosis`).
     unseen = None
@@ -197,12 +230,46 @@ def judge(
             continue
         told = {"formula": other.name, **accepting.power, **accuracy}
         if accepting.blind:
-            unseen = unseen or TensorVerdict(name, "blind", reason=_blindness(accepting), **told)
+            unseen = unseen or TensorVerdict(name, "blind", reason=_blindness(accepting, step), **told)
         elif truth.undecided.any():
             return TensorVerdict(name, "undecided", **told)
         else:
             return TensorVerdict(name, other.kind, **told)
     return unseen or TensorVerdict(name, "FAIL", reason=_failure(got, enclosure, outside, step), **measured)
+
+
+def _judge_sample(
+    name: str, got: Array | None, enclosure: Enclosure, sample: Sample, dtype: str, others: Sequence[Other]
+) -> TensorVerdict:
+    """The verdict on the sampled elements of a tensor, under their places in it."""
+    coverage = f"{sample}, seed {sample.seed}"
+    if got is None or (reason := _misfit(got, sample.shape, dtype)):
+        return replace(failed(name, "missing" if got is None else reason, **enclosure.power), coverage=coverage)
+    found = judge(
+        name,
+        sample.of(got),
+        Enclosure(enclosure.truth, enclosure.bound),
+        dtype,
+        [_sampled(other, sample) for other in others],
+        lambda k: str(list(sample.index(k))),
+    )
+    return replace(found, where=sample.index(*found.where) if found.where else (), coverage=coverage)
+
+
+def _sampled(other: Other, sample: Sample) -> Other:
+    """Another formula's enclosures, of the sampled elements of the tensors of that shape."""
+
+    def enclosures() -> Mapping[str, Enclosure]:
+        parts = {name: e.at(sample) for name, e in other.enclosures().items() if _has(e, sample)}
+        return {name: Enclosure(e.truth, e.bound) for name, e in parts.items()}
+
+    return Other(other.kind, other.name, enclosures)
+
+
+def _has(e: Enclosure, sample: Sample) -> bool:
+    if e.sample is None:
+        return bool(e.truth.shape == sample.shape)
+    return e.sample.shape == sample.shape and np.array_equal(e.sample.places, sample.places)
 
 
 def _accepting(kind: str, own: Enclosure, other: Enclosure, got: Array, outside: Array, dtype: str) -> Enclosure | None:
@@ -218,12 +285,12 @@ def _accepting(kind: str, own: Enclosure, other: Enclosure, got: Array, outside:
     return Enclosure(own.truth, np.where(np.isfinite(other.bound), np.maximum(own.bound, other.bound), own.bound))
 
 
-def _blindness(enclosure: Enclosure) -> str:
+def _blindness(enclosure: Enclosure, step: Callable[[int], str] | None) -> str:
     """Why nothing is proved, in words."""
     open_ = enclosure.unbounded
     if open_.any():
         index = tuple(int(k) for k in np.argwhere(open_)[0])
-        return f"no bound holds in {int(open_.sum())} of {open_.size} elements, first {_place(index, None)}"
+        return f"no bound holds in {int(open_.sum())} of {open_.size} elements, first {_place(index, step)}"
     return "zeros would pass: no element is larger than its budget"
 
 
@@ -234,12 +301,13 @@ def format_named(name: str) -> Format:
 
 def inside(got: Array, enclosure: Enclosure) -> bool:
     """Whether every element is within its budget, or its truth is not settled."""
-    return bool(((enclosure.truth.error(got) <= enclosure.bound) | enclosure.truth.undecided).all())
+    given = got if enclosure.sample is None else enclosure.sample.of(got)
+    return bool(((enclosure.truth.error(given) <= enclosure.bound) | enclosure.truth.undecided).all())
 
 
-def _misfit(got: Array, truth: Truth, dtype: str) -> str:
-    if got.shape != truth.shape:
-        return f"expected shape {truth.shape}, got {got.shape}"
+def _misfit(got: Array, shape: tuple[int, ...], dtype: str) -> str:
+    if got.shape != shape:
+        return f"expected shape {shape}, got {got.shape}"
     due = {dtype, "float32"} if dtype in LACKING else {dtype}
     # The order of the bytes is no part of a value.
     return "" if str(got.dtype.newbyteorder("=")) in due else f"expected dtype {dtype}, got {got.dtype}"

@@ -60,6 +60,7 @@ from refnet.nn.rotary import RotaryEmbedding
 from refnet.nn.sparse import Embedding, EmbeddingBag
 from refnet.nn.transformer import TransformerEncoderLayer
 from refnet.nn.transformer_decoder import TransformerDecoderLayer
+from refnet.nn.transformer_stack import Transformer, TransformerDecoder, TransformerEncoder
 
 __all__ = [
     "CELU",
@@ -136,7 +137,10 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
     "TransformerDecoderLayer",
+    "TransformerEncoder",
     "TransformerEncoderLayer",
     "TripletMarginLoss",
     "init",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from refnet.nn.module import Array, Module, Params
@@ -70,3 +71,35 @@ class Sequential(Module):
             if dP:
                 self.add_grads(grads, place, dP)
         return dX, {name: grads[name] for name in self.params}
+
+
+class ModuleList(Module):
+    """Modules in a row, under their places, as torch.nn.ModuleList holds them: what runs them holds it."""
+
+    def __init__(self, modules: Sequence[Module]) -> None:
+        super().__init__()
+        self.adopt({str(place): module for place, module in enumerate(modules)})
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+    def __getitem__(self, place: int) -> Module:
+        return tuple(self._modules.values())[place]
+
+    def forward(self, *inputs: Array) -> tuple[Array, Any]:
+        raise TypeError("ModuleList: expected its modules to be called, got a call of the list")
+
+    def backward(self, grad_output: Array, saved: Any) -> tuple[Array, Params]:
+        raise TypeError("ModuleList: expected its modules to be called, got a call of the list")
+
+    def __repr__(self) -> str:
+        lines = []
+        for said, same in groupby(enumerate(self), lambda one: repr(one[1])):
+            first, *others = (place for place, _ in same)
+            text = f"({first}-{others[-1]}): {len(others) + 1} x {said}" if others else f"({first}): {said}"
+            lines.append(text.replace("\n", "\n  "))
+        inside = "".join(f"\n  {line}" for line in lines)
+        return f"ModuleList({inside}\n)"

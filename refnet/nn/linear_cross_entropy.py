@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from refnet.generator import Generator
 from refnet.nn.cross_entropy import CrossEntropyLoss
 from refnet.nn.linear import Linear
 from refnet.nn.module import Array, Module, Params
+
+CHUNK = "batch_chunk_size"
 
 LOGITS = 2**18
 """The most logits that are there at once, where no chunk size is given: those of one sample, if there are more."""
@@ -52,7 +54,7 @@ class LinearCrossEntropyLoss(Module):
         weight: an array, the factor of each class; held in `buffers`.
         ignore_index: the index that marks samples to leave out; None is -100, for class indices.
         label_smoothing: the share of the uniform distribution in the target.
-        options: None, or torch's LinearCrossEntropyOptions, of which `batch_chunk_size` counts.
+        options: None, or torch's LinearCrossEntropyOptions, or a dict of them; of these `batch_chunk_size` counts.
         generator: source of the initial values, as of Linear.
 
     Raises:
@@ -87,7 +89,7 @@ class LinearCrossEntropyLoss(Module):
             _check.integer(name, "ignore_index", ignore_index)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"{name}: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
-        chunk = getattr(options, "batch_chunk_size", None)
+        chunk = options.get(CHUNK) if isinstance(options, Mapping) else getattr(options, CHUNK, None)
         if chunk is not None:
             _check.size(name, "options.batch_chunk_size", chunk, 1)
         if weight is not None:
@@ -96,7 +98,7 @@ class LinearCrossEntropyLoss(Module):
                 raise ValueError(f"{name}: expected weight of shape ({num_classes},), got {tuple(weight.shape)}")
             self.buffers["weight"] = weight
         self.reduction, self.ignore_index, self.label_smoothing = reduction, ignore_index, label_smoothing
-        self.options = options
+        self.options, self.batch_chunk_size = options, chunk
         outputs = num_classes * math.prod(self.out_features)
         self.linear = Linear(in_features, outputs, bias, device, dtype, generator=generator)
         self.adopt({"linear": self.linear})
@@ -173,8 +175,7 @@ class LinearCrossEntropyLoss(Module):
 
     def chunks(self, samples: int) -> list[tuple[int, int]]:
         """The first and the last but one of the samples of each chunk."""
-        size = getattr(self.options, "batch_chunk_size", None)
-        size = size or max(LOGITS // max(self.num_classes * math.prod(self.out_features), 1), 1)
+        size = self.batch_chunk_size or max(LOGITS // max(self.num_classes * math.prod(self.out_features), 1), 1)
         return [(low, min(low + size, samples)) for low in range(0, max(samples, 1), size)]
 
     def divisor(self, X: Array, T: Array) -> Array:

@@ -180,7 +180,9 @@ class L1Loss(Module):
 
     def backward(self, grad_output: Array, saved: L1LossSaved) -> tuple[Any, Params]:
         dY, (sign, n) = grad_output, saved
-        dY = _check.upstream("L1Loss", dY, sign.shape if self.reduction == "none" else (), sign.dtype)
+        # The signs of no elements are plain zeros, whatever arithmetic the elements would have been in.
+        dtype = sign.dtype if n else dY.dtype
+        dY = _check.upstream("L1Loss", dY, sign.shape if self.reduction == "none" else (), dtype)
         # dX[.] = dY[.] sign(X[.] - T[.]), for a mean / n
         dX = dY * sign
         if self.reduction == "mean":

@@ -9,6 +9,7 @@ from refnet.optim.adam import Adam
 from refnet.optim.adamax import Adamax
 from refnet.optim.adamw import AdamW
 from refnet.optim.asgd import ASGD
+from refnet.optim.lbfgs import LBFGS
 from refnet.optim.lion import Lion
 from refnet.optim.muon import Muon
 from refnet.optim.nadam import NAdam
@@ -16,9 +17,11 @@ from refnet.optim.radam import RAdam
 from refnet.optim.rmsprop import RMSprop
 from refnet.optim.rprop import Rprop
 from refnet.optim.sgd import SGD
+from refnet.optim.sparse_adam import SparseAdam
 
 __all__ = [
     "ASGD",
+    "LBFGS",
     "SGD",
     "Adadelta",
     "Adafactor",
@@ -32,4 +35,5 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "SparseAdam",
 ]

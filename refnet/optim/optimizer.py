@@ -64,6 +64,7 @@ class Optimizer(ABC):
         options: for each option its check.
         schema: all arrays that may be kept for a parameter.
         stands_for: the dtype that parameters stand for whose elements are no floats, such as balls; None for floats.
+        takes_closure: whether a step takes a function that evaluates loss and gradients, in place of gradients.
         defaults: the options of a group that does not name them.
         param_groups: the groups, each `{"params": {name: array}, "lr": ...}`. Options may be changed between steps; a
             value that the optimizer refuses is refused when it is set.
@@ -83,6 +84,7 @@ class Optimizer(ABC):
     options: ClassVar[Mapping[str, Check]]
     schema: ClassVar[tuple[State, ...]] = ()
     stands_for: Any = None
+    takes_closure: ClassVar[bool] = False
 
     def __init__(self, params: Any, defaults: Mapping[str, Any]) -> None:
         self.defaults = dict(defaults)
@@ -206,18 +208,18 @@ class Optimizer(ABC):
             ValueError: a gradient's shape is not its parameter's, or a parameter is read-only.
             TypeError: a gradient's dtype is not its parameter's.
         """
+        for name, P, G, group in self.due(grads):
+            self.update(name, P, G, group)
+
+    def due(self, grads: Mapping[str, Any]) -> list[tuple[str, Array, Any, dict[str, Any]]]:
+        """The parameters that have a gradient, which fits, each with its group; raises as `step`."""
         due = []
         for group in self.param_groups:
             for name, P in group["params"].items():
                 G = grads.get(name)
                 if G is None:
                     continue
-                if G.shape != P.shape:
-                    raise ValueError(
-                        f"{self._name}: expected a gradient of shape {tuple(P.shape)} for {name}, got {tuple(G.shape)}"
-                    )
-                if G.dtype is not P.dtype and G.dtype != P.dtype:
-                    raise TypeError(f"{self._name}: expected a gradient of dtype {P.dtype} for {name}, got {G.dtype}")
+                self.check_gradient(name, P, G)
                 if type(P) is np.ndarray and not P.flags.writeable:
                     raise ValueError(f"{self._name}: expected {name} to be writeable, got a read-only array")
                 due.append((name, P, G, group))
@@ -227,13 +229,24 @@ class Optimizer(ABC):
                 raise KeyError(
                     f"{self._name}: expected gradients of {sorted(known)}, got {', '.join(unknown)} among them"
                 )
-        for name, P, G, group in due:
-            self.update(name, P, G, group)
+        return due
+
+    def check_gradient(self, name: str, P: Array, G: Any) -> None:
+        """Raise unless a gradient has the shape and dtype of its parameter. Its values are not looked at: NaN goes into
+        the parameter and the state, as in torch."""
+        if not hasattr(G, "dtype"):
+            raise TypeError(f"{self._name}: expected an array as the gradient of {name}, got {type(G).__name__}")
+        if G.shape != P.shape:
+            raise ValueError(
+                f"{self._name}: expected a gradient of shape {tuple(P.shape)} for {name}, got {tuple(G.shape)}"
+            )
+        if G.dtype is not P.dtype and G.dtype != P.dtype:
+            raise TypeError(f"{self._name}: expected a gradient of dtype {P.dtype} for {name}, got {G.dtype}")
 
     def state_dict(self) -> dict[str, Any]:
         """Options and a copy of the state, in plain dicts: all it takes, with the parameters, to go on bit for bit."""
         return {
-            "state": {name: {key: array.copy() for key, array in kept.items()} for name, kept in self.state.items()},
+            "state": {name: {key: _copied(array) for key, array in kept.items()} for name, kept in self.state.items()},
             "param_groups": [{**group, "params": list(group["params"])} for group in self.param_groups],
         }
 
@@ -383,6 +396,13 @@ def _full(P: Array, shape: Shape, value: Any) -> Array:
     if not shape:
         return Z[(*(0 for _ in P.shape), ...)].copy()
     return Z[(..., *(slice(0, size) for size in shape))].copy()
+
+
+def _copied(kept: Any) -> Any:
+    """What is kept of a parameter: an array, a list of arrays or a Python number."""
+    if isinstance(kept, list):
+        return [_copied(one) for one in kept]
+    return kept.copy() if hasattr(kept, "copy") else kept
 
 
 def _check_values(message: str, array: Array, least: float | None) -> None:

@@ -37,6 +37,11 @@ class StackedModules:
                 "ensemble: expected at least one network and as many optimizers, "
                 f"got {len(nets)} networks and {len(opts)} optimizers"
             )
+        for opt in opts:
+            if getattr(opt, "takes_closure", False):
+                raise ValueError(
+                    f"ensemble: expected optimizers that take one gradient a step, got {type(opt).__name__}; use fit"
+                )
         self.nets, self.opts = nets, opts
         arrays = _stacked("a parameter or buffer", [{**net.params, **net.buffers} for net in nets])
         first, *others = (_of_run(net, opt) for net, opt in zip(nets, opts, strict=True))

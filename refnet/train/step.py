@@ -59,6 +59,8 @@ class Update:
 
     def on(self, X: Array, T: Array) -> Array:
         """The same on inputs and targets."""
+        if getattr(self.opt, "takes_closure", False):
+            return self.opt.step(lambda: self.gradients(X, T)[::-1])
         grads, value = self.gradients(X, T)
         self.opt.step(grads)
         return value

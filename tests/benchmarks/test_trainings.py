@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.trainings import compare, draw
+from benchmarks.trainings import compare, draw, drawn_optimizers
 from benchmarks.trainings.command import summary, trainings
 from refnet.train.capture import storage
 
@@ -39,7 +39,14 @@ def test_what_is_drawn_is_many_things():
         "Dropout",
         "Undeclared",
         "Counted",
+        "TransformerEncoderLayer",
+        "MultiheadAttention",
+        "LSTMCell",
+        "LayerNorm",
+        "residual",
+        "clip_norm",
     }
+    expected |= drawn_optimizers.OPTIONS.keys() | drawn_optimizers.SCHEDULERS.keys()
     assert expected <= found["features"].keys()
 
 
@@ -58,3 +65,17 @@ def test_the_command(tmp_path):
     done = CliRunner().invoke(trainings, ["--count", "1", "--json", str(tmp_path / "missing" / "x")])
     assert done.exit_code == 2
     assert "expected a place to write to, got: No such file or directory" in done.output
+
+
+def test_it_goes_on_where_it_ended(tmp_path):
+    path, whole = tmp_path / "found.json", tmp_path / "whole.json"
+    for count, *options in (("2",), ("4", "--resume")):
+        done = CliRunner().invoke(trainings, ["--count", count, "--json", str(path), *options])
+        assert done.exit_code == 0, done.output
+    CliRunner().invoke(trainings, ["--count", "4", "--json", str(whole)])
+    found, expected = (json.loads(file.read_text()) | {"seconds": 0} for file in (path, whole))
+    assert found == expected
+    for options in (["--resume"], ["--resume", "--json", str(path), "--first", "7"], ["--resume", "--json", "none"]):
+        done = CliRunner().invoke(trainings, ["--count", "4", *options])
+        assert done.exit_code == 2
+        assert "expected" in done.output

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from flint import arb
 
+from benchmarks.adversarial.rounded_array import Rounded
+from benchmarks.adversarial.rounding_machine import Machine
 from parity.budget.array import Budget, Profile
 from parity.families import listing
 from parity.families.altered import Altered
@@ -97,10 +99,16 @@ ARITHMETICS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "tensors of balls": (TensorBalls.lift, lambda y: y.balls),
     "balls": (ball.lift, ball.values),
     "altered": (lambda a: Altered(a, {}), lambda y: y.a),
+    "the adversary": (lambda a: Rounded(a, Machine(F64)), lambda y: y.floats()),
 }
 """How to take an array into each arithmetic, and values out of it."""
-CLASSES = (Runs, Traced, Budget, Taped, Scalars, TensorBalls, Altered)
-COUNTING = {Runs: functions.OF_COUNTERS, Traced: functions.OF_COUNTERS, Budget: ("of_counter",)}
+CLASSES = (Runs, Traced, Budget, Taped, Scalars, TensorBalls, Altered, Rounded)
+COUNTING = {
+    Runs: functions.OF_COUNTERS,
+    Traced: functions.OF_COUNTERS,
+    Budget: ("of_counter",),
+    Rounded: ("of_counter",),
+}
 """Arithmetics that hold a counter of steps for each run, or record one, and one that knows its format's rounding."""
 
 

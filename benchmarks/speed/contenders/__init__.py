@@ -45,6 +45,7 @@ class Contender:
         note: what is to be known about its figures.
         compared: whether it trains at all, and so has weights to compare with refnet's.
         alone: module and function that give the training of a whole process; "" if these are `place`.
+        basic: whether it is only timed on networks of basic layers, by gradient descent.
     """
 
     name: str
@@ -58,9 +59,11 @@ class Contender:
     note: str = ""
     compared: bool = True
     alone: str = ""
+    basic: bool = False
 
     def takes(self, network: Network) -> bool:
-        return self.many if network.many else self.one
+        of_this_kind = self.many if network.many else self.one
+        return of_this_kind and (network.basic or not self.basic) and (self.compared or bool(network.multiplications))
 
     def subject(self, network: Network) -> Network:
         """What it trains to stand for `network`."""
@@ -99,6 +102,8 @@ def without_last_sigmoid(network: Network) -> Network:
             network.loss,
             network.runs,
             network.dtype,
+            network.optimizer,
+            network.updates,
         )
     return network
 
@@ -138,8 +143,8 @@ CONTENDERS = (
     REPLAYED,
     CAPTURED,
     ENSEMBLE,
-    Contender("torch-eager", "torch", "on_torch:eager", "modules, autograd, optim.SGD", many=True),
-    Contender("torch-fused", "torch", "on_torch:fused", "the same with optim.SGD(fused=True)"),
+    Contender("torch-eager", "torch", "on_torch:eager", "modules, autograd, optim", many=True),
+    Contender("torch-fused", "torch", "on_torch:fused", "the same with a fused optimizer"),
     Contender("torch-compile", "torch", "on_torch:compiled", "torch.compile of the whole step"),
     Contender(
         "torch-func",
@@ -159,20 +164,21 @@ CONTENDERS = (
         many=True,
         at_once=True,
     ),
-    Contender("jax-step", "jax", "on_jax:step", "jit of a step, called from Python"),
+    Contender("jax-step", "jax", "on_jax:step", "jit of a step, called from Python", basic=True),
     Contender("jax-loop", "jax", "on_jax:loop", "jit of the whole loop: lax.fori_loop", many=True),
     Contender(
         "jax-vmap", "jax", "on_jax:vmap", "jit of vmap over runs of that loop", one=False, many=True, at_once=True
     ),
-    Contender("autograd", "autograd", "on_autograd:tape", "HIPS autograd: value_and_grad"),
-    Contender("mygrad", "mygrad", "on_mygrad:tape", "MyGrad, memory guarding off"),
+    Contender("autograd", "autograd", "on_autograd:tape", "HIPS autograd: value_and_grad", basic=True),
+    Contender("mygrad", "mygrad", "on_mygrad:tape", "MyGrad, memory guarding off", basic=True),
     Contender(
         "sklearn",
         "sklearn",
         "on_sklearn:mlp",
         "MLPRegressor(solver='sgd').fit, warm started",
         trains=without_last_sigmoid,
+        basic=True,
         note="without the last sigmoid, which it cannot express with squared errors",
     ),
-    Contender("tinygrad", "tinygrad", "on_tinygrad:jit", "TinyJit of a step on its CPU device"),
+    Contender("tinygrad", "tinygrad", "on_tinygrad:jit", "TinyJit of a step on its CPU device", basic=True),
 )

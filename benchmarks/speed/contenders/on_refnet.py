@@ -14,7 +14,7 @@ import numpy as np
 import refnet
 from benchmarks.speed.contenders import Training, Unsupported
 from benchmarks.speed.initial_state import data, refnet_network
-from benchmarks.speed.networks import RATE, STUDY, Network, loss_module
+from benchmarks.speed.networks import ADAM_RATE, RATE, STUDY, Network, loss_module
 from refnet import nn, optim
 from refnet.train.capture import native
 from refnet.train.capture.captured import SHORT
@@ -36,7 +36,8 @@ def study(network: Network) -> int:
     what pays in a long training is not seen in a short one."""
     run = (_many(network, capture=False) if network.many else lone(network, capture=False)).run
     step = (min(_seconds(run, 23) for _ in range(3)) - min(_seconds(run, 3) for _ in range(3))) / 20
-    return max(SHORT + 1, STUDY if step * STUDY <= SECONDS else int(SECONDS / step))
+    usual = min(STUDY, network.updates)
+    return max(SHORT + 1, usual if step * usual <= SECONDS else int(SECONDS / step))
 
 
 class _Told:
@@ -65,10 +66,14 @@ def _no_machine_code() -> Iterator[None]:
         native.Machine = true  # type: ignore[misc]
 
 
+def _optimizer(network: Network, net: nn.Module) -> Any:
+    return optim.Adam(net.params, lr=ADAM_RATE) if network.optimizer == "Adam" else optim.SGD(net.params, lr=RATE)
+
+
 def lone(network: Network, *, capture: bool, run: int = 0, least: int = 1, machine_code: bool = True) -> Training:
     """The training of one run."""
     net, loss = refnet_network(network, run), loss_module(network, nn)
-    opt = optim.SGD(net.params, lr=RATE)
+    opt = _optimizer(network, net)
     inputs, targets = data(network)
     told = _Told()
 
@@ -84,7 +89,7 @@ def lone(network: Network, *, capture: bool, run: int = 0, least: int = 1, machi
 
 def _many(network: Network, *, capture: bool, least: int = 1) -> Training:
     nets = [refnet_network(network, run) for run in range(network.trainings)]
-    opts = [optim.SGD(net.params, lr=RATE) for net in nets]
+    opts = [_optimizer(network, net) for net in nets]
     loss = loss_module(network, nn)
     inputs, targets = data(network)
     told = _Told()

@@ -15,12 +15,14 @@ from sklearn.neural_network import MLPRegressor
 
 from benchmarks.speed import initial_state
 from benchmarks.speed.contenders import Training, Unsupported
-from benchmarks.speed.networks import RATE, Linear, Network
+from benchmarks.speed.networks import RATE, Linear, Network, ReLU
 
 
 def mlp(network: Network) -> Training:
     if network.loss != "mse":
         raise Unsupported("no convolutions")
+    if any(isinstance(layer, ReLU) for layer in network.layers):
+        raise Unsupported("no rectifier after the last layer")
     places = [place for place, layer in enumerate(network.layers) if isinstance(layer, Linear)]
     hidden = [layer.outputs for layer in network.layers if isinstance(layer, Linear)][:-1]
     X, T = initial_state.data(network)

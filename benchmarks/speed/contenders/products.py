@@ -23,12 +23,13 @@ def products(network: Network) -> Training:
         return draws.random((*runs, *shape)).astype(network.dtype)
 
     forward, backward = [], []
-    for place, (n, i, o) in enumerate(network.products):
-        X, W, dY = drawn(n, i), drawn(o, i), drawn(n, o)
-        forward.append((X, W.mT, drawn(n, o)))
-        backward.append((dY.mT, X, drawn(o, i)))
-        if place:
-            backward.append((dY, W, drawn(n, i)))
+    for n, i, o, several, of_input in network.products:
+        stack = (several,) if several > 1 else ()
+        X, W, dY = drawn(*stack, n, i), drawn(*stack, o, i), drawn(*stack, n, o)
+        forward.append((X, W.mT, drawn(*stack, n, o)))
+        backward.append((dY.mT, X, drawn(*stack, o, i)))
+        if not of_input:
+            backward.append((dY, W, drawn(*stack, n, i)))
     step = [*forward, *reversed(backward)]
     matmul = np.matmul
 

@@ -21,10 +21,14 @@ from refnet.train.capture.storage import Storage
 from refnet.train.step import Update
 
 TRIALS = 6
-"""Updates that a step of a small network is tried on; of a large one, whose many numbers show a fault at once, one."""
+"""Updates that a step of a small network is tried on; of a large one, whose many numbers show a fault at once, one.
+Where an update of few parameters computes very many numbers, it is two, one of them at the large rate."""
 
 MANY = 2**14
 """Numbers in all parameters from which on a network is large."""
+
+VERY_MANY = 2**20
+"""Numbers that an update computes in between, from which on it is tried twice."""
 
 LARGE_RATE = 2.0**40
 """What the learning rate is multiplied by in every second trial."""
@@ -70,12 +74,13 @@ class Comparison:
         draws = np.random.default_rng(0)
         agree = [True] * len(ways)
         numbers = sum(home.size for home in self._storage.parameters)
+        trials = 2 if sum(array.size for array in ways[0].inside) >= VERY_MANY else TRIALS
         true, states, rates = self._storage.contents(), self._states(), [cell.copy() for cell in self._rates]
         groups = self._update.opt.param_groups
         own_rates = [group["lr"] for group in groups]
         try:
             with np.errstate(all="ignore"):
-                for trial in range(TRIALS if numbers < MANY else 1):
+                for trial in range(trials if numbers < MANY else 1):
                     if self._interrupted():
                         raise Interrupted
                     self._storage.restore(true)

@@ -45,6 +45,8 @@ def is_capturable(thing: Any) -> bool:
 def why_not(update: Update) -> str:
     """What stands against capturing an update; empty if nothing does."""
     net, loss, opt = update.net, update.loss, update.opt
+    if getattr(opt, "takes_closure", False):
+        return f"{type(opt).__name__} evaluates the loss as often as its values ask for"
     modules = (*net.modules(), *loss.modules())
     for thing in (*modules, opt):
         if not is_capturable(thing):

@@ -21,7 +21,19 @@ from refnet.train.capture.recorder import Interrupted, Recorded, never
 ELEMENTWISE = frozenset(
     {
         *(np.add, np.subtract, np.multiply, np.divide, np.negative, np.absolute, np.sqrt, np.exp, np.log, np.log1p),
-        *(np.tanh, np.minimum, np.maximum, np.greater, np.greater_equal, np.less, np.less_equal, np.equal),
+        *(
+            np.expm1,
+            np.sin,
+            np.cos,
+            np.tanh,
+            np.minimum,
+            np.maximum,
+            np.greater,
+            np.greater_equal,
+            np.less,
+            np.less_equal,
+            np.equal,
+        ),
         *(
             np.power,
             np.not_equal,

@@ -12,7 +12,18 @@ from benchmarks.speed import timed_rounds
 from benchmarks.speed.contenders import CONTENDERS, LIMIT, Contender, on_refnet
 from benchmarks.speed.floors import FLOORS
 from benchmarks.speed.initial_state import data, start
-from benchmarks.speed.networks import NETWORKS, convolutional, perceptron
+from benchmarks.speed.networks import (
+    GELU,
+    LSTM,
+    NETWORKS,
+    Encoder,
+    LayerNorm,
+    Linear,
+    Network,
+    SelfAttention,
+    convolutional,
+    perceptron,
+)
 
 ONE = perceptron(3, 4, 2, batch=2)
 IMAGES = convolutional(5, 2, 3, batch=2)
@@ -268,3 +279,29 @@ def test_data_and_start_are_kept():
                 array[...] = 0
     assert data(IMAGES)[1].dtype == np.int64
     assert not np.array_equal(start(MANY)["0.weight"][0], start(MANY)["0.weight"][1])
+
+
+SMALL = (
+    Network("lstm", (LSTM(3, 4, 2), Linear(4, 2)), 2),
+    Network("norm", (Linear(3, 4), LayerNorm(4), GELU(), Linear(4, 2)), 3),
+    Network("attention", (SelfAttention(4, 2, 3),), 2),
+    Network("encoder", (Encoder(4, 2, 5, 3),), 2),
+    replace(ONE, optimizer="Adam"),
+)
+"""Layers and an optimizer that not every library is timed on."""
+
+
+@pytest.mark.arithmetic
+@pytest.mark.parametrize("network", SMALL, ids=lambda network: f"{network.name}-{network.optimizer}")
+@pytest.mark.parametrize("name", ["refnet-captured", "torch-eager", "torch-fused", "jax-loop"])
+def test_further_networks_are_trained_alike(name, network):
+    entry = entered(named(name), network)
+    assert isinstance(entry, timed_rounds.Entry), entry.reason
+    assert entry.difference <= timed_rounds.AGREEMENT[network.dtype]
+
+
+def test_who_is_timed_on_basic_layers_alone_takes_no_others():
+    takers = {contender.name for contender in CONTENDERS if contender.takes(SMALL[0])}
+    assert {"refnet-captured", "torch-eager", "torch-compile", "jax-loop", "products"} <= takers
+    assert takers.isdisjoint({"autograd", "mygrad", "sklearn", "tinygrad"})
+    assert not LIMIT.takes(Network("norm", (LayerNorm(4),), 2))

@@ -89,7 +89,7 @@ def test_a_run_prints_and_writes(tmp_path, monkeypatch):
     (trained,) = csv.DictReader((out / "trainings.csv").read_text().splitlines())
     assert (trained["network"], trained["contender"], trained["updates"]) == ("2-2-2", "refnet-captured", "1000")
     assert 0 < float(trained["loaded"]) < float(trained["fresh"])
-    assert "1,000 updates in a fresh process" in result.stdout
+    assert "A training in a fresh process" in result.stdout
     where = json.loads((out / "environment.json").read_text())
     assert where["threads asked for"] == 1
     assert {"numpy", "refnet", "torch"} <= set(where["versions"])

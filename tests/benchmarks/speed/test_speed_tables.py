@@ -47,6 +47,7 @@ def outcomes(network):
 
 
 ALL = [outcome for network in NETWORKS for outcome in outcomes(network)]
+WITH_PRODUCTS = [network for network in NETWORKS if not network.many and network.multiplications]
 POINTS = [
     Point(axis, value, "refnet-plain", value * SECONDS, memory=2048.0 if axis == "updates" else np.nan)
     for axis, values in VALUES.items()
@@ -118,7 +119,7 @@ def test_rows_are_json_without_nan():
 
 def trained(network, name, seconds, reason=""):
     times = np.array(seconds)
-    return WholeTraining(name, network, 10_000, fresh=times + 0.5, loaded=times, cores=1.0, loss=0.25, reason=reason)
+    return WholeTraining(name, network, 10_000, times + 0.5, times, times - 0.25, 1.0, 0.25, reason)
 
 
 TRAINED = [
@@ -130,15 +131,14 @@ TRAINED = [
 
 def test_whole_trainings_have_a_line_for_each_network_and_a_table_for_each_way():
     text = printed(speed_tables.trainings(TRAINED))
-    fresh, loaded = text.split("10,000 updates ")[1:]
-    for part, least in ((fresh, 1.5), (loaded, 1.0)):
+    fresh, loaded, again = text.split("A training ")[1:]
+    for part, least in ((fresh, 1.5), (loaded, 1.0), (again, 0.75)):
         (line,) = (line for line in part.splitlines() if line.split()[:1] == ["64-64-10"])
-        shown = [
-            value
-            for k in range(2)
-            for value in (f"{least + k + 0.5:.2f}", f"({least + k:.2f}", "to", f"{least + k + 1:.2f})")
-        ]
-        assert line.split()[1:] == " ".join(shown).split()
+        shown = []
+        for k in range(2):
+            middle, low, high = map(speed_tables.figure, (least + k + 0.5, least + k, least + k + 1))
+            shown += [middle, f"({low}", "to", f"{high})"]
+        assert line.split()[1:] == ["10,000", *shown]
     assert "jax-loop on 2-2-2: too busy" in text
     rows = list(speed_tables.training_rows(TRAINED))
     assert (rows[1]["fresh"], rows[1]["loaded_least"], rows[1]["loaded_most"]) == (3.0, 2.0, 3.0)
@@ -156,7 +156,7 @@ def test_the_figures_name_everyone_measured():
     shown = {o.contender.name for o in ALL if o.status == "measured"}
     assert all(f">{name}<" in text for name in shown)
     assert ">mygrad<" not in text
-    assert all(f">{network.title}<" in files["speed.svg"].decode() for network in NETWORKS if not network.many)
+    assert all(f">{network.title}<" in files["speed.svg"].decode() for network in WITH_PRODUCTS)
 
 
 def test_networks_are_panels_and_no_line_joins_them():
@@ -166,9 +166,9 @@ def test_networks_are_panels_and_no_line_joins_them():
         figure = speed_figures._steps([o for o in ALL if not o.network.many])
         figure.draw_without_rendering()
     panels = [axes for axes in figure.axes if axes.axison]
-    assert [axes.get_title(loc="left") for axes in panels] == [n.title for n in NETWORKS if not n.many]
+    assert [axes.get_title(loc="left") for axes in panels] == [n.title for n in WITH_PRODUCTS]
     names = [label.get_text() for label in panels[0].get_yticklabels()]
-    for axes, network in zip(panels, [n for n in NETWORKS if not n.many], strict=True):
+    for axes, network in zip(panels, WITH_PRODUCTS, strict=True):
         dots = {names[int(line.get_ydata()[0])]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"}
         limit, *others = (o for o in ALL if o.network == network and o.status == "measured")
         assert dots == {o.contender.name: pytest.approx(np.median(o.seconds / limit.seconds)) for o in others}

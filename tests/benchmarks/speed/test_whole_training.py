@@ -28,6 +28,7 @@ def test_every_contender_trains_in_a_process_of_its_own_and_to_the_same_loss(mea
         assert one.updates == UPDATES
         assert len(one.fresh) == len(one.loaded) == 1
         assert 0 < one.loaded[0] < one.fresh[0]
+        assert one.again[0] > 0
 
 
 def test_the_loss_is_that_of_the_updates(measured):
@@ -59,7 +60,7 @@ def test_a_state_that_is_given_is_taken_and_no_other(tmp_path, monkeypatch):
     initial_state.data.cache_clear()
 
 
-LAPS = [Lap(3.0, 2.0, 0.98, 0.25), Lap(5.0, 4.0, 0.97, 0.25), Lap(4.0, 3.0, 0.99, 0.25)]
+LAPS = [Lap(3.0, 2.0, 1.0, 0.98, 0.25), Lap(5.0, 4.0, 1.5, 0.97, 0.25), Lap(4.0, 3.0, 1.0, 0.99, 0.25)]
 
 
 def test_times_of_a_machine_that_was_busy_are_not_published():

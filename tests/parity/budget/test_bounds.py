@@ -9,10 +9,11 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-from adversary import MODES, PROFILES, Case, Machine, draw, largest
+from adversary import PROFILES, Case, draw, largest
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
+from benchmarks.adversarial.rounding_machine import MODES, Machine
 from parity.budget.array import Budget, Profile
 from parity.truth import ball
 from refnet.arithmetic import special

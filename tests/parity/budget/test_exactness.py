@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adversary import F32, F64, PROFILES, TINY, ULP, Case, case, largest, machines
+from adversary import F32, F64, PROFILES, TINY, ULP, Case, case, largest
 from numpy.lib.stride_tricks import sliding_window_view
 
+from benchmarks.adversarial.rounding_machine import machines
 from parity.budget.array import Budget, Profile, grid
 from parity.budget.formats import FORMATS, Format
 from refnet.arithmetic import special

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 
 import refnet
 from parity.engines import mutants
-from parity.engines.faulty import FaultyEngine
+from parity.engines.faulty import NO_FAULT, FaultyEngine
 from parity.engines.mutants import KINDS, _changes, classes, fault
 from parity.families.listing import catalogue, select
 from parity.run import mutating
+from parity.vectors import catalogue_answers
+from parity.verdict.score import killed
 
 RESULTS = Path(refnet.__file__).parents[1] / "benchmarks" / "results" / "yardstick" / "mutants.json"
 KEPT = json.loads(RESULTS.read_text(encoding="utf-8"))["classes"]
@@ -61,6 +64,65 @@ def test_the_operators():
 def test_what_is_left_alone():
     made = "class C:\n def __init__(s):\n  s.a = 1\n"
     assert changes(made + " def f(s, a):\n  '1'\n  _check.x(1)\n  if a > 1:\n   raise E(1)") == []
+
+
+def test_what_only_refuses_is_left_alone():
+    checks = (
+        " def f(s, a):\n  if a > 1:\n   _check.x(1)\n  most = a + 1\n  if most > 2:\n   raise E(most + 1)\n  return -a"
+    )
+    assert [text for _, _, text in changes("class C:\n" + checks)] == ["+a"]
+    # What is computed with is no refusal, though one reads it too.
+    both = " def f(s, a):\n  most = a + 1\n  if most > 2:\n   raise E(1)\n  return most"
+    assert [text for _, _, text in changes("class C:\n" + both)] == ["a - 1", "a + 2"]
+
+
+def test_a_call_whose_value_is_dropped_is_left_alone_where_it_has_one():
+    shape = "def shape(a):\n return a + 1\ndef step(a):\n a += 1\n"
+    assert changes(shape + "class C:\n def f(s, a):\n  shape(a - 1)") == []
+    assert [text for _, _, text in changes(shape + "class C:\n def f(s, a):\n  step(a)")] == ["a -= 1", "a += 2"]
+    assert [text for _, _, text in changes(shape + "class C:\n def f(s, a):\n  b = shape(a)")] == ["a - 1", "a + 2"]
+
+
+def test_the_open_size_of_a_reshape_is_left_alone():
+    """NumPy takes -2 there as it takes -1."""
+    x = np.arange(6)
+    assert np.array_equal(x.reshape(-2, 3), x.reshape(-1, 3))
+    source = "class C:\n def f(s, a):\n  return a.reshape(-1, 3)"
+    assert [text for _, _, text in changes(source)] == ["a.reshape(-1, 4)"]
+
+
+def test_a_shared_base_is_changed_in_all_its_classes():
+    (decay,) = (m for m in mutants.mutants("Optimizer") if m.before == "P - gamma * lambda_ * P" and "+" in m.after)
+    assert set(mutants.bearers("Optimizer")) == {name for name in refnet.optim.__all__ if name != "Optimizer"}
+    P, G = np.full(2, 4.0), np.zeros(2)
+    opt = refnet.optim.AdamW({"w": P}, lr=0.5, weight_decay=0.5)
+    fault(decay).patches["AdamW"](opt)
+    opt.step({"w": G})
+    assert P.tolist() == [5.0, 5.0]
+    # refnet's own classes are as they were.
+    refnet.optim.AdamW({"w": P}, lr=0.5, weight_decay=0.5).step({"w": G})
+    assert P.tolist() == [3.75, 3.75]
+
+
+def test_another_choice_at_a_kink_is_noticed():
+    (at_0,) = (m for m in mutants.mutants("ReLU") if (m.before, m.after) == ("X <= 0", "X < 0"))
+    cases = [c for c in catalogue() if hasattr(c, "spec") and c.spec.type == "ReLU"]
+    assert list(killed([fault(at_0)], cases, catalogue_answers.truths, "float64")) == [str(at_0)]
+
+
+def test_dropout_draws_the_masks_of_its_cases():
+    torch = pytest.importorskip("torch")
+    own, cases = mutants.drawing(NO_FAULT), [c for c in catalogue() if c.name in mutating.DRAWN]
+    assert len(cases) == len(mutating.DRAWN)
+    assert killed([own], cases, catalogue_answers.truths, "float64") == {}
+    for case in cases:
+        record = case.record("full", "float64")
+        right, drawn = FaultyEngine().vjp(record), FaultyEngine(own).vjp(record)
+        assert all(np.array_equal(right[name], drawn[name]) for name in right)
+        if platform.machine() == "x86_64":
+            torch.manual_seed(0)
+            mask = torch.nn.functional.dropout(torch.ones(3, 5, dtype=torch.float64), record.spec.args["p"])
+            assert np.array_equal(mask.numpy() != 0, record.inputs[1])
 
 
 def test_helpers_and_bases_in_the_file_count():
@@ -118,6 +180,20 @@ def test_what_is_asked_of_a_class():
     assert not mutating.all_ok([mutating.Survival("C", killed, (), many)])
     assert mutating.all_ok([mutating.Survival("C", killed, (), many)], 0.5)
     assert not mutating.all_ok([mutating.Survival("C", killed, ("a", "b", "c"), {})])
+
+
+def test_the_committed_results_keep_what_is_asked():
+    """Of every class at least 98% are killed, the excused apart; no more than 5% of all are excused; each is needed."""
+    assert {kept["class"] for kept in KEPT} == set(classes())
+    excused = sum(len(kept["excused"]) for kept in KEPT)
+    assert excused <= 0.05 * sum(kept["mutants"] for kept in KEPT)
+    for kept in KEPT:
+        judged = kept["mutants"] - len(kept["excused"])
+        assert kept["killed"] >= 0.98 * judged, kept["class"]
+        assert kept["killed"] + len(kept["survived"]) == judged
+    by_text = {str(m): m.key for name in classes() for m in mutants.mutants(name)}
+    used = {by_text[text] for kept in KEPT for text in kept["excused"]}
+    assert used == set(mutating.EXCUSED)
 
 
 def test_every_excuse_is_written_and_is_of_a_mutant_that_is_there():

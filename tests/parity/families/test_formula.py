@@ -29,7 +29,7 @@ from refnet.arithmetic.runs import Runs
 
 FLOAT64 = Profile.of("float64")
 
-COMPOSED = {"TransformerEncoderLayer", "TransformerDecoderLayer"}
+COMPOSED = {"TransformerEncoderLayer", "TransformerDecoderLayer", "Transformer"}
 """Classes whose other formulas are those of their parts, where they are tested."""
 
 BY_NAME = {variant.name: variant for variant in WEAKER if not variant.patches.keys() <= COMPOSED}

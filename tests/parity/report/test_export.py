@@ -34,6 +34,7 @@ TENSOR = thing(
     detection_limit=NUMBER,
     blind_share={"type": "number", "minimum": 0, "maximum": 1},
     reason={"type": "string"},
+    coverage={"type": "string"},
 )
 CASE = thing(
     case={"type": "string"},
@@ -49,6 +50,7 @@ CASE = thing(
     traceback={"type": "string"},
     profile={"type": "string"},
     finding={"type": "string"},
+    large={"type": "boolean"},
     command={"type": "string"},
     verdict={"enum": list(VERDICTS)},
 )
@@ -60,6 +62,7 @@ ENGINE = thing(
     judged=COUNT,
     classes_judged=COUNT,
     tensors=COUNT,
+    sampled=COUNT,
     failed=COUNT,
     unsupported=COUNT,
     reasons={"type": "object", "additionalProperties": COUNT},

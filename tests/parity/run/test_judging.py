@@ -2,10 +2,12 @@
 
 import os
 import textwrap
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
+from parity.families.case import group
 from parity.families.listing import catalogue
 from parity.records.record import UsageError
 from parity.run import judging
@@ -128,3 +130,52 @@ def test_a_mistake_of_ours_names_its_case():
 
 def test_nothing_to_run():
     assert judging.run([], ("refnet",), ("float64",), 4) == []
+
+
+def test_so_many_cases_of_each_class_are_drawn():
+    cases = tuple(case for case in catalogue() if group(case) in ("Adam", "GELU", "Mish"))
+    drawn = judging.drawn(cases, 2, 7)
+    assert Counter(group(case) for case in drawn) == {"Adam": 2, "GELU": 2, "Mish": 2}
+    assert [case for case in cases if case in drawn] == list(drawn)
+    assert judging.drawn(cases, 2, 8) != drawn
+    assert judging.drawn(cases, None, 7) == cases
+    assert judging.drawn(cases, 10_000, 7) == cases
+
+
+def test_what_is_drawn_of_a_class_hangs_on_nothing_else():
+    alone = judging.drawn([case for case in catalogue() if group(case) == "GELU"], 3, 0)
+    assert [case for case in judging.drawn(catalogue(), 3, 0) if group(case) == "GELU"] == list(alone)
+    assert judging.drawn(alone, 3, 0) == alone
+
+
+# One of each of torch's options, with what else is there to choose from.
+OPTIONS = (
+    *(f"torch:dtype={dtype}" for dtype in ("float64", "float32", "bfloat16", "float16")),
+    *(f"torch:optimizer={way}" for way in ("for-loop", "foreach", "fused", "capturable")),
+    "torch:device=cpu",
+    "torch:compile=eager",
+    "torch:compile=aot_eager",
+    "jax:dtype=float64",
+    "jax:dtype=float32",
+    "jax:compile=1",
+)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_each_option_of_an_engine_on_a_small_sample(name):
+    """It conforms, in the dtype that is asked for alone; what it lacks here it says."""
+    pytest.importorskip(name.partition(":")[0])
+    # A compiled step does not update a parameter without axes (docs/findings.md).
+    of = ("Adam",) if "optimizer=" in name else ("Linear", "GELU", *(["SGD"] if "compile" not in name else []))
+    cases = judging.drawn([c for c in catalogue() if group(c) in of and "full" in c.families], 1, 2)
+    dtypes = judging.dtypes_of([name], [], None)
+    results = [r for c in cases for d in dtypes for r in judge_case(c, "full", d, [judging.engine(name)])]
+    assert [r for r in results if not r.conforms and not r.finding] == []
+    if name == "torch:optimizer=capturable":
+        assert {r.unsupported for r in results} == {"torch's capturable steps need a device other than the processor"}
+        return
+    judged = [r for r in results if not r.unsupported]
+    assert {r.dtype for r in judged} == set(dtypes)
+    assert {r.dtype for r in judged} == ({name.partition("dtype=")[2]} if "dtype=" in name else {"float64", "float32"})
+    assert {r.profile for r in judged if r.dtype == "bfloat16"} <= {"bfloat16, sums in float32"}

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from flint import arb, ctx
 
+from parity.families.case import TrainCase
 from parity.families.listing import catalogue
-from parity.records.record import VJP, Spec, Undecided
+from parity.records.record import VJP, Spec, Train, Undecided
 from parity.truth import ball, certify
+from parity.vectors import catalogue_answers
 from refnet import nn
 
 BY_NAME = {case.name: case for case in catalogue()}
@@ -102,3 +104,28 @@ def test_threads_take_turns() -> None:
     for thread in threads:
         thread.join(10)
     assert seen == [300, 700]
+
+
+SAMPLED = {name.split("/")[0]: case for name, case in BY_NAME.items() if not isinstance(case, TrainCase)}
+"""The last case of each class."""
+
+WRITTEN_IN_PLACE = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"}
+"""Classes with running statistics, which are written into arrays that the tape over arrays has a hold of."""
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLED.keys() - WRITTEN_IN_PLACE))
+def test_by_tensors_it_is_the_kept_truth_bit_for_bit(name: str) -> None:
+    """What is kept was computed scalar by scalar."""
+    case = SAMPLED[name]
+    record = case.record(case.families[-1], "float64")
+    assert not isinstance(record, Train)
+    kept = catalogue_answers.truths(case, case.families[-1], "float64")
+    whole, samples = certify.certified_elements(record, 10**9, "")
+    some, places = certify.certified_elements(record, 2, "")
+    assert samples == {}
+    assert whole.keys() == kept.keys()
+    for tensor, truth in whole.items():
+        assert np.array_equal(truth.hi, kept[tensor].hi, equal_nan=True), tensor
+        assert np.array_equal(truth.lo, kept[tensor].lo, equal_nan=True), tensor
+        if tensor in places:
+            assert np.array_equal(some[tensor].hi, places[tensor].of(truth.hi), equal_nan=True), tensor

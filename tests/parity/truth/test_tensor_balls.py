@@ -12,6 +12,7 @@ from flint import arb
 
 from parity.records.record import Undecided
 from parity.truth import ball
+from parity.truth.deferred import Deferred, elements
 from parity.truth.tape import differentiate, together
 from parity.truth.taped import Taped
 from parity.truth.tensor_balls import TensorBalls, certify_tensor
@@ -85,6 +86,33 @@ def test_the_same_truth_as_by_scalars(name):
             assert not unsettled.any()
             expected = [ball.certify(x) for x in theirs.flat]
             assert list(zip(hi.flat, lo.flat, strict=True)) == expected
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_put_off_it_is_the_same_truth(name):
+    """Some elements alone are those of the whole, and all of them are the whole."""
+    f, *shapes = EXPRESSIONS[name]
+    draws = np.random.default_rng(len(name))
+    arrays = [draws.standard_normal(shape) for shape in shapes]
+    with ball.precision(256):
+        made = []
+        for kind in (TensorBalls, Deferred):
+            draws = np.random.default_rng(1)
+            leaves = [Taped(kind.lift(a)) for a in arrays]
+            value = f(*leaves)
+            differentiate([value], [kind.lift(draws.standard_normal(value.shape))], total=together)
+            made.append([value.value, *(leaf.grad for leaf in leaves)])
+        at_once, put_off = made
+        whole = elements([(a, None) for a in put_off])
+        places = [np.arange(0, a.size, 2) for a in put_off]
+        some = elements(list(zip(put_off, places, strict=True)))
+        for here, there, few, where in zip(at_once, whole, some, places, strict=True):
+            assert there.shape == here.shape
+            assert few.shape == where.shape
+            assert all(x.overlaps(y) for x, y in zip(here.balls.flat, there.flat, strict=True))
+            assert all(x.overlaps(y) for x, y in zip(here.balls.reshape(-1)[where], few, strict=True))
+            assert [ball.certify(x) for x in here.balls.flat] == [ball.certify(x) for x in there.flat]
+            assert [ball.certify(x) for x in few] == [ball.certify(x) for x in here.balls.reshape(-1)[where]]
 
 
 def third(bits):

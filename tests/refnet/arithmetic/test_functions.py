@@ -37,7 +37,7 @@ BASES = {
 DOORS = {
     "load_state_dict": {"isfinite", "all", "any", "min", "flags"},
     "_check_values": {"inf", "all", "min"},
-    "step": {"flags"},
+    "due": {"flags"},
 }
 
 

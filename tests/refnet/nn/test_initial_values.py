@@ -16,6 +16,7 @@ import torch
 from parity.families.case import TrainCase
 from parity.families.listing import catalogue
 from parity.records.facts import MODULES
+from parity.records.record import Spec
 from refnet import nn
 from refnet.generator import Generator
 
@@ -37,9 +38,9 @@ fused = pytest.mark.skipif(
 )
 
 
-def constructions() -> dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]:
-    """For every class the different arguments of its cases, and the arrays that its constructor takes."""
-    found: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {name: {} for name in MODULES}
+def constructions() -> dict[str, list[tuple[Spec, dict[str, Any]]]]:
+    """For every class the different specifications of its cases, and the arrays that its constructor takes."""
+    found: dict[str, dict[str, tuple[Spec, dict[str, Any]]]] = {name: {} for name in MODULES}
     for case in catalogue():
         if isinstance(case, TrainCase) or case.spec.type not in MODULES:
             continue
@@ -47,34 +48,37 @@ def constructions() -> dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]:
         if case.spec.facts.arrays:
             record = case.record(case.families[0], "float64")
             given = dict(case.spec.constructor_arrays(record.arrays))
-        found[case.spec.type].setdefault(f"{case.spec} {sorted(given)}", (case.spec.class_args, given))
+        found[case.spec.type].setdefault(f"{case.spec} {sorted(given)}", (case.spec, given))
     return {name: list(of_it.values()) for name, of_it in found.items()}
 
 
 CONSTRUCTIONS = constructions()
 
 
-def by_both(name: str, dtype: str, args: dict[str, Any], arrays: dict[str, Any]) -> tuple[Any, Any]:
+def made(package: Any, spec: Spec, options: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    """A module of one of the packages, the modules inside it first, with those of the options that it takes."""
+    inside = [made(package, layer, options, {}) for layer in spec.layers]
+    make = getattr(package, spec.type)
+    known = inspect.signature(make).parameters
+    own = {name: value for name, value in options.items() if name in known}
+    return make(**{**spec.class_args, **own, **arrays, **dict(zip(spec.facts.modules, inside, strict=False))})
+
+
+def by_both(spec: Spec, dtype: str, arrays: dict[str, Any]) -> tuple[Any, Any]:
     """refnet's and torch's module of the same arguments and seed; both generators must end in one state."""
     source = Generator(11)
-    ours, theirs = ({**args} for _ in range(2))
-    parameters = inspect.signature(getattr(nn, name)).parameters
-    if "generator" in parameters:
-        ours["generator"] = source
-    for options, takes, value in (
-        (ours, parameters, dtype),
-        (theirs, inspect.signature(getattr(torch.nn, name)).parameters, getattr(torch, dtype)),
-    ):
-        if "dtype" in takes:
-            options["dtype"] = value
-    ours |= {key: array.astype(dtype) for key, array in arrays.items()}
-    theirs |= {key: torch.from_numpy(array.astype(dtype)) for key, array in arrays.items()}
+    ours = {key: array.astype(dtype) for key, array in arrays.items()}
+    theirs = {key: torch.from_numpy(array) for key, array in ours.items()}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element", UserWarning)
+        warnings.filterwarnings("ignore", "enable_nested_tensor is True", UserWarning)
         torch.manual_seed(11)
-        made = getattr(nn, name)(**ours), getattr(torch.nn, name)(**theirs)
+        both = (
+            made(nn, spec, {"dtype": dtype, "generator": source}, ours),
+            made(torch.nn, spec, {"dtype": getattr(torch, dtype)}, theirs),
+        )
         np.testing.assert_array_equal(source.get_state(), torch.get_rng_state().numpy())
-    return made
+    return both
 
 
 def assert_same_values(ours: Any, theirs: dict[str, Any]) -> None:
@@ -92,8 +96,8 @@ def assert_same_values(ours: Any, theirs: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in LACKING])
 def test_the_initial_values_are_torchs(name: str, dtype: str) -> None:
     assert CONSTRUCTIONS[name]
-    for args, arrays in CONSTRUCTIONS[name]:
-        ours, theirs = by_both(name, dtype, args, arrays)
+    for spec, arrays in CONSTRUCTIONS[name]:
+        ours, theirs = by_both(spec, dtype, arrays)
         assert_same_values(ours, theirs.state_dict())
 
 
@@ -106,8 +110,8 @@ def test_what_is_left_out_torch_has_not(name: str) -> None:
 @fused
 @pytest.mark.parametrize("name", ["SwiGLU", "GEGLU"])
 def test_a_block_of_three_maps_draws_as_three_of_torchs(name: str) -> None:
-    for args, _ in CONSTRUCTIONS[name]:
-        ours = getattr(nn, name)(**args, generator=Generator(4))
+    for spec, _ in CONSTRUCTIONS[name]:
+        ours = getattr(nn, name)(**spec.class_args, generator=Generator(4))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(4)
             theirs = {}

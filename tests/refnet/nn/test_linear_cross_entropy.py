@@ -104,6 +104,7 @@ def test_arguments_and_words_are_torchs() -> None:
         {"label_smoothing": 2.0},
         {"weight": np.ones(3)},
         {"options": SimpleNamespace(batch_chunk_size=0)},
+        {"options": {"batch_chunk_size": 0}},
         {"out_features": (-1,)},
     ],
 )
@@ -129,3 +130,12 @@ def test_bad_inputs() -> None:
         nn.LinearCrossEntropyLoss(3, 4, ignore_index=1).forward(X, np.ones((2, 4)))
     with pytest.raises(ValueError, match=r"expected input of shape \(N, 3\), got \(3,\)"):
         nn.LinearCrossEntropyLoss(3, 4, out_features=(2,)).forward(X[0], T)
+
+
+def test_options_may_be_a_dict():
+    chunks = [
+        nn.LinearCrossEntropyLoss(3, 4, options=options).chunks(7)
+        for options in ({"batch_chunk_size": 3}, SimpleNamespace(batch_chunk_size=3))
+    ]
+    assert chunks == [[(0, 3), (3, 6), (6, 7)]] * 2
+    assert nn.LinearCrossEntropyLoss(3, 4, options={}).chunks(7) == [(0, 7)]

@@ -340,7 +340,8 @@ def test_updates_and_state_are_torchs(row, setting, dtype):
 
 
 def test_every_optimizer_has_a_row():
-    assert {row.name for row in ROWS} == {*optim.__all__}
+    """But for those whose steps take no whole gradients, which have tests of their own."""
+    assert {row.name for row in ROWS} == {*optim.__all__} - {"LBFGS", "SparseAdam"}
 
 
 def test_every_option_is_used():

@@ -26,6 +26,20 @@ def _exp_minus_one(module: Any) -> None:
     module.function = function
 
 
+def _slope_from_expm1(module: Any) -> None:
+    def gradient(dY: Any, X: Any) -> Any:
+        a = special.lift(getattr(module, "alpha", ALPHA), X)
+        l = special.lift(SCALE if not hasattr(module, "alpha") else 1.0, X)  # noqa: E741
+        off, celu = X <= 0, type(module).__name__ == "CELU"
+        Z = np.where(off, X, special.lift(0.0, X))
+        E = np.expm1(Z / a if celu else Z)
+        # dX[.] = dY[.] l a (expm1(X[.]) + 1) where X[.] <= 0, dY[.] l elsewhere; of CELU, dY[.] a (...) / a
+        D = dY * l * a * (E + 1)
+        return np.where(off, D / a if celu else D, dY * l)
+
+    module.gradient = gradient
+
+
 def _slope_at_zero(module: Any) -> None:
     right = module.gradient
     slope = SCALE if not hasattr(module, "alpha") else 1.0
@@ -39,6 +53,13 @@ WEAKER = (
         "The exponential units without expm1: the difference has few digits where x is near 0.",
         "ONNX: onnx/reference/ops/op_elu.py, op_selu.py, op_celu.py",
         dict.fromkeys(("ELU", "SELU", "CELU"), _exp_minus_one),
+    ),
+    Variant(
+        "expm1(x) + 1 in elu'",
+        "The derivative exp(x) from expm1(x), which is near -1 where x is far below 0: the sum has few digits there.",
+        "JAX: jax/_src/lax/lax.py, the derivative of expm1; jax/_src/nn/functions.py, elu, selu, celu",
+        dict.fromkeys(("ELU", "SELU", "CELU"), _slope_from_expm1),
+        ("jax",),
     ),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -92,6 +91,27 @@ def _log_sigmoid_by_logaddexp(module: Any) -> None:
     module.gradient = gradient
 
 
+def _softplus_by_logaddexp(module: Any) -> None:
+    def gradient(dY: Any, X: Any) -> Any:
+        Z = special.lift(module.beta, X) * X
+        near = special.lift(module.threshold, X) >= Z
+        # dX[.] = dY[.] exp(Z[.] - log(1 + exp(Z[.]))), Z[.] = beta X[.], up to the threshold
+        B = np.where(near, Z, special.lift(0.0, X))
+        return np.where(near, dY * np.exp(B + special.log_sigmoid(-B)), dY)
+
+    module.gradient = gradient
+
+
+def _mish_by_logaddexp(module: Any) -> None:
+    def gradient(dY: Any, X: Any) -> Any:
+        P = -special.log_sigmoid(-X)
+        T = np.tanh(P)
+        # dX[.] = dY[.] T[.] + dY[.] X[.] (1 - T[.]^2) exp(X[.] - P[.]), T[.] = tanh(P[.]), P[.] = log(1 + exp(X[.]))
+        return dY * T + dY * X * (1 - T * T) * np.exp(X - P)
+
+    module.gradient = gradient
+
+
 WEAKER = (
     Variant(
         "1 - s(x) in silu'",
@@ -135,9 +155,12 @@ WEAKER = (
         {"LogSigmoid": _log_sigmoid_by_logaddexp},
         ("jax",),
     ),
+    Variant(
+        "exp(x - y) in softplus'",
+        "The derivative of y = log(1 + exp(x)) as exp(x - y): the rounding of a large exponent counts as often as "
+        "it is large.",
+        "JAX: jax/_src/lax/other.py, logaddexp and its derivative; jax/_src/nn/functions.py, softplus and mish",
+        {"Softplus": _softplus_by_logaddexp, "Mish": _mish_by_logaddexp},
+        ("jax",),
+    ),
 )
-
-NO_OTHER: Mapping[str, str] = {
-    "Mish": "torch's and JAX's 1 - tanh^2 is added to tanh, which is near 1 where the difference has few digits",
-    "Softplus": "torch's log1p(exp(z)) and z / (1 + z) keep their digits below the threshold",
-}

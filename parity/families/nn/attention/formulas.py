@@ -110,7 +110,8 @@ CONVENTIONS = (
     Variant(
         "without keys, NaN",
         "A query that has no key gets 0 / 0: the softmax of scores that are all -inf.",
-        "torch before 2.5: pytorch/pytorch#41508; torch.nn.MultiheadAttention with need_weights still has it",
-        {"MultiheadAttention": replaced("attend", _without_keys(lambda P: P * 0 / (P * 0), True))},
+        "torch before 2.5: pytorch/pytorch#41508; torch.nn.MultiheadAttention with need_weights still has it; "
+        "jax.nn.dot_product_attention with a bias of -inf",
+        of_both(replaced("attend", _without_keys(lambda P: P * 0 / (P * 0), True))),
     ),
 )

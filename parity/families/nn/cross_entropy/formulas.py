@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from parity.families.formula import Variant
+from refnet.arithmetic import special
 
 
 def of_log_softmax(module: Any) -> None:
@@ -36,6 +37,31 @@ def of_log_softmax(module: Any) -> None:
     module.index, module.index_backward, module.distribution_backward = index, index_backward, distribution_backward
 
 
+def _of_log_sum(module: Any) -> None:
+    right = module.forward
+    inputs: list[Any] = []
+
+    def forward(X: Any, T: Any) -> Any:
+        inputs[:] = [X]
+        return right(X, T)
+
+    def along(c: int, A: Any) -> Any:
+        return A.sum(axis=c, keepdims=True)
+
+    def index(S: Any, E: Any, Q: Any, Z: Any, c: int, zero: Any) -> Any:
+        X, D = inputs[0], along(c, E)
+        # L[n] = Z[n] ((m[n] + log sum_k E[n,k]) - X[n,t]), m[n] the largest X[n,c]
+        L = (np.log(D) + special.shift(X, c)) - along(c, np.where(Q, X, zero))
+        return Z * L, (E, D, Q, Z, c, zero)
+
+    def index_backward(dL: Any, E: Any, D: Any, Q: Any, Z: Any, c: int, zero: Any) -> Any:
+        # dX[n,c] = dL[n] Z[n] E[n,c] / D[n] - dL[n] Z[n] [c = t]
+        G = dL * Z
+        return G / D * E - np.where(Q, G, zero)
+
+    module.forward, module.index, module.index_backward = forward, index, index_backward
+
+
 WEAKER = (
     Variant(
         "nll(log_softmax(x))",
@@ -43,5 +69,13 @@ WEAKER = (
         "torch: aten/src/ATen/native/LossNLL.cpp, cross_entropy_loss; tools/autograd/derivatives.yaml, _log_softmax",
         {"CrossEntropyLoss": of_log_softmax},
         ("torch", "jax"),
+    ),
+    Variant(
+        "log sum exp(x) - x_t",
+        "The loss as a difference of two numbers of the size of the logits: it has few digits where they are large, or "
+        "where the target is nearly certain.",
+        "optax: optax/losses/_classification.py, softmax_cross_entropy_with_integer_labels",
+        {"CrossEntropyLoss": _of_log_sum},
+        ("jax",),
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from parity.families.case import Draw, given
 from parity.families.nn.loss.cases import Alike, Shape
 
@@ -52,12 +54,16 @@ DISTANCES = (
             "p 3": {"p": 3.0},
             "p 1.5": {"p": 1.5},
             "p 0.5": {"p": 0.5},
+            "p inf": {"p": math.inf},
             "eps 0.5": {"eps": 0.5},
         },
         ((5,), (1, 4), (2, 3, 4)),
         {
             "one for all": ((Draw((3, 4)), Draw((4,))), {}),
-            **{f"ties and zeros, p {p:g}": ((TIES, TO_TIES), {"p": p, "eps": 0.0}) for p in (1.0, 1.5, 2.0, 3.0)},
+            **{
+                f"ties and zeros, p {p:g}": ((TIES, TO_TIES), {"p": p, "eps": 0.0})
+                for p in (1.0, 1.5, 2.0, 3.0, math.inf)
+            },
             "one element for all": ((Draw((3, 4)), Draw((3, 1))), {}),
             "large, p 3": ((Draw((3, 4), scale=2.0**30), Draw((3, 4), scale=2.0**30)), {"p": 3.0}),
             "near": ((Draw((3, 4), offset=64.0), Draw((3, 4), offset=64.0)), {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,21 @@ def _clamp_passed_through(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return (_spread(one(U1, U2, N1), shape1), _spread(one(U2, U1, N2), shape2)), {}
 
 
+def _without_subgradient(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    D, A, _ = saved.norm
+    dY = dY if module.keepdim else np.expand_dims(dY, -1)
+    zero, one, minus = (special.lift(value, D) for value in (0.0, 1.0, -1.0))
+    if module.norm == 1:
+        # dD[n,i] = dY[n] [D[n,i] >= 0] - dY[n] [D[n,i] < 0]
+        dD = dY * np.where(D < 0, minus, one)
+    else:
+        # NaN where |D[n]| = 0, 0 / 0
+        none = special.total(np.where(A > 0, one, zero), -1, keepdims=True) < 0.5
+        dD = distance.norm_backward(dY, saved.norm, module.norm)
+        dD = np.where(none, zero / zero, dD) if 0 < module.norm < math.inf else dD
+    return (_spread(dD, saved.shapes[0]), _spread(-dD, saved.shapes[1])), {}
+
+
 CONVENTIONS = (
     Variant(
         "gradient through the clamped norm",
@@ -38,8 +53,11 @@ CONVENTIONS = (
         "torch: aten/src/ATen/native/Distance.cpp, cosine_similarity, which clamps without recording",
         {"CosineSimilarity": replaced("backward", _clamp_passed_through)},
     ),
+    Variant(
+        "no subgradient at a distance of 0",
+        "The gradient of a norm of 0 is 0 / 0; of the norm of order 1, whose terms are |d|, the slope at 0 is 1.",
+        "JAX: jax/_src/numpy/linalg.py, norm; jax/_src/lax/lax.py, _abs_jvp_rule; jax-ml/jax#3058",
+        {"PairwiseDistance": replaced("backward", _without_subgradient)},
+        ("jax",),
+    ),
 )
-
-NO_OTHER: Mapping[str, str] = {
-    "PairwiseDistance": "sums, squares and powers of the differences, whose other orders err alike",
-}

@@ -8,6 +8,7 @@ from typing import Any
 from parity.families.case import FAMILIES, FULL, Draw, Spec, VJPCase, given, indices
 
 UNITS, C = 3, 4
+CHUNKS = {"batch_chunk_size": 2}
 WEIGHT = Draw((C,), "positive")
 # A sample whose target is far ahead, and one whose target is hopelessly behind.
 CONFIDENT = given((4, UNITS), 30.0, 0.0, -2.0, 0.0, 20.0, 1.0, 1.0, 1.0, 1.0, 0.0, 100.0, 50.0)
@@ -70,5 +71,14 @@ CASES = (
     _case("gradient of stride zero", (7,), dY=Draw((7,), layout="expanded"), reduction="none"),
     _case("gradient sliced", dY=Draw((3,), layout="sliced"), reduction="none"),
     _case("five input units", i=5),
+    *(_case(f"in chunks, {r}", (7,), reduction=r, bias=True, weight=True, options=CHUNKS) for r in ("none", "mean")),
+    _case(
+        "probabilities, in chunks, one more axis, none",
+        (5,),
+        probabilities=True,
+        out_features=(2,),
+        reduction="none",
+        options=CHUNKS,
+    ),
     _classes("one class", 1),
 )

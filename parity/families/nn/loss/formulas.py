@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.families.fault import replaced
 from parity.families.formula import Patch, Variant
 from refnet.arithmetic import special
 
@@ -138,6 +139,16 @@ def _torch_binary_cross_entropy(module: Any) -> None:
     module.backward = backward
 
 
+def _huber_by_its_line(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    D, near, delta, n = saved
+    dL = dY / n if module.reduction == "mean" else dY
+    A = np.absolute(D)
+    # dX[.] = sign(D[.]) (dL[.] delta + (dL[.] |D[.]| - dL[.] delta)), without the second term where |D[.]| >= delta
+    G = dL * delta + np.where(near, dL * np.where(near, A, delta) - dL * delta, special.lift(0.0, D))
+    dX = np.where(D > 0, G, np.where(D < 0, -G, D))
+    return (dX, -dX), {}
+
+
 WEAKER = (
     Variant(
         "(1 - t) x - log s(x)",
@@ -161,6 +172,13 @@ WEAKER = (
         "cancels where x is near t.",
         "JAX: jax/_src/lax/lax.py, the derivatives of log and log1p, through -(t log x + (1 - t) log1p(-x)) in reverse",
         {"BCELoss": _two_quotients},
+        ("jax",),
+    ),
+    Variant(
+        "delta + (|d| - delta) in huber'",
+        "The gradient of the square beside that of the line, delta: it has few digits where the difference is small.",
+        "optax: optax/losses/_regression.py, huber_loss, delta * (|d| - min(|d|, delta)), differentiated",
+        {"HuberLoss": replaced("backward", _huber_by_its_line)},
         ("jax",),
     ),
 )
@@ -193,6 +211,5 @@ CONVENTIONS = (
 NO_OTHER: Mapping[str, str] = {
     "MSELoss": "a difference and its square",
     "HalfSquaredError": "a difference and its square",
-    "HuberLoss": "a difference, its square, and a line that loses nothing",
     "SmoothL1Loss": "a difference, its square, and a line that loses nothing",
 }

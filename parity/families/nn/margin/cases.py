@@ -125,6 +125,11 @@ LOSSES = (
         ((1, C), (C,), (2, 3, C)),
         {
             "hinge of 0": ((ANCHORS, POSITIVES, NEGATIVES), {"margin": 5.0, "eps": 0.0}),
+            "sizes add up, hinge of 0": ((ANCHORS, POSITIVES, NEGATIVES), {"p": 1.0, "margin": 7.0, "eps": 0.0}),
+            "sizes add up, swap between equals": (
+                (ANCHORS, POSITIVES, NEGATIVES),
+                {"p": 1.0, "margin": 16.0, "eps": 0.0, "swap": True},
+            ),
             "swap between equals": ((ANCHORS, POSITIVES, NEGATIVES), {"margin": 8.0, "eps": 0.0, "swap": True}),
         },
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,26 @@ def _labels_through_log_sigmoid(module: Any, right: Any, dY: Any, saved: Any) ->
     dX = dE * (1 - T) * special.sigmoid(X) - dE * T * special.sigmoid(-X)
     # dT[n,c] = dE[n] (log s(-X[n,c]) - log s(X[n,c]))
     return (dX, dE * special.log_sigmoid(-X) - dE * special.log_sigmoid(X)), {}
+
+
+def _through_softplus(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    M, Y = saved
+    dL = dY / (M.size or math.nan) if module.reduction == "mean" else dY
+    # dX[.] = -dL[.] Y[.] exp(-M[.] + log s(M[.])), M[.] = Y[.] X[.]
+    return (-(dL * np.exp(special.log_sigmoid(M) - M) * Y), None), {}
+
+
+def _labels_through_softplus(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    X, T, W, n = saved
+    dL = np.expand_dims(dY, -1) if module.reduction == "none" else dY
+    dE = (dL / n if module.reduction == "mean" else dL) / X.shape[-1]
+    dE = dE if W is None else dE * W
+    A, B = special.log_sigmoid(X), special.log_sigmoid(-X)
+    # s(X[n,c]) = exp(X[n,c] + log s(-X[n,c])), s(-X[n,c]) = exp(log s(X[n,c]) - X[n,c])
+    # dX[n,c] = dE[n] ((1 - T[n,c]) s(X[n,c]) - T[n,c] s(-X[n,c]))
+    dX = dE * (1 - T) * np.exp(X + B) - dE * T * np.exp(A - X)
+    # dT[n,c] = dE[n] (log s(-X[n,c]) - log s(X[n,c]))
+    return (dX, dE * B - dE * A), {}
 
 
 def _cosine_by_difference(module: Any, right: Any, X1: Any, X2: Any, T: Any) -> Any:
@@ -92,6 +113,16 @@ WEAKER = (
         {"CosineEmbeddingLoss": _cosine_as_torch},
         ("torch",),
     ),
+    Variant(
+        "s(x) as exp(x - softplus(x))",
+        "The gradient through softplus: the rounding of a large exponent counts as often as it is large.",
+        "JAX: jax/_src/lax/other.py, logaddexp and its derivative; optax: sigmoid_binary_cross_entropy",
+        {
+            "SoftMarginLoss": replaced("backward", _through_softplus),
+            "MultiLabelSoftMarginLoss": replaced("backward", _labels_through_softplus),
+        },
+        ("jax",),
+    ),
 )
 
 CONVENTIONS = (
@@ -114,6 +145,5 @@ CONVENTIONS = (
 
 NO_OTHER: Mapping[str, str] = {
     "MultiLabelMarginLoss": "differences, a choice of elements and sums",
-    "SoftMarginLoss": "its forms keep their digits wherever they do not overflow; torch's does, see docs/findings.md",
     "TripletMarginLoss": "two norms and their difference",
 }

@@ -14,6 +14,11 @@ from parity.families.nn.normalization import formulas as normalization
 PARTS = ("self_attn", "multihead_attn", "norm1", "norm2", "norm3")
 LAYERS = ("TransformerEncoderLayer", "TransformerDecoderLayer")
 
+NO_OTHER: Mapping[str, str] = dict.fromkeys(
+    ("TransformerEncoder", "TransformerDecoder"),
+    "it computes nothing beside its layers and its norm, which have theirs",
+)
+
 
 def _within(patches: Mapping[str, Patch]) -> Patch:
     """The patches of the classes of its parts, made in the parts."""
@@ -38,4 +43,30 @@ _LISTED = (
     replace(together(_OF_PARTS), why="All of these, as torch has them.", source="as above"),
 )
 
-WEAKER = tuple(replace(variant, patches=dict.fromkeys(LAYERS, _within(variant.patches))) for variant in _LISTED)
+
+def _made_here(patches: Mapping[str, Patch]) -> Patch:
+    """The same in the layers that a Transformer makes, and in the norms behind them. A stack that it is given has its
+    own patches, and so have those of a TransformerEncoder or TransformerDecoder."""
+
+    def patch(module: Any) -> None:
+        for stack in module.children():
+            if stack in module.custom:
+                continue
+            for layer in stack.layers:
+                _within(patches)(layer)
+            if "LayerNorm" in patches:
+                patches["LayerNorm"](stack.norm)
+
+    return patch
+
+
+WEAKER = tuple(
+    replace(
+        variant,
+        patches={
+            **dict.fromkeys(LAYERS, _within(variant.patches)),
+            "Transformer": _made_here(variant.patches),
+        },
+    )
+    for variant in _LISTED
+)

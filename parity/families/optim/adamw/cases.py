@@ -11,6 +11,7 @@ CASES = (
         {"lr": 0.1, "weight_decay": 0.3},
         {"lr": 0.1, "weight_decay": 0.3, "amsgrad": True, "maximize": True},
         {"lr": 0.1, "betas": (0.6, 0.25), "eps": 0.5, "weight_decay": 0.0},
+        {"lr": 0.1, "weight_decay": 1.0},
         {"lr": 0.1, "weight_decay": 2.0},
     ),
     case("AdamW", "betas 0", at_zero=True, lr=0.1, betas=(0.0, 0.0)),

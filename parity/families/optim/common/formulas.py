@@ -68,7 +68,7 @@ WEAKER = (
         "adamax.py, nadam.py and radam.py",
         {
             kind: replaced("correction", lambda opt, right, beta, t, P: rounded_power(beta, t, P))
-            for kind in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam")
+            for kind in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam")
         },
         ("torch",),
         ("float64",),
@@ -79,7 +79,7 @@ WEAKER = (
         "optax: optax/tree_utils/_tree_math.py, tree_bias_correction",
         {
             kind: replaced("correction", lambda opt, right, beta, t, P: power_in_format(beta, t, P))
-            for kind in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam")
+            for kind in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam")
         },
         ("jax",),
     ),

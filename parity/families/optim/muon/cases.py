@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.families.streams import MATRICES, Stream, case, groups, of, settings
+from parity.families.streams import MATRICES, RANDOM, Stream, case, groups, of, settings
 
 CASES = (
     *settings(
@@ -15,6 +15,8 @@ CASES = (
         shapes=MATRICES,
         steps=3,
     ),
+    # All five iterations: in float64 a budget sees seven digits of the update; in float32 none.
+    case("Muon", "defaults", RANDOM, {"weight": (2, 3), "gain": (3, 2)}, steps=1, at_zero=True),
     case(
         "Muon",
         "a gradient that is absent, weight decay",

@@ -10,7 +10,9 @@ import numpy as np
 
 from parity.families.fault import replaced
 from parity.families.formula import Variant
+from parity.families.optim.common.formulas import power_in_format
 from refnet.arithmetic import special
+from refnet.arithmetic.runs import Runs
 
 Seam = Callable[..., Any]
 
@@ -60,6 +62,31 @@ def rectifying(least: float = 5, ahead: int = 0) -> Any:
     return rectification
 
 
+def _in_format(r: Any, beta2: float, t: Any) -> Any:
+    """r_t as far off as where rho_t is computed in the parameter's format; in exact arithmetic it stays."""
+    if isinstance(r, Runs):
+        return Runs(_in_format(r.a, beta2, getattr(t, "a", t)))
+    if not hasattr(r, "profile"):
+        return r
+    n = np.asarray(t, np.float64)
+    power = beta2**n
+    growth = r.profile.storage.growth(int(np.max(t, initial=1)) + 4)
+    rho = 2 / (1 - beta2) - 1
+    rho_t = rho - 2 * n * power / (1 - power)
+    # d rho_t = 2 t d beta2^t / (1 - beta2^t)^2, and rounded rho and 2 t beta2^t / (1 - beta2^t), which is at most rho
+    off = growth * (2 * n * power / (1 - power) ** 2 + 2 * rho)
+    # |d log r_t| = |1 / (rho_t - 4) + 1 / (rho_t - 2) - 1 / rho_t| / 2 d rho_t, at most d rho_t / (rho_t - 4)
+    sure = abs(rho_t - 5) > off
+    relative = np.where(rho_t > 5, off / np.where(rho_t - off > 4, rho_t - off - 4, 1.0), 0.0)
+    return type(r).exact(r.x, r.profile, np.where(sure, r.e + relative * (abs(r.x) + r.e), np.inf))
+
+
+def _of_optax(opt: Any) -> None:
+    replaced("update", updating(scale=lambda V, C2, eps: 1 / (np.sqrt(V / C2) + eps)))(opt)
+    replaced("correction", lambda opt, right, beta, t, P: power_in_format(beta, t, P))(opt)
+    replaced("rectification", lambda opt, right, beta2, t, P: _in_format(right(beta2, t, P), beta2, t))(opt)
+
+
 CONVENTIONS = (
     Variant(
         "divided from rho_t > 4",
@@ -69,9 +96,10 @@ CONVENTIONS = (
     ),
     Variant(
         "eps beside the corrected root",
-        "r mhat / (sqrt(v / (1 - beta2^t)) + eps), as in Adam, in place of eps beside sqrt(v).",
+        "r mhat / (sqrt(v / (1 - beta2^t)) + eps), as in Adam, in place of eps beside sqrt(v), and powers in the "
+        "parameter's format.",
         "optax.radam: optax.scale_by_radam",
-        {"RAdam": replaced("update", updating(scale=lambda V, C2, eps: 1 / (np.sqrt(V / C2) + eps)))},
+        {"RAdam": _of_optax},
         ("jax",),
     ),
 )

@@ -55,6 +55,12 @@ def _rate_inside(mu: Any, B: Any, G: Any, D: Any, gamma: Any) -> tuple[Any, Any]
     return B, B
 
 
+def _step_as_momentum(mu: Any, B: Any, G: Any, D: Any, gamma: Any) -> tuple[Any, Any]:
+    # b[.] = mu b[.] - gamma g[.] / d[.], which is added
+    B = mu * B - gamma * (G / D)
+    return B, -B
+
+
 CONVENTIONS = (
     Variant(
         "sqrt(v + eps)",
@@ -68,5 +74,12 @@ CONVENTIONS = (
         "b = mu b + gamma g / d in place of mu b + g / d: the same steps while the rate stays, another buffer.",
         "TensorFlow's ApplyRMSProp: mom = momentum * mom + lr * grad * rsqrt(ms + epsilon)",
         {"RMSprop": replaced("update", updating(momentum=_rate_inside))},
+    ),
+    Variant(
+        "the step as the momentum",
+        "b = mu b - gamma g / d in place of mu b + g / d: the same steps while the rate stays, another buffer.",
+        "optax.rmsprop: trace stands behind scale_by_learning_rate",
+        {"RMSprop": replaced("update", updating(momentum=_step_as_momentum))},
+        ("jax",),
     ),
 )

@@ -201,8 +201,7 @@ class Lowering:
         """What `replay` does by a call into NumPy."""
         called, options = operation.function, dict(operation.options)
         if called in ELEMENTWISE:
-            # (a long operation gains nothing by being written out, and costs the translator its time)
-            form = llvm_loops.formula(called, [array.dtype for array in args], out.dtype) if out.size < LONG else None
+            form = llvm_loops.formula(called, [array.dtype for array in args], out.dtype)
             self.elementwise(form or _loop(called, (*args, out)), (*args, out))
         elif called is np.matmul:
             self.matmul(args[0], args[1], out)

@@ -1,4 +1,5 @@
-"""The translator of LLVM's intermediate representation, llvmlite, and what it has translated in this process."""
+"""The translator of LLVM's intermediate representation, llvmlite, and what it has translated, in this process or, as
+kept on disk, in others."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+from refnet.train.capture.native import object_cache
 from refnet.train.capture.native.llvm_loops import DECLARATIONS
 from refnet.train.capture.recorder import Interrupted
 
@@ -29,6 +31,12 @@ LOADING = 0.25
 """Seconds that loading the translator takes, about, and translating what is the same for all programs."""
 
 
+LEVEL = 2
+SPEED_LEVEL = 1
+OPTIONS = {"loop_interleaving": False, "loop_unrolling": False, "slp_vectorization": False, "loop_vectorization": True}
+"""How the translator works: of code generation, of the passes before it, and which of these."""
+
+
 class NotNative(Exception):
     """A program cannot be translated; the message says what stands against it."""
 
@@ -36,28 +44,42 @@ class NotNative(Exception):
 class Code:
     """Functions that were translated together, which live as long as this object.
 
+    Args:
+        code: object code, of this process or of another.
+        names: of the functions that are wanted.
+
     Attributes:
         addresses: where each of them is.
     """
 
-    def __init__(self, source: str, names: Iterable[str]) -> None:
-        binding, target, features = _processor()
+    def __init__(self, code: bytes, names: Iterable[str]) -> None:
+        binding = _processor().binding
         # (the engine below becomes its owner)
-        machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=2, jit=True)
+        machine = _machine()
         # A context of its own: what is made in the one of all modules is never freed.
         self._context = binding.create_context()
-        module = binding.parse_assembly(source, self._context)
-        options = binding.create_pipeline_tuning_options(speed_level=1)
-        options.loop_interleaving = options.loop_unrolling = options.slp_vectorization = False
-        options.loop_vectorization = True
-        passes = binding.create_pass_builder(machine, options)
-        passes.getModulePassManager().run(module, passes)
-        passes.close()
-        self._engine = binding.create_mcjit_compiler(module, machine)
+        self._engine = binding.create_mcjit_compiler(binding.parse_assembly("", self._context), machine)
+        self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         self.addresses = [self._engine.get_function_address(name) for name in names]
         # Before its context, and before the interpreter takes the library apart.
         weakref.finalize(self, self._engine.close)
+
+
+def compiled(source: str) -> bytes:
+    """The object code of a module."""
+    binding, machine, context = _processor().binding, _machine(), _processor().binding.create_context()
+    module = binding.parse_assembly(source, context)
+    options = binding.create_pipeline_tuning_options(speed_level=SPEED_LEVEL)
+    for name, value in OPTIONS.items():
+        setattr(options, name, value)
+    passes = binding.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    passes.close()
+    code: bytes = machine.emit_object(module)
+    for made in (module, machine):
+        made.close()
+    return code
 
 
 _known: dict[str, tuple[int, Code]] = {}
@@ -65,8 +87,23 @@ _known: dict[str, tuple[int, Code]] = {}
 
 
 def missing(texts: Iterable[str]) -> int:
-    """How many of these kernels are yet to be translated."""
-    return len(set(texts) - _known.keys())
+    """How many of these kernels are yet to be translated, neither in this process nor, on this machine, in another."""
+    return len(_load(text for text in dict.fromkeys(texts) if text not in _known))
+
+
+def _load(texts: Iterable[str]) -> list[str]:
+    """Take kernels from the disk; those that are not there are returned."""
+    absent, together = [], dict[bytes, list[str]]()
+    for text in texts:
+        code = object_cache.load(_key(text))
+        if code is None:
+            absent.append(text)
+        else:
+            together.setdefault(code, []).append(text)
+    for code, there in together.items():
+        loaded = Code(code, map(_name, there))
+        _known.update((text, (address, loaded)) for text, address in zip(there, loaded.addresses, strict=True))
+    return absent
 
 
 def translated(texts: Iterable[str], seconds: float, interrupted: Callable[[], bool]) -> dict[str, tuple[int, Code]]:
@@ -85,9 +122,11 @@ def translated(texts: Iterable[str], seconds: float, interrupted: Callable[[], b
         if time.perf_counter() - start > seconds:
             raise NotNative("the translation takes too long")
         some = new[first : first + AT_ONCE]
-        source = "\n".join([DECLARATIONS, *(_named(text, number) for number, text in enumerate(some))])
-        code = Code(source, [f"kernel{number}" for number in range(len(some))])
+        made = compiled("\n".join([DECLARATIONS, *(_named(text, number) for number, text in enumerate(some))]))
+        code = Code(made, map(_name, some))
         _known.update((text, (address, code)) for text, address in zip(some, code.addresses, strict=True))
+        for text in some:
+            object_cache.keep(_key(text), made)
     found = {text: _known.pop(text) for text in texts}
     # (the last used at the end)
     _known.update(found)
@@ -96,9 +135,23 @@ def translated(texts: Iterable[str], seconds: float, interrupted: Callable[[], b
     return found
 
 
+@functools.lru_cache(KEPT)
+def _key(text: str) -> str:
+    """What a kernel's code depends on, as a name: its text, the translator and how it is told to work, and the
+    processor."""
+    found = _processor()
+    version = f"{found.version}, {SPEED_LEVEL}, {sorted(OPTIONS.items())}, {LEVEL}"
+    return object_cache.key_of(version, found.target.triple, found.cpu, found.features, DECLARATIONS, text)
+
+
+def _name(text: str) -> str:
+    """Of a kernel's function, among all kernels."""
+    return f"k{_key(text)}"
+
+
 def _named(text: str, number: int) -> str:
     """A kernel with names of its own in a module."""
-    names = {"@kernel": f"@kernel{number}", "!group": f"!{3 * number}", "!loop": f"!{3 * number + 1}"}
+    names = {"@kernel": f"@{_name(text)}", "!group": f"!{3 * number}", "!loop": f"!{3 * number + 1}"}
     names["!accesses"] = f"!{3 * number + 2}"
     return re.sub(r"@kernel|!(?:group|loop|accesses)\b", lambda found: names[found[0]], text)
 
@@ -110,7 +163,11 @@ FUNCTIONS = ("run", "blocks", "copy", "take", "rate", "loss")
 def functions() -> tuple[dict[str, int], Any, Code]:
     """What is the same for every program: the addresses, `run` as a function, and the code."""
     source = importlib.resources.files(__package__).joinpath("loops.ll").read_text("utf-8")
-    code = Code(source, FUNCTIONS)
+    made = object_cache.load(_key(source))
+    if made is None:
+        made = compiled(source)
+        object_cache.keep(_key(source), made)
+    code = Code(made, FUNCTIONS)
     addresses = dict(zip(FUNCTIONS, code.addresses, strict=True))
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     run = ctypes.CFUNCTYPE(None, number, pointer, number, pointer, pointer, number, pointer, number, pointer, number)(
@@ -119,10 +176,20 @@ def functions() -> tuple[dict[str, int], Any, Code]:
     return addresses, run, code
 
 
+class Processor(NamedTuple):
+    """The translator, its version, its target, this processor, and what it can do beyond its kind."""
+
+    binding: Any
+    version: str
+    target: Any
+    cpu: str
+    features: str
+
+
 @functools.cache
-def _processor() -> tuple[Any, Any, str]:
-    """The translator, its target, and what this processor can do beyond its kind."""
+def _processor() -> Processor:
     try:
+        import llvmlite
         from llvmlite import binding
     except ImportError:
         raise NotNative("llvmlite is not installed") from None
@@ -132,13 +199,18 @@ def _processor() -> tuple[Any, Any, str]:
         features = binding.get_host_cpu_features().flatten()
     except RuntimeError:  # it cannot tell
         features = ""
-    return binding, binding.Target.from_default_triple(), features
+    version = f"llvmlite {llvmlite.__version__}, LLVM {binding.llvm_version_info}"
+    return Processor(binding, version, binding.Target.from_default_triple(), binding.get_host_cpu_name(), features)
+
+
+def _machine() -> Any:
+    found = _processor()
+    return found.target.create_target_machine(cpu=found.cpu, features=found.features, opt=LEVEL, jit=True)
 
 
 def fuses() -> bool:
     """Whether the processor computes a b + c with one rounding."""
-    _, _, features = _processor()
-    return "+fma" in features.split(",") or platform.machine() in ("aarch64", "arm64")
+    return "+fma" in _processor().features.split(",") or platform.machine() in ("aarch64", "arm64")
 
 
 def loaded() -> bool:

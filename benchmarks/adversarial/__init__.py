@@ -1,0 +1,1 @@
+"""Right engines that round as badly as the model lets them, against the budgets."""

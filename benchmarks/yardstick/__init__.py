@@ -1,0 +1,1 @@
+"""What the yardstick itself takes, in seconds and memory."""
