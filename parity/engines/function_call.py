@@ -108,14 +108,15 @@ def like(values: Array, other: Any) -> Any:
 
 def options_for(fn: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Of the options those that the function's signature names; all, where it takes any or does not tell."""
+    # The signature of torch.autograd.Function.apply tells nothing: what it takes is what its class's forward takes.
+    of_class = getattr(fn, "__name__", "") == "apply" and getattr(getattr(fn, "__self__", None), "forward", None)
     try:
-        names = inspect.signature(fn).parameters
+        names = inspect.signature(of_class or fn).parameters
     except (TypeError, ValueError):
         # As of a function in C.
         return dict(options)
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values()):
-        # But torch.autograd.Function.apply, whose signature says so, takes none.
-        return {} if getattr(fn, "__name__", "") == "apply" else dict(options)
+        return {} if of_class else dict(options)
     return {name: value for name, value in options.items() if name in names}
 
 

@@ -44,6 +44,17 @@ INPUT = {
     "a class's other argument": ((F.linear, "Linear", X, W), {"features": 5}, "got an unexpected keyword argument"),
     "shapes that do not fit": ((F.linear, "linear", X, W[:, :4], B), {}, "expected inputs that Linear("),
     "a number for an array": ((F.linear, "linear", X, 3, B), {}, "expected an array as weight, got int"),
+    "an array for a number": (
+        (F.rms_norm, "rms_norm", X, torch.ones(5)),
+        {},
+        "got an array of shape (5,) as normalized_shape; where your function does not take normalized_shape there, "
+        "give it by name",
+    ),
+    "more than the reference takes": (
+        (F.softmax, "softmax", X, -1, 3),
+        {},
+        "got others: too many positional arguments",
+    ),
     "no arrays": ((F.relu, "relu"), {}, "expected arrays of torch, JAX or NumPy as inputs, got none"),
     "integers": ((F.relu, "relu", X.long()), {}, "expected floats of one format in the inputs, got none"),
     "two formats": ((F.linear, "linear", X.double(), W, B), {}, "got float32 in input 1 and float64 in input 0"),
