@@ -8,7 +8,7 @@ absent, and shrinking. Each step is judged from the engine's own parameters and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -257,9 +257,12 @@ def _step(
     return found
 
 
-def rows(names: tuple[str, ...], steps: int, short: int) -> Iterator[Row]:
-    """Every setting of these optimizers by every engine: `steps` of the defaults, `short` of the others."""
+def rows(names: tuple[str, ...], steps: int, short: int, kept: Iterable[Row] = ()) -> Iterator[Row]:
+    """Every setting of these optimizers by every engine: `steps` of the defaults, `short` of the others; those that
+    are `kept` are not judged again."""
     import torch
+
+    known = {(row.optimizer, row.setting, row.dtype, row.engine, row.steps): row for row in kept}
 
     for name in names:
         for setting, args in settings(name):
@@ -271,6 +274,9 @@ def rows(names: tuple[str, ...], steps: int, short: int) -> Iterator[Row]:
                     if engine == "refnet" and dtype == "bfloat16":
                         continue
                     if engine != "refnet" and not hasattr(torch.optim, name):
+                        continue
+                    if about in known:
+                        yield known[about]
                         continue
                     try:
                         course = (
@@ -290,17 +296,38 @@ def rows(names: tuple[str, ...], steps: int, short: int) -> Iterator[Row]:
 @click.option("--optimizer", "names", multiple=True, type=click.Choice(OPTIMIZERS), help="Only these.")
 @click.option("--steps", type=click.IntRange(1), default=1_000, show_default=True, help="Of the defaults.")
 @click.option("--short", type=click.IntRange(1), default=20, show_default=True, help="Of every other setting.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows as JSON.")
-def updates(names: tuple[str, ...], steps: int, short: int, out: Path | None) -> None:
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows as JSON, each as it ends."
+)
+@click.option("--resume", is_flag=True, help="What FILE of --out has is not judged again.")
+def updates(names: tuple[str, ...], steps: int, short: int, out: Path | None, resume: bool) -> None:
     """Judge every step of every optimizer on gradients that are hard, by refnet and by torch."""
+    if resume and out is None:
+        raise click.UsageError("--resume goes on with the file of --out: expected --out FILE as well")
+    kept = _kept(out) if resume and out is not None and out.exists() else []
     found = []
-    for row in rows(names or OPTIMIZERS, steps, short):
+    for row in rows(names or OPTIMIZERS, steps, short, kept):
         found.append(row)
+        if out is not None and row not in kept:
+            # What is kept for later rows stays in the file.
+            rest = [other for other in kept if other not in found]
+            write_bytes(out, _json([*found, *rest]))
         told = f"; {', '.join(row.formulas)}" if row.formulas else ""
         click.echo(f"{row.optimizer:10} {row.dtype:9} {row.engine:15} {row.verdict}{told} ({row.setting})")
         for reason in row.wrong:
             click.echo(f"    {reason}")
     if out is not None:
-        write_bytes(out, (json.dumps([asdict(row) for row in found], indent=1) + "\n").encode())
+        write_bytes(out, _json(found))
     if any(row.verdict == "FAIL" for row in found):
         raise click.ClickException("some updates are not the true ones up to rounding")
+
+
+def _json(found: list[Row]) -> bytes:
+    return (json.dumps([asdict(row) for row in found], indent=1) + "\n").encode()
+
+
+def _kept(out: Path) -> list[Row]:
+    try:
+        return [Row(**row) for row in json.loads(out.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(f"{out}: expected the rows of `updates` as JSON, got: {error}") from error

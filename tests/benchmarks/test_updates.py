@@ -55,3 +55,29 @@ def test_the_command_writes_its_rows(tmp_path):
     rows = json.loads(out.read_text(encoding="utf-8"))
     assert {row["steps"] for row in rows} == {11, 2}
     assert CliRunner().invoke(updates.updates, ["--optimizer", "Nobody"]).exit_code == 2
+
+
+def test_what_a_file_has_is_not_judged_again(tmp_path, monkeypatch):
+    out = tmp_path / "updates.json"
+    asked = ["--optimizer", "SGD", "--steps", "11", "--short", "2", "--out", str(out)]
+    assert CliRunner().invoke(updates.updates, asked).exit_code == 0
+    whole, (first, *rest) = out.read_bytes(), json.loads(out.read_text(encoding="utf-8"))
+    out.write_text(json.dumps(rest), encoding="utf-8")
+    judged, seen = updates.judged, []
+    monkeypatch.setattr(updates, "judged", lambda name, args, *about: seen.append(args) or judged(name, args, *about))
+    assert CliRunner().invoke(updates.updates, [*asked, "--resume"]).exit_code == 0
+    assert (out.read_bytes(), len(seen)) == (whole, 1)
+    assert first["setting"] == "defaults"
+    # Another number of steps is another row.
+    assert CliRunner().invoke(updates.updates, [*asked, "--resume", "--steps", "3"]).exit_code == 0
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize("text", ["[", '[{"optimizer": "SGD"}]'])
+def test_a_file_of_something_else_is_refused(text, tmp_path):
+    out = tmp_path / "updates.json"
+    out.write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(updates.updates, ["--out", str(out), "--resume"])
+    assert (result.exit_code, out.read_text(encoding="utf-8")) == (2, text)
+    assert "expected the rows of `updates` as JSON" in result.output
+    assert CliRunner().invoke(updates.updates, ["--resume"]).exit_code == 2
