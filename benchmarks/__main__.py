@@ -27,6 +27,10 @@ LAZY = {
         "benchmarks.seeded:seeded",
         "Train refnet's and torch's networks from one seed, nothing copied, and show how they drift apart.",
     ),
+    "updates": (
+        "benchmarks.updates:updates",
+        "Judge every step of every optimizer on gradients that are hard, by refnet and by torch.",
+    ),
     "transformer": (
         "benchmarks.transformer:transformer",
         "Train a small transformer, refnet beside torch from one seed, and judge every update of both.",

@@ -1,4 +1,4 @@
-"""The arms of the study: a size of batch, an order of the data and a schedule of the learning rate.
+"""The arms of the study: a size of batch, an order of the data, a schedule of the learning rate and an optimizer.
 
 A last batch that is not full is kept, as torch does by default: the mean over b of its samples weighs each of them
 n / b times what it weighs in a full batch of n.
@@ -7,7 +7,7 @@ n / b times what it weighs in a full batch of n.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 if TYPE_CHECKING:
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 Order = Literal["epoch", "once", "replacement"]
 Schedule = Literal["constant", "decay"]
+Optimizer = Literal["sgd", "momentum", "adam"]
+
+OPTIMIZERS: Mapping[Optimizer, tuple[str, dict[str, float], str]] = {
+    "sgd": ("SGD", {}, "plain gradient descent"),
+    "momentum": ("SGD", {"momentum": 0.9}, "momentum"),
+    "adam": ("Adam", {}, "Adam"),
+}
+"""The class of refnet.optim and torch.optim, its arguments besides the rate, and what it is called."""
 
 REGIMES = ("batch", "mini-batch", "stochastic")
 
@@ -31,21 +39,27 @@ class Arm:
         order: "epoch" (a new random order every epoch), "once" (one random order, drawn before training and kept) or
             "replacement" (an epoch is n independent draws, n the number of samples). The whole set has no order.
         schedule: "constant", or "decay" (see `lr_lambda`).
+        optimizer: one of OPTIMIZERS.
 
     Raises:
-        ValueError: a batch size that is no positive integer, an unknown order or schedule, or an order of the whole
-            set.
+        ValueError: a batch size that is no positive integer, an unknown order, schedule or optimizer, or an order of
+            the whole set.
     """
 
     batch_size: int | None
     order: Order = "epoch"
     schedule: Schedule = "constant"
+    optimizer: Optimizer = "sgd"
 
     def __post_init__(self) -> None:
         size = self.batch_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise ValueError(f"Arm: expected batch_size to be a positive integer or None, got {size!r}")
-        for what, value, known in (("order", self.order, Order), ("schedule", self.schedule, Schedule)):
+        for what, value, known in (
+            ("order", self.order, Order),
+            ("schedule", self.schedule, Schedule),
+            ("optimizer", self.optimizer, Optimizer),
+        ):
             if value not in get_args(known):
                 raise ValueError(f"Arm: expected {what} among {', '.join(get_args(known))}, got {value!r}")
         if size is None and self.order != "epoch":
@@ -58,11 +72,22 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """Such as "batch", "mini-batch 32", "stochastic, shuffled once" or "batch, decaying rate"."""
+        """Such as "batch", "mini-batch 32", "stochastic, shuffled once", "batch, decaying rate" or "batch, Adam"."""
         order = {"epoch": "", "once": ", shuffled once", "replacement": ", with replacement"}[self.order]
         schedule = {"constant": "", "decay": ", decaying rate"}[self.schedule]
         size = f" {self.batch_size}" if self.regime == "mini-batch" else ""
-        return f"{self.regime}{size}{order}{schedule}"
+        optimizer = "" if self.optimizer == "sgd" else f", {OPTIMIZERS[self.optimizer][2]}"
+        return f"{self.regime}{size}{order}{schedule}{optimizer}"
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is shuffled every epoch, at a constant rate."""
+        return (self.order, self.schedule) == ("epoch", "constant")
+
+    def make_optimizer(self, optim: Any, params: Any, rate: float) -> Any:
+        """The optimizer of `optim`, which is refnet.optim or torch.optim."""
+        name, args, _ = OPTIMIZERS[self.optimizer]
+        return getattr(optim, name)(params, lr=rate, **args)
 
     def lr_lambda(self, iterations: int) -> Callable[[int], float] | None:
         """What update k = 0, 1, ... multiplies the rate by, as torch's LambdaLR takes it; None for a constant rate.
@@ -83,7 +108,9 @@ class Arm:
         return decay
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without the optimizer where it is plain gradient descent, so that a cell that was trained before there were
+        others has the same key."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("optimizer", "sgd")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -96,14 +123,18 @@ def core(problem: Problem) -> tuple[Arm, Arm, Arm]:
     return Arm(None), Arm(problem.batch_sizes[len(problem.batch_sizes) // 2]), Arm(1)
 
 
-def arms(problem: Problem, extent: Extent = "small") -> tuple[Arm, ...]:
-    """The arms that a study compares on `problem`.
+def arms(problem: Problem, extent: Extent = "small", optimizers: tuple[Optimizer, ...] = ("sgd",)) -> tuple[Arm, ...]:
+    """The arms that a study compares on `problem`: these, by each of the optimizers.
 
     small: the three of `core`, and single samples at a decaying rate.
     real: the whole set, every mini-batch size and single samples at a constant rate; single samples at a decaying one.
     full: the whole set, every mini-batch size and single samples, each at a constant and at a decaying rate; then
         single samples and the middle mini-batch size shuffled once and drawn with replacement.
     """
+    return tuple(replace(arm, optimizer=each) for each in optimizers for arm in _arms(problem, extent))
+
+
+def _arms(problem: Problem, extent: Extent) -> tuple[Arm, ...]:
     if extent == "small":
         return (*core(problem), Arm(1, schedule="decay"))
     sizes = (None, *reversed(problem.batch_sizes), 1)

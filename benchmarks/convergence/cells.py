@@ -72,7 +72,7 @@ class Cell:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "arm": self.arm.as_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -217,7 +217,7 @@ def _refnet(problem: Problem, cells: Sequence[Cell]) -> Iterator[dict[str, Array
         histories = refnet.ensemble(
             nets,
             problem.loss(),
-            [refnet.optim.SGD(net.params, lr=cell.rate) for net, cell in zip(nets, some, strict=True)],
+            [arm.make_optimizer(refnet.optim, net.params, cell.rate) for net, cell in zip(nets, some, strict=True)],
             inputs,
             targets,
             **order_options(arm),
@@ -241,7 +241,7 @@ def _torch_course(problem: Problem, cell: Cell) -> dict[str, Array]:
     inputs, targets = (torch.tensor(array) for array in training_data(problem, cell.arm, generator))
     net, loss = problem.torch_network(), problem.torch_loss()
     net.load_state_dict({name: torch.tensor(P) for name, P in initial.params.items()})
-    opt = torch.optim.SGD(net.parameters(), lr=cell.rate)
+    opt = cell.arm.make_optimizer(torch.optim, net.parameters(), cell.rate)
     factor = cell.arm.lr_lambda(cell.iterations)
     schedule = None if factor is None else torch.optim.lr_scheduler.LambdaLR(opt, factor)
     updates = checkpoints(cell.iterations)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WORDS = {
     *("problem", "title", "kind", "network", "loss", "source", "arm", "order", "schedule", "engine", "other"),
-    *("against", "measure", "parameter", *study_tables.DECIMALS),
+    *("against", "measure", "parameter", "optimizer", *study_tables.DECIMALS),
     *study_tables.TEXTS,
 }
 """The columns that hold text; all others hold numbers, or truth values."""
@@ -87,13 +87,30 @@ class RecordedStudy:
     def iterations(self) -> int:
         return int(self.frames["curves"]["update"].max())
 
+    @cached_property
+    def optimizers(self) -> list[Any]:
+        """Plain gradient descent first, if it is there; the regimes are compared under the first."""
+        frame = self.frames["sweep"]
+        return list(dict.fromkeys(frame["optimizer"])) if "optimizer" in frame else ["sgd"]
+
+    def arm(self, size: int | None, order: Any = "epoch", schedule: Any = "constant") -> Arm:
+        """Under the first optimizer."""
+        return Arm(size, order, schedule, self.optimizers[0])
+
     def arms(self, problem: str) -> list[Arm]:
-        """In the tables' order: from the whole set down to single samples."""
-        rows = self.rows("sweep", problem=problem)[["batch_size", "order", "schedule"]].drop_duplicates()
+        """Those under the first optimizer, in the tables' order: from the whole set down to single samples."""
+        return [arm for arm in self.every_arm(problem) if arm.optimizer == self.optimizers[0]]
+
+    def every_arm(self, problem: str) -> list[Arm]:
+        """Those under every optimizer."""
+        rows = self.rows("sweep", problem=problem)
+        rows = rows[[name for name in ("batch_size", "order", "schedule", "optimizer") if name in rows]]
+        rows = rows.drop_duplicates()
         sizes = [
             int(size) if given else None for size, given in zip(rows.batch_size, rows.batch_size.notna(), strict=True)
         ]
-        return [Arm(*arm) for arm in zip(sizes, rows["order"], rows["schedule"], strict=True)]
+        rest = (rows[name] for name in rows.columns[1:])
+        return [Arm(*arm) for arm in zip(sizes, *rest, strict=True)]
 
     def sizes(self, problem: str) -> list[int]:
         """Those of the problem's mini-batches, ascending."""
@@ -101,7 +118,7 @@ class RecordedStudy:
 
     def plain(self, problem: str) -> list[Arm]:
         """The arms that differ in the size of their batch alone."""
-        return [arm for arm in self.arms(problem) if arm == Arm(arm.batch_size)]
+        return [arm for arm in self.arms(problem) if arm.plain]
 
     def least(self, problem: str) -> float:
         """The least training loss that any weights have, where the tables know it; else 0, which bounds all losses."""

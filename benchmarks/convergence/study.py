@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from benchmarks.convergence import cells as cells_
 from benchmarks.convergence import fixed_targets
-from benchmarks.convergence.arms import REGIMES, Arm, Extent, arms
+from benchmarks.convergence.arms import REGIMES, Arm, Extent, Optimizer, arms
 from benchmarks.convergence.cells import Cell, Engine, Outcome
 from benchmarks.convergence.executors import Workers
 from benchmarks.convergence.order_statistics import band
@@ -58,9 +58,10 @@ class Study:
         extent: which arms of each problem (see `arms`).
         repeat: whether sweep and final runs of the `retold` arms are made once more, with other last bits of the
             initial weights.
+        optimizers: each arm is made by each of them.
 
     Raises:
-        ValueError: a problem or regime twice, or none; or no seed, or seeds that reach those of the sweep.
+        ValueError: a problem, regime or optimizer twice, or none; or no seed, or seeds that reach those of the sweep.
     """
 
     problems: tuple[str, ...]
@@ -70,30 +71,39 @@ class Study:
     engine: Literal["refnet", "torch", "both"] = "refnet"
     extent: Extent = "small"
     repeat: bool = False
+    optimizers: tuple[Optimizer, ...] = ("sgd",)
 
     def __post_init__(self) -> None:
-        for what, names in (("problems", self.problems), ("regimes", self.regimes)):
+        some = ("problems", self.problems), ("regimes", self.regimes), ("optimizers", self.optimizers)
+        for what, names in some:
             if not names or len(set(names)) < len(names):
                 raise ValueError(f"Study: expected one or more different {what}, got {', '.join(names) or 'none'}")
         if not 1 <= self.seeds <= PILOT_SEEDS[0]:
             raise ValueError(f"Study: expected 1 to {PILOT_SEEDS[0]} seeds, got {self.seeds}")
 
     def arms(self, problem: str) -> tuple[Arm, ...]:
-        return tuple(arm for arm in arms(load(problem), self.extent) if arm.regime in self.regimes)
+        return tuple(arm for arm in arms(load(problem), self.extent, self.optimizers) if arm.regime in self.regimes)
 
     def retold(self, problem: str) -> tuple[Arm, ...]:
         """The arms that the study's sentences compare: shuffled every epoch, at a constant rate; and single samples at
         a decaying one."""
-        return tuple(arm for arm in self.arms(problem) if arm in (Arm(arm.batch_size), Arm(1, schedule="decay")))
+        single = Arm(1, schedule="decay")
+        return tuple(a for a in self.arms(problem) if a.plain or a == replace(single, optimizer=a.optimizer))
 
     @property
     def engines(self) -> tuple[Engine, ...]:
         return ("refnet", "torch") if self.engine == "both" else (self.engine,)
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole specification, with what follows from this version of the problems and arms, as JSON values."""
+        """The whole specification, with what follows from this version of the problems and arms, as JSON values.
+
+        Optimizers are named where there are others than plain gradient descent: an older study's specification stays.
+        """
+        facts = asdict(self)
+        if self.optimizers == ("sgd",):
+            del facts["optimizers"]
         return {
-            **asdict(self),
+            **facts,
             "pilot_seeds": PILOT_SEEDS,
             "extensions": EXTENSIONS,
             "cell_format": cells_.FORMAT,

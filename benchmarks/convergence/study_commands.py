@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import click
 
-from benchmarks.convergence.arms import REGIMES, Extent
+from benchmarks.convergence.arms import OPTIMIZERS, REGIMES, Extent, Optimizer
 from benchmarks.convergence.executors import Serial, Unavailable, Workers, WorkersLost, executor
 from benchmarks.convergence.problems import PROBLEMS, REAL
 from benchmarks.environment import processor, versions
@@ -53,6 +53,14 @@ def _executor_spec(context: click.Context, parameter: click.Parameter, value: st
     help="Repeatable. [default: line, iris; with --full: all but the last two; with --real: the last two]",
 )
 @click.option("--regime", "regimes", multiple=True, type=click.Choice(REGIMES), help="Repeatable. [default: all]")
+@click.option(
+    "--optimizer",
+    "optimizers",
+    multiple=True,
+    type=click.Choice(tuple(OPTIMIZERS)),
+    help="Repeatable: every arm is made by each of them, with a rate of its own. momentum is SGD with 0.9. "
+    "[default: sgd]",
+)
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
@@ -113,6 +121,7 @@ def _executor_spec(context: click.Context, parameter: click.Parameter, value: st
 def convergence(
     problems: tuple[str, ...],
     regimes: tuple[str, ...],
+    optimizers: tuple[Optimizer, ...],
     seeds: int | None,
     iterations: int,
     engine: Any,
@@ -126,7 +135,7 @@ def convergence(
     timed: bool,
     drawn: bool,
 ) -> None:
-    """Compare batch, mini-batch and stochastic gradient descent.
+    """Compare batch, mini-batch and stochastic gradient descent, with --optimizer under momentum and Adam too.
 
     Each regime's learning rate is chosen by a sweep of its own, on seeds that the final runs do not use. Tables go to
     DIR/tables, figures to DIR/figures, the page is DIR/report.html. A study that was interrupted or killed goes on with
@@ -153,6 +162,7 @@ def convergence(
             engine=engine,
             extent=extent,
             repeat=full if repeat is None else repeat,
+            optimizers=tuple(name for name in OPTIMIZERS if name in optimizers) or ("sgd",),
         )
         start = partial(executor, spec, jobs or len(os.sched_getaffinity(0)))
         with Bar(Console(stderr=True, highlight=False, markup=False, emoji=False)) as bar:

@@ -7,6 +7,9 @@ A run that diverged has the loss +infinity (`inf`) and the accuracy 0 from then 
 does not have (the accuracy of a regression, a held-out part) or what was not measured. The time to a target is that of
 the first checkpoint whose loss on the full training set is not above it; a run that never gets there has none, and
 counts in medians as later than all others: they are `inf` where fewer than half of the runs arrive.
+
+A study of other optimizers than plain gradient descent has a column `optimizer` behind every `schedule`. Seconds are
+those of plain gradient descent, and empty for others.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from benchmarks.convergence import order_statistics
-from benchmarks.convergence.arms import Arm, Order, Schedule
+from benchmarks.convergence.arms import Arm, Optimizer, Order, Schedule
 from benchmarks.convergence.cells import MEASURES, Cell, Outcome
 from benchmarks.convergence.engine_drift import Drift
 from benchmarks.convergence.order_statistics import SHARES, Band, Paired
@@ -183,6 +186,8 @@ def read(folder: Path) -> dict[str, DataFrame]:
         frame = pd.read_csv(file(folder, name), dtype=dict.fromkeys((*DECIMALS, *TEXTS), "str"))
         for column in frame.columns.intersection(TEXTS):
             frame[column] = frame[column].fillna("").astype(object)
+        if "optimizer" in frame.columns:
+            columns = with_optimizer(columns)
         if tuple(frame.columns) != columns:
             raise ValueError(f"{name}.csv: expected the columns {', '.join(columns)}, got {', '.join(frame.columns)}")
         tables[name] = frame.astype(_integers(columns))
@@ -219,10 +224,20 @@ def frames(results: Results) -> dict[str, DataFrame]:
         "summary_again": _summary(again, targets),
         "pairs_again": _pairs(again),
     }
-    return {
-        name: pd.DataFrame(list(rows[name]), columns=list(columns)).astype(_integers(columns))
-        for name, columns in COLUMNS.items()
-    }
+    others = any(run.cell.arm.optimizer != "sgd" for run in (*sweep, *finals))
+    tables = {}
+    for name, known in COLUMNS.items():
+        columns = with_optimizer(known) if others else known
+        tables[name] = pd.DataFrame(list(rows[name]), columns=list(columns)).astype(_integers(columns))
+    return tables
+
+
+def with_optimizer(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of a table in a study of several optimizers."""
+    if "batch_size" not in columns or "schedule" not in columns:
+        return columns
+    after = columns.index("schedule") + 1
+    return (*columns[:after], "optimizer", *columns[after:])
 
 
 def _integers(columns: Iterable[str]) -> dict[str, str]:
@@ -250,7 +265,7 @@ class _Run:
     @property
     def arm(self) -> Row:
         arm = self.cell.arm
-        return {"arm": arm.name, "batch_size": arm.batch_size, "order": arm.order, "schedule": arm.schedule}
+        return {"arm": arm.name, **asdict(arm)}
 
 
 def _runs(trained: Trained, prices: Prices) -> list[_Run]:
@@ -265,7 +280,8 @@ def _rank(cell: Cell) -> tuple[Any, ...]:
     arm = cell.arm
     size = math.inf if arm.batch_size is None else arm.batch_size
     place = (get_args(Order).index(arm.order), get_args(Schedule).index(arm.schedule), -size)
-    return PROBLEMS.index(cell.problem), cell.engine, place, cell.rate, cell.seed
+    made = get_args(Optimizer).index(arm.optimizer)
+    return PROBLEMS.index(cell.problem), cell.engine, made, place, cell.rate, cell.seed
 
 
 def _axes(cell: Cell, outcome: Outcome, prices: Prices) -> list[Row]:
@@ -273,7 +289,8 @@ def _axes(cell: Cell, outcome: Outcome, prices: Prices) -> list[Row]:
     size = cell.arm.batch_size or n
     # A last batch that is not full is kept: an epoch is all samples, not a multiple of the batch.
     full, short = divmod(n, size)
-    price = prices(cell.problem, cell.engine, cell.arm.batch_size)
+    # What is timed is an update of plain gradient descent.
+    price = prices(cell.problem, cell.engine, cell.arm.batch_size) if cell.arm.optimizer == "sgd" else math.nan
     axes = []
     for update in outcome.updates:
         epochs, rest = divmod(update, full + (short > 0))
@@ -383,13 +400,15 @@ def _summary(runs: Iterable[_Run], targets: Mapping[str, float]) -> Iterator[Row
 
 
 def _pairs(runs: Iterable[_Run]) -> Iterator[Row]:
-    """Each arm against the full batch and against the mini-batch of reference, at the end, seed by seed."""
+    """Each arm against the full batch and against the mini-batch of reference, at the end, seed by seed; under the same
+    optimizer."""
     groups = _groups(runs)
     for group in groups:
         first = group[0].cell
         peers = [g for g in groups if (g[0].cell.problem, g[0].cell.engine) == (first.problem, first.engine)]
+        peers = [g for g in peers if g[0].cell.arm.optimizer == first.arm.optimizer]
         arms = [g[0].cell.arm for g in peers]
-        for against, other in (("batch", Arm(None)), ("mini-batch", _reference(arms))):
+        for against, other in (("batch", Arm(None, optimizer=first.arm.optimizer)), ("mini-batch", _reference(arms))):
             if other not in arms or other == first.arm:
                 continue
             theirs = {run.cell.seed: run for run in peers[arms.index(other)]}
@@ -405,7 +424,7 @@ def _pairs(runs: Iterable[_Run]) -> Iterator[Row]:
 
 def _reference(arms: Iterable[Arm]) -> Arm | None:
     """The plain mini-batch arm whose size is nearest to REFERENCE_BATCH in ratio, the smaller one of two."""
-    plain = {arm.batch_size or 0: arm for arm in arms if arm.regime == "mini-batch" and arm == Arm(arm.batch_size)}
+    plain = {arm.batch_size or 0: arm for arm in arms if arm.regime == "mini-batch" and arm.plain}
     size = min(plain, key=lambda size: (abs(math.log(size / REFERENCE_BATCH)), size), default=0)
     return plain.get(size)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import refnet
-from parity.records.record import VJP, Optimize, Spec, Train, within
+from parity.records.record import VJP, Optimize, Spec, Train, parts_of_state, within
 from refnet.arithmetic import special
 from refnet.arithmetic.sparse_gradient import SparseGradient
 from refnet.nn.utils import Clipping
@@ -304,13 +304,6 @@ def state_of(made: Any) -> Tensors:
         for array in made.schema
         for path, kept in parts_of_state(f"{name}.{array.name}", state.get(array.name))
     }
-
-
-def parts_of_state(path: str, kept: Any) -> list[tuple[str, Any]]:
-    """One part of an optimizer's state by its path; of a list `PATH.0`, the oldest, and so on; nothing of None."""
-    if isinstance(kept, list):
-        return [(f"{path}.{k}", one) for k, one in enumerate(kept)]
-    return [] if kept is None else [(path, kept)]
 
 
 def restore(made: Any, state: Mapping[str, Array]) -> None:

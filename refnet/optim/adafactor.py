@@ -119,7 +119,7 @@ class Adafactor(Optimizer):
         # g[.] = dtheta[.], or -dtheta[.]
         G = self.gradient(P, G, group, coupled=False)
         # alpha = max(eps2, RMS(theta)) min(gamma, 1 / sqrt(t))
-        alpha = special.maximum(_rms(P, P.size), special.lift(eps2, P)) * -special.maximum(-gamma, -(1 / np.sqrt(T)))
+        alpha = special.maximum(_rms(P, P.size), special.lift(eps2, P)) * -special.maximum(-(1 / np.sqrt(T)), -gamma)
         # theta[.] = theta[.] - gamma lambda theta[.]
         self.decay(P, group)
         w = np.power(T, group["beta2_decay"])

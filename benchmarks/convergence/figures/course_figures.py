@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.convergence.arms import Arm
+from benchmarks.convergence.arms import OPTIMIZERS, Arm
 from benchmarks.convergence.figures import style
 from benchmarks.convergence.figures.style import Absent, Figure
 from benchmarks.convergence.recorded_study import RecordedStudy
@@ -23,7 +23,7 @@ BEYOND = 1e100
 
 ORDERS = {"epoch": "shuffled every epoch", "once": "shuffled once", "replacement": "drawn with replacement"}
 SCHEDULES = {"constant": "constant rate", "decay": "decaying rate"}
-VARIANTS = {"schedule": "a constant and a decaying rate", "order": "orders of the data"}
+VARIANTS = {"schedule": "a constant and a decaying rate", "order": "orders of the data", "optimizer": "optimizers"}
 """In what arms differ besides the size of their batch."""
 
 
@@ -33,10 +33,11 @@ def axes_of(study: RecordedStudy, problem: str) -> dict[str, str]:
 
 
 def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
-    """For each problem: the regimes on all axes, then what schedules do, and what orders do."""
+    """For each problem: the regimes on all axes, then what schedules do, what orders do, and what optimizers do in a
+    study of several."""
     for problem in study.problems:
         yield _courses(study, problem)
-        for kind in VARIANTS:
+        for kind in VARIANTS if len(study.optimizers) > 1 else ("schedule", "order"):
             yield _variants(study, problem, kind)
 
 
@@ -144,7 +145,7 @@ def _scale_outcome(axes: Axes, rows: Any, measure: str) -> None:
 def _variants(study: RecordedStudy, problem: str, kind: str) -> Figure | Absent:
     """What schedules do, or orders."""
     title, what = study.about(problem)["title"], VARIANTS[kind]
-    families = _families(study.arms(problem), kind)
+    families = _families(study.every_arm(problem) if kind == "optimizer" else study.arms(problem), kind)
     if not families:
         return Absent(f"{title}: {kind}s", f"The study has no two {kind}s with the same size of batch.")
     floor = " Where a course levels off at a constant rate is the noise floor of its batches." * (kind == "schedule")
@@ -161,8 +162,11 @@ def _variants(study: RecordedStudy, problem: str, kind: str) -> Figure | Absent:
 
 
 def _families(arms: list[Arm], kind: str) -> dict[int | None, list[Arm]]:
-    """For each size of batch, the arms that differ in their schedule alone (or in their order), if there are two."""
+    """For each size of batch, the arms that differ in their schedule alone (or in their order, or optimizer), if there
+    are two."""
     alike = [arm for arm in arms if (arm.order == "epoch" if kind == "schedule" else arm.schedule == "constant")]
+    if kind == "optimizer":
+        alike = [arm for arm in alike if arm.plain]
     families = {
         size: [arm for arm in alike if arm.batch_size == size]
         for size in style.by_size(arm.batch_size for arm in alike)
@@ -187,7 +191,8 @@ def _draw_variants(
         if (place := axes.get_subplotspec()) is not None and place.is_first_col():
             axes.set_ylabel(study.loss_label(problem))
     used = [arm for members in families.values() for arm in members]
-    words = {"schedule": SCHEDULES, "order": ORDERS}[kind]
+    made: dict[str, str] = {name: words for name, (_, _, words) in OPTIMIZERS.items()}
+    words = {"schedule": SCHEDULES, "order": ORDERS, "optimizer": made}[kind]
     present = {getattr(arm, kind) for arm in used}
     style.legend(
         figure, [style.line(style.SOFT, text, linestyle=style.DASHES[k]) for k, text in words.items() if k in present]

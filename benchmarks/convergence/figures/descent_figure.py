@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,9 +48,10 @@ def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
 
 def regimes(arms: list[Arm]) -> list[Arm]:
     """The whole set, the middle size of mini-batch, single samples, and these at a decaying rate: what is there."""
-    sizes = [arm.batch_size for arm in arms if arm == Arm(arm.batch_size) and arm.regime == "mini-batch"]
+    sizes = [arm.batch_size for arm in arms if arm.plain and arm.regime == "mini-batch"]
     middle = [Arm(sizes[len(sizes) // 2])] if sizes else []
-    return [arm for arm in (Arm(None), *middle, Arm(1), Arm(1, schedule="decay")) if arm in arms]
+    shown = [Arm(None), *middle, Arm(1), Arm(1, schedule="decay")]
+    return [arm for other in shown for arm in arms if replace(arm, optimizer="sgd") == other]
 
 
 def _look(arm: Arm, colour: str) -> dict[str, Any]:

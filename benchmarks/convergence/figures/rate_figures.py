@@ -54,7 +54,7 @@ def _sensitivity(study: RecordedStudy, problem: str) -> Figure:
 def panels(arms: list[Arm]) -> dict[str, list[Arm]]:
     """Constant rates, decaying ones, other orders: what there is of them."""
     found = {
-        SCHEDULES["constant"]: [arm for arm in arms if arm == Arm(arm.batch_size)],
+        SCHEDULES["constant"]: [arm for arm in arms if arm.plain],
         SCHEDULES["decay"]: [arm for arm in arms if arm.schedule == "decay"],
         "other orders, constant rate": [arm for arm in arms if arm.order != "epoch" and arm.schedule == "constant"],
     }

@@ -41,6 +41,7 @@ DARK = {
 
 DASHES: dict[str, Any] = {"constant": "-", "decay": (0, (4, 1.6)), "epoch": "-", "once": (0, (1.2, 1.2))}
 DASHES["replacement"] = (0, (4, 1.2, 1, 1.2))
+DASHES |= {"sgd": "-", "momentum": (0, (4, 1.6)), "adam": (0, (1.2, 1.2))}
 
 WIDE, NARROW = 7.0, 3.4
 """Inches: a page's width of text, and a column's."""

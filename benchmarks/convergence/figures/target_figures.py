@@ -93,7 +93,7 @@ def _percent(axes: Axes) -> None:
 
 
 def _pairs(study: RecordedStudy, problem: str) -> Figure | Absent:
-    title, pairs = study.about(problem)["title"], study.rows("pairs", problem=problem, engine=study.engine)
+    title, pairs = study.about(problem)["title"], _differences(study, problem)
     if pairs.empty:
         return Absent(f"{title}: paired differences", "The study has no two regimes to compare.")
     others = dict(sorted(zip(pairs["against"], pairs["other"], strict=True)))
@@ -117,8 +117,14 @@ def _pairs(study: RecordedStudy, problem: str) -> Figure | Absent:
     )
 
 
+def _differences(study: RecordedStudy, problem: str) -> Any:
+    """The rows of `pairs` of the arms under the first optimizer."""
+    pairs = study.rows("pairs", problem=problem, engine=study.engine)
+    return pairs[pairs["arm"].isin([arm.name for arm in study.arms(problem)])]
+
+
 def _draw_pairs(study: RecordedStudy, problem: str, others: dict[str, str], narrow: bool) -> Canvas:
-    pairs, colours = study.rows("pairs", problem=problem, engine=study.engine), style.colours(study.sizes(problem))
+    pairs, colours = _differences(study, problem), style.colours(study.sizes(problem))
     named = {arm.name: arm for arm in study.arms(problem)}
     arms = [name for name in named if name in set(pairs["arm"])]
     measure, words = study.outcome(problem)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.convergence.arms import Arm
+from benchmarks.convergence.arms import OPTIMIZERS, Arm
 from benchmarks.convergence.order_statistics import paired
 from benchmarks.convergence.recorded_study import RecordedStudy
 
@@ -72,6 +72,10 @@ def listed(words: Iterable[str]) -> str:
 
 def in_short(study: RecordedStudy) -> Iterator[str]:
     """The study in a few sentences, over all of its problems."""
+    first, *others = (OPTIMIZERS[name][2] for name in study.optimizers)
+    if others or study.optimizers != ["sgd"]:
+        rest = f" The problems say what {listed(others)} ends with." if others else ""
+        yield f"Regimes are compared under {first}, and figures show it unless they say otherwise.{rest}"
     compared = [problem for problem in study.problems if len(study.regimes(problem)) > 1]
     if not compared:
         only = listed(sorted({regime for problem in study.problems for regime in study.regimes(problem)}))
@@ -216,10 +220,10 @@ def quickest(study: RecordedStudy, problem: str, axis: str) -> tuple[Arm, float]
 def _work_ratio(study: RecordedStudy, problem: str) -> float | None:
     """Samples to the target of the full batch over those of the regime that needs fewest, if the runs tell them
     apart."""
-    lead, batch = leader(study, problem, "samples"), summary(study, problem, [Arm(None)])
-    if not lead or not batch or lead.median == 0 or Arm(None) in (lead.arm, *lead.level):
+    lead, batch = leader(study, problem, "samples"), summary(study, problem, [study.arm(None)])
+    if not lead or not batch or lead.median == 0 or study.arm(None) in (lead.arm, *lead.level):
         return None
-    ratio = float(batch[Arm(None)]["samples_to_target_median"]) / lead.median
+    ratio = float(batch[study.arm(None)]["samples_to_target_median"]) / lead.median
     return ratio if math.isfinite(ratio) else None
 
 
@@ -234,7 +238,7 @@ def _against_batch(study: RecordedStudy) -> DataFrame:
 
 def _floor(study: RecordedStudy, problem: str) -> tuple[float, float] | None:
     """Median final losses of single samples at a constant and at a decaying rate, as they are shown."""
-    arms = summary(study, problem, [Arm(1), Arm(1, schedule="decay")])
+    arms = summary(study, problem, [study.arm(1), study.arm(1, schedule="decay")])
     if len(arms) < 2:
         return None
     constant, decay = (float(loss(study, problem, row["train_loss_median"])) for row in arms.values())
@@ -253,6 +257,7 @@ def of_problem(study: RecordedStudy, problem: str) -> Iterator[str]:
     yield from _to_target(study, problem)
     yield from _in_the_end(study, problem)
     yield from _variants(study, problem)
+    yield from _optimizers(study, problem)
     yield from _tuning(study, problem)
 
 
@@ -312,7 +317,9 @@ def _in_the_end(study: RecordedStudy, problem: str) -> Iterator[str]:
             f"Seed by seed, against the full batch, the {covered} interval of the {words} excludes zero for "
             f"{listed(each) if each else 'no regime'}."
         )
-    diverged = {arm.name: int(row["diverged"]) for arm, row in summary(study, problem, study.arms(problem)).items()}
+    diverged = {
+        arm.name: int(row["diverged"]) for arm, row in summary(study, problem, study.every_arm(problem)).items()
+    }
     if lost := [f"{count} of {name}" for name, count in diverged.items() if count]:
         yield f"Diverged final runs: {listed(lost)}."
 
@@ -320,7 +327,7 @@ def _in_the_end(study: RecordedStudy, problem: str) -> Iterator[str]:
 def _variants(study: RecordedStudy, problem: str) -> Iterator[str]:
     arms = summary(study, problem, study.arms(problem))
     losses = {arm: loss(study, problem, float(row["train_loss_median"])) for arm, row in arms.items()}
-    decays = {arm: Arm(arm.batch_size, arm.order) for arm in losses if arm.schedule == "decay"}
+    decays = {arm: study.arm(arm.batch_size, arm.order) for arm in losses if arm.schedule == "decay"}
     decays = {arm: constant for arm, constant in decays.items() if constant in losses}
     if decays:
         lower = sum(losses[arm] < losses[constant] for arm, constant in decays.items())
@@ -334,6 +341,23 @@ def _variants(study: RecordedStudy, problem: str) -> Iterator[str]:
         words = {"epoch": "shuffled every epoch", "once": "shuffled once", "replacement": "drawn with replacement"}
         each = listed(f"{number(losses[arm])} {words[arm.order]}" for arm in same)
         yield f"The order of the data, {Arm(size).name}: a final training loss of {each}."
+
+
+def _optimizers(study: RecordedStudy, problem: str) -> Iterator[str]:
+    """What each size of batch ends with under each optimizer, and when it is at the target."""
+    if len(study.optimizers) < 2:
+        return
+    arms = summary(study, problem, [arm for arm in study.every_arm(problem) if arm.plain])
+    for size in dict.fromkeys(arm.batch_size for arm in arms):
+        each = []
+        for arm, row in arms.items():
+            if arm.batch_size == size:
+                updates = float(row["update_to_target_median"])
+                there = "" if math.isnan(updates) else f", at the target after {number(updates)} updates"
+                there = ", not at the target" if updates == math.inf else there
+                end = number(loss(study, problem, float(row["train_loss_median"])))
+                each.append(f"{OPTIMIZERS[arm.optimizer][2]} {end}{there}")
+        yield f"Final training loss by optimizer, {Arm(size).name}: {'; '.join(each)} (medians)."
 
 
 def _tuning(study: RecordedStudy, problem: str) -> Iterator[str]:

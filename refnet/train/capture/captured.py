@@ -31,6 +31,9 @@ it takes less than a tenth of them; it takes RECORDING seconds a module, about, 
 RECORDING = 3e-3
 FEW = 10
 
+DEEP, SMALL = 3, 0.05
+"""Up to DEEP times SHORT updates, a record that takes more than SMALL seconds must take less than half of them."""
+
 _TOO_SHORT = f"a record pays only beyond {SHORT} updates"
 
 CHANGES = 20
@@ -144,8 +147,10 @@ class Captured:
 
     def _pays(self, size: int) -> bool:
         """Whether a record pays for batches of this size."""
-        updates, modules = self._expected.get(size, 0), sum(1 for _ in self.update.net.modules())
-        return updates > SHORT or (updates > FEW and updates * self._seconds > 10 * RECORDING * modules)
+        updates, cost = self._expected.get(size, 0), RECORDING * sum(1 for _ in self.update.net.modules())
+        if SHORT < updates <= DEEP * SHORT and cost > SMALL:
+            return updates * self._seconds > 2 * cost
+        return updates > SHORT or (updates > FEW and updates * self._seconds > 10 * cost)
 
     def _plain_between(self, batch: Any) -> Any:
         """A plain update among captured ones, or, if there are none, with nothing but plain ones to come."""
