@@ -37,8 +37,8 @@ def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
         problem=problem,
         caption=f"The first picture: one run of each regime ({names}) from the same initial weights, each at its own "
         f"rate, on the contours of the cost; the cross is the least-squares optimum. Dots are checkpoints, ten a "
-        f"decade of updates. The second, enlarged around the optimum: where each of the {runs} runs of a regime is after "
-        f"{study.iterations:,} updates. Median distance from the optimum: {_distances(study, arms)}.",
+        f"decade of updates. The second, enlarged around the optimum: where each of the {runs} runs of a regime is "
+        f"after {study.iterations:,} updates. Median distance from the optimum: {_distances(study, arms)}.",
         alt=f"Contour map of the cost over w and b with the paths of {names} from one start to the optimum, and an "
         "enlargement of the final weights of all runs around the optimum.",
         draw=lambda narrow: _draw(study, problem, arms, narrow),
