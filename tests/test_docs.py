@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+import parity
 from parity.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -160,6 +161,8 @@ def test_it_builds_without_a_warning(tmp_path):
     status, _, error = run(["-m", "sphinx", *options, str(DOCS), str(tmp_path / "site")], ROOT)
     assert status == 0, error
     site = tmp_path / "site"
+    reference = (site / "api" / "parity.html").read_text(encoding="utf-8")
+    assert [name for name in parity.__all__ if f'id="parity.{name}"' not in reference] == []
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         # It reads offline: nothing is loaded from elsewhere.
