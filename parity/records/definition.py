@@ -48,6 +48,14 @@ def build(
     return module
 
 
+STACKS = ("TransformerEncoder", "TransformerDecoder")
+"""Modules that are made of copies of a layer."""
+
+
+def _nothing(module: refnet.nn.Module) -> None:
+    """The patch of a module that is left as it is."""
+
+
 def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch], dtype: str) -> refnet.nn.Module:
     if spec.type == "Sequential":
         layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
@@ -62,11 +70,14 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
         )
     else:
         more: dict[str, Any] = {"dtype": dtype} if spec.facts.dtype else {}
-        # Patches are made in copies, too: a method of a copy is called on the copy.
-        inside = (_construct(layer, {}, patches, dtype) for layer in spec.layers)
+        # A stack copies its layer. What a patch puts into that stays the original's: the copies are patched.
+        copied = spec.type in STACKS
+        inside = (_construct(layer, {}, NO_PATCHES if copied else patches, dtype) for layer in spec.layers)
         more |= zip(spec.facts.modules, inside, strict=False)
         arguments = {**spec.class_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
         module = getattr(refnet.nn, spec.type)(**arguments)
+        for child in module.children() if copied else ():
+            patches.get(type(child).__name__, _nothing)(child)
     if spec.type in patches:
         patches[spec.type](module)
     return module
