@@ -217,6 +217,14 @@ def _always_scaled(loop: _Loop, grads: Grads) -> Grads:
     return {name: G * factor for name, G in grads.items()}
 
 
+def _by_the_square(loop: _Loop, grads: Grads) -> Grads:
+    c, N = loop.update.clipping.max_norm, get_total_norm(grads, loop.update.clipping.norm_type)
+    # g = g min(c / (N^2 + 1e-6), 1)
+    factor = special.lift(c, N) / (N * N + special.lift(EPSILON, N))
+    factor = np.where(factor < 1, factor, special.lift(1.0, N))
+    return {name: G * factor for name, G in grads.items()}
+
+
 def _norm_of_order_2(loop: _Loop, grads: Grads) -> Grads:
     return loop.update.clipping._replace(norm_type=2.0).of(grads)
 
@@ -344,6 +352,13 @@ FAULTS = (
         "a norm below the limit",
         "issue class: gradients normalized, not clipped",
         train=_with_clipping(_always_scaled),
+    ),
+    Fault(
+        "clipped by the square of the norm",
+        "c / N^2 against c / N",
+        "a norm above the limit, other than 1",
+        "paiml/entrenar#312",
+        train=_with_clipping(_by_the_square),
     ),
     Fault(
         "clipped by another norm",
