@@ -63,6 +63,10 @@ LAZY = {
         "benchmarks.adversarial.adversarial_command:adversarial",
         "Hold engines that round as badly as the model allows against the budgets.",
     ),
+    "diagnosis": (
+        "benchmarks.diagnosis:diagnosis",
+        "Make each known mistake in numbers and shapes of no kept case, and ask whether its diagnosis names it.",
+    ),
     "yardstick": (
         "benchmarks.yardstick.yardstick_command:yardstick",
         "Measure what enclosing and judging take against size, in seconds and memory.",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import click
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from refnet import nn
 from refnet.arithmetic import special
+from refnet.files import write_bytes
 
 Array = NDArray[Any]
 
@@ -97,12 +100,18 @@ class Row(NamedTuple):
         return self.refnet / self.torch if self.torch else 1.0 if not self.refnet else float("inf")
 
 
-def rows(lengths: tuple[int, ...], seeds: int) -> Iterator[Row]:
-    """A row for each reduction and length, from normal deviates in float32."""
+NO_ROWS: Mapping[tuple[str, int], Row] = MappingProxyType({})
+
+
+def rows(lengths: tuple[int, ...], seeds: int, known: Mapping[tuple[str, int], Row] = NO_ROWS) -> Iterator[Row]:
+    """A row for each reduction and length, from normal deviates in float32; a known one is not made again."""
     import torch
 
     for name, reduction in REDUCTIONS.items():
         for n in lengths:
+            if (name, n) in known:
+                yield known[name, n]
+                continue
             squares = np.zeros(3)
             for seed in range(seeds):
                 rng = np.random.default_rng(seed)
@@ -120,7 +129,12 @@ def rows(lengths: tuple[int, ...], seeds: int) -> Iterator[Row]:
 @click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Arrays of each length.")
 @click.option("--networks", is_flag=True, help="Networks of two or three layers in place of sums; needs python-flint.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and no table.")
-def accuracy(largest: int, seeds: int, networks: bool, as_json: bool) -> None:
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep each row here; what is there is kept.",
+)
+def accuracy(largest: int, seeds: int, networks: bool, as_json: bool, out: Path | None) -> None:
     """Print the root-mean-square errors of refnet's float32 sums and of torch's, along each axis.
 
     Sums have 1 to a million terms. Errors are relative to the root mean square of the sums themselves. With --networks
@@ -132,18 +146,44 @@ def accuracy(largest: int, seeds: int, networks: bool, as_json: bool) -> None:
     except ImportError:
         raise click.UsageError("accuracy: expected torch to compare with, got none; pip install torch") from None
     if networks:
+        if out:
+            raise click.UsageError("accuracy: expected --out without --networks, got both")
         _print_networks(as_json)
         return
     lengths = tuple(n for n in LENGTHS if n <= largest)
     if as_json:
-        click.echo(json.dumps([{**row._asdict(), "ratio": row.ratio} for row in rows(lengths, seeds)], indent=2))
+        click.echo(_document(_kept(out, lengths, seeds)))
         return
     click.echo(f"{'reduction':27} {'n':>8}  {'refnet':>8}  {'torch':>8}  {'ratio':>5}")
     worst = 0.0
-    for row in rows(lengths, seeds):
+    for row in _kept(out, lengths, seeds):
         worst = max(worst, row.ratio)
         click.echo(f"{row.reduction:27} {row.n:>8}  {row.refnet:8.1e}  {row.torch:8.1e}  {row.ratio:5.2f}")
     click.echo(f"largest ratio {worst:.2f}, over {seeds} arrays of each length")
+
+
+def _document(made: Iterable[Row]) -> str:
+    return json.dumps([{**row._asdict(), "ratio": row.ratio} for row in made], indent=2)
+
+
+def _kept(out: Path | None, lengths: tuple[int, ...], seeds: int) -> Iterator[Row]:
+    """The rows, written into the file as they come: {"seeds": ..., "rows": [...]}."""
+    known: dict[tuple[str, int], Row] = {}
+    if out and out.exists():
+        try:
+            document = json.loads(out.read_text())
+            there = [Row(**{name: row[name] for name in Row._fields}) for row in document["rows"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise click.UsageError(f"accuracy: expected {out} to hold rows of --out, got {error!r}") from None
+        if document.get("seeds") != seeds:
+            raise click.UsageError(f"accuracy: expected {out} to be of {seeds} seeds, got {document.get('seeds')}")
+        known = {(row.reduction, row.n): row for row in there}
+    for row in rows(lengths, seeds, dict(known)):
+        known[row.reduction, row.n] = row
+        if out:
+            kept = [{**r._asdict(), "ratio": r.ratio} for r in known.values()]
+            write_bytes(out, (json.dumps({"seeds": seeds, "rows": kept}, indent=1) + "\n").encode())
+        yield row
 
 
 def _print_networks(as_json: bool) -> None:

@@ -3,6 +3,8 @@
 import re
 from importlib.metadata import version as installed
 
+import parity
+
 project = "refnet"
 author = "The refnet maintainers"
 release = version = installed("refnet")
@@ -14,6 +16,7 @@ html_title = "refnet"
 html_static_path = []
 html_extra_path = ["worked-example.html"]
 html_show_sourcelink = False
+html_show_copyright = False
 exclude_patterns = ["_build"]
 suppress_warnings = ["misc.highlighting_failure"]  # examples of JSON with parts left out
 nitpicky = True
@@ -69,5 +72,12 @@ def plain_docstring(app, what, name, obj, options, lines):
     lines[:] = made
 
 
+def import_names():
+    """The names that parity imports when they are first used: autodoc lists what a module holds already."""
+    for name in parity.__all__:
+        setattr(parity, name, getattr(parity, name))
+
+
 def setup(app):
+    import_names()
     app.connect("autodoc-process-docstring", plain_docstring)

@@ -15,24 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from parity.checking import check, trusted
-    from parity.data_parallel import check_data_parallel
-    from parity.derivatives import gradient, jvp
     from parity.engines.base import Engine
     from parity.expression import Enclosed, enclose
+    from parity.notation import gradient, jvp
     from parity.records.record import VJP, Optimize, Spec, Train, Unsupported, UsageError
     from parity.report.report import Report
-    from parity.updating import check_update
+    from parity.updating import check_data_parallel, check_update
     from refnet.arithmetic.array_like import Undecided
 
 _HOMES = {
     "check": "parity.checking",
     "trusted": "parity.checking",
     "check_update": "parity.updating",
-    "check_data_parallel": "parity.data_parallel",
+    "check_data_parallel": "parity.updating",
     "enclose": "parity.expression",
     "Enclosed": "parity.expression",
-    "gradient": "parity.derivatives",
-    "jvp": "parity.derivatives",
+    "gradient": "parity.notation",
+    "jvp": "parity.notation",
     "Report": "parity.report.report",
     "Engine": "parity.engines.base",
     "Undecided": "refnet.arithmetic.array_like",

@@ -78,8 +78,8 @@ def check(
         reference: the name of a function of torch.nn.functional, with its arguments, or of a class of torch.nn, whose
             input and parameters are the inputs; an expression in NumPy; `parity.trusted(function)`; or None for a
             module of a covered class.
-        inputs: arrays of one framework. The gradient by each that is of floats is judged; where some ask for a gradient
-            (`requires_grad`), by those alone.
+        inputs: the arguments of fn in order, and those of the reference without what is given by name. The gradient by
+            each array of floats is judged; where some ask for a gradient (`requires_grad`), by those alone.
         grad_output: the upstream gradient; random where none is given. Of several outputs, a tuple.
         profile: how fn computes, if not everything in the inputs' format and sums in any order: "bfloat16, accumulate
             float32, depth 40"; see `parity.budget.formats.Profile.parse`.
@@ -89,7 +89,7 @@ def check(
         sweep: whether to try other layouts, upstream gradients, subsets of gradients and batches too, the same call
             twice, a sample alone, existing gradients and a second backward. Each is a report in `report.parts`.
         tile: with sweep, the length that fn takes an axis apart by: lengths of one less and one more are tried too.
-        options: arguments of the reference, such as eps; those that fn's signature names are given to fn too.
+        options: arguments of the reference by name, such as eps; arrays, and those that fn names, are given to fn too.
 
     Raises:
         UsageError: the reference is unknown or does not take these arguments, or an input can't be judged.
@@ -153,7 +153,7 @@ class Asked:
             every if floating or not function_call.is_module(fn) else tuple(fn.parameters())
         )
         asking = [k for k in floating if getattr(every[k], "requires_grad", False)]
-        without = functionals.buffers_among(reference, len(inputs), keywords)
+        without = functionals.buffers_among(reference, len(inputs), keywords, options)
         wanted = asking or [k for k in floating if k not in without]
         return cls(fn, reference, every, _profile(form, profile), rest, tuple(wanted), keywords)
 
@@ -439,9 +439,10 @@ def _attempt(run: Callable[[], function_call.Called]) -> function_call.Called | 
         raise
     except Exception as error:
         line = " ".join(str(error).split())[:300]
-        return failed(
-            "call", line if isinstance(error, function_call.Misfit) else f"raised {type(error).__name__}: {line}"
-        )
+        if isinstance(error, function_call.Misfit):
+            return failed("call", line)
+        how = "; give by name what only the reference takes" if "positional argument" in line else ""
+        return failed("call", f"raised {type(error).__name__}: {line}{how}")
 
 
 def _conduct(called: function_call.Called) -> tuple[TensorVerdict, ...]:

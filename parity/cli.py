@@ -296,13 +296,7 @@ def certify(pattern: str, check: bool, large: bool, jobs: int | None) -> None:
     is_flag=True,
     help="Print everything as JSON: decimals of at least 20 digits beside exact forms.",
 )
-@click.option(
-    "--html",
-    "html_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write it as a page to walk through: one HTML file, readable offline.",
-)
+@_file("--html", "html_file", help="Write it as a page to walk through: one HTML file, readable offline.")
 @click.option(
     "--worksheet",
     "seed",

@@ -297,7 +297,8 @@ def _evaluated(call: _Call, arrays: Sequence[Any], meter: Meter) -> Any:
         if "setting an array element" in str(error):
             raise UsageError(f"enclose: {FILLED}") from None
         raise UsageError(
-            f"enclose: expected an expression of NumPy's functions of arrays, got {type(error).__name__}: {error}"
+            f"enclose: expected an expression of NumPy's functions of arrays, got {type(error).__name__}: {error}; "
+            "parity.check takes a function of a framework as parity.trusted(function)"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The public door for anyone's optimizer: its steps and its state held against the truth.
+"""The public door for anyone's optimizer, its steps and its state, and for training in several processes.
 
 report = parity.check_update(torch.optim.SGD, "SGD", [weight, bias], lr=0.1, momentum=0.9)
 report = parity.check_update(optax.adam(1e-3), "Adam", {"weight": weight}, lr=1e-3)
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ import numpy as np
 import refnet
 from parity.budget.formats import Profile
 from parity.engines import function_call, optax_updates
-from parity.records.record import Answer, Optimize, Spec, UsageError
+from parity.records import functionals
+from parity.records.record import VJP, Answer, Optimize, Spec, Split, UsageError
 from parity.report.report import Report
 from parity.verdict.any_record import Found, judge_any
-from parity.verdict.tensor import failed
+from parity.verdict.evaluation import Request, SplitRequest
+from parity.verdict.tensor import Enclosure, TensorVerdict, failed, judge
 from refnet.optim.optimizer import Optimizer
 
 Array = np.ndarray[Any, Any]
@@ -255,3 +257,99 @@ def _makes_optimizers(optimizer: Any) -> bool:
         return True
     by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return len([p for p in taken if p.default is p.empty and p.kind in by_place]) < 3
+
+
+AVERAGE = "the average over processes"
+"""What DistributedDataParallel does with the processes' gradients: it adds them up and divides by their number."""
+
+WEIGHS = (
+    f"{AVERAGE}: DistributedDataParallel adds up the processes' gradients and divides by their number, whatever their "
+    "shares of the samples. A mean of each share then weighs a sample of a smaller share more, and a sum comes out "
+    "divided by the number of processes: this is not the gradient of the whole batch"
+)
+
+
+def check_data_parallel(
+    module: Any,
+    loss: Any,
+    inputs: Any,
+    targets: Any,
+    *,
+    shards: int | Sequence[int] = 2,
+    timeout: float = 120.0,
+) -> Report:
+    """Run torch's DistributedDataParallel for one batch in several processes on this machine, and judge the gradients
+    that they end with against those of the whole batch in one process.
+
+    Where they are not those, but the average of the processes' gradients, the verdict is `convention`, with that name:
+    so it is with shares of unequal size. The samples of process k are those behind the ones of process k - 1.
+
+    Args:
+        module, loss: of torch.nn, of classes that refnet covers; the loss gives one number.
+        inputs, targets: the batch, torch tensors.
+        shards: how many processes there are, with shares as equal as can be, the first ones larger; or the sizes of
+            their shares.
+        timeout: seconds, after which the processes are ended.
+
+    Raises:
+        UsageError: a class is not covered; the shares are not those of the batch; a process fails, or takes too long.
+        Unsupported: this torch has no gloo.
+    """
+    from parity.engines.torch_processes import gradients_of_processes
+
+    x, t = function_call.to_numpy(inputs), function_call.to_numpy(targets)
+    sizes = _sizes(shards, len(x), len(t))
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    specs: list[Spec] = []
+    for place, part in (("network", module), ("loss", loss)):
+        if not function_call.is_module(part):
+            raise UsageError(f"check_data_parallel: expected {place} to be a module of torch.nn, got {part!r}")
+        record, _ = functionals.record_of_module(part, [], function_call.to_numpy)
+        specs.append(record.spec)
+        arrays |= {f"{place}.{name}": a for name, a in record.arrays.items()}
+    whole = VJP(Spec("Objective", {}, tuple(specs)), arrays, (x, t), (np.ones((), x.dtype),), bool(module.training))
+    ends = np.cumsum(sizes).tolist()
+    rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    parts = tuple(replace(whole, inputs=(x[own], t[own])) for own in rows)
+    try:
+        answers = gradients_of_processes(parts, timeout)
+    except (RuntimeError, TimeoutError) as error:
+        raise UsageError(f"check_data_parallel: expected gradients of {len(parts)} processes, got: {error}") from None
+    return _report(f"{type(module).__name__} in {len(parts)} processes of {sizes} samples", whole, parts, answers)
+
+
+def _sizes(shards: int | Sequence[int], samples: int, labels: int) -> list[int]:
+    given = shards if isinstance(shards, Sequence) else [len(a) for a in np.array_split(np.empty(samples), shards)]
+    sizes = [int(size) for size in given]
+    if samples != labels or len(sizes) < 2 or min(sizes) < 1 or sum(sizes) != samples:
+        raise UsageError(
+            f"check_data_parallel: expected shares of at least two processes, of one sample or more, that make up "
+            f"{samples} inputs and as many targets, got {sizes} and {labels} targets"
+        )
+    return sizes
+
+
+def _report(subject: str, whole: VJP, parts: Sequence[VJP], answers: Sequence[Answer]) -> Report:
+    profile, wide, answer = Profile.of(whole.dtype), Profile.of("float64"), answers[0]
+    split = Split(whole, tuple(parts), (1.0,) * len(parts), float(len(parts)), False)
+    allowed, own = (SplitRequest(split, each).bounds() for each in (profile, wide))
+    wanted = list(allowed)
+    found = judge_any(whole, answer, profile, wanted)
+    values = [{name: v.x for name, v in Request(part, wide).values().items()} for part in parts]
+    average = SplitRequest(split, wide).combined(values, wanted)
+
+    def told(v: TensorVerdict) -> TensorVerdict:
+        if v.ok or v.name not in answer:
+            return v
+        made = Enclosure.around(average[v.name], own[v.name] + allowed[v.name])
+        again = judge(v.name, answer[v.name], made, whole.dtype)
+        return replace(again, verdict="convention", formula=AVERAGE) if again.ok else v
+
+    verdicts = [told(v) for v in found.verdicts]
+    averaged = any(v.formula == AVERAGE for v in verdicts)
+    for rank, other in enumerate(answers[1:], 1):
+        for name in wanted:
+            if name not in other or other[name].tobytes() != answer[name].tobytes():
+                verdicts.append(failed(f"process {rank} {name}", "expected the bits of process 0, got others"))
+    notes = (*found.notes, WEIGHS if averaged else "the gradient of the whole batch in one process")
+    return Report(subject, str(profile), verdicts, () if averaged else found.diagnosis, notes)

@@ -42,6 +42,7 @@ BUSY = 0.9
 )
 @click.option("--steps/--no-steps", "stepping", default=True, show_default=True, help="Time a training's step.")
 @click.option("--growth", "growing", is_flag=True, help="Also how refnet's cost grows with what it is given.")
+@click.option("--optimizers", "moving", is_flag=True, help="Also Adam's plain step beside torch's, on given gradients.")
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), help="Of all networks.  [default: each its own]")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each library.")
 @click.option(
@@ -60,6 +61,7 @@ def speed(
     whole: bool,
     stepping: bool,
     growing: bool,
+    moving: bool,
     dtype: str | None,
     threads: int,
     out: Path | None,
@@ -87,7 +89,7 @@ def speed(
     _needs(["threadpoolctl", *(["matplotlib"] if out else [])])
     if out:
         _writable(out)
-    from benchmarks.speed import cost_growth, speed_tables
+    from benchmarks.speed import cost_growth, optimizer_steps, speed_tables
     from benchmarks.speed.floors import FLOORS, OTHER_BITS, findings
     from benchmarks.speed.libraries_used import environment
     from benchmarks.speed.thread_limits import limited, settled
@@ -103,7 +105,7 @@ def speed(
     trained: list[WholeTraining] = []
     single = [network for network in chosen_networks if not network.many] if whole else []
     names = [name for name in TRAINED if name in {contender.name for contender in chosen}]
-    stages = len(single) + stepping * len(chosen_networks) + growing
+    stages = len(single) + stepping * len(chosen_networks) + growing + moving
     with limited(threads), _progress(stages) as (told, done):
         for network in single if names else []:
             trained += measure([network], names, rounds=laps, updates=min(updates, network.updates), told=told)
@@ -123,6 +125,11 @@ def speed(
                     dtype or "float64", rounds, turn, cost_growth.QUICK if quick else cost_growth.VALUES, told
                 )
             done()
+        moved = []
+        if moving:
+            with settled(threads):
+                moved = optimizer_steps.measure(rounds, turn, told=told)
+            done()
         where = {
             **environment(threads),
             "rounds": rounds,
@@ -135,6 +142,9 @@ def speed(
         # Bits hang on no clock.
         why = "not judged: the machine was busy"
         judged = [f if f.reason == OTHER_BITS else replace(f, met=None, reason=why) for f in judged]
+    every = stepping and len(judged) >= len(FLOORS)
+    # (in processor seconds, so that a busy machine does not stand against them)
+    judged += moved
     if as_json:
         click.echo(_document(trained, outcomes, points, judged, where))
     else:
@@ -142,7 +152,7 @@ def speed(
             console.print(speed_tables.growth(points))
         if judged:
             console.print(speed_tables.floors(judged))
-        if stepping and len(judged) < len(FLOORS):
+        if stepping and not every:
             console.print("The floors are asked on one thread, in the dtypes that --list tells.")
         console.print()
         if used is not None and used < BUSY:

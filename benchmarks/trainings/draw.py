@@ -55,6 +55,9 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "read-only": lambda array: np.broadcast_to(array, array.shape),
 }
 
+LONG = 0.04
+"""The share of trainings with arrays of more than 4,096 elements, which machine code computes block by block."""
+
 DRAWING = {"Dropout", "TransformerEncoderLayer", "MultiheadAttention"}
 """Layers with a generator of their own, which an ensemble refuses."""
 
@@ -66,11 +69,13 @@ def training(seed: int) -> Training:
     """The training of a seed."""
     draws = np.random.default_rng(seed)
     dtype = str(draws.choice(["float32", "float64"]))
-    n, batch_size = int(draws.integers(2, 24)), int(draws.integers(1, 9))
+    long = bool(draws.random() < LONG)
+    samples, batches = ((130, 160), (65, 130)) if long else ((2, 24), (1, 9))
+    n, batch_size = int(draws.integers(*samples)), int(draws.integers(*batches))
     whole = draws.random() < 0.2
-    layers = DrawnLayers(draws, dtype)
+    layers = DrawnLayers(draws, dtype, long)
     layers.first()
-    for _ in range(int(draws.integers(0, 4))):
+    for _ in range(int(draws.integers(long, 4))):
         layers.hidden()
     outputs = int(draws.integers(2, 5))
     layers.last(outputs)
@@ -95,6 +100,7 @@ def training(seed: int) -> Training:
     data = int(draws.integers(2**31))
     features += [optimizer, *("clip_norm",) * ("clip_norm" in options), *(scheduler,) * bool(scheduler)]
     features += [dtype, f"layout {layout}", *(f"callback {callback}",) * bool(callback)]
+    features += ["long arrays"] * long
     features += [f"schedule {schedule}"] * bool(schedule) + ["frozen parameter"] * frozen + ["whole set"] * whole
 
     def begin(run: int = 0) -> Start:

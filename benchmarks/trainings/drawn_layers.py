@@ -56,6 +56,7 @@ class DrawnLayers:
 
     Attributes:
         draws: the source of what they are.
+        long: whether rows and linear layers are wide: a batch of 65 samples or more has long arrays.
         sample: the shape of a sample that goes in.
         width: numbers that come out of the last one for each sample.
         makers, features: each layer's maker and name.
@@ -63,6 +64,7 @@ class DrawnLayers:
 
     draws: np.random.Generator
     dtype: Any
+    long: bool = False
     sample: tuple[int, ...] = ()
     width: int = 0
     makers: list[Maker] = field(default_factory=list)
@@ -90,7 +92,7 @@ class DrawnLayers:
         elif kind == "sequences":
             self._sequences()
         else:
-            self.width = self.some(1, 9)
+            self.width = self.some(65, 100) if self.long else self.some(1, 9)
             self.sample = (self.width,)
 
     def _images(self) -> None:
@@ -123,7 +125,8 @@ class DrawnLayers:
 
     def hidden(self) -> None:
         """A linear layer, and what comes after it."""
-        size, bias, width, d = self.some(1, 17), bool(self.draws.random() < 0.8), self.width, self.dtype
+        size = self.some(65, 130) if self.long else self.some(1, 17)
+        bias, width, d = bool(self.draws.random() < 0.8), self.width, self.dtype
         self.add("Linear", lambda g: nn.Linear(width, size, bias=bias, dtype=d, generator=g))
         self.width = size
         name = self.one(self.one(*ACTIVATIONS), self.one(*NORMALIZATIONS), self.one(*OTHERS))

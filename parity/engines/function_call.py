@@ -108,14 +108,15 @@ def like(values: Array, other: Any) -> Any:
 
 def options_for(fn: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Of the options those that the function's signature names; all, where it takes any or does not tell."""
+    # The signature of torch.autograd.Function.apply tells nothing: what it takes is what its class's forward takes.
+    of_class = getattr(fn, "__name__", "") == "apply" and getattr(getattr(fn, "__self__", None), "forward", None)
     try:
-        names = inspect.signature(fn).parameters
+        names = inspect.signature(of_class or fn).parameters
     except (TypeError, ValueError):
         # As of a function in C.
         return dict(options)
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values()):
-        # But torch.autograd.Function.apply, whose signature says so, takes none.
-        return {} if getattr(fn, "__name__", "") == "apply" else dict(options)
+        return {} if of_class else dict(options)
     return {name: value for name, value in options.items() if name in names}
 
 
@@ -378,15 +379,19 @@ def format_of_all(inputs: Sequence[Any]) -> str:
     """
     arrays = [(k, x) for k, x in enumerate(inputs) if is_array(x)]
     if not arrays:
-        raise UsageError("check: expected arrays of torch, JAX or NumPy as inputs, got none")
+        came = ", ".join(type(x).__name__ for x in inputs) or "none"
+        raise UsageError(f"check: expected arrays of torch, JAX or NumPy as inputs, got {came}")
     framework([x for _, x in arrays])
     floating = {format_of(x): k for k, x in reversed(arrays) if is_floating(x)}
     if len(floating) != 1:
-        came = " and ".join(f"{name} in input {k}" for name, k in floating.items()) or "none"
+        came = " and ".join(f"{name} in input {k}" for name, k in floating.items())
+        came = came or f"none; input {arrays[0][0]} is of {format_of(arrays[0][1])}"
         raise UsageError(f"check: expected floats of one format in the inputs, got {came}")
     for k, x in arrays:
         if str(getattr(x, "device", "")) == "meta":
             raise UsageError(f"check: expected values in input {k}, got a tensor on the meta device")
+        if str(getattr(x, "layout", "")).startswith("torch.sparse"):
+            raise UsageError(f"check: expected a dense tensor as input {k}, got one of layout {x.layout}")
         values = to_numpy(x)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise UsageError(f"check: expected finite values in input {k}, got {values[~np.isfinite(values)][0]}")

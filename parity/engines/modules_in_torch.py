@@ -112,6 +112,9 @@ def graph(torch: Any, layers: Sequence[Any], steps: Any, inputs: Any = ("input",
             values = dict(zip(inputs, given, strict=True))
             for result, place, *names in steps:
                 own = [values[name] for name in names]
+                if place not in ("+", "*") and isinstance(self[place], torch.nn.LSTMCell):
+                    # Its states come as one tuple.
+                    own[1:] = [tuple(own[1:])] if own[1:] else []
                 made = sum(own) if place == "+" else own[0] * own[1] if place == "*" else self[place](*own)
                 values |= {result: made} if isinstance(result, str) else dict(zip(result, made, strict=True))
             last = tuple(values[name] for name in outputs)

@@ -15,8 +15,18 @@ import numpy as np
 import refnet
 from parity.engines.base import Engine
 from parity.engines.modules_in_torch import OWN, dropping, graph, masked
-from parity.records.definition import parts_of_state
-from parity.records.record import VJP, Answer, Array, Optimize, Spec, Train, Unsupported, UsageError, within
+from parity.records.record import (
+    VJP,
+    Answer,
+    Array,
+    Optimize,
+    Spec,
+    Train,
+    Unsupported,
+    UsageError,
+    parts_of_state,
+    within,
+)
 from refnet.arithmetic.sparse_gradient import SparseGradient
 from refnet.optim.optimizer import State, number
 from refnet.train.step import is_mean

@@ -353,12 +353,15 @@ class Judge:
         """Every figure that has the digits of a typed one, except the step `but`.
 
         First the right ones, else those in print, and those that a known mistake yields. Mistakes are looked for if
-        the typed figure has enough digits not to meet one by chance.
+        the typed figure has enough digits not to meet one by chance. Of fewer digits, a figure cut off is looked for
+        where none is rounded to them.
         """
         others = [key for key in self.figures if key != but]
         found = list(self._right(typed, others))
-        if found or typed.digits < TELLING:
+        if found:
             return found
+        if typed.digits < TELLING:
+            return [Place(key, "right", cut=True) for key in others if _cuts_to(self.truth(key)[0], typed)]
         keys = set(others)
         printed = [p for p in self._published if p.key in keys and p.value == typed.exact]
         found = [Place(p.key, "printed", published=p) for p in printed]

@@ -17,7 +17,7 @@ from rich.text import Text
 from parity.example.certified_example import load
 from parity.example.digits import exact, fixed, mark
 from parity.example.hand_computation import constants
-from parity.example.mistakes import BIASES
+from parity.example.mistakes import BIASES, TOO_EARLY
 from parity.example.model import ARTICLE, ERRORS, HIDDEN, SAMPLES, Model
 from parity.example.perceptron import Recipe
 from parity.example.provenance import SAYS, findings
@@ -46,7 +46,8 @@ def render(console: Console, typed_text: str, step: str = "", own: Path | None =
     typed = parse(typed_text)
     judge = judge_of(own)
     if step and step not in judge.figures:
-        raise UsageError(f"--step: expected the name of a figure, such as E@1 or dE/dw5, got {step}")
+        after = f"; after an update it is {step}@1" if f"{step}@1" in judge.figures else ""
+        raise UsageError(f"--step: expected the name of a figure, such as E@1 or dE/dw5, got {step}{after}")
     right = True
     if step:
         judgement, places = judge.recognise(step, typed)
@@ -210,6 +211,8 @@ def _located(judge: Judge, typed: Typed, places: list[Place]) -> Iterator[Text]:
             yield Text(f"It is printed as {words}, and is {about}.", style="yellow")
             yield Text(f"  In print: {SOURCES[place.published.source]}.")
             yield Text(f"  Yielded by: {finding.by}.")
+            if finding.says == "bug":
+                yield Text(f"  What that is: {TOO_EARLY[1]}")
         elif place.mistake is not None:
             yield Text(f"It is {words}, with a mistake. {place.mistake.answer}", style="yellow")
         yield from _compared(judge, place.figure, typed)

@@ -14,6 +14,9 @@ from parity.records.facts import MODULES
 
 LAYOUTS = ("reversed", "transposed", "sliced")
 LONG = (65, 257)
+"""Of the batch. Axes of 1,000 and more are not here, as what is kept would grow by megabytes: cases of real size have
+them, for the layers listed in `parity/families/large.py`, and a test of refnet's sums, for every class."""
+
 MOST = 1_000
 """The most elements of an input or output of a long case: what is kept of it stays small."""
 

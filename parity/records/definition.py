@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import refnet
-from parity.records.record import VJP, Optimize, Spec, Train, within
+from parity.records.record import VJP, Optimize, Spec, Train, parts_of_state, within
 from refnet.arithmetic import special
 from refnet.arithmetic.sparse_gradient import SparseGradient
 from refnet.nn.utils import Clipping
@@ -48,6 +48,14 @@ def build(
     return module
 
 
+STACKS = ("TransformerEncoder", "TransformerDecoder")
+"""Modules that are made of copies of a layer."""
+
+
+def _nothing(module: refnet.nn.Module) -> None:
+    """The patch of a module that is left as it is."""
+
+
 def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Patch], dtype: str) -> refnet.nn.Module:
     if spec.type == "Sequential":
         layers = [_construct(layer, {}, patches, dtype) for layer in spec.layers]
@@ -62,11 +70,14 @@ def _construct(spec: Spec, arrays: Mapping[str, Array], patches: Mapping[str, Pa
         )
     else:
         more: dict[str, Any] = {"dtype": dtype} if spec.facts.dtype else {}
-        # Patches are made in copies, too: a method of a copy is called on the copy.
-        inside = (_construct(layer, {}, patches, dtype) for layer in spec.layers)
+        # A stack copies its layer. What a patch puts into that stays the original's: the copies are patched.
+        copied = spec.type in STACKS
+        inside = (_construct(layer, {}, NO_PATCHES if copied else patches, dtype) for layer in spec.layers)
         more |= zip(spec.facts.modules, inside, strict=False)
         arguments = {**spec.class_args, **spec.constructor_arrays(arrays), **_generator(spec), **more}
         module = getattr(refnet.nn, spec.type)(**arguments)
+        for child in module.children() if copied else ():
+            patches.get(type(child).__name__, _nothing)(child)
     if spec.type in patches:
         patches[spec.type](module)
     return module
@@ -304,13 +315,6 @@ def state_of(made: Any) -> Tensors:
         for array in made.schema
         for path, kept in parts_of_state(f"{name}.{array.name}", state.get(array.name))
     }
-
-
-def parts_of_state(path: str, kept: Any) -> list[tuple[str, Any]]:
-    """One part of an optimizer's state by its path; of a list `PATH.0`, the oldest, and so on; nothing of None."""
-    if isinstance(kept, list):
-        return [(f"{path}.{k}", one) for k, one in enumerate(kept)]
-    return [] if kept is None else [(path, kept)]
 
 
 def restore(made: Any, state: Mapping[str, Array]) -> None:

@@ -166,7 +166,10 @@ def look_up(name: str) -> Functional | None:
         return FUNCTIONALS.get(name)
     near = get_close_matches(name, covered(), n=3, cutoff=0.5)
     hint = f"; near it: {', '.join(near)}" if near else ""
-    raise UsageError(f"check: expected a function or class of torch.nn that refnet covers, got {name!r}{hint}")
+    raise UsageError(
+        f"check: expected a function or class of torch.nn that refnet covers, got {name!r}{hint}; "
+        "else give an expression in NumPy, or parity.trusted(function), as the reference"
+    )
 
 
 def bind(name: str, functional: Functional, inputs: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,12 +178,36 @@ def bind(name: str, functional: Functional, inputs: Sequence[Any], options: Mapp
     Raises:
         UsageError: it does not take these.
     """
+    free = _without_names(functional, options)
     try:
-        bound = functional.signature.bind(*inputs, **options)
+        if len(inputs) > len(free):
+            functional.signature.bind(*inputs, **options)  # says what is too much
+        bound = functional.signature.bind(**dict(zip(free, inputs, strict=False)), **options)
     except TypeError as error:
         raise UsageError(f"check: expected arguments of {name}{functional.signature}, got others: {error}") from None
     bound.apply_defaults()
+    taken = (*functional.inputs, *functional.params)
+    order = f"the arguments of {name}{functional.signature}"
+    for given, value in bound.arguments.items():
+        if isinstance(value, np.ndarray) and value.ndim and given not in taken:
+            raise UsageError(
+                f"check: expected {order} in this order, got an array of shape {value.shape} as {given}; "
+                f"where your function does not take {given} there, give it by name, {given}=..., after the others"
+            )
+    for given in taken:
+        value = bound.arguments.get(given)
+        if value is not None and not isinstance(value, np.ndarray):
+            raise UsageError(
+                f"check: expected an array as {given}, got {type(value).__name__}; "
+                f"what has no name is taken as {order}, in this order"
+            )
     return dict(bound.arguments)
+
+
+def _without_names(functional: Functional, named: Iterable[str]) -> list[str]:
+    """The arguments that inputs without a name are, in their order: all that nobody gave by name."""
+    named = set(named)
+    return [given for given in functional.signature.parameters if given not in named]
 
 
 ATTRIBUTES = {
@@ -256,14 +283,14 @@ def arrays_in_order(kind: str, args: Mapping[str, Any], arrays: Sequence[Array])
     return dict(zip(names, arrays, strict=True))
 
 
-def buffers_among(name: Any, count: int, keywords: Sequence[str]) -> set[int]:
+def buffers_among(name: Any, count: int, keywords: Sequence[str], named: Iterable[str]) -> set[int]:
     """The numbers of the arrays of a functional that have no gradient: `count` of them in their order, then those given
-    by keyword.
+    by keyword. `named` are all arguments that were given by keyword.
     """
     functional = _functional(name) if isinstance(name, str) else None
     if functional is None:
         return set()
-    names = [*list(functional.signature.parameters)[:count], *keywords]
+    names = [*_without_names(functional, named)[:count], *keywords]
     return {k for k, given in enumerate(names) if given in _without_gradient(functional)}
 
 
@@ -296,15 +323,13 @@ def record_of(
     if functional is None:
         return _record_of_class(name, arrays, options)
     n = len(arrays) - len(keywords)
-    bound = bind(name, functional, arrays[:n], {**options, **dict(zip(keywords, arrays[n:], strict=True))})
+    by_name = {**options, **dict(zip(keywords, arrays[n:], strict=True))}
+    bound = bind(name, functional, arrays[:n], by_name)
     if bound.get("running_mean") is not None:
         bound["num_batches_tracked"] = np.zeros((), np.int64)
-    number = {given: k for k, given in enumerate([*list(bound)[:n], *keywords])}
+    number = {given: k for k, given in enumerate([*_without_names(functional, by_name)[:n], *keywords])}
     inputs = [given for given in functional.inputs if bound[given] is not None]
     params = {given: bound[given] for given in functional.params if bound.get(given) is not None}
-    for given in (*inputs, *params):
-        if not isinstance(bound[given], np.ndarray):
-            raise UsageError(f"check: expected an array as {given}, got {type(bound[given]).__name__}")
     places = _places(len(inputs), [number[given] for given in inputs])
     constant = _without_gradient(functional)
     places |= {number[given]: f"grad.{given}" for given in params if given not in constant}

@@ -417,6 +417,13 @@ class Split:
         return self.whole.dtype
 
 
+def parts_of_state(path: str, kept: Any) -> list[tuple[str, Any]]:
+    """One part of an optimizer's state by its path; of a list `PATH.0`, the oldest, and so on; nothing of None."""
+    if isinstance(kept, list):
+        return [(f"{path}.{k}", one) for k, one in enumerate(kept)]
+    return [] if kept is None else [(path, kept)]
+
+
 def within(arrays: Arrays, prefix: str) -> dict[str, Array]:
     """The arrays whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}

@@ -20,8 +20,8 @@ def diagnose(
     """Everything listed that the failing tensors of an answer match, the most specific first; nothing if none fails.
 
     Args:
-        enclosures: the truth and the budget of each tensor. Of a training none is needed: only the first updates are
-            looked at.
+        enclosures: the truth and the budget of each tensor. Of a training none is needed: only the updates up to the
+            first wrong one are looked at.
     """
     if not failing:
         return []

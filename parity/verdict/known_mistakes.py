@@ -74,21 +74,33 @@ def _near(a: Array | None, b: Array | None) -> bool:
 
 
 def mistakes_in_training(again: RecomputedTraining, answer: Answer) -> list[Diagnosis]:
-    """The mistakes, of the loop or of what it trains, by which the first updates come out as they are in the answer."""
-    if _match(again.right(), answer):
+    """The mistakes, of the loop or of what it trains, by which the updates come out as they are in the answer, those
+    up to the one after the first that is wrong."""
+    wrong = next((moment.done for moment in again.right() if not _matches(moment, answer, bounded=True)), None)
+    if wrong is None:
         return []
     found = []
-    for fault, moments in again.mistakes():
+    for fault, moments in again.mistakes(wrong):
         try:
-            if _match(moments, answer):
+            # What has grown beyond all bounds tells nothing; at the wrong update itself it is no evidence either.
+            if all(_matches(moment, answer, bounded=moment.done > wrong) for moment in moments):
                 found.append(Diagnosis(fault.name, fault.what, fault.source, tuple(answer)))
         except RAISED:
             continue
     return found
 
 
-def _match(moments: Iterator[Moment], answer: Answer) -> bool:
-    return all(_holds(said, got) for moment in moments for said, got in _compared(moment, answer))
+def _matches(moment: Moment, answer: Answer, bounded: bool = False) -> bool:
+    """Whether the answer is as the formula says; with `bounded`, where there is a bound."""
+    return all(_holds(_as_got(said, got) if bounded else said, got) for said, got in _compared(moment, answer))
+
+
+def _as_got(said: Evaluation, got: Array | None) -> Evaluation:
+    """What is said, and what was got in the place of values without a bound."""
+    lost = ~np.isfinite(said.e) & np.isfinite(said.x)
+    if got is None or got.shape != said.x.shape or not lost.any():
+        return said
+    return Evaluation(np.where(lost, got, said.x), np.where(lost, 0.0, said.e))
 
 
 def _compared(moment: Moment, answer: Answer) -> Iterator[tuple[Evaluation, Array | None]]:
@@ -127,8 +139,10 @@ def _accounts_for(
                 return False
         elif not _agrees(said[name], enclosures[name]) and not _holds(said[name], answer.get(name)):
             return False
+    # What is missing in both, as the state of an option that is ignored, is as the faulty formula says.
     return any(
-        name in said and (name not in enclosures or _contradicts(said[name], enclosures[name])) for name in failing
+        name not in enclosures or _contradicts(said[name], enclosures[name]) if name in said else name not in answer
+        for name in failing
     )
 
 

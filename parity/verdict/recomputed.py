@@ -24,7 +24,10 @@ PAIRED = 12
 """How many mistakes are tried two at a time, at most."""
 
 UPDATES = 3
-"""How many updates of a training are followed in budgets: enough for the state of one to show in a later one."""
+"""How many updates of a training are followed in budgets at least: enough for the state of one to show in a later."""
+
+FOLLOWED = 20
+"""And at most, to the first that is wrong: a last batch that is smaller, or a parameter that is frozen, comes late."""
 
 
 class Recomputed:
@@ -101,15 +104,19 @@ class RecomputedTraining:
     """The first updates of a training, likewise."""
 
     def __init__(self, request: TrainingRequest) -> None:
-        self.record, self.profile = request.record.first(UPDATES), request.profile
+        self.record, self.profile = request.record.first(FOLLOWED), request.profile
 
     def right(self) -> Iterator[Moment]:
         """By refnet's own lines, in budgets."""
         return FaultyEngine().budget_of_steps(self.record, self.profile)
 
-    def mistakes(self) -> Iterator[tuple[Fault, Iterator[Moment]]]:
-        """The known mistakes of the loop, or of what it trains, and the training by each."""
-        types = self.record.types()
+    def mistakes(self, wrong: int) -> Iterator[tuple[Fault, Iterator[Moment]]]:
+        """The known mistakes of the loop, or of what it trains, and the training by each.
+
+        Args:
+            wrong: the first update that is wrong, from 1. They are followed to the next one.
+        """
+        types, record = self.record.types(), self.record.first(max(UPDATES, wrong + 1))
         for fault in FAULTS:
             if fault.train or fault.patches.keys() & types:
-                yield fault, FaultyEngine(fault).budget_of_steps(self.record, self.profile)
+                yield fault, FaultyEngine(fault).budget_of_steps(record, self.profile)

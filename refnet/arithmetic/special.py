@@ -199,7 +199,9 @@ def one_minus_power(beta: float, t: Array, like: Array) -> Array:
     while not isinstance(like, (np.ndarray, np.generic)) and hasattr(like, "a"):
         like = like.a
     if isinstance(like, (np.ndarray, np.generic)) and like.dtype.kind == "f":
-        return _one_minus_power(beta, t.astype(np.float64)).astype(like.dtype)
+        # (a single number as a scalar, which is quicker than an array without axes)
+        t = np.float64(t) if t.ndim == 0 else t.astype(np.float64)
+        return _one_minus_power(beta, t).astype(like.dtype)
     powers = np.frompyfunc(lambda n: 1 - Fraction(beta) ** int(n), 1, 1)(t)
     return lift(powers, like)
 

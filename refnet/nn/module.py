@@ -45,7 +45,8 @@ class Module(ABC):
 
         `saved` may refer to the inputs and to the parameters, which are not copied: between `forward` and `backward`
         neither may be overwritten, nor may an optimizer step. torch raises then; here the gradient would be that of
-        the new values.
+        the new values. NumPy's arrays count no writes, as torch's tensors do, and to compare them with a copy, or a
+        checksum, would cost every layer a pass over all that it reads: it is not noticed.
 
         An upstream gradient of other real numbers than the output's is cast to its dtype, as by torch.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
@@ -113,8 +114,11 @@ class Optimizer(ABC):
     def kept(self, name: str, P: Array, group: Mapping[str, Any]) -> Params:
         """The state of a parameter, with its first values for what is not there yet."""
         state = self.state.setdefault(name, {})
-        for array, shape in _due(self.schema, group, tuple(P.shape)):
-            if array.name not in state:
+        for array in self.schema:
+            if array.name in state or not (array.when is None or group[array.when]):
+                continue
+            shape = () if array.counter else array.shape(tuple(P.shape))
+            if shape is not None:
                 start = group[array.start] if isinstance(array.start, str) else array.start
                 made = np.zeros((), np.float32) if array.counter else _full(P, shape, start)
                 state[array.name] = self.as_kept(made) if array.shape is number else made
@@ -151,13 +155,15 @@ class Optimizer(ABC):
 
     def moving_average(self, M: Array, beta: float, X: Array) -> Array:
         """A running mean, one step on; 1 - beta is exact and rounded once."""
+        kept, added = _shares(beta, X)
         # m[.] = beta m[.] + (1 - beta) x[.]
-        return special.lift(beta, X) * M + special.lift(1 - Fraction(beta), X) * X
+        return kept * M + added * X
 
     def moving_average_of_squares(self, V: Array, beta: float, X: Array) -> Array:
         """A running mean of squares, likewise."""
+        kept, added = _shares(beta, X)
         # v[.] = beta v[.] + (1 - beta) x[.]^2
-        return special.lift(beta, X) * V + special.lift(1 - Fraction(beta), X) * (X * X)
+        return kept * V + added * (X * X)
 
     def correction(self, beta: float, t: Array, P: Array) -> Array:
         """1 - beta^t, the weight of the first t values in a running mean."""
@@ -377,6 +383,20 @@ def _named(operation: str, params: Any) -> dict[str, Array]:
             f"got {got} without a name"
         )
     return dict(pairs)
+
+
+def _shares(beta: float, X: Array) -> tuple[Array, Array]:
+    """beta and 1 - beta, exact and rounded once, as constants of the arithmetic and dtype of X."""
+    if type(X) is np.ndarray and X.dtype.kind == "f":
+        return _rounded_shares(beta, X.dtype.type)
+    return special.lift(beta, X), special.lift(1 - Fraction(beta), X)
+
+
+@functools.lru_cache(maxsize=64)
+def _rounded_shares(beta: float, dtype: type) -> tuple[Array, Array]:
+    """(kept, because an exact fraction takes as long as ten operations on a small tensor)"""
+    like: Array = np.empty((), dtype)
+    return special.lift(beta, like), special.lift(1 - Fraction(beta), like)[()]
 
 
 def _due(schema: Iterable[State], group: Mapping[str, Any], of: Shape) -> list[tuple[State, Shape]]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +53,32 @@ def test_the_command_prints_every_reduction():
 
 def test_bad_input_is_refused():
     assert CliRunner().invoke(accuracy.accuracy, ["--largest", "0"]).exit_code == 2
+
+
+def test_what_is_kept_is_not_done_again(tmp_path, monkeypatch):
+    out = tmp_path / "rows.json"
+    command = ["--largest", "17", "--seeds", "2", "--out", str(out)]
+    assert CliRunner().invoke(accuracy.accuracy, command).exit_code == 0
+    whole = json.loads(out.read_text())
+    # Cut short, it goes on where it was, and comes to the same.
+    out.write_text(json.dumps({**whole, "rows": whole["rows"][:5]}))
+    assert CliRunner().invoke(accuracy.accuracy, command).exit_code == 0
+    assert json.loads(out.read_text()) == whole
+    monkeypatch.setattr(accuracy, "REDUCTIONS", dict.fromkeys(accuracy.REDUCTIONS))
+    assert CliRunner().invoke(accuracy.accuracy, command).exit_code == 0
+    other = CliRunner().invoke(accuracy.accuracy, [*command[:-3], "3", *command[-2:]])
+    assert other.exit_code == 2
+    assert "of 3 seeds, got 2" in other.output
+    out.write_text("[")
+    assert CliRunner().invoke(accuracy.accuracy, command).exit_code == 2
+
+
+def test_the_kept_errors_are_at_most_half_as_large_again_as_torchs():
+    kept = json.loads((Path(accuracy.__file__).parent / "results" / "accuracy.json").read_text())
+    assert kept["seeds"] == 100
+    assert {row["reduction"] for row in kept["rows"]} == set(accuracy.REDUCTIONS)
+    assert {row["n"] for row in kept["rows"]} == set(accuracy.LENGTHS)
+    assert max(row["ratio"] for row in kept["rows"]) <= 1.5
 
 
 # ---- networks that end in a loss

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from benchmarks.trainings import compare, draw, drawn_optimizers
 from benchmarks.trainings.command import summary, trainings
 from refnet.train.capture import storage
+from refnet.train.capture.native import lowering
 
 pytest.importorskip("llvmlite")
 
@@ -45,9 +46,20 @@ def test_what_is_drawn_is_many_things():
         "LayerNorm",
         "residual",
         "clip_norm",
+        "long arrays",
     }
     expected |= drawn_optimizers.OPTIONS.keys() | drawn_optimizers.SCHEDULERS.keys()
     assert expected <= found["features"].keys()
+
+
+def test_long_arrays_are_computed_block_by_block(monkeypatch):
+    """Trainings with them reach the loops that are written for them, and leave the bits of the plain ones."""
+    monkeypatch.setattr(draw, "LONG", 1.0)
+    blocks, fixed = [], lowering.Lowering.done
+    monkeypatch.setattr(lowering.Lowering, "done", lambda self: blocks.append(len(self.inside)) or fixed(self))
+    outcomes = list(map(compare.outcome, range(1, 5)))
+    assert [one for one in outcomes if one.differs] == []
+    assert sum(map(bool, blocks)) >= 2
 
 
 def test_a_difference_is_seen_and_told(monkeypatch, tmp_path):

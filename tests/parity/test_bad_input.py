@@ -44,8 +44,31 @@ INPUT = {
     "a class's other argument": ((F.linear, "Linear", X, W), {"features": 5}, "got an unexpected keyword argument"),
     "shapes that do not fit": ((F.linear, "linear", X, W[:, :4], B), {}, "expected inputs that Linear("),
     "a number for an array": ((F.linear, "linear", X, 3, B), {}, "expected an array as weight, got int"),
+    "an array for a number": (
+        (F.rms_norm, "rms_norm", X, torch.ones(5)),
+        {},
+        "got an array of shape (5,) as normalized_shape; where your function does not take normalized_shape there, "
+        "give it by name",
+    ),
+    "more than the reference takes": (
+        (F.softmax, "softmax", X, -1, 3),
+        {},
+        "got others: too many positional arguments",
+    ),
     "no arrays": ((F.relu, "relu"), {}, "expected arrays of torch, JAX or NumPy as inputs, got none"),
-    "integers": ((F.relu, "relu", X.long()), {}, "expected floats of one format in the inputs, got none"),
+    "a list": ((F.relu, "relu", [1.0]), {}, "expected arrays of torch, JAX or NumPy as inputs, got list"),
+    "a sparse tensor": ((F.relu, "relu", X.to_sparse()), {}, "expected a dense tensor as input 0, got one of layout"),
+    "not a reference": ((F.relu, "qqq", X), {}, "or parity.trusted(function), as the reference"),
+    "a function of torch as reference": (
+        (F.relu, torch.tanh, X),
+        {},
+        "takes a function of a framework as parity.trusted(function)",
+    ),
+    "integers": (
+        (F.relu, "relu", X.long()),
+        {},
+        "expected floats of one format in the inputs, got none; input 0 is of int64",
+    ),
     "two formats": ((F.linear, "linear", X.double(), W, B), {}, "got float32 in input 1 and float64 in input 0"),
     "two frameworks": (
         (F.linear, "linear", X.numpy(), W, B),

@@ -1,6 +1,9 @@
 """Whatever is changed in a right answer is seen: every tensor of refnet's answers that is not zero, in float64, one
 kind of change at a time.
 
+What may pass is the value of a listed convention, or a change smaller than the verdict says that it sees: a weaker
+formula that loses so many digits at this input that it proves nothing of a tensor, or no more than its first digits.
+
 One tensor in a hundred is changed in every run of the tests, always the same ones; `-m slow` changes all of them.
 """
 
@@ -20,14 +23,15 @@ from parity.records.record import VJP, Array, Undecided
 from parity.vectors import catalogue_answers
 from parity.verdict.answer import Judge
 from parity.verdict.evaluation import Request
-from parity.verdict.tensor import judge
+from parity.verdict.tensor import TensorVerdict, judge
 
 CHANGES = {
-    "negated": lambda t: -t,
-    "zeroed": lambda t: np.zeros_like(t),
-    "doubled": lambda t: 2 * t,
-    "times 1.001": lambda t: 1.001 * t,
+    "negated": (lambda t: -t, 2.0),
+    "zeroed": (lambda t: np.zeros_like(t), 1.0),
+    "doubled": (lambda t: 2 * t, 1.0),
+    "times 1.001": (lambda t: 1.001 * t, 0.001),
 }
+"""With what is done to the largest element, in its own size."""
 
 
 def passing(share: int) -> Iterator[str]:
@@ -49,12 +53,20 @@ def passing(share: int) -> Iterator[str]:
                 right, enclosure = answer[name], judging.enclosures[name]
                 if right.dtype.kind != "f" or not enclosure.truth.hi.any() or np.isnan(right).all():
                     continue
-                for change, by in CHANGES.items():
+                for change, (by, size) in CHANGES.items():
                     with np.errstate(all="ignore"):
                         changed = by(right)
                     v = judge(name, changed, enclosure, record.dtype_of(name), judging.others)
-                    if v.verdict != "FAIL":
-                        yield f"{case.name}, {family}, {name}, {change}: {v.verdict} {v.formula}"
+                    if v.verdict != "FAIL" and not _told(v, size, changed, judging):
+                        yield f"{case.name}, {family}, {name}, {change}: {v.verdict} {v.formula}, {v.detection_limit}"
+
+
+def _told(v: TensorVerdict, size: float, changed: Array, judging: Judge) -> bool:
+    """Whether the verdict says that it does not see the change, or the change makes a convention's value."""
+    if v.verdict == "convention":
+        (theirs,) = (other.enclosures()[v.name].truth.hi for other in judging.others if other.name == v.formula)
+        return bool(np.allclose(changed, theirs, rtol=1e-6, atol=0, equal_nan=True))
+    return bool(v.formula) and v.detection_limit >= size
 
 
 def test_a_change_is_seen() -> None:

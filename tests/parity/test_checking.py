@@ -184,6 +184,39 @@ def test_keyword_arguments():
     assert list(verdicts(report)) == ["output", "grad_input", "grad.weight", "grad.bias"]
 
 
+class RMSNorm(torch.autograd.Function):
+    """Its arguments are not those of torch.nn.functional.rms_norm."""
+
+    @staticmethod
+    def forward(ctx, x, weight, eps):
+        r = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x * r, r, weight)
+        return x * r * weight
+
+    @staticmethod
+    def backward(ctx, g):
+        h, r, weight = ctx.saved_tensors
+        a = g * weight
+        return r * (a - h * (a * h).mean(-1, keepdim=True)), (g * h).sum(0), None
+
+
+@pytest.mark.parametrize("reference", ["rms_norm", "RMSNorm"])
+def test_arguments_in_the_order_of_the_function(reference):
+    x, w = torch.randn(4, 8), torch.randn(8)
+    for inputs, by_name in (
+        ((x, w, 0.5), {}),
+        ((x, w), {"eps": 0.5}),
+        ((x,), {"weight": w, "eps": 0.5}),
+    ):
+        report = parity.check(RMSNorm.apply, reference, *inputs, normalized_shape=[8], **by_name)
+        assert report.ok, report
+        assert [v.name for v in report.verdicts] == ["output", "grad_input", "grad.weight"]
+    wrong = parity.check(lambda x, w, eps: RMSNorm.apply(x, w, 2 * eps), reference, x, w, 0.5, normalized_shape=[8])
+    assert not wrong.ok
+    called = parity.check(RMSNorm.apply, "rms_norm", x, [8], w, 0.5)
+    assert "were given; give by name what only the reference takes" in called["call"].reason
+
+
 def test_a_given_upstream_gradient():
     x, w, b = arrays()
     report = parity.check(F.linear, "linear", x, w, b, grad_output=torch.zeros(4, 3))

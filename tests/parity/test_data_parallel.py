@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.data_parallel import AVERAGE
+from parity.updating import AVERAGE
 
 torch = pytest.importorskip("torch")
 
@@ -57,7 +57,7 @@ def test_a_wrong_gradient_is_no_convention():
     """Seeded mistake: the gradients of the processes added up, and not divided."""
     from dataclasses import replace
 
-    from parity import data_parallel
+    from parity import updating
     from parity.engines.refnet import RefnetEngine
     from parity.records.record import VJP, Spec
 
@@ -69,8 +69,8 @@ def test_a_wrong_gradient_is_no_convention():
     each = [RefnetEngine().vjp(part) for part in parts]
     added = {name: sum(a[name] for a in each) for name in each[0] if name.startswith("grad.")}
     right = {name: g / 2 for name, g in added.items()}
-    assert data_parallel._report("right", whole, parts, [right, right]).ok
-    wrong = data_parallel._report("wrong", whole, parts, [added, added])
+    assert updating._report("right", whole, parts, [right, right]).ok
+    wrong = updating._report("wrong", whole, parts, [added, added])
     assert [v.verdict for v in wrong.verdicts] == ["FAIL", "FAIL"]
-    apart = data_parallel._report("apart", whole, parts, [right, added])
+    apart = updating._report("apart", whole, parts, [right, added])
     assert [v.reason for v in apart.verdicts if not v.ok] == ["expected the bits of process 0, got others"] * 2

@@ -36,10 +36,10 @@ def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
         name="descent",
         title=TITLE,
         problem=problem,
-        caption=f"Left: one run of each regime ({names}) from the same initial weights, each at its own rate, on the "
-        f"contours of the cost; the cross is the least-squares optimum. Dots are checkpoints, ten a decade of updates. "
-        f"Right, enlarged around the optimum: where each of the {runs} runs of a regime is after {study.iterations:,} "
-        f"updates. Median distance from the optimum: {_distances(study, arms)}.",
+        caption=f"The first picture: one run of each regime ({names}) from the same initial weights, each at its own "
+        f"rate, on the contours of the cost; the cross is the least-squares optimum. Dots are checkpoints, ten a "
+        f"decade of updates. The second, enlarged around the optimum: where each of the {runs} runs of a regime is "
+        f"after {study.iterations:,} updates. Median distance from the optimum: {_distances(study, arms)}.",
         alt=f"Contour map of the cost over w and b with the paths of {names} from one start to the optimum, and an "
         "enlargement of the final weights of all runs around the optimum.",
         draw=lambda narrow: _draw(study, problem, arms, narrow),

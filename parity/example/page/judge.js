@@ -248,12 +248,17 @@ const Judging = (() => {
     /*
      * Every figure that has the digits of a typed one, except the step `but`: { figure, kind, cut, published, mistake }.
      * First the right ones, else those in print, and those that a known mistake yields. Mistakes are looked for if the
-     * typed figure has enough digits not to meet one by chance.
+     * typed figure has enough digits not to meet one by chance. Of fewer digits, a figure cut off is looked for where
+     * none is rounded to them.
      */
     places(typed, but = "") {
       const keys = this.list.map(({ key }) => key).filter((key) => key !== but);
       const right = this.right(typed, keys);
-      if (right.length || typed.digits < TELLING) return right;
+      if (right.length) return right;
+      if (typed.digits < TELLING)
+        return keys
+          .filter((key) => cutsTo(this.truth(key)[0], typed.exact, typed.places))
+          .map((figure) => ({ figure, kind: "right", cut: true }));
       const printed = this.published
         .filter((p) => keys.includes(p.key) && Digits.parse(p.text).exact === typed.exact)
         .map((published) => ({ figure: published.key, kind: "printed", cut: false, published }));

@@ -31,6 +31,13 @@ it takes less than a tenth of them; it takes RECORDING seconds a module, about, 
 RECORDING = 3e-3
 FEW = 10
 
+DEEP, SMALL = 3, 0.05
+"""Up to DEEP times SHORT updates, a record that takes more than SMALL seconds must take less than half of them."""
+
+_clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-4 else time.perf_counter
+"""Tells what a plain update takes: time of the processor, where that is fine enough. By the wall's clock an update on a
+busy machine would seem longer than it is, and a record worth more."""
+
 _TOO_SHORT = f"a record pays only beyond {SHORT} updates"
 
 CHANGES = 20
@@ -136,16 +143,18 @@ class Captured:
             return self._give_up(str(reason), batch)
 
     def _plainly(self, batch: Any) -> Any:
-        start = time.perf_counter()
+        start = _clock()
         value = self.update(batch)
-        self._seconds = min(self._seconds, time.perf_counter() - start)
+        self._seconds = min(self._seconds, _clock() - start)
         self._plain_first -= 1
         return value
 
     def _pays(self, size: int) -> bool:
         """Whether a record pays for batches of this size."""
-        updates, modules = self._expected.get(size, 0), sum(1 for _ in self.update.net.modules())
-        return updates > SHORT or (updates > FEW and updates * self._seconds > 10 * RECORDING * modules)
+        updates, cost = self._expected.get(size, 0), RECORDING * sum(1 for _ in self.update.net.modules())
+        if SHORT < updates <= DEEP * SHORT and cost > SMALL:
+            return updates * self._seconds > 2 * cost
+        return updates > SHORT or (updates > FEW and updates * self._seconds > 10 * cost)
 
     def _plain_between(self, batch: Any) -> Any:
         """A plain update among captured ones, or, if there are none, with nothing but plain ones to come."""

@@ -57,6 +57,22 @@ def test_a_figure_that_was_cut_off():
     assert "cut off after 5 decimals. Rounded, it is 0.29103." in text
 
 
+def test_a_figure_that_was_cut_off_is_found_without_a_step():
+    right, text = said("0.29102")
+    assert not right
+    assert "It is right as E after 1 update, cut off instead of rounded." in text
+
+
+def test_a_printed_figure_names_the_bug_in_words():
+    assert "went back through w5 to w8 after these had been updated" in said("0.291027924")[1]
+    assert "What that is" not in said("0.0000351085")[1]
+
+
+def test_a_weight_before_the_update_is_not_a_step_and_the_one_after_is_named():
+    with pytest.raises(UsageError, match="got w5; after an update it is w5@1"):
+        said("0.358916480", "w5")
+
+
 def test_what_is_nothing():
     right, text = said("0.123456789")
     assert not right

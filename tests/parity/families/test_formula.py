@@ -213,3 +213,17 @@ def test_together_makes_all_changes_to_one_type() -> None:
     right = RefnetEngine().vjp(FAR)
     assert right["output"][0] > 0
     assert right["grad_input"][-1] > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["TransformerEncoder/batch 3, a norm behind", "TransformerDecoder/samples in columns, both masks causal"]
+)
+def test_formulas_in_a_stack_stand_on_the_stacks_own_parameters(name: str) -> None:
+    """A stack copies its layer: what is changed in the layer is changed in the copies."""
+    record = next(c for c in catalogue() if c.name == name).record("full", "float32")
+    assert isinstance(record, VJP)
+    right = RefnetEngine().vjp(record)
+    for variant in weaker(record.types()):
+        for tensor, said in Request.plain(record).values(patches=variant.patches).items():
+            within = abs(right[tensor].astype(np.float64) - said.x) <= 2 * said.e
+            assert within.all(), (variant.name, tensor)

@@ -137,6 +137,23 @@ def test_bits_are_compared():
     assert certifying.same(nan, {"x": np.array([np.nan])})
 
 
+def test_a_kept_bound_may_be_larger_but_not_smaller():
+    found = {"bound.x": np.array([1.0, 2.0]), "x": np.ones(2)}
+    assert certifying.same(found | {"bound.x": np.array([1.0, 2.5])}, found)
+    assert not certifying.same(found | {"bound.x": np.array([1.0, 1.9])}, found)
+    assert not certifying.same(found | {"bound.x": np.array([1.0, np.nan])}, found)
+    assert not certifying.same(found | {"bound.x": np.ones(1) * 9}, found)
+    assert not certifying.same(found | {"x": np.ones(2) * 2}, found)
+
+
+def test_a_bound_is_kept_rounded_up():
+    bound = np.array([0.0, 1.0, 1 + 2.0**-40, 3.7e-300, np.inf])
+    kept = certifying._rounded_up(bound)
+    assert (kept >= bound).all()
+    assert (kept <= bound * (1 + 2.0**-23)).all()
+    assert kept[:2].tolist() == [0.0, 1.0]
+
+
 def test_what_is_empty_is_certified_as_it_is_kept():
     """An empty array of balls does not show what it would hold, so a layer may mistake its arithmetic."""
     pytest.importorskip("flint")

@@ -115,15 +115,17 @@ def test_a_mistake_is_diagnosed_as_itself(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.train], ids=lambda fault: fault.name)
 def test_a_mistake_of_training_is_diagnosed_as_itself(fault: Fault) -> None:
-    for name in ("Training/mini-batch, the last one short", "Training/worked example, biases frozen"):
-        record = CASES[name].record("full", "float64")
-        assert isinstance(record, Train)
-        record = replace(record, batches=record.batches[:4])
-        answer = FaultyEngine(fault).train(record)
+    plain = ("Training/mini-batch, the last one short", "Training/worked example, biases frozen")
+    trainings = [case for case in CASES.values() if isinstance(case, TrainCase)]
+    for case in sorted(trainings, key=lambda case: case.name not in plain):
+        record = case.record("full", "float64").first(8)
+        answer, right = FaultyEngine(fault).train(record), FaultyEngine().train(record)
+        if all(np.array_equal(answer[name], a) for name, a in right.items()):
+            continue
         failing = [v.name for v in judge_steps(TrainingRequest(record, FLOAT64), answer) if v.verdict == "FAIL"]
         if fault.name in [d.name for d in diagnose(TrainingRequest(record, FLOAT64), answer, {}, failing)]:
             return
-    pytest.fail("it is recognized in neither case")
+    pytest.fail("it is recognized in no case")
 
 
 def test_a_mistake_of_a_layer_is_recognized_in_training() -> None:

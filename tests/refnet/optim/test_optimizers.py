@@ -640,3 +640,37 @@ def test_a_mistake_in_adam_is_seen(fault):
     row = next(row for row in ROWS if row.name == "Adam")
     with pytest.raises(AssertionError):
         assert_follows(row, row.settings[0], np.float64, fault)
+
+
+@pytest.mark.parametrize("row", EACH)
+def test_a_gradient_that_does_not_fit_changes_nothing(row):
+    params = {"first": row.w.copy(), "w": row.w.copy()}
+    opt = row.ours(params, **row.settings[1])
+    opt.step({name: P + 1 for name, P in params.items()})
+    before = copy.deepcopy((params, opt.state))
+    good = row.w + 1
+    for bad, error, message in (
+        ({"w": np.ones((5, 7))}, ValueError, r"a gradient of shape .* for w, got \(5, 7\)"),
+        ({"w": good.astype(np.float32)}, TypeError, "a gradient of dtype float64 for w, got float32"),
+        ({"w": 1.0}, TypeError, "an array as the gradient of w, got float"),
+        ({"v": good}, KeyError, "got v among them"),
+    ):
+        with pytest.raises(error, match=f"{row.name}: expected .*{message}"):
+            opt.step({"first": good, **bad})
+        np.testing.assert_equal((params, opt.state), before)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.name != "Adafactor"], ids=lambda row: row.name)
+def test_nan_goes_where_it_goes_in_torch(row):
+    """Adafactor divides by a root mean square of all elements: here a NaN goes to all, torch's `max` passes over it."""
+    params, course = draw(row, 3, np.float64, 2)
+    tensors = tensors_of(params)
+    ours, theirs = row.ours(params, **row.settings[0]), row.theirs(list(tensors.values()), **row.settings[0])
+    for G in course[0].values():
+        G[(0,) * G.ndim] = np.nan
+    for grads in course:
+        ours.step(grads)
+        give(tensors, grads)
+        theirs.step()
+    for name, p in tensors.items():
+        np.testing.assert_array_equal(np.isnan(params[name]), np.isnan(p.detach().numpy()))

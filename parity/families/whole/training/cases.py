@@ -157,6 +157,14 @@ EMBEDDED = _sequential(
     _linear(6, 2),
 )
 
+# Two steps of one cell, the second from the states that the first leaves: gradients go back through time. The last c
+# goes nowhere.
+RECURRENT = Spec(
+    "Graph",
+    {"steps": ((("h", "c"), "0", "input"), (("h2", "c2"), "0", "input", "h", "c"), ("output", "1", "h2"))},
+    layers=(Spec("LSTMCell", {"input_size": 3, "hidden_size": 3}), _linear(3, 2)),
+)
+
 # One layer at two places: its gradient is the sum of both places', and its norm is counted once.
 TIED = Spec("Sequential", layers=(_linear(3, 3), TANH, _linear(3, 2)), order=(0, 1, 0, 2))
 TIED_ARRAYS = {
@@ -300,5 +308,21 @@ CASES: tuple[TrainCase, ...] = (
         indices((8, 2), 1, 2, 3, 1, 0, 4, 2, 0, 4, 4, 1, 3, 2, 4, 3, 0),
         T,
         {"0.weight": Draw((6, 3)), "2.weight": Draw((2, 6), scale=0.5), "2.bias": Draw((2,), scale=0.5)},
+    ),
+    _short(
+        "an LSTM cell, two steps",
+        RECURRENT,
+        Spec("MSELoss"),
+        Spec("Adam", {"lr": 0.05}),
+        X,
+        T,
+        {
+            "0.weight_ih": Draw((12, 3), scale=0.5),
+            "0.weight_hh": Draw((12, 3), scale=0.5),
+            "0.bias_ih": Draw((12,), scale=0.5),
+            "0.bias_hh": Draw((12,), scale=0.5),
+            "1.weight": Draw((2, 3), scale=0.5),
+            "1.bias": Draw((2,), scale=0.5),
+        },
     ),
 )

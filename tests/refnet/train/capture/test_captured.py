@@ -428,6 +428,11 @@ def test_a_short_training_is_plain(monkeypatch):
     history = refnet.fit(begin.net, begin.loss, begin.opt, X, T, iterations=captured.SHORT)
     assert history.why_plain == "a record pays only beyond 100 updates"
     assert history.why_not_native == "no update was captured"
+    # A record that costs much must pay for itself a little longer.
+    most = captured.DEEP * captured.SHORT
+    assert refnet.fit(begin.net, begin.loss, begin.opt, X, T, iterations=most).why_plain != ""
+    assert refnet.fit(begin.net, begin.loss, begin.opt, X, T, iterations=most + 1).why_plain == ""
+    monkeypatch.undo()
     assert refnet.fit(begin.net, begin.loss, begin.opt, X, T, iterations=captured.SHORT + 1).why_plain == ""
 
 

@@ -4,11 +4,13 @@ Times depend on the machine; what is counted here does not: what is translated, 
 """
 
 import gc
+import itertools
 import re
 import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,6 +66,14 @@ def test_translation_stops_when_it_takes_longer_than_it_is_worth(kernels):
     with pytest.raises(native.NotNative, match="takes too long"):
         translator.translated(texts, 0.0, lambda: False)
     assert len(kernels) <= translator.AT_ONCE
+
+
+def test_translation_is_not_stopped_because_others_use_the_processor(kernels, monkeypatch):
+    """Its budget is time of the processor in its own thread: while it waits, none of it is used up."""
+    texts = [f"; {number}\ndefine void @kernel() {{ ret void }}" for number in range(40)]
+    clocks = SimpleNamespace(thread_time=lambda: 0.0, perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(translator, "time", clocks)
+    assert len(translator.translated(texts, 0.5, lambda: False)) == len(kernels) == 40
 
 
 STAGES = {
