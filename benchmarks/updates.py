@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +283,7 @@ def rows(names: tuple[str, ...], steps: int, short: int, kept: Iterable[Row] = (
                         course = (
                             by_refnet(name, args, dtype, grads)
                             if engine == "refnet"
-                            else by_torch(name, args, dtype, grads, TORCH[engine])
+                            else by_torch(name, args, dtype, grads, _way(name, engine))
                         )
                     except (TypeError, RuntimeError, ValueError) as error:
                         why = f"refused: {str(error).partition(chr(10))[0][:100]}"
@@ -290,6 +291,14 @@ def rows(names: tuple[str, ...], steps: int, short: int, kept: Iterable[Row] = (
                         continue
                     wrong, formulas, share, blind = judged(name, args, dtype, grads, course)
                     yield Row(*about, "FAIL" if wrong else "conforms", wrong, formulas, share, blind)
+
+
+def _way(name: str, engine: str) -> Mapping[str, bool]:
+    """What tells torch's optimizer to be this implementation; one that has no other than the loop is not told."""
+    import torch
+
+    told = "foreach" in signature(getattr(torch.optim, name)).parameters
+    return TORCH[engine] if told or engine != "for-loop" else {}
 
 
 @click.command()

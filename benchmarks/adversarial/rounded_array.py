@@ -213,10 +213,10 @@ class Rounded(ArrayLike, inner="elements"):
         )
         return Rounded(np.moveaxis(filled(moved.shape, made), -1, axis), self.machine)
 
-    def of_counter(self, f: Callable[[Any], Any], t: Any) -> Rounded:
+    def of_counter(self, f: Callable[[Any, Any], Any], t: Any) -> Rounded:
         """Computed in binary64, and rounded to the format."""
         wide = Machine(Profile.of("float64"), self.machine.mode, seed=self.machine.seed)
-        return Rounded(f(Rounded(t, wide)).values(), self.machine)
+        return Rounded(f(t, Rounded(t, wide)).values(), self.machine)
 
 
 def _sigmoid(m: Machine, x: Value) -> Value:

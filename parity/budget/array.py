@@ -386,7 +386,7 @@ def _pad(a: Budget, width: Any) -> Budget:
 
 def _of_counter(like: Budget, f: Rule, t: Any) -> Budget:
     """Computed in binary64, and rounded to the format."""
-    made = f(Budget.exact(t, Profile.of("float64")))
+    made = f(t, Budget.exact(t, Profile.of("float64")))
     return Budget(*bounds.rounded(bounds.Exact(made.x, made.e, made.q), like.profile.storage), like.profile)
 
 

@@ -247,5 +247,5 @@ Deferred.SPECIALS = {
     "amax_weights": lambda x, axis: x._along(axis, lambda rows: special.amax_weights(rows, -1)),
     "gather": lambda _, x, index: x._moved(lambda a: special.gather(a, index)),
     "scatter": _scatter,
-    "of_counter": lambda like, f, t: f(like._like(_plan(t))),
+    "of_counter": lambda like, f, t: f(t, like._like(_plan(t))),
 }

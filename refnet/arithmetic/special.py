@@ -211,11 +211,12 @@ def _one_minus_power(beta: float, t: Array) -> Array:
     return 2 * T / (1 + T)
 
 
-def of_counter(f: Callable[[Array], Array], t: Array, like: Array) -> Array:
-    """f(t) of a counter t = 1, 2, ..., as a constant of the arithmetic and dtype of `like`.
+def of_counter(f: Callable[[Array, Array], Array], t: Array, like: Array) -> Array:
+    """f(t, T) of a counter t = 1, 2, ..., as a constant of the arithmetic and dtype of `like`.
 
-    On floats f is computed in binary64 whatever the dtype, and the result rounded; f is written in listed functions,
-    of its argument. A counter of another arithmetic answers itself, as in `one_minus_power`.
+    T is t as a number of the arithmetic. On floats f is computed in binary64 whatever the dtype, and the result
+    rounded; f is written in listed functions, of its arguments alone: where t is one for each run, its t is not.
+    A counter of another arithmetic answers itself, as in `one_minus_power`.
     """
     if not isinstance(t, (np.ndarray, np.generic)):
         return t.__special__("of_counter", f, like)
@@ -224,8 +225,8 @@ def of_counter(f: Callable[[Array], Array], t: Array, like: Array) -> Array:
     if not isinstance(like, (np.ndarray, np.generic)):
         return like.__special__("of_counter", f, t)
     if like.dtype.kind == "f":
-        return f(t.astype(np.float64)).astype(like.dtype)
-    return f(lift(t, like))
+        return f(t, t.astype(np.float64)).astype(like.dtype)
+    return f(t, lift(t, like))
 
 
 def rand(generator: Generator, X: Array) -> NDArray[np.float64]:

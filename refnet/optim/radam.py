@@ -81,7 +81,7 @@ class RAdam(Optimizer):
     def rectification(self, beta2: float, t: Array, P: Array) -> Array:
         """r_t, or 0 where the step is not divided."""
 
-        def rectified(T: Array) -> Array:
+        def rectified(t: Array, T: Array) -> Array:
             # rho = 2 / (1 - beta2) - 1
             rho = 2 / special.lift(1 - Fraction(beta2), T) - 1
             C2 = self.correction(beta2, t, T)

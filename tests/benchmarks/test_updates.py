@@ -81,3 +81,15 @@ def test_a_file_of_something_else_is_refused(text, tmp_path):
     assert (result.exit_code, out.read_text(encoding="utf-8")) == (2, text)
     assert "expected the rows of `updates` as JSON" in result.output
     assert CliRunner().invoke(updates.updates, ["--resume"]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["RAdam", "NAdam"])
+def test_counters_of_many_steps_at_once(name):
+    rows = [row for row in updates.rows((name,), 10, 1) if row.setting == "defaults" and row.dtype == "float32"]
+    assert [row.verdict for row in rows if row.engine in ("refnet", "torch for-loop")] == ["conforms"] * 2
+
+
+def test_muon_is_judged_though_torch_has_one_implementation_of_it():
+    assert updates._way("Muon", "for-loop") == {}
+    assert updates._way("Adam", "for-loop") == {"foreach": False}
+    assert updates._way("Muon", "fused") == {"fused": True}

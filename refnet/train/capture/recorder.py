@@ -285,8 +285,8 @@ def _one_minus_power(t: Traced, beta: float, like: Any) -> Any:
     return made if made.dtype == like.dtype else made.astype(like.dtype)
 
 
-def _of_counter(t: Traced, f: Callable[[Any], Any], like: Any) -> Any:
-    made: Traced = f(t.astype(np.dtype(np.float64)))
+def _of_counter(t: Traced, f: Callable[[Any, Any], Any], like: Any) -> Any:
+    made: Traced = f(t, t.astype(np.dtype(np.float64)))
     return made if made.dtype == like.dtype else made.astype(like.dtype)
 
 

@@ -47,7 +47,7 @@ def rectifying(least: float = 5, ahead: int = 0) -> Any:
     def rectification(opt: Any, right: Any, beta2: float, t: Any, P: Any) -> Any:
         t = t + ahead
 
-        def rectified(T: Any) -> Any:
+        def rectified(t: Any, T: Any) -> Any:
             rho = 2 / special.lift(1 - Fraction(beta2), T) - 1
             C2 = special.one_minus_power(beta2, t, T)
             rho_t = rho - 2 * T * ((1 - C2) / C2)
