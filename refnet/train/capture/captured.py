@@ -32,7 +32,8 @@ RECORDING = 3e-3
 FEW = 10
 
 DEEP, SMALL = 3, 0.05
-"""Up to DEEP times SHORT updates, a record that takes more than SMALL seconds must take less than half of them."""
+"""Up to DEEP times SHORT updates, a record that takes more than SMALL seconds must take less than a third of them:
+a callback after every update takes a part of what is saved."""
 
 _clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-4 else time.perf_counter
 """Tells what a plain update takes: time of the processor, where that is fine enough. By the wall's clock an update on a
@@ -153,7 +154,7 @@ class Captured:
         """Whether a record pays for batches of this size."""
         updates, cost = self._expected.get(size, 0), RECORDING * sum(1 for _ in self.update.net.modules())
         if SHORT < updates <= DEEP * SHORT and cost > SMALL:
-            return updates * self._seconds > 2 * cost
+            return updates * self._seconds > 3 * cost
         return updates > SHORT or (updates > FEW and updates * self._seconds > 10 * cost)
 
     def _plain_between(self, batch: Any) -> Any:
