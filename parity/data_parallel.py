@@ -14,7 +14,7 @@ import numpy as np
 from parity.budget.array import Budget
 from parity.budget.formats import Profile
 from parity.engines import function_call
-from parity.records import definition, functionals
+from parity.records import definition, torch_modules
 from parity.records.record import VJP, Answer, Spec, Split, UsageError
 from parity.report.report import Report
 from parity.verdict.any_record import judge_any
@@ -66,7 +66,7 @@ def check_data_parallel(
     for place, part in (("network", module), ("loss", loss)):
         if not function_call.is_module(part):
             raise UsageError(f"check_data_parallel: expected {place} to be a module of torch.nn, got {part!r}")
-        record, _ = functionals.record_of_module(part, [], function_call.to_numpy)
+        record, _ = torch_modules.record_of_module(part, [], function_call.to_numpy)
         specs.append(record.spec)
         arrays |= {f"{place}.{name}": a for name, a in record.arrays.items()}
     whole = VJP(Spec("Objective", {}, tuple(specs)), arrays, (x, t), (np.ones((), x.dtype),), bool(module.training))
