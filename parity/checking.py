@@ -10,7 +10,7 @@ assert report.ok, report
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from parity.budget.formats import Profile
 from parity.engines import function_call, layouts
 from parity.expression import enclose
-from parity.records import functionals
+from parity.records import functionals, torch_modules
 from parity.records.record import VJP, UsageError
 from parity.report.report import Report
 from parity.shrinking import smallest
@@ -172,14 +172,21 @@ class Asked:
     def bound(self) -> tuple[Any, dict[str, Any]]:
         """fn as a function of all inputs in their order, and the options that it takes."""
         forward = self.fn[0] if isinstance(self.fn, tuple) else self.fn
-        options = function_call.options_for(forward, self.options) if not function_call.is_module(self.fn) else {}
-        if not self.keywords:
+        module = function_call.is_module(self.fn)
+        own = self.reference is None
+        options = (dict(self.options) if own else {}) if module else function_call.options_for(forward, self.options)
+        together = torch_modules.given_together(self.fn) if module and own else 0
+        if not self.keywords and not together:
             return self.fn, options
         n = len(self.inputs) - len(self.keywords)
+        first = max(n - together, 1) if together else n
 
         def by_keyword(*arrays: Any, **options: Any) -> Any:
-            return forward(*arrays[:n], **dict(zip(self.keywords, arrays[n:], strict=True)), **options)
+            last = (tuple(arrays[first:n]),) if arrays[first:n] else ()
+            return forward(*arrays[:first], *last, **dict(zip(self.keywords, arrays[n:], strict=True)), **options)
 
+        if module:
+            return function_call.CalledOtherwise(self.fn, by_keyword), options
         return (by_keyword, self.fn[1]) if isinstance(self.fn, tuple) else by_keyword, options
 
     def call(
@@ -260,7 +267,7 @@ class Asked:
             found = Found(tuple(undecided))
         notes = ("gradients: not judged, a NumPy function has none; give a pair (forward, backward)",)
         return Found(
-            (*found.verdicts, *verdicts, *_conduct(called)),
+            (*found.verdicts, *verdicts, *_conduct(called, functionals.writes(record.spec))),
             found.diagnosis,
             (*found.notes, *(notes if self._forward_only else ())),
             found.expected,
@@ -279,10 +286,13 @@ class Asked:
         """The record that the reference makes of the inputs, and the name of each input's gradient in an answer."""
         values = [function_call.to_numpy(x) if function_call.is_array(x) else x for x in self.inputs]
         if self.reference is not None:
-            return functionals.record_of(self.reference, values, self.keywords, self.options)
-        if not function_call.is_module(self.fn):
+            record, places = functionals.record_of(self.reference, values, self.keywords, self.options)
+        elif function_call.is_module(self.fn):
+            own = (values, function_call.to_numpy, self.keywords, self.options)
+            record, places = torch_modules.record_of_module(self.fn, *own)
+        else:
             raise UsageError("check: expected a reference for a function: a name of torch.nn, or an expression")
-        return functionals.record_of_module(self.fn, values, function_call.to_numpy)
+        return replace(record, spec=functionals.with_eps(record.spec, 2 * self.profile.storage.u)), places
 
     def _named(
         self, called: function_call.Called, places: Mapping[int, str], several: bool
@@ -445,6 +455,8 @@ def _attempt(run: Callable[[], function_call.Called]) -> function_call.Called | 
         return failed("call", f"raised {type(error).__name__}: {line}{how}")
 
 
-def _conduct(called: function_call.Called) -> tuple[TensorVerdict, ...]:
-    said = f"expected inputs that are left as they are, got others in {', '.join(called.written)}"
-    return (failed("inputs", said),) if called.written else ()
+def _conduct(called: function_call.Called, due: Collection[str] = ()) -> tuple[TensorVerdict, ...]:
+    """What is wrong with what it has written, where that is not due."""
+    written = [what for what in called.written if what not in due]
+    said = f"expected inputs that are left as they are, got others in {', '.join(written)}"
+    return (failed("inputs", said),) if written else ()

@@ -17,7 +17,7 @@ import numpy as np
 import refnet
 from parity.budget.formats import Profile
 from parity.engines import function_call, optax_updates
-from parity.records import functionals
+from parity.records import torch_modules
 from parity.records.record import VJP, Answer, Optimize, Spec, Split, UsageError
 from parity.report.report import Report
 from parity.verdict.any_record import Found, judge_any
@@ -304,7 +304,7 @@ def check_data_parallel(
     for place, part in (("network", module), ("loss", loss)):
         if not function_call.is_module(part):
             raise UsageError(f"check_data_parallel: expected {place} to be a module of torch.nn, got {part!r}")
-        record, _ = functionals.record_of_module(part, [], function_call.to_numpy)
+        record, _ = torch_modules.record_of_module(part, [], function_call.to_numpy)
         specs.append(record.spec)
         arrays |= {f"{place}.{name}": a for name, a in record.arrays.items()}
     whole = VJP(Spec("Objective", {}, tuple(specs)), arrays, (x, t), (np.ones((), x.dtype),), bool(module.training))

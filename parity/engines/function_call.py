@@ -27,6 +27,23 @@ def _as_it_is(array: Any) -> Any:
     return array
 
 
+@dataclass(frozen=True)
+class CalledOtherwise:
+    """A module with its parameters and buffers, called as a function calls it."""
+
+    module: Any
+    function: Callable[..., Any]
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.function(*arguments, **options)
+
+    def named_parameters(self) -> Any:
+        return self.module.named_parameters()
+
+    def named_buffers(self) -> Any:
+        return self.module.named_buffers()
+
+
 @dataclass
 class Called:
     """What a function gave.
@@ -256,7 +273,7 @@ def _call_torch(
                 found.by_name[name] = None if g is None else to_numpy(g)
                 if g is not None:
                     found.dtypes[name] = format_of(g)
-    if isinstance(fn, torch.nn.Module):
+    if isinstance(fn, (torch.nn.Module, CalledOtherwise)):
         found.buffers = {_plain(name): to_numpy(b) for name, b in fn.named_buffers()}
     return found
 

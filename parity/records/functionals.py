@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 import refnet
 from parity.records import arguments
-from parity.records.arguments import Args, Functional
+from parity.records.arguments import Functional
 from parity.records.arguments import functional as _of
 from parity.records.arguments import loss as _loss
 from parity.records.record import VJP, Array, Spec, UsageError
@@ -210,63 +211,6 @@ def _without_names(functional: Functional, named: Iterable[str]) -> list[str]:
     return [given for given in functional.signature.parameters if given not in named]
 
 
-ATTRIBUTES = {
-    ("PairwiseDistance", "p"): "norm",
-    ("LinearCrossEntropyLoss", "in_features"): "linear.in_features",
-    ("LinearCrossEntropyLoss", "bias"): "linear.bias",
-}
-"""Where a torch module keeps an argument of its class under another name."""
-
-_ABSENT = object()
-
-
-def _attribute(module: Any, path: str) -> Any:
-    """An attribute of a module, or of one inside it; _ABSENT where there is none."""
-    for name in path.split("."):
-        module = getattr(module, name, _ABSENT)
-    return module
-
-
-def spec_of_module(module: Any, kind: str) -> Spec:
-    """The specification of a torch module of that class, from its attributes.
-
-    Raises:
-        UsageError: refnet does not cover the class, or it has what no attribute tells.
-    """
-    if kind == "Sequential":
-        children = list(module.children())
-        return Spec("Sequential", {}, tuple(spec_of_module(m, class_name(m)) for m in children))
-    if not hasattr(refnet.nn, kind):
-        look_up(kind)
-    args = {}
-    for name, parameter in inspect.signature(getattr(refnet.nn, kind)).parameters.items():
-        if name in ("dtype", "generator", "device", "weight", "pos_weight", "size_average", "reduce", "inplace"):
-            continue
-        found = _attribute(module, ATTRIBUTES.get((kind, name), name))
-        if name == "bias":
-            args[name] = found is not None and found is not _ABSENT
-        elif found is not _ABSENT:
-            args[name] = found
-        elif parameter.default is inspect.Parameter.empty:
-            raise UsageError(f"check: expected a {kind} with the attribute {name}, got none")
-    told = _TOLD[kind](module) if kind in _TOLD else {}
-    return Spec(kind, {**args, **told})
-
-
-_TOLD: Mapping[str, Callable[[Any], Args]] = {
-    "MultiheadAttention": lambda module: {
-        "bias": module.in_proj_bias is not None,
-        "add_bias_kv": module.bias_k is not None,
-    },
-}
-"""What the attributes of a class say under other names."""
-
-
-def class_name(module: Any) -> str:
-    """The class of a module; of a scripted one, that which it was made from."""
-    return str(getattr(module, "original_name", type(module).__name__))
-
-
 def inputs_of(kind: str) -> int:
     """How many inputs a class takes."""
     return len([p for p in inspect.signature(getattr(refnet.nn, kind).forward).parameters if p != "self"])
@@ -330,7 +274,7 @@ def record_of(
     number = {given: k for k, given in enumerate([*_without_names(functional, by_name)[:n], *keywords])}
     inputs = [given for given in functional.inputs if bound[given] is not None]
     params = {given: bound[given] for given in functional.params if bound.get(given) is not None}
-    places = _places(len(inputs), [number[given] for given in inputs])
+    places = places_of(len(inputs), [number[given] for given in inputs])
     constant = _without_gradient(functional)
     places |= {number[given]: f"grad.{given}" for given in params if given not in constant}
     try:
@@ -347,36 +291,20 @@ def _record_of_class(kind: str, arrays: Sequence[Any], options: Mapping[str, Any
     if len(arrays) < n:
         raise UsageError(f"check: expected {n} inputs of {kind}, got {len(arrays)}")
     params = arrays_in_order(kind, options, arrays[n:])
-    places = {**_places(n, range(n)), **{n + k: f"grad.{name}" for k, name in enumerate(params)}}
+    places = {**places_of(n, range(n)), **{n + k: f"grad.{name}" for k, name in enumerate(params)}}
     return VJP(Spec(kind, dict(options)), params, tuple(arrays[:n]), ()), places
 
 
-def record_of_module(
-    module: Any, arrays: Sequence[Any], to_numpy: Callable[[Any], Array]
-) -> tuple[VJP, dict[int, str]]:
-    """The record that a torch module's class makes of arrays.
-
-    Raises:
-        UsageError: refnet does not cover the class, or the module is not as torch has it.
-    """
-    module = getattr(module, "_orig_mod", module)
-    kind = class_name(module)
-    for part in module.modules():
-        for what in CHANGED:
-            if getattr(part, what, None):
-                raise UsageError(f"check: expected a {kind} as torch has it, got one with {what.strip('_')}")
-    state = dict(module.state_dict())
-    for name, tensor in state.items():
-        if str(tensor.device) == "meta":
-            raise UsageError(f"check: expected values in {name}, got a tensor on the meta device")
-    params = {name: to_numpy(t) for name, t in state.items()}
-    record = VJP(spec_of_module(module, kind), params, tuple(arrays), (), bool(module.training))
-    return record, _places(len(arrays), range(len(arrays)))
+def with_eps(spec: Spec, eps: float) -> Spec:
+    """The specification where the default eps of RMSNorm, another one in each format, is this number."""
+    args = {**spec.args, "eps": eps} if spec.type == "RMSNorm" and spec.args.get("eps") is None else spec.args
+    return replace(spec, args=args, layers=tuple(with_eps(layer, eps) for layer in spec.layers))
 
 
-CHANGED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "parametrizations")
-"""Attributes of a module that make it another function than its class."""
+def writes(spec: Spec) -> tuple[str, ...]:
+    """What a right module writes into beside its buffers: max_norm scales rows of the table itself."""
+    return ("parameter weight",) if spec.args.get("max_norm") is not None else ()
 
 
-def _places(count: int, numbers: Iterable[int]) -> dict[int, str]:
+def places_of(count: int, numbers: Iterable[int]) -> dict[int, str]:
     return {k: "grad_input" if count == 1 else f"grad_input.{place}" for place, k in enumerate(numbers)}

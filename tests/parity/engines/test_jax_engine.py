@@ -96,7 +96,12 @@ def test_every_case_here_is_one():
         ("SELU/moderate", "grad_input", "unstable", "expm1(x) + 1 in elu'"),
         ("HuberLoss/plain, none", "grad_input.0", "unstable", "delta + (|d| - delta) in huber'"),
         ("CrossEntropyLoss/logits confident, none", "output", "unstable", "log sum exp(x) - x_t"),
-        ("PairwiseDistance/ties and zeros, p 2", "grad_input.0", "convention", "no subgradient at a distance of 0"),
+        (
+            "PairwiseDistance/ties and zeros, p 1",
+            "grad_input.0",
+            "convention",
+            "a slope of 1 at 0 in the norm of order 1",
+        ),
         ("SoftMarginLoss/extreme, target 1, none", "grad_input.0", "unstable", "s(x) as exp(x - softplus(x))"),
         ("Adam/from zero, amsgrad", "update.weight", "convention", "the largest corrected v"),
         (

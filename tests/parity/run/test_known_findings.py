@@ -110,6 +110,34 @@ def test_only_what_is_listed_is_known(monkeypatch):
     assert known("torch", name, dtype, tensors) == ""
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+@pytest.mark.parametrize("part", ["Encoder", "Decoder"])
+def test_stacks_give_a_causal_mask_of_numbers_no_gradient(part):
+    """As the section of the finding says; a single layer does, and a stack that is told is_causal=False."""
+    torch = pytest.importorskip("torch")
+    if not torch.__version__.startswith("2.13."):
+        pytest.skip("the finding is of torch 2.13")
+    sizes = {"d_model": 4, "nhead": 2, "dim_feedforward": 3, "dropout": 0.0, "dtype": torch.float64}
+    layer = getattr(torch.nn, f"Transformer{part}Layer")(**sizes)
+    stack = getattr(torch.nn, f"Transformer{part}")(layer, 1)
+    name, hint = ("mask", "is_causal") if part == "Encoder" else ("tgt_mask", "tgt_is_causal")
+    of_layer = "src_mask" if part == "Encoder" else "tgt_mask"
+    drawn = torch.Generator().manual_seed(0)
+    x, *memory = (
+        torch.randn(3, 1, 4, dtype=torch.float64, generator=drawn) for _ in range(1 if part == "Encoder" else 2)
+    )
+
+    def gradient(module, argument, **options):
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(3, dtype=torch.float64).requires_grad_()
+        module(x, *memory, **{argument: mask}, **options)[..., 0].square().sum().backward()
+        return mask.grad
+
+    right = gradient(layer, of_layer)
+    assert right.count_nonzero() == 5
+    assert torch.equal(gradient(stack, name, **{hint: False}), right)
+    assert gradient(stack, name) is None
+
+
 def text(renderable):
     from io import StringIO
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -31,18 +30,14 @@ def _clamp_passed_through(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return (_spread(one(U1, U2, N1), shape1), _spread(one(U2, U1, N2), shape2)), {}
 
 
-def _without_subgradient(module: Any, right: Any, dY: Any, saved: Any) -> Any:
-    D, A, _ = saved.norm
+def _slope_of_one(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    if module.norm != 1:
+        return right(dY, saved)
+    D = saved.norm[0]
     dY = dY if module.keepdim else np.expand_dims(dY, -1)
-    zero, one, minus = (special.lift(value, D) for value in (0.0, 1.0, -1.0))
-    if module.norm == 1:
-        # dD[n,i] = dY[n] [D[n,i] >= 0] - dY[n] [D[n,i] < 0]
-        dD = dY * np.where(D < 0, minus, one)
-    else:
-        # NaN where |D[n]| = 0, 0 / 0
-        none = special.total(np.where(A > 0, one, zero), -1, keepdims=True) < 0.5
-        dD = distance.norm_backward(dY, saved.norm, module.norm)
-        dD = np.where(none, zero / zero, dD) if 0 < module.norm < math.inf else dD
+    one, minus = (special.lift(value, D) for value in (1.0, -1.0))
+    # dD[n,i] = dY[n] [D[n,i] >= 0] - dY[n] [D[n,i] < 0]
+    dD = dY * np.where(D < 0, minus, one)
     return (_spread(dD, saved.shapes[0]), _spread(-dD, saved.shapes[1])), {}
 
 
@@ -54,10 +49,10 @@ CONVENTIONS = (
         {"CosineSimilarity": replaced("backward", _clamp_passed_through)},
     ),
     Variant(
-        "no subgradient at a distance of 0",
-        "The gradient of a norm of 0 is 0 / 0; of the norm of order 1, whose terms are |d|, the slope at 0 is 1.",
-        "JAX: jax/_src/numpy/linalg.py, norm; jax/_src/lax/lax.py, _abs_jvp_rule; jax-ml/jax#3058",
-        {"PairwiseDistance": replaced("backward", _without_subgradient)},
+        "a slope of 1 at 0 in the norm of order 1",
+        "The terms of that norm are |d|, of which JAX takes the slope at 0 as 1.",
+        "JAX: jax/_src/lax/lax.py, _abs_jvp_rule",
+        {"PairwiseDistance": replaced("backward", _slope_of_one)},
         ("jax",),
     ),
 )
