@@ -119,13 +119,6 @@ FINDINGS = (
         for p in ("1.5", "2", "3")
     ),
     Finding(
-        "the gradient of a largest element of 0 is not 0",
-        "PairwiseDistance/ties and zeros, p inf",
-        ("grad_input.0", "grad_input.1"),
-        package="jax",
-        versions="0.10.",
-    ),
-    Finding(
         "radam's rectification has two digits in float32",
         "RAdam/groups, each with its options",
         ("update.gain", "state.gain.exp_avg", "state.gain.exp_avg_sq"),

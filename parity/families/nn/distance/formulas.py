@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,18 @@ def _slope_of_one(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return (_spread(dD, saved.shapes[0]), _spread(-dD, saved.shapes[1])), {}
 
 
+def _zeros_share_half_a_slope(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    if module.norm != math.inf:
+        return right(dY, saved)
+    D, A, _ = saved.norm
+    dY = dY if module.keepdim else np.expand_dims(dY, -1)
+    zero, one = (special.lift(value, D) for value in (0.0, 1.0))
+    none = special.total(np.where(A > 0, one, zero), -1, keepdims=True) < 0.5
+    # dD[n,i] = dY[n] / (2 I) where D[n] = 0
+    dD = np.where(none, dY / (2 * D.shape[-1]), distance.norm_backward(dY, saved.norm, module.norm))
+    return (_spread(dD, saved.shapes[0]), _spread(-dD, saved.shapes[1])), {}
+
+
 CONVENTIONS = (
     Variant(
         "gradient through the clamped norm",
@@ -53,6 +66,13 @@ CONVENTIONS = (
         "The terms of that norm are |d|, of which JAX takes the slope at 0 as 1.",
         "JAX: jax/_src/lax/lax.py, _abs_jvp_rule",
         {"PairwiseDistance": replaced("backward", _slope_of_one)},
+        ("jax",),
+    ),
+    Variant(
+        "zeros share half a slope in the norm of order infinity",
+        "Elements that are largest share the slope, and that of |d| at 0 is taken as 1/2.",
+        "JAX: jax/_src/numpy/linalg.py, norm",
+        {"PairwiseDistance": replaced("backward", _zeros_share_half_a_slope)},
         ("jax",),
     ),
 )
