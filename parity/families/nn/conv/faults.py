@@ -86,6 +86,18 @@ def _height_for_width(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return result
 
 
+def _rows_floored(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    dX, grads = right(dY, saved)
+    reach = module.dilation[0] * (module.kernel_size[0] - 1) + 1
+    rows = (dY.shape[-2] - 1) * module.stride[0] + reach - sum(module.margins()[0])
+    if rows >= dX.shape[-2]:
+        raise Unsupported("the stride leaves no row over")
+    dX = dX.copy()
+    # dX[y] = 0 for y >= (H - 1) s + (I - 1) d + 1 - top - bottom
+    dX[..., max(rows, 0) :, :] = 0
+    return dX, grads
+
+
 FAULTS = (
     _conv(
         "kernel gradient averaged",
@@ -142,5 +154,12 @@ FAULTS = (
         "paddings that differ",
         "issue class: one of a pair used for both",
         _height_for_width,
+    ),
+    _conv(
+        "rows that the stride leaves over without a gradient",
+        "dX of as many rows as the output spans without padding, zeros below, against all rows",
+        "padding, and a stride that does not divide the height",
+        "issue class: an output size rounded down taken for the input's",
+        _rows_floored,
     ),
 )
