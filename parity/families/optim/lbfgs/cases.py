@@ -15,6 +15,15 @@ from parity.families.streams import RANDOM, SHAPES, SHRINKING, SIGNS, Stream, ca
 LEAST_SQUARES = Spec(
     "Objective", layers=(Spec("Linear", {"in_features": 2, "out_features": 1}), Spec("MSELoss", {"reduction": "sum"}))
 )
+SQUARE = Spec(
+    "Objective",
+    layers=(
+        Spec("Linear", {"in_features": 1, "out_features": 1, "bias": False}),
+        Spec("MSELoss", {"reduction": "sum"}),
+    ),
+)
+"""The square of the one parameter: at powers of two its steps are exact, and a comparison can be a tie."""
+
 NETWORK = Spec(
     "Objective",
     layers=(
@@ -56,6 +65,19 @@ def _on(what: str, objective: Spec, times: int = 1, **args: Any) -> OptimizeCase
     )
 
 
+def _square(what: str, weight: float, **args: Any) -> OptimizeCase:
+    return OptimizeCase.of(
+        "LBFGS",
+        what,
+        args,
+        params={"network.weight": given((1, 1), weight)},
+        grads={},
+        families=FULL,
+        objective=VJPCase("objective", SQUARE, (given((1, 1), 1), given((1, 1), 0)), (given((), 1),)),
+        times=1,
+    )
+
+
 def _stream(what: str, stream: Stream = RANDOM, steps: int = 4, **args: Any) -> OptimizeCase:
     return case("LBFGS", what, stream, SHAPES, steps=steps, **{"max_iter": 1, **args})
 
@@ -84,4 +106,22 @@ CASES = (
     _on("network, strong Wolfe", NETWORK, 2, **WOLFE, max_iter=1),
     _on("least squares, strong Wolfe, max_eval 3", LEAST_SQUARES, **WOLFE, lr=0.125, max_iter=2, max_eval=3),
     _on("network, strong Wolfe, first step too long", NETWORK, **WOLFE, lr=8.0, max_iter=1, max_eval=8),
+    _stream("gradients of zero, tolerance_grad 0", Stream((0.0,)), tolerance_grad=0.0),
+    _square("square, to its least point", 1.0, max_iter=3, tolerance_grad=0.0),
+    _square("square, a gradient between 1 and 2", 0.75, max_iter=2),
+    _square("square, a slope of tolerance_change", 0.25, lr=0.5, max_iter=3, tolerance_change=0.25),
+    _square("square, a step of tolerance_change", 2.0, lr=0.5, max_iter=3, tolerance_change=0.5),
+    _square("square, a step of twice tolerance_change", 2.0, lr=0.5, max_iter=3, tolerance_change=0.25),
+    _square("square, a step longer than tolerance_change", 0.5, lr=0.125, max_iter=3, tolerance_change=0.1171875),
+    _square("square, lower by tolerance_change", 0.5, lr=0.125, max_iter=3, tolerance_change=0.109375),
+    _square("square, higher by tolerance_change", 0.5, lr=1.25, max_iter=3, tolerance_change=0.3125),
+    _on(
+        "least squares, strong Wolfe, first step too long, max_eval 2",
+        LEAST_SQUARES,
+        **WOLFE,
+        lr=4.0,
+        max_iter=1,
+        max_eval=2,
+    ),
+    _square("square, strong Wolfe, max_eval 1", 4.0, **WOLFE, lr=0.125, max_iter=2, max_eval=1),
 )
