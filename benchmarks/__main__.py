@@ -13,7 +13,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 LAZY = {
     "speed": (
         "benchmarks.speed.speed_command:speed",
-        "Time trainings of refnet and of its peers: a whole one of 10,000 updates, and a step of it.",
+        "Time trainings of refnet and of its peers: a whole one, of 10,000 updates or fewer, and a step of it.",
     ),
     "accuracy": (
         "benchmarks.accuracy:accuracy",

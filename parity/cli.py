@@ -45,8 +45,8 @@ _verbose = click.option("-v", "--verbose", is_flag=True, help="A line for each t
 def cli(context: click.Context, large: bool) -> None:
     """Hold engines that compute gradients and updates against certified truth.
 
-    Without a command: the whole catalogue, on refnet and on torch, in float64 and float32. That takes about two
-    minutes on two cores. Words and columns of the output are explained in docs/results.md.
+    Without a command: the whole catalogue, on refnet and on torch, in float64 and float32. That takes two to
+    three minutes on two cores. Words and columns of the output are explained in docs/results.md.
 
     Exit code: 0 when every engine conforms, 1 when anything fails or nothing was judged, 2 for bad usage.
     """
@@ -146,7 +146,7 @@ def run(
     about = ""
     if len(cases) > MANY:
         about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(asked)}"
-        about += "; the whole catalogue takes about two minutes on two cores"
+        about += "; the whole catalogue takes two to three minutes on two cores"
     with console.progress("judging", len(cases), about) as (_, done):
         results = judging.judge(cases, engines, asked, _workers(jobs), timeout, done, profile)
     try:

@@ -337,5 +337,8 @@ ABSENT: Mapping[str, str] = {
     "CosineEmbeddingLoss": "optax has the distance of cosines, and no loss with a margin for it",
     "TransformerEncoderLayer": "neither JAX nor optax has transformer layers",
     "TransformerDecoderLayer": "neither JAX nor optax has transformer layers",
+    "TransformerEncoder": "neither JAX nor optax has transformer layers",
+    "TransformerDecoder": "neither JAX nor optax has transformer layers",
+    "Transformer": "neither JAX nor optax has transformer layers",
 }
 """Why there is no function for a class."""

@@ -170,7 +170,10 @@ class TorchEngine(Engine):
 
     def vjp(self, record: VJP) -> Answer:
         try:
-            return self._vjp(record)
+            with warnings.catch_warnings():
+                # That a loss is not computed in chunks, as with probabilities for targets.
+                warnings.filterwarnings("ignore", "linear_cross_entropy: ``options`` ignored", UserWarning)
+                return self._vjp(record)
         except NotImplementedError as error:
             # A kernel that torch does not have in this dtype, or on this device.
             raise Unsupported(f"torch: {_line(error)}") from error

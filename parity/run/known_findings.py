@@ -131,6 +131,7 @@ FINDINGS = (
         "rprop moves by the step before",
         "Rprop/*",
         ("update.weight", "update.gain"),
+        ("float64", "float32"),
         package="optax",
         versions="0.2.",
         engine="jax",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refnet import _check
 from refnet.generator import Generator
@@ -277,11 +277,12 @@ class Transformer(Module):
                 init.xavier_uniform_(P, generator=generator)
 
     @staticmethod
-    def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> NDArray[Any]:
+    def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Array:
         """The additive mask (sz, sz) that leaves out all later places: -infinity above the diagonal, 0 elsewhere."""
         what = "generate_square_subsequent_mask"
         size = _check.size(what, "sz", sz, 0)
-        return np.triu(np.full((size, size), -np.inf, _check.dtype_of(what, dtype, device)), 1)
+        number, places = _check.dtype_of(what, dtype, device).type, np.arange(size)
+        return np.where(np.expand_dims(places, -1) < places, number(-math.inf), number(0.0))
 
     def forward(
         self,

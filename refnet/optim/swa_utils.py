@@ -77,7 +77,7 @@ def _of_each(average: Average) -> MultiAverage:
 
 def _real(A: Array) -> Array:
     """Counters are averaged in float32, as torch does, and then cut to integers."""
-    return A.astype(np.float32) if A.dtype.kind in "iu" else A
+    return np.asarray(A, np.float32) if A.dtype.kind in "iu" else A
 
 
 class AveragedModel(Module):

@@ -57,7 +57,7 @@ def test_a_budget_that_grants_too_little_is_exceeded(monkeypatch: pytest.MonkeyP
             monkeypatch.setitem(ULPS, name, 0.5)
     elif weakened == "sums":
         growth = Format.growth
-        monkeypatch.setattr(Format, "growth", lambda self, k: growth(self, k) / 4)
+        monkeypatch.setattr(Format, "growth", lambda self, k: growth(self, k) / 8)
     else:
         for name in ("times", "product"):
             right = getattr(elementwise, name)

@@ -144,7 +144,9 @@ def test_optax_by_its_own_formulas(params, amsgrad, verdict, formula):
     optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
     given = {n: jax.numpy.asarray(p.numpy()) for n, p in params.items()}
     make = optax.amsgrad if amsgrad else optax.adam
-    report = parity.check_update(make(0.01), "Adam", given, lr=0.01, amsgrad=amsgrad)
+    # Where another test has switched binary64 on, JAX takes powers of beta in it.
+    with jax.enable_x64(False):
+        report = parity.check_update(make(0.01), "Adam", given, lr=0.01, amsgrad=amsgrad)
     assert report.ok, report
     assert (report["update.weight"].verdict, report["update.weight"].formula) == (verdict, formula)
     assert {"state.weight.exp_avg", "state.weight.exp_avg_sq", "state.weight.step"} <= set(report)

@@ -463,7 +463,9 @@ def test_a_schedule_that_fails_leaves_the_rates_and_whole_updates(capture, way):
 
 def test_the_history_says_why_updates_were_plain(monkeypatch):
     monkeypatch.setattr(captured, "PAID_BACK", -1.0)
-    monkeypatch.setattr(captured, "RECORDING", math.inf)  # however slow an update is on this machine, at this moment
+    # However slow an update is on this machine, at this moment.
+    monkeypatch.setattr(captured, "RECORDING", math.inf)
+    monkeypatch.setattr(captured, "SMALL", math.inf)
     net, opt = build()
     history = refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=100)
     assert (history.why_plain, history.why_not_native) == (
