@@ -21,7 +21,7 @@ LAZY = {
     ),
     "convergence": (
         "benchmarks.convergence.study_commands:convergence",
-        "Compare batch, mini-batch and stochastic gradient descent.",
+        "Compare batch, mini-batch and stochastic gradient descent, with --optimizer under momentum and Adam too.",
     ),
     "seeded": (
         "benchmarks.seeded:seeded",

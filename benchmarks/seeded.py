@@ -396,8 +396,10 @@ def _update(net: refnet.nn.Sequential, loss: refnet.nn.Module, opt: Any, X: Arra
     help="Keep what it takes to go on in this folder after every epoch, and go on from there if it is there.",
 )
 def seeded(updates: int, seed: int, out: Path | None, resume: Path | None) -> None:
-    """Train refnet's and torch's networks from one seed, nothing copied: every update held against the truth, and how
-    the two drift apart."""
+    """Train refnet's and torch's networks from one seed, nothing copied, and show how they drift apart.
+
+    Every update of both is held against the truth.
+    """
     rows = []
     if resume is not None:
         resume.mkdir(parents=True, exist_ok=True)

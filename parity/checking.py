@@ -155,7 +155,7 @@ class Asked:
         asking = [k for k in floating if getattr(every[k], "requires_grad", False)]
         without = functionals.buffers_among(reference, len(inputs), keywords, options)
         wanted = asking or [k for k in floating if k not in without]
-        return cls(fn, reference, every, _profile(form, profile), rest, tuple(wanted), keywords)
+        return cls(fn, reference, every, function_call.profile_of(form, profile), rest, tuple(wanted), keywords)
 
     @property
     def title(self) -> str:
@@ -413,19 +413,6 @@ class Asked:
         truths = {name: truth for name, truth in found["truth"].items() if truth is not None}
         expected = {name: Enclosure.around(t, np.full(t.shape, np.nan)) for name, t in truths.items()}
         return Found((*verdicts, *conduct), notes=(note,), expected=expected)
-
-
-def _profile(form: str, profile: str | Profile | None) -> Profile:
-    """How fn computes, as `Profile.parse` reads it."""
-    if isinstance(profile, Profile):
-        return profile
-    try:
-        found = Profile.parse(profile or form)
-    except ValueError as error:
-        raise UsageError(f"check: {error}") from None
-    if found.storage.name != form:
-        raise UsageError(f"check: expected a profile of {form}, the inputs' format, got {found}")
-    return found
 
 
 def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile, seed: int) -> list[Array]:

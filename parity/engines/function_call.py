@@ -18,7 +18,6 @@ from parity.records.record import UsageError
 Array = np.ndarray[Any, Any]
 
 FORMATS = ("float64", "float32", "bfloat16", "float16")
-
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 Layout = Callable[[Any], Any]
 
@@ -438,3 +437,14 @@ def converted(array: Any, form: str) -> Any:
 def is_module(fn: Any) -> bool:
     """Whether it is one of torch's modules, or like one."""
     return hasattr(fn, "named_parameters") and hasattr(fn, "state_dict")
+
+
+def profile_of(form: str, profile: str | Profile | None) -> Profile:
+    """How a function computes, as `Profile.parse` reads it."""
+    try:
+        found = profile if isinstance(profile, Profile) else Profile.parse(profile or form)
+    except ValueError as error:
+        raise UsageError(f"check: {error}") from None
+    if found is profile or found.storage.name == form:
+        return found
+    raise UsageError(f"check: expected a profile of {form}, the inputs' format, got {found}")

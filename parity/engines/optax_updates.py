@@ -192,6 +192,8 @@ OPTIMIZERS: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
 ABSENT: Mapping[str, str] = {
     "ASGD": "optax has no ASGD",
     "Adafactor": "optax.adafactor has other arguments: no bound of the rate, and a decay that the rate does not scale",
+    "LBFGS": "optax.lbfgs has another line search and keeps another history",
+    "SparseAdam": "JAX has no gradients at some indices alone",
     "Muon": "optax.contrib.muon corrects the bias of its momentum, and has another eps",
 }
 """Why there is no transformation for a class."""
