@@ -33,7 +33,7 @@ LAZY = {
     ),
     "transformer": (
         "benchmarks.transformer:transformer",
-        "Train a small transformer, refnet beside torch from one seed, and judge every update of both.",
+        "Train a small transformer on digits, refnet beside torch from one seed, and judge every update of both.",
     ),
     "trainings": (
         "benchmarks.trainings.command:trainings",
@@ -61,11 +61,11 @@ LAZY = {
     ),
     "adversarial": (
         "benchmarks.adversarial.adversarial_command:adversarial",
-        "Hold engines that round as badly as the model allows against the budgets.",
+        "Hold right engines that round as badly as the model allows against the budgets.",
     ),
     "diagnosis": (
         "benchmarks.diagnosis:diagnosis",
-        "Make each known mistake in numbers and shapes of no kept case, and ask whether its diagnosis names it.",
+        "Make each known mistake at a seed and shape of no kept case, and ask whether its diagnosis names it.",
     ),
     "yardstick": (
         "benchmarks.yardstick.yardstick_command:yardstick",

@@ -166,7 +166,9 @@ def drawn(points: list[Point]) -> Any:
 )
 @click.option("--largest", type=float, default=20.0, show_default=True, help="Seconds after which no larger is tried.")
 def yardstick(out: Path, largest: float) -> None:
-    """Measure what parity takes to enclose a value with all gradients, and to judge one: seconds of one processor and
+    """Measure what enclosing and judging take against size, in seconds and memory.
+
+    Measured is what parity takes to enclose a value with all gradients, and to judge one: seconds of one processor and
     memory, against size. An interrupted run goes on where it stopped."""
     import io
 
