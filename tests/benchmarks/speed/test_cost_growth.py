@@ -81,5 +81,6 @@ def test_memory_that_is_not_flat_is_seen(monkeypatch):
         return true(net, *args, **options, callback=lambda k, loss: kept.append(np.empty(10)))
 
     monkeypatch.setattr(refnet, "fit", leaking)
-    few, many = (cost_growth.peak(NETWORK, False, updates) for updates in (300, 1_500))
+    # What the first training of a process makes once, such as caches, is not counted.
+    _, few, many = (cost_growth.peak(NETWORK, False, updates) for updates in (300, 300, 1_500))
     assert many - few > 1_200 * 80
