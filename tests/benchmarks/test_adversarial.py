@@ -57,12 +57,12 @@ def test_a_budget_that_grants_too_little_is_exceeded(monkeypatch: pytest.MonkeyP
             monkeypatch.setitem(ULPS, name, 0.5)
     elif weakened == "sums":
         growth = Format.growth
-        monkeypatch.setattr(Format, "growth", lambda self, k: growth(self, k) / 8)
+        monkeypatch.setattr(Format, "growth", lambda self, k: growth(self, k) / 4)
     else:
         for name in ("times", "product"):
             right = getattr(elementwise, name)
             monkeypatch.setattr(elementwise, name, lambda a, b, right=right: right(a, b) / 8)
-    made = campaign(None, {"catalogue": 3_000, "expressions": 0})
+    made = campaign(None, {"catalogue": 12_000, "expressions": 0})
     assert made["catalogue"]["outside"] != []
 
 
