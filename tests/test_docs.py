@@ -25,7 +25,7 @@ UNRUN = (
     "compare before.json after.json",
     "compare before.json after.json --dtypes float32 bfloat16",
 )
-"""Commands that take longer than ten seconds, need a device, or read what these write: only their arguments are checked."""
+"""Commands that take longer than ten seconds, need a device, or read what these write: their arguments are checked."""
 
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
