@@ -65,7 +65,8 @@ class Fault:
     def touches(self, record: Record) -> bool:
         """Whether the mistake can be made at all in answering this record."""
         if isinstance(record, Train) or self.train:
-            return isinstance(record, Train) and self.train is not None
+            of_type = not self.types or not record.types().isdisjoint(self.types)
+            return isinstance(record, Train) and self.train is not None and of_type
         own = self.patches or self.types
         # Mistakes of no type in particular are made in answering any VJP.
         if not (any(kind in own for kind in record.types()) if own else isinstance(record, VJP)):

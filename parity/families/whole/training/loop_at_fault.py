@@ -1,0 +1,53 @@
+"""A training loop in which one line can be another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from parity.families.fault import Lift, Steps, Train
+from parity.records import definition
+from refnet.train.step import Update
+
+Grads = dict[str, Any]
+
+
+@dataclass
+class Loop:
+    """What a training loop has at hand."""
+
+    update: Update
+
+    def gradients(self, batch: Any, rows: Any = None) -> tuple[Any, Grads]:
+        """Loss and gradients of a batch, with the targets of other rows if these are given."""
+        grads, value = self.update.gradients(
+            self.update.inputs[batch], self.update.targets[batch if rows is None else rows]
+        )
+        return value, grads
+
+    def drop_by(self, masks: Grads) -> None:
+        """Give each Dropout a mask, until the next update."""
+        definition.give_masks(self.update.net, masks)
+
+    def ahead_of(self, record: Train, k: int) -> None:
+        """Set what update k has of its own."""
+        definition.ahead_of(self.update, record, k)
+
+    def step(self, grads: Grads) -> None:
+        self.update.opt.step({name: grads[name] for name in self.update.held if name in grads})
+
+
+def loop_of(update: Callable[[Loop, Train, int], Any]) -> Callable[[Train, Lift], Steps]:
+    """A training whose update number k is `update(loop, record, k)`; it returns the loss that it records."""
+
+    def train(record: Train, lift: Lift) -> Steps:
+        arrays = {name: lift(a) for name, a in record.arrays.items()}
+        state = definition.lifted_state(record.optimizer, record.state, lift)
+        loop = Loop(definition.updating(record, arrays, state, lift))
+        yield definition.moment(0, None, loop.update)
+        for k in range(record.iterations):
+            loop.ahead_of(record, k)
+            yield definition.moment(k + 1, update(loop, record, k), loop.update)
+
+    return train
