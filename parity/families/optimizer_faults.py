@@ -135,7 +135,7 @@ def common(kind: str, decoupled: bool = False, counted: bool = True, narrow: boo
             "one counter for all parameters",
             "t = 1, 2, ... over all parameters against t of each",
             "two parameters",
-            "DiffSharp/DiffSharp#292, clab/dynet#77, deepspeedai/DeepSpeed#8471",
+            "DiffSharp/DiffSharp#292, clab/dynet#77",
             _one_counter,
         )
     if "maximize" in options:

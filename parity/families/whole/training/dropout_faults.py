@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity.families.fault import Fault, Lift, Steps, Train
-from parity.families.whole.training.loop_at_fault import Grads, Loop, loop_of
+from parity.families.whole.training.loops import Grads, Loop, loop_of
 from refnet.arithmetic import special
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
 
 from parity.families.fault import Fault, Lift, Steps, Train
 from parity.families.whole.training.dropout_faults import DROPOUT
-from parity.families.whole.training.loop_at_fault import Grads, Loop, loop_of
+from parity.families.whole.training.loops import Grads, Loop, loop_of, parts_of, summed
 from refnet.arithmetic import special
 from refnet.nn import Sequential
-from refnet.nn.utils import EPSILON, NOT_CLIPPED, Clipping, get_total_norm
-from refnet.train.step import is_mean, micro_batches
+from refnet.nn.utils import EPSILON, NOT_CLIPPED, get_total_norm
+from refnet.train.step import is_mean
 
 
 def _sequential(loop: Loop, record: Train, k: int) -> Any:
@@ -121,28 +118,12 @@ def _first_batch_always(loop: Loop, record: Train, k: int) -> Any:
     return value
 
 
-def _parts(loop: Loop, batch: Any, clipping: Clipping) -> list[tuple[Any, Grads, int]]:
-    """Of each micro-batch the loss and the gradients of its own, clipped so, and its samples."""
-    update, whole = loop.update, np.asarray(batch)
-    alone = copy.copy(update)
-    alone.accumulate, alone.clipping = 1, clipping
-    found = []
-    for rows in micro_batches(len(whole), update.accumulate):
-        grads, value = alone.gradients(update.inputs[whole[rows]], update.targets[whole[rows]])
-        found.append((value, grads, len(whole[rows])))
-    return found
-
-
-def _total(parts: list[Grads]) -> Grads:
-    return {name: reduce(add, (grads[name] for grads in parts)) for name in parts[0]}
-
-
 def _mean_of_means(loop: Loop, record: Train, k: int) -> Any:
     value, grads = loop.gradients(record.batches[k])
     if loop.update.accumulate > 1 and is_mean(loop.update.loss):
-        parts = _parts(loop, record.batches[k], NOT_CLIPPED)
+        parts = parts_of(loop, record.batches[k], NOT_CLIPPED)
         # dP = sum_j dP_j / k
-        grads = loop.update.clipping.of({name: g / len(parts) for name, g in _total([p[1] for p in parts]).items()})
+        grads = loop.update.clipping.of({name: g / len(parts) for name, g in summed([p[1] for p in parts]).items()})
     loop.step(grads)
     return value
 
@@ -151,7 +132,40 @@ def _parts_clipped(loop: Loop, record: Train, k: int) -> Any:
     value, grads = loop.gradients(record.batches[k])
     if loop.update.accumulate > 1 and not is_mean(loop.update.loss):
         # dP = sum_j clip(dP_j)
-        grads = _total([p[1] for p in _parts(loop, record.batches[k], loop.update.clipping)])
+        grads = summed([p[1] for p in parts_of(loop, record.batches[k], loop.update.clipping)])
+    loop.step(grads)
+    return value
+
+
+def _last_part_reported(loop: Loop, record: Train, k: int) -> Any:
+    value, grads = loop.gradients(record.batches[k])
+    loop.step(grads)
+    if loop.update.accumulate < 2:
+        return value
+    parts = parts_of(loop, record.batches[k], NOT_CLIPPED)
+    # L = L_k / k, of the last of k micro-batches
+    return parts[-1][0] / len(parts)
+
+
+def _loss_one_late() -> Callable[[Train, Lift], Steps]:
+    def train(record: Train, lift: Lift) -> Steps:
+        held: list[Any] = []
+
+        def update(loop: Loop, record: Train, k: int) -> Any:
+            value, grads = loop.gradients(record.batches[k])
+            loop.step(grads)
+            held.append(value)
+            # the loss at theta_(k-1) for that at theta_k
+            return held.pop(0) if len(held) > 1 else value
+
+        return loop_of(update)(record, lift)
+
+    return train
+
+
+def _same_draw_by_two_workers(loop: Loop, record: Train, k: int) -> Any:
+    # The second of two workers, which has the state of the first, draws what that has drawn.
+    value, grads = loop.gradients(record.batches[k - k % 2])
     loop.step(grads)
     return value
 
@@ -189,6 +203,15 @@ def _by_the_square(loop: Loop, grads: Grads) -> Grads:
     factor = special.lift(c, N) / (N * N + special.lift(EPSILON, N))
     factor = np.where(factor < 1, factor, special.lift(1.0, N))
     return {name: G * factor for name, G in grads.items()}
+
+
+SCALE = 65536.0
+"""Of the loss: the first one of torch.amp.GradScaler."""
+
+
+def _before_unscaling(loop: Loop, grads: Grads) -> Grads:
+    # g = clip(S g) / S
+    return {name: G / SCALE for name, G in loop.update.clipping.of({n: G * SCALE for n, G in grads.items()}).items()}
 
 
 def _norm_of_order_2(loop: Loop, grads: Grads) -> Grads:
@@ -264,6 +287,13 @@ FAULTS = (
         train=loop_of(_recorded_after),
     ),
     Fault(
+        "loss one update behind",
+        "the loss at theta_(k-1) against the loss at theta_k: the loss before an update told as that after it",
+        "two updates",
+        "animesh/ann; programs after the article",
+        train=_loss_one_late(),
+    ),
+    Fault(
         "divided by the batch again",
         "theta - gamma dP / N against theta - gamma dP",
         "a batch of more than one",
@@ -285,6 +315,13 @@ FAULTS = (
         train=loop_of(_first_batch_always),
     ),
     Fault(
+        "same draw by two workers",
+        "the batch of update k - k mod 2 against that of update k",
+        "two batches",
+        "facebookresearch/fairseq#1383, ultralytics/yolov5#4960",
+        train=loop_of(_same_draw_by_two_workers),
+    ),
+    Fault(
         "micro-batches not averaged",
         "g_1 + g_2 against (g_1 + g_2) / 2, each the gradient of a mean over half of the batch",
         "a batch of more than one",
@@ -297,6 +334,13 @@ FAULTS = (
         "micro-batches of different sizes",
         "huggingface/transformers#34191, #34198",
         train=loop_of(_mean_of_means),
+    ),
+    Fault(
+        "loss of the last micro-batch",
+        "L_k / k of the last of k micro-batches against the loss of the batch",
+        "accumulated gradients",
+        "allenai/allennlp#4706",
+        train=loop_of(_last_part_reported),
     ),
     Fault(
         "micro-batches clipped one by one",
@@ -325,6 +369,13 @@ FAULTS = (
         "a norm above the limit, other than 1",
         "paiml/entrenar#312",
         train=_with_clipping(_by_the_square),
+    ),
+    Fault(
+        "clipped before it is unscaled",
+        "clip(S g) / S against clip(g), S = 2^16 the scale of the loss",
+        "a norm above the limit, or S times it",
+        "milesial/Pytorch-UNet#470, rwth-i6/returnn#1595, TorchSSL/TorchSSL#59",
+        train=_with_clipping(_before_unscaling),
     ),
     Fault(
         "clipped by another norm",

@@ -1,14 +1,20 @@
-"""A training loop in which one line can be another."""
+"""Training loops as data: one update after another, with what a mistake is made of."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
+
+import numpy as np
 
 from parity.families.fault import Lift, Steps, Train
 from parity.records import definition
-from refnet.train.step import Update
+from refnet.nn.utils import Clipping
+from refnet.train.step import Update, micro_batches
 
 Grads = dict[str, Any]
 
@@ -51,3 +57,19 @@ def loop_of(update: Callable[[Loop, Train, int], Any]) -> Callable[[Train, Lift]
             yield definition.moment(k + 1, update(loop, record, k), loop.update)
 
     return train
+
+
+def parts_of(loop: Loop, batch: Any, clipping: Clipping) -> list[tuple[Any, Grads, int]]:
+    """Of each micro-batch the loss and the gradients of its own, clipped so, and its samples."""
+    update, whole = loop.update, np.asarray(batch)
+    alone = copy.copy(update)
+    alone.accumulate, alone.clipping = 1, clipping
+    found = []
+    for rows in micro_batches(len(whole), update.accumulate):
+        grads, value = alone.gradients(update.inputs[whole[rows]], update.targets[whole[rows]])
+        found.append((value, grads, len(whole[rows])))
+    return found
+
+
+def summed(parts: list[Grads]) -> Grads:
+    return {name: reduce(add, (grads[name] for grads in parts)) for name in parts[0]}
