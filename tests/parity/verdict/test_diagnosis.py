@@ -111,7 +111,6 @@ def test_a_mistake_of_rounding_alone_is_caught(name: str) -> None:
     )
 
 
-@pytest.mark.arithmetic
 @pytest.mark.parametrize("fault", NAMED, ids=lambda fault: fault.name)
 def test_a_mistake_is_diagnosed_as_itself(fault: Fault) -> None:
     for name, family, _, answer in made(fault):
