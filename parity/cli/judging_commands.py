@@ -176,16 +176,17 @@ def compare(
 @click.command(short_help="Score the yardstick itself on known mistakes.")
 @options.pattern
 @click.option("--dtype", type=click.Choice(options.DTYPES), default="float64", show_default=True, help="Computed in.")
+@click.option("--reported", is_flag=True, help="Those of publicly documented bugs alone, with a line for each bug.")
 @options.jobs
-def faults(pattern: str, dtype: str, jobs: int | None) -> None:
+def faults(pattern: str, dtype: str, reported: bool, jobs: int | None) -> None:
     """Score the yardstick itself: known mistakes, each to be caught, and harmless rewritings, none to be flagged.
 
     Every one is made in refnet, in every case that it touches, and judged like any engine."""
-    if not _score(pattern, dtype, jobs, each=True):
+    if not _score(pattern, dtype, jobs, not reported, reported):
         raise SystemExit(1)
 
 
-def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
+def _score(pattern: str, dtype: str, jobs: int | None, each: bool, reported: bool = False) -> bool:
     """Score the yardstick and tell it; whether nothing is to be said against it.
 
     A part of the catalogue need not reveal every mistake.
@@ -195,8 +196,8 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool) -> bool:
     from parity.run import scoring
 
     with console.progress("seeding faults") as (start, done):
-        found = scoring.run(select(pattern), dtype, options.workers(jobs), start, done, each)
-    scores.show(found, each)
+        found = scoring.run(select(pattern), dtype, options.workers(jobs), start, done, each, reported)
+    scores.show(found, each, reported)
     return found.sound if not pattern else not found.flagged
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.families.fault import Fault, replaced
 from parity.families.optim.adam.formulas import mean, of_both, updating
-from parity.families.optimizer_faults import mistake, otherwise
+from parity.families.optimizer_faults import decay_of_index, mistake, otherwise
 from refnet.arithmetic import special
 
 
@@ -168,6 +168,14 @@ FAULTS = (
         "weight decay",
         "flagos-ai/FlagGems#4988, ai2cm/ace#661",
         _other_decay,
+    ),
+    mistake(
+        "Adam",
+        "weight decay of an index",
+        "g + lambda k against g + lambda theta, k the number of the parameter",
+        "weight decay",
+        "mlverse/torch#821",
+        decay_of_index,
     ),
     _adam(
         "weight decay ignored",

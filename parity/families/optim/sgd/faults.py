@@ -221,7 +221,7 @@ FAULTS = (
         "weight decay of an index",
         "g + lambda k against g + lambda theta",
         "weight decay",
-        "mlverse/torch#821",
+        "issue class: an index for a value, in Adam mlverse/torch#821",
         _decay_of_index,
     ),
     _sgd(
