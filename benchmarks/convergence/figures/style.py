@@ -82,7 +82,8 @@ RC: Any = {
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.w_pad": 0.03,
     "savefig.dpi": 200,
-    "svg.fonttype": "path",
+    # Text stays text: it can be searched and read aloud, and outlines of letters would be half of a page's bytes.
+    "svg.fonttype": "none",
     # Names of clipping paths are drawn from this, not at random.
     "svg.hashsalt": "refnet",
 }
@@ -298,9 +299,18 @@ def _files(figure: Figure, *, narrow: bool, kinds: Iterable[str]) -> dict[str, b
         for kind in kinds:
             buffer = io.BytesIO()
             drawn.savefig(buffer, format=kind, metadata=ABOUT[kind])
-            # Hundredths of a point are more than a printer shows, and half of a file.
-            files[kind] = re.sub(rb' d="[^"]+', _rounded, buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+            files[kind] = _plain(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
     return files
+
+
+FONTS = b"'DejaVu Sans', Verdana, sans-serif"
+"""For text of an SVG, where it is read without the first of them: Verdana's letters are as wide."""
+
+
+def _plain(svg: bytes) -> bytes:
+    """An SVG with the fonts that may stand in for ours, and with hundredths of a point: a printer shows no more, and
+    they are half of a file."""
+    return re.sub(rb' d="[^"]+', _rounded, svg.replace(b"'DejaVu Sans'", FONTS))
 
 
 def _rounded(path: re.Match[bytes]) -> bytes:
