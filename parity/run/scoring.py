@@ -20,7 +20,7 @@ MISTAKES = frozenset(fault.name for fault in FAULTS)
 
 
 class Chunk(NamedTuple):
-    """A task: some cases, and the mistakes that need not be made in them: as many as are known when it is handed out."""
+    """A task: some cases, and the mistakes that need not be made in them: those known when it is handed out."""
 
     cases: tuple[Case, ...]
     caught: set[str]
