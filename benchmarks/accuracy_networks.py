@@ -245,8 +245,8 @@ def _row(chain: Chain, size: float, dtype: str, seeds: int) -> Row:
                 errors.setdefault(name, []).append([_error(made[name], G) for made in (ours, theirs)])
     medians = {name: np.median(found, axis=0).tolist() for name, found in errors.items()} or {"input": [0.0, 0.0]}
     tensor = max(medians, key=lambda name: medians[name][0] - 4 * medians[name][1])
-    mine, other = medians[tensor]
-    return Row(chain.name, size, dtype, tensor, mine, other, chain.remedy)
+    ours_there, theirs_there = medians[tensor]
+    return Row(chain.name, size, dtype, tensor, ours_there, theirs_there, chain.remedy)
 
 
 def _error(made: Array, G: Array) -> float:

@@ -93,7 +93,13 @@ def gridless(shape: tuple[int, ...]) -> Floats:
 def is_gridless(q: Floats) -> bool:
     """Whether nothing is known of any element; False costs no more than time."""
     q = np.asarray(q)
-    return q.size > 0 and not any(q.strides) and not q.item(0)
+    return q.size > 0 and (q.base is _NO_GRID or (not any(q.strides) and not q.item(0)))
+
+
+@lru_cache(maxsize=4096)
+def _gridless_of_two(q: tuple[int, ...], r: tuple[int, ...]) -> Floats:
+    """Of what two arrays of these shapes make."""
+    return gridless(np.broadcast_shapes(q, r))
 
 
 def finest(q: Floats, axes: int | tuple[int, ...], keepdims: bool = False) -> Floats:
@@ -109,7 +115,7 @@ def finest(q: Floats, axes: int | tuple[int, ...], keepdims: bool = False) -> Fl
 def finer(q: Floats, r: Floats) -> Floats:
     """The grid of a sum of two."""
     if is_gridless(q) or is_gridless(r):
-        return gridless(np.broadcast_shapes(np.shape(q), np.shape(r)))
+        return _gridless_of_two(np.shape(q), np.shape(r))
     return np.minimum(q, r)
 
 
@@ -123,7 +129,7 @@ def grid_product(q: Floats, r: Floats) -> Floats:
     """The grid of a product: no grid (0) in a factor leaves none, unless the other factor is exactly zero (inf)."""
     for one, other in ((q, r), (r, q)):
         if is_gridless(one) and (is_gridless(other) or not np.isinf(other).any()):
-            return gridless(np.broadcast_shapes(np.shape(q), np.shape(r)))
+            return _gridless_of_two(np.shape(q), np.shape(r))
     return np.where(np.isinf(q) | np.isinf(r), np.inf, q * r)
 
 
@@ -156,6 +162,8 @@ def rounded(exact: Exact, storage: Format) -> tuple[Floats, Floats, Floats]:
     d = units * (2 * storage.u)
     rounding = d / (1 - d) * (abs(x) + 2 * error) + storage.tiny
     fits: Floats = np.False_ if is_gridless(q) else storage.fits(abs(x), q) & (error == 0)
+    if fits is np.False_ and type(units) is float and units:
+        return x, bounded(x, up(error + rounding), storage), gridless(np.shape(x))
     exact = fits | (units == 0)
     e = up(error + (np.where(exact, 0.0, rounding) if some(exact) else rounding))
     return x, bounded(x, e, storage), np.where(fits, q, 0.0) if some(fits) else gridless(np.shape(x))
@@ -179,6 +187,9 @@ def in_blocks(
     rule: Callable[..., tuple[Floats, Floats, Floats]], operands: Sequence[Operand]
 ) -> tuple[Floats, Floats, Floats]:
     """Value, bound and grid by an elementwise rule, of some elements at a time."""
+    # No more elements come of it than this.
+    if math.prod(np.size(a.x) for a in operands) <= BLOCK:
+        return rule(*operands)
     shape = np.broadcast_shapes(*(np.shape(a.x) for a in operands))
     if math.prod(shape) <= BLOCK:
         return rule(*operands)

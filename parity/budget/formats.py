@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -40,17 +41,17 @@ class Format:
     min_exponent: int
     max_exponent: int
 
-    @property
+    @cached_property
     def u(self) -> float:
         """Unit roundoff, 2^-precision."""
         return 2.0**-self.precision
 
-    @property
+    @cached_property
     def tiny(self) -> float:
         """The smallest positive normal number."""
         return 2.0**self.min_exponent
 
-    @property
+    @cached_property
     def max(self) -> float:
         """The largest finite number."""
         return math.ldexp(2.0 - 2.0 ** (1 - self.precision), self.max_exponent)

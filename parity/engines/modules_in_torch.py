@@ -22,7 +22,8 @@ def dropping(torch: Any, masks: Sequence[Any]) -> Iterator[None]:
     """
     waiting, functional = list(masks), torch.nn.functional
     own = {name: getattr(functional, name) for name in ("dropout", "scaled_dot_product_attention")}
-    math = torch.ops.aten._scaled_dot_product_attention_math
+    # By its binding to Python, which hands C++'s warnings to Python's filters; `torch.ops` prints them.
+    math = torch._scaled_dot_product_attention_math
 
     def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
         return masked(input, waiting.pop(0), p) if training else input

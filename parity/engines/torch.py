@@ -233,7 +233,7 @@ class TorchEngine(Engine):
             params, inputs = dict(module.named_parameters()), [self._tensor(x) for x in record.objective.inputs]
             evaluate = partial(_evaluated, self._compiled(module), inputs)
         optimizer = self._optimizer(record.spec, params, record.groups)
-        step = self._compiled(optimizer.step)
+        step, schema = self._compiled(optimizer.step), record.spec.schema
         before = {name: _array(p).astype(np.float64) for name, p in params.items()}
         series: dict[str, list[Array]] = {}
         for k in range(record.steps):
@@ -245,7 +245,7 @@ class TorchEngine(Engine):
                 after = _array(p).astype(np.float64)
                 series.setdefault(f"update.{name}", []).append(after - before[name])
                 before[name] = after
-                for key, value in _state(record.spec, optimizer, p).items():
+                for key, value in _state(schema, optimizer, p).items():
                     series.setdefault(f"state.{name}.{key}", []).append(_array(value))
         return {name: np.stack(values) for name, values in series.items()}
 
@@ -293,19 +293,24 @@ class TorchEngine(Engine):
             raise Unsupported("a compiled training with given masks")
         run = self._compiled(network)
 
-        def keep(name: str, tensor: Any, k: int, rows: int) -> None:
-            value = tensor.detach().cpu().numpy()
+        trained, schema = [params[name] for name in trainable], record.optimizer.schema
+        # In the processor's memory what is written in place later is seen through the same array.
+        views = {name: _shown(p) for name, p in params.items()} if self.device.type == "cpu" else {}
+
+        def keep(name: str, value: Array, k: int, rows: int) -> None:
             if name not in series:
                 series[name] = np.empty((rows, *value.shape), value.dtype)
             series[name][k] = value
 
         def keep_weights(k: int) -> None:
             for name, p in params.items():
-                keep(f"param.{name}", p, k, record.iterations + 1)
+                keep(f"param.{name}", views[name] if views else _shown(p), k, record.iterations + 1)
 
         keep_weights(0)
         for k, (x, t) in enumerate(batches):
-            optimizer.zero_grad()
+            for p in trained:
+                # As `zero_grad` does, which costs more than a small layer.
+                p.grad = None
             for name in record.frozen_before(k):
                 params[name].requires_grad_(False)
             if record.rates:
@@ -316,15 +321,15 @@ class TorchEngine(Engine):
                     value = self._backward(record, run, loss, x, t)
             else:
                 value = self._backward(record, run, loss, x, t)
-            self._clip(record, [params[name] for name in trainable])
+            self._clip(record, trained)
             optimizer.step()
-            keep("loss", value, k, record.iterations)
+            keep("loss", _shown(value), k, record.iterations)
             keep_weights(k + 1)
-            for name in trainable:
-                for key, state in _state(record.optimizer, optimizer, params[name]).items():
-                    keep(f"state.{name}.{key}", state, k, record.iterations)
+            for name, p in zip(trainable, trained, strict=True):
+                for key, state in _state(schema, optimizer, p).items():
+                    keep(f"state.{name}.{key}", _shown(state), k, record.iterations)
             for name, buffer in buffers.items():
-                keep(f"buffer.{name}", buffer, k, record.iterations)
+                keep(f"buffer.{name}", _shown(buffer), k, record.iterations)
         return series
 
     def _backward(self, record: Train, run: Any, loss: Any, x: Any, t: Any) -> Any:
@@ -352,13 +357,13 @@ class TorchEngine(Engine):
             utils.clip_grad_value_(params, clip["clip_value"], foreach=foreach)
 
 
-def _state(spec: Spec, optimizer: Any, p: Any) -> dict[str, Any]:
+def _state(schema: Mapping[str, State], optimizer: Any, p: Any) -> dict[str, Any]:
     """The arrays that an optimizer keeps for a parameter, of those that its schema lists. Single numbers come in the
     parameter's dtype, whatever dtype torch keeps them in."""
     kept = optimizer.state.get(p, {})
     return {
         path: _number(one, p, array)
-        for key, array in spec.schema.items()
+        for key, array in schema.items()
         for path, one in parts_of_state(key, kept.get(key))
     }
 
@@ -400,6 +405,12 @@ def _reach(array: Array) -> int:
     for n, stride in zip(array.shape, array.strides, strict=True):
         reach += (n - 1) * (stride // array.itemsize)
     return reach
+
+
+def _shown(tensor: Any) -> Array:
+    """What a tensor holds; on the processor its own memory."""
+    array: Array = tensor.detach().cpu().numpy()
+    return array
 
 
 def _array(tensor: Any) -> Array:

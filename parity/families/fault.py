@@ -64,6 +64,10 @@ class Fault:
 
     def touches(self, record: Record) -> bool:
         """Whether the mistake can be made at all in answering this record."""
+        return self.bears_on(record) and not (self.ask and isinstance(record, VJP) and self.ask(record) is record)
+
+    def bears_on(self, record: Record) -> bool:
+        """Whether it can be made in a record of this kind, with these types, in this dtype."""
         if isinstance(record, Train) or self.train:
             of_type = not self.types or not record.types().isdisjoint(self.types)
             return isinstance(record, Train) and self.train is not None and of_type
@@ -71,9 +75,7 @@ class Fault:
         # Mistakes of no type in particular are made in answering any VJP.
         if not (any(kind in own for kind in record.types()) if own else isinstance(record, VJP)):
             return False
-        if record.dtype not in self.dtypes:
-            return False
-        return not (self.ask and isinstance(record, VJP) and self.ask(record) is record)
+        return record.dtype in self.dtypes
 
 
 def replaced(method: str, by: Callable[..., Any]) -> Patch:

@@ -25,6 +25,7 @@ from parity.engines.base import Engine, Reply, ask, own_arithmetic, stated
 from parity.families.case import DTYPES, NARROW, Case, TrainCase, VJPCase, group
 from parity.records.record import Record, Train, Unsupported, UsageError
 from parity.run import pool
+from parity.run.findings_computed import Formula, shown
 from parity.run.known_findings import known
 from parity.run.results import CaseResult, Judged, Results, compare, digests, environment
 from parity.vectors import catalogue_answers
@@ -38,6 +39,7 @@ from parity.verdict.conclusion import (
     without_state,
 )
 from parity.verdict.table import is_caught
+from refnet.arithmetic.array_like import Undecided
 
 ENGINES = ("refnet", "torch")
 
@@ -282,7 +284,7 @@ def judge_case(
                 reply.seconds,
                 reply.traceback,
                 str(reply.profile or ""),
-                known(engine.name, case.name, dtype, _caught(found), partial(_caught_in, asked, reply)),
+                known(engine.name, case.name, dtype, _caught(found), partial(_shown, asked, reply, found)),
                 catalogue_answers.is_large(case),
                 {} if reply.answer is None else digests(reply.answer),
             )
@@ -344,11 +346,18 @@ def _caught(found: Conclusion) -> list[str]:
     return [v.name for v in found.verdicts if is_caught(v.verdict)]
 
 
-def _caught_in(asked: OneRecord | InParts | Training, reply: Reply, profile: str) -> list[str]:
-    """What fails of an answer where the engine is held to another profile."""
-    if reply.profile is None or reply.answer is None:
-        return ["answer"]
-    return _caught(asked.conclude(stated(profile), reply.answer, reply.further))
+def _shown(asked: OneRecord | InParts | Training, reply: Reply, found: Conclusion, formula: Formula) -> bool:
+    """Whether all that fails of an answer is what a formula gives; only answers to one record are compared. A tensor of
+    which the formula speaks and nothing is proved has to be what it gives too."""
+    if not isinstance(asked, OneRecord) or reply.profile is None or reply.answer is None:
+        return False
+    failing = {v.name for v in found.verdicts if is_caught(v.verdict) and v.name != "asked again"}
+    unseen = {v.name for v in found.verdicts if not v.ok} - failing
+    try:
+        enclosures = asked.judge(reply.profile).enclosures
+    except Undecided:
+        return False
+    return shown(formula, asked.record, failing, unseen, reply.answer, enclosures)
 
 
 def _conclusion(asked: OneRecord | InParts | Training, reply: Reply) -> Conclusion:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 
-FailingIn = Callable[[str], Collection[str]]
+from parity.run import findings_computed as computed
+from parity.run.findings_computed import Formula
+
+Shown = Callable[[Formula], bool]
 NARROW = ("bfloat16", "float16")
 ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad")
 """Optimizers that divide by a root and an eps that float16 does not hold."""
@@ -33,11 +36,11 @@ class Finding:
     title: str
     case: str
     tensors: Collection[str]
+    computes: Formula
     dtypes: Collection[str] = ("float64", "float32", *NARROW)
     package: str = "torch"
     versions: str = "2.13."
     steady: bool = True
-    profile: str = ""
     engine: str = ""
 
     @property
@@ -45,38 +48,51 @@ class Finding:
         """The name of the engine."""
         return self.engine or self.package
 
-    def explains(
-        self, engine: str, case: str, dtype: str, tensors: Collection[str], failing_in: FailingIn = lambda _: ()
-    ) -> bool:
-        """Whether it accounts for all failing tensors of an engine's answer.
-
-        `failing_in` says which tensors of the answer fail where the engine is held to another profile.
-        """
+    def explains(self, engine: str, case: str, dtype: str, tensors: Collection[str], shown: Shown) -> bool:
+        """Whether it accounts for all failing tensors of an engine's answer; `shown` says whether these are what a
+        formula gives."""
         return (
             engine.partition(":")[0] == self.shown_by
             and fnmatchcase(case, self.case)
             and dtype in self.dtypes
             and set(tensors) <= set(self.tensors)
             and _installed(self.package).startswith(self.versions)
-            and not (self.profile and failing_in(self.profile.format(dtype=dtype)))
+            and shown(self.computes)
         )
 
 
 FINDINGS = (
-    Finding("the gradient of Hardsigmoid has float32's 1/6 in float64", "Hardsigmoid/*", ("grad_input",), ("float64",)),
     Finding(
-        "the gradient of CELU rounds alpha to float32 in float64", "CELU/*alpha 0.3", ("grad_input",), ("float64",)
+        "the gradient of Hardsigmoid has float32's 1/6 in float64",
+        "Hardsigmoid/*",
+        ("grad_input",),
+        computed.hardsigmoid,
+        ("float64",),
     ),
-    Finding("GroupNorm without places gives a weight gradient of NaN", "GroupNorm/no places", ("grad.weight",)),
+    Finding(
+        "the gradient of CELU rounds alpha to float32 in float64",
+        "CELU/*alpha 0.3",
+        ("grad_input",),
+        computed.celu,
+        ("float64",),
+    ),
+    Finding(
+        "GroupNorm without places gives a weight gradient of NaN",
+        "GroupNorm/no places",
+        ("grad.weight",),
+        computed.weight_gradient_of_nan,
+    ),
     Finding(
         "EmbeddingBag divides by the frequency of another index",
         "EmbeddingBag/sum, by frequency, repeated",
         ("grad.weight",),
+        computed.by_another_frequency,
     ),
     Finding(
         "log1p in float64 loses seven bits between 1 - sqrt(2) and -0.36",
         "BCELoss/*",
         ("output", "grad_input.1"),
+        computed.log1p,
         ("float64",),
         "jax",
         "0.10.",
@@ -85,6 +101,7 @@ FINDINGS = (
         "MultiMarginLoss and MultiLabelMarginLoss of an empty batch return memory that nobody has written",
         "Mult*[il]MarginLoss/batch 0, sum",
         ("output", "asked again"),
+        computed.not_written,
         steady=False,
     ),
     *(
@@ -92,6 +109,7 @@ FINDINGS = (
             "SoftMarginLoss is infinite, and its gradient NaN, where the loss is 710",
             f"SoftMarginLoss/{case}, none",
             ("output", "grad_input.0"),
+            computed.soft_margin,
             dtypes,
         )
         for case, dtypes in (
@@ -104,6 +122,7 @@ FINDINGS = (
         "dot_product_attention takes its softmax in float32 in float64",
         "ScaledDotProductAttention/*",
         ("output", *(f"grad_input.{k}" for k in range(4))),
+        computed.softmax_in_float32,
         ("float64",),
         "jax",
         "0.10.",
@@ -113,6 +132,7 @@ FINDINGS = (
             "the gradient of a norm of 0 is NaN",
             f"PairwiseDistance/ties and zeros, p {p}",
             ("grad_input.0", "grad_input.1"),
+            computed.norm_of_zero,
             ("float64", "float32"),
             package="jax",
             versions="0.10.",
@@ -123,6 +143,7 @@ FINDINGS = (
         "radam's rectification has two digits in float32",
         "RAdam/groups, each with its options",
         ("update.gain", "state.gain.exp_avg", "state.gain.exp_avg_sq"),
+        computed.rectified_in_float32,
         ("float32",),
         "optax",
         "0.2.",
@@ -132,6 +153,7 @@ FINDINGS = (
         "rprop moves by the step before",
         "Rprop/*",
         ("update.weight", "update.gain"),
+        computed.step_before,
         ("float64", "float32"),
         package="optax",
         versions="0.2.",
@@ -141,20 +163,21 @@ FINDINGS = (
         "LayerNorm's bias gradient in bfloat16 and float16 is added up in that format",
         "LayerNorm/*",
         ("grad.bias",),
+        computed.bias_row_by_row,
         NARROW,
-        profile="{dtype}",
     ),
     Finding(
         "the weight gradients of Embedding and EmbeddingBag in bfloat16 and float16 are added up in that format",
         "Embedding*/*",
         ("grad.weight",),
+        computed.rows_one_by_one,
         NARROW,
-        profile="{dtype}",
     ),
     Finding(
         "Muon in bfloat16 overwrites its momentum buffer",
         "Muon/*",
         ("state.weight.momentum_buffer", "state.gain.momentum_buffer"),
+        computed.overwritten_momentum,
         ("bfloat16",),
     ),
     *(
@@ -162,6 +185,7 @@ FINDINGS = (
             "in float16 Adam and six other optimizers make a parameter NaN at their default eps",
             f"{name}/*{what}*",
             ("update.weight", "update.gain", "state.weight.momentum_buffer", "state.gain.momentum_buffer"),
+            computed.in_float16(),
             ("float16",),
         )
         for name in ADAPTIVE
@@ -172,6 +196,7 @@ FINDINGS = (
             "binary_cross_entropy's gradient in float16 is NaN or infinite at inputs of 0 and 1",
             f"BCELoss/{case}",
             ("grad_input.0",),
+            computed.clamped_quotient,
             ("float16",),
         )
         for case in ("*0 and 1*", "just below the clamp")
@@ -181,29 +206,31 @@ FINDINGS = (
             "in float16 the eps of CosineSimilarity, CosineEmbeddingLoss and PoissonNLLLoss is 0",
             case,
             ("output", "grad_input.0", "grad_input.1"),
+            formula,
             ("float16",),
         )
-        for case in (
-            "CosineSimilarity/the same way, and none",
-            "CosineEmbeddingLoss/alike, *",
-            "CosineEmbeddingLoss/other targets, none",
-            "PoissonNLLLoss/rates, none",
+        for case, formula in (
+            ("CosineSimilarity/the same way, and none", computed.cosine_without_eps),
+            ("CosineEmbeddingLoss/alike, *", computed.cosine_without_eps),
+            ("CosineEmbeddingLoss/other targets, none", computed.cosine_without_eps),
+            ("PoissonNLLLoss/rates, none", computed.poisson_without_eps),
         )
     ),
     Finding(
         "Muon has two digits, in float64 too, and its documentation shows another buffer",
         "Muon/defaults",
         ("update.weight", "update.gain"),
+        computed.first_step_of_muon,
         ("float64",),
     ),
 )
 
 
-def known(engine: str, case: str, dtype: str, failing: Collection[str], failing_in: FailingIn = lambda _: ()) -> str:
+def known(engine: str, case: str, dtype: str, failing: Collection[str], shown: Shown) -> str:
     """The title of the finding that accounts for these failing tensors; empty where none does, or nothing fails."""
     if not failing:
         return ""
-    return next((f.title for f in FINDINGS if f.explains(engine, case, dtype, failing, failing_in)), "")
+    return next((f.title for f in FINDINGS if f.explains(engine, case, dtype, failing, shown)), "")
 
 
 def _installed(package: str) -> str:

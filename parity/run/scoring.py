@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from parity.families.case import Case, TrainCase
 from parity.families.fault import Fault
@@ -16,8 +16,15 @@ from parity.vectors import catalogue_answers
 from parity.verdict.score import Score, Scores, merged, score_faults
 
 LISTED = {fault.name: fault for fault in (*FAULTS, *REWRITINGS)}
+MISTAKES = frozenset(fault.name for fault in FAULTS)
 
-Chunk = tuple[Case, ...]
+
+class Chunk(NamedTuple):
+    """A task: some cases, and the mistakes that need not be made in them: those known when it is handed out."""
+
+    cases: tuple[Case, ...]
+    caught: set[str]
+
 
 CHUNK = 16
 """Cases a task: enough that a process has something to do, few enough that both end together."""
@@ -36,19 +43,23 @@ def run(
 
     Args:
         start: is told how many tasks there are. done: is called as each ends.
-        each: whether each mistake is made in every case. Otherwise a task makes none again that it has caught: that
-            tells which are caught at all, in half of the time.
+        each: whether each mistake is made in every case. Otherwise none is made again that is known to be caught: that
+            tells which are caught at all, in a part of the time.
         reported: whether only those are made that publicly documented bugs are told by.
     """
-    chunks = [tuple(cases[k : k + CHUNK]) for k in range(0, len(cases), CHUNK)]
+    known: set[str] = set()
+    chunks = [Chunk(tuple(cases[k : k + CHUNK]), known) for k in range(0, len(cases), CHUNK)]
     start(len(chunks))
     tables: dict[str, list[Score]] = {}
 
     def ended(chunk: Chunk, scores: list[tuple[Any, ...]] | pool.Lost) -> None:
         if isinstance(scores, pool.Lost):
-            names = ", ".join(case.name for case in chunk)
+            names = ", ".join(case.name for case in chunk.cases)
             raise RuntimeError(f"seeding faults: expected the scores of {names}, got none: {scores.reason}")
-        tables[chunk[0].name] = [Score(LISTED[name], *rest) for name, *rest in scores]
+        table = tables[chunk.cases[0].name] = [Score(LISTED[name], *rest) for name, *rest in scores]
+        if not each:
+            # A rewriting must pass in every case.
+            known.update(s.fault.name for s in table if s.caught and s.fault.name in MISTAKES)
         done()
 
     pool.run(
@@ -56,9 +67,9 @@ def run(
         chunks,
         jobs,
         ended,
-        long=lambda chunk: any(isinstance(c, TrainCase) for c in chunk),
+        long=lambda chunk: any(isinstance(c, TrainCase) for c in chunk.cases),
     )
-    found = {s.fault.name: s for s in merged(tables[chunk[0].name] for chunk in chunks)}
+    found = {s.fault.name: s for s in merged(tables[chunk.cases[0].name] for chunk in chunks)}
 
     def of(listed: Sequence[Fault]) -> tuple[Score, ...]:
         return tuple(found[f.name] for f in listed if f.name in found)
@@ -81,9 +92,9 @@ def _chosen(reported: bool) -> tuple[Fault, ...]:
     return tuple(fault for fault in LISTED.values() if not reported or fault.name in named)
 
 
-def _chunk(dtype: str, each: bool, reported: bool, cases: Chunk) -> list[tuple[Any, ...]]:
+def _chunk(dtype: str, each: bool, reported: bool, chunk: Chunk) -> list[tuple[Any, ...]]:
     """A worker's part. A mistake holds functions, which stay where they are: its name travels."""
-    made = _chosen(reported)
-    once = () if each else [fault.name for fault in made if fault not in REWRITINGS]
-    scores = score_faults(made, cases, catalogue_answers.truths, (dtype,), True, once)
+    left = tuple(fault for fault in _chosen(reported) if fault.name not in chunk.caught)
+    once = () if each else MISTAKES
+    scores = score_faults(left, chunk.cases, catalogue_answers.truths, (dtype,), True, once)
     return [(s.fault.name, *(getattr(s, f.name) for f in fields(s)[1:])) for s in scores if s.tried]

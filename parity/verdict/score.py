@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -96,17 +96,22 @@ def score_faults(
         trainings: whether they are made in trainings too, which are judged update by update.
         once: the names of mistakes that are not made again once they were caught. Their shares say nothing.
     """
+    once = frozenset(once)
     scores = {(fault.name, dtype): Score(fault, dtype) for dtype in dtypes for fault in faults}
+    bearing: dict[Any, list[Fault]] = {}
     for case in cases:
         for family in case.families:
             for dtype in dtypes:
                 record = _shortened(case.record(family, dtype))
-                settled = {name for name in once if scores[name, dtype].caught}
-                touching = [fault for fault in faults if fault.name not in settled and fault.touches(record)]
+                alike = type(record), frozenset(record.types()), dtype
+                if alike not in bearing:
+                    bearing[alike] = [fault for fault in faults if fault.bears_on(record)]
+                left = (f for f in bearing[alike] if not (f.name in once and scores[f.name, dtype].caught))
+                touching = [fault for fault in left if fault.touches(record)]
                 if not touching or not (own := _measure(record, partial(truths, case, family, dtype), trainings)):
                     continue
                 for fault in touching:
-                    if found := own.measured(fault):
+                    if found := own.measured(fault, brief=fault.name in once):
                         key = fault.name, dtype
                         more = Score(
                             fault, dtype, 1, found.caught, found.share, case.name, family, found.tensor, found.exact
@@ -128,7 +133,8 @@ def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Certified, dt
             left = [f for f in faults if f.name not in found and f.touches(record)]
             if isinstance(record, Train) or not left:
                 continue
-            if (own := _measure(record, partial(truths, case, family, dtype))) is None:
+            own = _AnswerMeasure(record, partial(truths, case, family, dtype))
+            if own.judge is None:
                 continue
             for fault in left:
                 try:
@@ -155,13 +161,10 @@ def merged(tables: Iterable[Sequence[Score]]) -> list[Score]:
 def _measure(
     record: Record, truths: Callable[[], Truths], trainings: bool = False
 ) -> _AnswerMeasure | _TrainingMeasure | None:
-    """What measures answers to this record; none where it is undecided or trainings are left out."""
+    """What measures answers to this record; none where trainings are left out."""
     if isinstance(record, Train):
         return _TrainingMeasure(record) if trainings else None
-    try:
-        return _AnswerMeasure(record, truths())
-    except Undecided:
-        return None
+    return _AnswerMeasure(record, truths)
 
 
 def _shortened(record: Record) -> Record:
@@ -185,27 +188,46 @@ def _joined(a: Score, b: Score) -> Score:
 
 
 class _AnswerMeasure:
-    """A record with all that does not depend on who answers it: measuring one more answer costs little."""
+    """A record with all that does not depend on who answers it: measuring one more answer costs little. Where every
+    answer has the bits of the right one, no budget is derived."""
 
-    def __init__(self, record: VJP | Optimize, truths: Truths) -> None:
-        self.record, request = record, Request.plain(record)
-        judge = Judge(request, truths)
-        self.enclosures, self.others = judge.enclosures, judge.others
-        self.dtypes = {name: record.dtype_of(name) for name in self.enclosures}
-        self.again = Recomputed(request)
+    def __init__(self, record: VJP | Optimize, truths: Callable[[], Truths]) -> None:
+        self.record, self.truths, self.request = record, truths, Request.plain(record)
+        self.again = Recomputed(self.request)
         self.right = self.again.right
 
-    def measured(self, fault: Fault, choices: bool = False) -> _Measured | None:
-        """What is found of a mistake; with `choices` a convention that refnet does not follow counts as caught."""
+    @cached_property
+    def judge(self) -> Judge | None:
+        """None where the record is undecided."""
+        try:
+            return Judge(self.request, self.truths())
+        except Undecided:
+            return None
+
+    def measured(self, fault: Fault, choices: bool = False, brief: bool = False) -> _Measured | None:
+        """What is found of a mistake; nothing where it changes no bit, or where the record is undecided.
+
+        Args:
+            choices: whether a convention that refnet does not follow counts as caught. brief: whether the first tensor
+                that fails is enough.
+        """
         try:
             answer = self._answer(fault)
         except Unsupported:
             return None
         except RAISED:
-            return _Measured(True, 0.0, "", True)
+            return _Measured(True, 0.0, "", True) if self.judge else None
+        if answer.keys() == self.right.keys() and all(_same(answer[name], t) for name, t in self.right.items()):
+            return None
+        if self.judge is None:
+            return None
         unasked = answer.keys() - self.right.keys()
-        changed = [name for name in self.enclosures if not _same(answer.get(name), self.right[name])]
-        findings = [self._tensor(name, answer.get(name), choices) for name in changed]
+        changed = [name for name in self.judge.enclosures if not _same(answer.get(name), self.right[name])]
+        findings: list[_Measured] = []
+        for name in changed:
+            findings.append(self._tensor(self.judge, name, answer.get(name), choices))
+            if brief and findings[-1].caught:
+                break
         if not findings and not unasked:
             return None
         worst = max(findings, key=lambda f: (f.caught, f.share), default=_Measured(True, 0.0, "", True))
@@ -220,26 +242,28 @@ class _AnswerMeasure:
         # What is only said wrongly is computed rightly, and once.
         return fault.reply(self.right)
 
-    def _tensor(self, name: str, got: Any, choices: bool) -> _Measured:
-        enclosure = self.enclosures[name]
+    def _tensor(self, judge_of: Judge, name: str, got: Any, choices: bool) -> _Measured:
+        enclosure, due = judge_of.enclosures[name], self.record.dtype_of(name)
         truth = enclosure.truth
-        caught = is_caught(verdict := self._verdict(name, got))
-        caught = caught or (choices and verdict == "convention" != self._verdict(name, self.right[name]))
-        if got is None or got.shape != truth.shape or str(got.dtype) != self.dtypes[name]:
-            return _Measured(caught, 0.0, name, True)
-        if not got.size:
-            return _Measured(False, 0.0, name, False)
-        shares = _shares(got, enclosure)
-        if (shares <= 1).all():
-            return _Measured(False, float(shares.max()), name, False)
-        # Under another formula an element may keep to either budget. What counts is the formula that suits best.
-        others = [known[name] for other in self.others if name in (known := other.enclosures())]
-        found = [_largest(shares), *(_largest(np.minimum(shares, _shares(got, other))) for other in others)]
-        worst, share = min(found)
-        return _Measured(caught, share, name, math.isinf(worst))
 
-    def _verdict(self, name: str, got: Any) -> str:
-        return judge(name, got, self.enclosures[name], self.dtypes[name], self.others).verdict
+        def verdict(given: Any) -> str:
+            return judge(name, given, enclosure, due, judge_of.others).verdict
+
+        fitting = got is not None and got.shape == truth.shape and str(got.dtype) == due
+        if fitting and not got.size:
+            return _Measured(False, 0.0, name, False)
+        shares = _shares(got, enclosure) if fitting else None
+        if shares is not None and (shares <= 1).all():
+            return _Measured(False, float(shares.max()), name, False)
+        caught = is_caught(found := verdict(got))
+        caught = caught or (choices and found == "convention" != verdict(self.right[name]))
+        if shares is None:
+            return _Measured(caught, 0.0, name, True)
+        # Under another formula an element may keep to either budget. What counts is the formula that suits best.
+        others = [known[name] for other in judge_of.others if name in (known := other.enclosures())]
+        least = [_largest(shares), *(_largest(np.minimum(shares, _shares(got, other))) for other in others)]
+        worst, share = min(least)
+        return _Measured(caught, share, name, math.isinf(worst))
 
 
 def _largest(shares: Any) -> tuple[float, float]:
@@ -262,7 +286,7 @@ class _TrainingMeasure:
         self.record = record
         self.right = trained(record)
 
-    def measured(self, fault: Fault, choices: bool = False) -> _Measured | None:
+    def measured(self, fault: Fault, choices: bool = False, brief: bool = False) -> _Measured | None:
         try:
             answer = trained(self.record, fault)
         except RAISED:

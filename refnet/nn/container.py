@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from refnet._steps import Saved, clock, unmoved
 from refnet.nn.module import Array, Module, Params
 
 
@@ -27,6 +28,7 @@ class Sequential(Module):
         TypeError: a layer is not a Module.
         ValueError: a name is empty or has a dot in it.
         IndexError: there is no such place.
+        RuntimeError: in `backward`, an optimizer's step has moved a parameter since `forward`.
     """
 
     def __init__(self, *layers: Module | Mapping[str, Module]) -> None:
@@ -57,7 +59,8 @@ class Sequential(Module):
 
     def forward(self, input: Array) -> tuple[Array, Any]:
         X = input
-        saved = []
+        saved = Saved()
+        saved.steps = clock.now
         for layer in self._modules.values():
             X, s = layer.forward(X)
             saved.append(s)
@@ -65,6 +68,8 @@ class Sequential(Module):
 
     def backward(self, grad_output: Array, saved: Any) -> tuple[Array, Params]:
         dX = grad_output
+        if saved.steps != clock.now:
+            unmoved("Sequential.backward", self.params, saved.steps)
         grads: Params = {}
         for (place, layer), s in zip(reversed(self._modules.items()), reversed(saved), strict=True):
             dX, dP = layer.backward(dX, s)

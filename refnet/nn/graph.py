@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refnet import _check
+from refnet._steps import Saved, clock, unmoved
 from refnet.nn.module import Array, Module, Params
 
 Step = tuple[Any, ...]
@@ -79,7 +80,8 @@ class Graph(Module):
         if len(inputs) != len(self.inputs):
             raise ValueError(f"Graph: expected the inputs {', '.join(self.inputs)}, got {len(inputs)}")
         values: dict[str, Array] = dict(zip(self.inputs, inputs, strict=True))
-        saved = []
+        saved = Saved()
+        saved.steps = clock.now
         for results, place, names in self.steps:
             given = [values[name] for name in names]
             if place in OPERATIONS:
@@ -97,6 +99,8 @@ class Graph(Module):
 
     def backward(self, grad_output: Any, saved: Any) -> tuple[Any, Params]:
         values, inner = saved
+        if inner.steps != clock.now:
+            unmoved("Graph.backward", self.params, inner.steps)
         grads: Params = {}
         # dV[name]: the sum of the gradients from all places that a value goes to
         dV: dict[str, Array] = {}

@@ -8,8 +8,49 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from refnet._steps import moved
+
 Array = Any  # see refnet.arithmetic.special
 Params = dict[str, Array]
+
+
+class Held(dict[str, Array]):
+    """The parameters or the buffers of a module in a network. Their arrays are written into and never replaced: the
+    network and its optimizer hold them too, and another array would not be trained.
+
+    Raises:
+        ValueError: another array is put in the place of one, or an array is added or taken away.
+    """
+
+    def __setitem__(self, name: str, array: Array) -> None:
+        # (P -= G puts the array that it has written into where it was)
+        if self.get(name) is not array:
+            raise ValueError(
+                f"expected {name} to stay the array that the network was made of, got another one, which would not be "
+                f"trained; write into it (params[{name!r}][...] = new), replace it before the network is made, or use "
+                "bind"
+            )
+
+    def _refused(self, *_: Any, **__: Any) -> Any:
+        raise ValueError("expected the arrays of a module in a network to stay what they are, got one taken away")
+
+    __delitem__ = pop = popitem = clear = _refused
+
+    def update(self, *given: Any, **more: Any) -> None:
+        for name, array in dict(*given, **more).items():
+            self[name] = array
+
+    def __ior__(self, given: Any) -> Self:  # type: ignore[override,misc]
+        self.update(given)
+        return self
+
+    def setdefault(self, name: str, default: Array = None) -> Array:
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def __reduce__(self) -> Any:
+        return Held, (dict(self),)
 
 
 class Module(ABC):
@@ -19,7 +60,8 @@ class Module(ABC):
     stand at two places of a network, and two forward passes can be under way at once.
 
     Attributes:
-        params: parameters under torch's state_dict names. Their arrays are updated in place, never rebound.
+        params: parameters under torch's state_dict names. Their arrays are updated in place, never rebound; of a module
+            inside another they cannot be.
         buffers: state that is not trained (running statistics, class weights), under torch's names, written in place.
         training: whether the module is in training mode.
     """
@@ -44,9 +86,10 @@ class Module(ABC):
         """Return `(grad_input, grad_params)` for the upstream gradient of the output.
 
         `saved` may refer to the inputs and to the parameters, which are not copied: between `forward` and `backward`
-        neither may be overwritten, nor may an optimizer step. torch raises then; here the gradient would be that of
-        the new values. NumPy's arrays count no writes, as torch's tensors do, and to compare them with a copy, or a
-        checksum, would cost every layer a pass over all that it reads: it is not noticed.
+        neither may be overwritten, nor may an optimizer step. torch raises then. A step, `load_state_dict` or `fit` in
+        between is refused by every `Sequential` and `Graph`. A write by hand is not noticed, and the gradient is that
+        of the new values: NumPy's arrays count no writes, as torch's tensors do, and to compare them with a copy would
+        cost every layer a pass over all that it reads. `refnet.nn.utils.detect_overwriting` does that, on request.
 
         An upstream gradient of other real numbers than the output's is cast to its dtype, as by torch.
 
@@ -86,6 +129,8 @@ class Module(ABC):
         names = {id(array): name for name, array in (*self.params.items(), *self.buffers.items())}
         self._first = {name: name for name in names.values()}
         for place, module in self._modules.items():
+            if type(module.params) is not Held or type(module.buffers) is not Held:
+                module.params, module.buffers = Held(module.params), Held(module.buffers)
             for own, inner in ((self.params, module.params), (self.buffers, module.buffers)):
                 for key, array in inner.items():
                     name = f"{place}.{key}"
@@ -96,6 +141,7 @@ class Module(ABC):
             place: {key: self._first[f"{place}.{key}"] for key in module.params}
             for place, module in self._modules.items()
         }
+        self.params, self.buffers = Held(self.params), Held(self.buffers)
 
     def add_grads(self, grads: Params, place: str, inner: Params) -> None:
         """Add the gradients of the module at a place to those of this module, under the names of `params`."""
@@ -239,6 +285,7 @@ class Module(ABC):
                 raise ValueError(f"load_state_dict: expected {name} to be writeable, got a read-only array")
         for name, (array, _, _) in own.items():
             array[...] = values[name]
+        moved(self.params.values())
 
     def extra_repr(self) -> str:
         """What `repr` says in the parentheses: torch's words."""

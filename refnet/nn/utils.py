@@ -1,4 +1,4 @@
-"""Clipping of gradients, under torch.nn.utils' names, arguments and defaults.
+"""Clipping of gradients, under torch.nn.utils' names, arguments and defaults; and `detect_overwriting`.
 
 torch takes parameters and looks for the gradients in them. Here gradients come by name, as `backward` returns them: a
 dict of arrays, or a list of arrays, or one array. None among them is passed over.
@@ -16,6 +16,7 @@ import numpy as np
 from refnet import _check
 from refnet.arithmetic import special
 from refnet.nn.module import Array
+from refnet.nn.overwriting import detect_overwriting as detect_overwriting
 
 Gradients = Mapping[str, Array | None] | Iterable[Array | None] | Array
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from refnet import _check
+from refnet._steps import moved
 from refnet.arithmetic import special
 from refnet.nn.module import Array
 from refnet.optim.optimizer import Check, Optimizer, State
@@ -153,6 +154,8 @@ class LBFGS(Optimizer):
             for P, was in before:
                 P[...] = was
             raise
+        finally:
+            moved(self._params.values())
         self.state[next(iter(self._params))] = state
         return value
 

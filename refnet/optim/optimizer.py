@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from refnet._steps import clock
 from refnet.arithmetic import special
 from refnet.nn.module import Array, Params
 
@@ -101,6 +102,7 @@ class Optimizer(ABC):
         self.state: dict[str, Params] = {}
         for group in groups:
             self.add_param_group(group)
+        clock.forget()
 
     @abstractmethod
     def update(self, name: str, P: Array, G: Array, group: Mapping[str, Any]) -> None:
@@ -218,8 +220,11 @@ class Optimizer(ABC):
             ValueError: a gradient's shape is not its parameter's, or a parameter is read-only.
             TypeError: a gradient's dtype is not its parameter's.
         """
-        for name, P, G, group in self.due(grads):
+        due = self.due(grads)
+        clock.now = now = clock.now + 1
+        for name, P, G, group in due:
             self.update(name, P, G, group)
+            clock.moved[id(P)] = now
 
     def due(self, grads: Mapping[str, Any]) -> list[tuple[str, Array, Any, dict[str, Any]]]:
         """The parameters that have a gradient, which fits, each with its group; raises as `step`."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refnet import _check
+from refnet._steps import moved
 from refnet.arithmetic.runs import Runs
 from refnet.generator import Generator
 from refnet.nn.module import Array, Module, Params
@@ -152,7 +153,10 @@ def fit(
     schedule = Schedule() if lr_lambda is None else ByFunction(opt, lr_lambda)
     if scheduler is not None:
         schedule = ByScheduler(opt, [scheduler], runs=False)
-    reasons = run_updates(update, order, batches, losses, rows, weights, schedule, callback, capture)
+    try:
+        reasons = run_updates(update, order, batches, losses, rows, weights, schedule, callback, capture)
+    finally:
+        moved(net.params.values())
     order.finish(generator, iterations)
     return History(losses, order.updates_per_epoch, np.array(list(rows), np.int64), weights, *reasons)
 
@@ -228,6 +232,7 @@ def ensemble(
         reasons = run_updates(update, order, batches, losses, rows, weights, schedule, None, capture)
     finally:
         many.unstack()
+        moved(P for net in nets for P in net.params.values())
     for generator in generators or ():
         order.finish(generator, iterations)
     recorded = np.array(list(rows), np.int64)

@@ -1,8 +1,11 @@
 """Whatever is changed in a right answer is seen: every tensor of refnet's answers that is not zero, in float64, one
-kind of change at a time.
+kind of change at a time. None passes, but for two kinds:
 
-What may pass is the value of a listed convention, or a change smaller than the verdict says that it sees: a weaker
-formula that loses so many digits at this input that it proves nothing of a tensor, or no more than its first digits.
+- a change that makes the very value of a listed convention, such as the 0 that other libraries have at a tie;
+- what is named in UNSEEN: a thousandth, under a weaker formula of torch's that keeps less than three digits there.
+
+Where zeros would pass the verdict is `blind`, which is not good. Of some 12,000 tensors, each changed in four ways, 8
+are then a convention's, and of 28 a thousandth is not seen, 24 of them Muon's.
 
 One tensor in a hundred is changed in every run of the tests, always the same ones; `-m slow` changes all of them.
 """
@@ -10,6 +13,7 @@ One tensor in a hundred is changed in every run of the tests, always the same on
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from zlib import crc32
 
 import numpy as np
@@ -26,12 +30,19 @@ from parity.verdict.evaluation import Request
 from parity.verdict.tensor import TensorVerdict, judge
 
 CHANGES = {
-    "negated": (lambda t: -t, 2.0),
-    "zeroed": (lambda t: np.zeros_like(t), 1.0),
-    "doubled": (lambda t: 2 * t, 1.0),
-    "times 1.001": (lambda t: 1.001 * t, 0.001),
+    "negated": lambda t: -t,
+    "zeroed": np.zeros_like,
+    "doubled": lambda t: 2 * t,
+    "times 1.001": lambda t: 1.001 * t,
 }
-"""With what is done to the largest element, in its own size."""
+
+UNSEEN = {
+    ("Tanh/extreme", "1 - y^2"): "y is 1 but for its last bits: 1 - y^2 is wrong in its first digit",
+    ("LSTMCell/gates saturated beyond float32", "y(1 - y) and 1 - y^2 in the gates"): "the same in the gates",
+    ("LayerNorm/mean 65536, eps 1e-12", "E[x^2] - E[x]^2 of a sample"): "squares of 2^32 leave a variance two digits",
+    ("Muon/*", "Newton-Schulz in bfloat16"): "numbers of eight bits have less than three digits",
+}
+"""In which cases and under which weaker formula a thousandth is not seen, and why: torch's own answer errs by more."""
 
 
 def passing(share: int) -> Iterator[str]:
@@ -51,22 +62,27 @@ def passing(share: int) -> Iterator[str]:
                     except Undecided:
                         break
                 right, enclosure = answer[name], judging.enclosures[name]
-                if right.dtype.kind != "f" or not enclosure.truth.hi.any() or np.isnan(right).all():
+                if right.dtype.kind != "f" or not (enclosure.truth.hi.any() and np.nan_to_num(right).any()):
                     continue
-                for change, (by, size) in CHANGES.items():
+                for change, by in CHANGES.items():
                     with np.errstate(all="ignore"):
                         changed = by(right)
                     v = judge(name, changed, enclosure, record.dtype_of(name), judging.others)
-                    if v.verdict != "FAIL" and not _told(v, size, changed, judging):
+                    if v.ok and not _listed(case.name, change, v) and not _of_convention(v, changed, judging):
                         yield f"{case.name}, {family}, {name}, {change}: {v.verdict} {v.formula}, {v.detection_limit}"
 
 
-def _told(v: TensorVerdict, size: float, changed: Array, judging: Judge) -> bool:
-    """Whether the verdict says that it does not see the change, or the change makes a convention's value."""
-    if v.verdict == "convention":
-        (theirs,) = (other.enclosures()[v.name].truth.hi for other in judging.others if other.name == v.formula)
-        return bool(np.allclose(changed, theirs, rtol=1e-6, atol=0, equal_nan=True))
-    return bool(v.formula) and v.detection_limit >= size
+def _listed(case: str, change: str, v: TensorVerdict) -> bool:
+    """Whether it is named above that the change is not seen."""
+    return change == "times 1.001" and any(fnmatchcase(case, pattern) and v.formula == f for pattern, f in UNSEEN)
+
+
+def _of_convention(v: TensorVerdict, changed: Array, judging: Judge) -> bool:
+    """Whether the change makes a convention's value, to fifteen digits."""
+    if v.verdict != "convention":
+        return False
+    (theirs,) = (other.enclosures()[v.name].truth.hi for other in judging.others if other.name == v.formula)
+    return bool(np.allclose(changed, theirs, rtol=1e-15, atol=0, equal_nan=True))
 
 
 def test_a_change_is_seen() -> None:

@@ -382,3 +382,14 @@ def test_torch_says_what_it_lacks(torch_engine):
         torch_engine.vjp(lacking)
     with pytest.raises(Unsupported, match=r"torch\.optim has no Newton"):
         torch_engine.optimize(Optimize(Spec("Newton"), {"w": np.ones(2)}, {"w": np.ones((1, 2))}))
+
+
+def test_a_given_mask_prints_no_warning(torch_engine, capfd):
+    """What torch says of attention with a given dropout mask, each time and not only the first, stays unseen."""
+    always = torch_engine.torch.is_warn_always_enabled()
+    torch_engine.torch.set_warn_always(True)
+    try:
+        torch_engine.vjp(BY_NAME["ScaledDotProductAttention/dropout 0.25"].record("full", "float64"))
+    finally:
+        torch_engine.torch.set_warn_always(always)
+    assert capfd.readouterr() == ("", "")

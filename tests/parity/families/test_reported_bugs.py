@@ -3,14 +3,21 @@ has to fail, or a rewriting that must not; or why it is not."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import parity
 from parity.budget.formats import Profile
 from parity.engines.faulty import FaultyEngine
 from parity.families.case import Draw, Spec, VJPCase
-from parity.families.listing import CONVENTIONS, FAULTS, REWRITINGS
+from parity.families.listing import CONVENTIONS, FAULTS, REWRITINGS, select
 from parity.families.reported import HOW, REPORTED
+from parity.report import scores
+from parity.run import scoring
 from parity.truth.certify import certified
 from parity.verdict.answer import Judge
 from parity.verdict.diagnosis import diagnose
@@ -45,6 +52,27 @@ def test_most_are_told() -> None:
     told = [report for report in REPORTED if report.how in ("seeded", "convention", "tested", "harmless")]
     assert len(REPORTED) == 111
     assert len(told) >= 103
+
+
+def test_the_page_has_these_figures() -> None:
+    page = (Path(parity.__file__).parents[1] / "docs/results.md").read_text(encoding="utf-8")
+    section = page.partition("## Documented bugs\n")[2].partition("\n## ")[0]
+    figures = [int(m) for m in re.findall(r"^\| .+ \| (\d+) \|$", section, re.MULTILINE)]
+    kinds = Counter(report.how for report in REPORTED)
+    assert figures == [kinds[how] for how in ("seeded", "tested", "convention", "harmless", "out of scope", "not yet")]
+    named = r"([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)(?=[#@ ])"
+    repositories = {name for report in REPORTED for name in re.findall(named, report.report)}
+    assert f"{len(REPORTED)} bugs that are publicly documented, in {len(repositories)} repositories" in section
+
+
+def test_the_score_of_the_reported_ones_alone() -> None:
+    found = scoring.run(select("SmoothL1Loss/ties*"), "float64", 1, each=False, reported=True)
+    names = {"beta of 0 divided by", "gradients doubled", "gradients of zero", "last row not written"}
+    assert {score.fault.name for score in found.faults} == names
+    assert "4 of them caught in these cases" in scores.summary_of_reports(found)
+    lines = scores.table_of_reports(found).columns[-1]._cells
+    assert len(lines) == len(REPORTED)
+    assert set(lines) == {"caught", "in no case", "tested", "convention", "harmless", "out of scope", "not yet"}
 
 
 # The seeded mistakes of which no kept case, drawn again, keeps the shapes of its answer.

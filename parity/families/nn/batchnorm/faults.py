@@ -22,7 +22,7 @@ def _variance(X: Any, mean: Any, var: Any, saved: Any) -> tuple[Any, Any]:
     return D, (D * D).sum(axis=n, keepdims=True) / max(N, 1)
 
 
-def _scaled_by(scale: Any) -> Patch:
+def scaled_by(scale: Any) -> Patch:
     """R = scale(V, eps, N, batch)[0] in place of 1 / sqrt(V + eps), forward and, by its slope dR / dV, backward."""
 
     def forward(module: Any, right: Any, X: Any) -> Any:
@@ -225,35 +225,35 @@ FAULTS = (
         "D / (V + eps) against D / sqrt(V + eps)",
         "a variance other than 1",
         "issue class: a missing root",
-        dict.fromkeys(KINDS, _scaled_by(_without_root)),
+        dict.fromkeys(KINDS, scaled_by(_without_root)),
     ),
     Fault(
         "square for the root",
         "D / (V + eps)^2 against D / sqrt(V + eps)",
         "a variance other than 1",
         "jax-ml/jax#442, jax-ml/jax#443",
-        dict.fromkeys(KINDS, _scaled_by(_squared)),
+        dict.fromkeys(KINDS, scaled_by(_squared)),
     ),
     Fault(
         "eps outside the root",
         "D / (sqrt(V) + eps) against D / sqrt(V + eps)",
         "a small variance, or a large eps",
         "issue class: eps outside the root, in LayerNorm callummcdougall/ARENA_3.0#228",
-        dict.fromkeys(KINDS, _scaled_by(_eps_outside)),
+        dict.fromkeys(KINDS, scaled_by(_eps_outside)),
     ),
     Fault(
         "eps left out",
         "D / sqrt(V) against D / sqrt(V + eps)",
         "a small variance, or a large eps",
         "issue class: a missing term",
-        dict.fromkeys(KINDS, _scaled_by(_eps_forgotten)),
+        dict.fromkeys(KINDS, scaled_by(_eps_forgotten)),
     ),
     Fault(
         "normalization by the unbiased variance",
         "V N / (N - 1) against V under the root",
         "a small batch",
         "issue class: the unbiased variance",
-        dict.fromkeys(KINDS, _scaled_by(_unbiased_inside)),
+        dict.fromkeys(KINDS, scaled_by(_unbiased_inside)),
     ),
     _batchnorm(
         "batch formula in evaluation mode",

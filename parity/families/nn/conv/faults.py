@@ -25,11 +25,11 @@ def _bias_averaged(module: Any, right: Any, dY: Any, saved: Any) -> Any:
 
 def _kernel_flipped(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     _, grads = right(dY, saved)
-    W = module.params["weight"]
+    params = module.params
     # dX as with W[g,o,c,I - i,J - j] in place of W[g,o,c,i,j]
-    module.params["weight"] = W[..., ::-1, ::-1]
+    module.params = {**params, "weight": params["weight"][..., ::-1, ::-1]}
     dX, _ = right(dY, saved)
-    module.params["weight"] = W
+    module.params = params
     return dX, grads
 
 

@@ -49,10 +49,11 @@ def _bias_left_out(module: Any, right: Any, dY: Any, saved: Any) -> Any:
 def _weight_of_classes_forward_only(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     if "weight" not in module.buffers:
         return right(dY, saved)
-    weight = module.buffers.pop("weight")
+    buffers = module.buffers
+    module.buffers = {name: array for name, array in buffers.items() if name != "weight"}
     # dZ[n,c] without W[t[n]]
     result = right(dY, saved)
-    module.buffers["weight"] = weight
+    module.buffers = buffers
     return result
 
 

@@ -82,11 +82,12 @@ def _lstm(name: str, what: str, reveal: str, source: str, method: str, by: Any) 
 def _bias_of_the_next_gate(module: Any, right: Any, *inputs: Any) -> Any:
     if "bias_ih" not in module.params:
         raise Unsupported("there is no bias")
-    b, h = module.params["bias_ih"], module.hidden_size
+    params, h = module.params, module.hidden_size
+    b = params["bias_ih"]
     # Z of gate i with the bias of f, of f with that of g, of g with that of o, of o with that of i
-    module.params["bias_ih"] = np.concatenate([b[h:], b[:h]], axis=-1)
+    module.params = {**params, "bias_ih": np.concatenate([b[h:], b[:h]], axis=-1)}
     result = right(*inputs)
-    module.params["bias_ih"] = b
+    module.params = params
     return result
 
 

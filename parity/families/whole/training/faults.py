@@ -139,12 +139,12 @@ def _parts_clipped(loop: Loop, record: Train, k: int) -> Any:
 
 def _last_part_reported(loop: Loop, record: Train, k: int) -> Any:
     value, grads = loop.gradients(record.batches[k])
+    if loop.update.accumulate > 1:
+        parts = parts_of(loop, record.batches[k], NOT_CLIPPED)
+        # L = L_k / k, of the last of k micro-batches
+        value = parts[-1][0] / len(parts)
     loop.step(grads)
-    if loop.update.accumulate < 2:
-        return value
-    parts = parts_of(loop, record.batches[k], NOT_CLIPPED)
-    # L = L_k / k, of the last of k micro-batches
-    return parts[-1][0] / len(parts)
+    return value
 
 
 def _loss_one_late() -> Callable[[Train, Lift], Steps]:
