@@ -187,6 +187,16 @@ def test_an_svg_among_others():
     )
 
 
+def test_styles_of_drawings_stand_once():
+    body = """<p style="a: b"></p><svg><path style="fill: none"/><g style="x: y"/><path style="fill: none"/></svg>
+<svg><path style="x: y"/></svg>"""
+    assert study_page.as_classes(body) == (
+        """<p style="a: b"></p><svg><path class="v0"/><g class="v1"/><path class="v0"/></svg>
+<svg><path class="v1"/></svg>""",
+        ".v0 { fill: none }\n.v1 { x: y }\n",
+    )
+
+
 def test_an_svg_without_a_size():
     figure = Figure("x", "", "", "", lambda narrow: None)
     with pytest.raises(ValueError, match=r"x\.svg: expected a width in points"):
