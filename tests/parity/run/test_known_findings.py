@@ -25,10 +25,16 @@ FINDINGS_PAGE = Path(__file__).parents[3] / "docs" / "findings.md"
 
 
 WHOLE = ("ScaledDotProductAttention/*", "Rprop/*")
+MANY = ("BCELoss/*", "LayerNorm/*", "Embedding*/*")
+"""What a whole class shows is looked for in one of eight of its cases; of these classes with `-m slow` in all."""
+EACH = [
+    *(pytest.param(f, 8 if f.case in WHOLE + MANY else 1, id=f.title) for f in FINDINGS),
+    *(pytest.param(f, 1, id=f"{f.title}, everywhere", marks=pytest.mark.slow) for f in FINDINGS if f.case in MANY),
+]
 
 
-@pytest.mark.parametrize("finding", FINDINGS, ids=lambda f: f.title)
-def test_each_is_described_and_still_there(finding):
+@pytest.mark.parametrize(("finding", "step"), EACH)
+def test_each_is_described_and_still_there(finding, step):
     """In every case, family and dtype that it names, or else it names too many."""
     pytest.importorskip(finding.package)
     name = f"## {'JAX' if finding.package == 'jax' else finding.package} {finding.versions}"
@@ -39,10 +45,9 @@ def test_each_is_described_and_still_there(finding):
     pytest.importorskip(finding.shown_by)
     engine = judging.engine(finding.shown_by)
     shown = 0
-    # What a whole class shows is looked for in some of its cases.
     within = [case for case in catalogue() if fnmatchcase(case.name, finding.case)]
     with nullcontext() if finding.steady else new_memory_is_nan():
-        for case in within[:: 8 if finding.case in WHOLE else 1]:
+        for case in within[::step]:
             for dtype in finding.dtypes:
                 if not finding.explains(finding.shown_by, case.name, dtype, finding.tensors, lambda formula: True):
                     continue
