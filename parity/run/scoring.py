@@ -19,7 +19,8 @@ MISTAKES = frozenset(fault.name for fault in FAULTS)
 
 
 class Chunk(NamedTuple):
-    """A task: some cases, and the mistakes that need not be made in them: as many as are known when it is handed out."""
+    """A task: some cases, and the mistakes that need not be made in them: those that are caught when it is handed
+    out."""
 
     cases: tuple[Case, ...]
     caught: set[str]
