@@ -128,18 +128,21 @@ def rows(lengths: tuple[int, ...], seeds: int, known: Mapping[tuple[str, int], R
 @click.option("--largest", type=click.IntRange(min=1), default=10_000, show_default=True, help="The most terms.")
 @click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Arrays of each length.")
 @click.option("--networks", is_flag=True, help="Networks of two or three layers in place of sums; needs python-flint.")
+@click.option(
+    "--drawn", type=click.IntRange(min=0), default=0, show_default=True, help="With --networks: so many more, drawn."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and no table.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep each row here; what is there is kept.",
 )
-def accuracy(largest: int, seeds: int, networks: bool, as_json: bool, out: Path | None) -> None:
+def accuracy(largest: int, seeds: int, networks: bool, drawn: int, as_json: bool, out: Path | None) -> None:
     """Print the root-mean-square errors of refnet's float32 sums and of torch's, along each axis.
 
     Sums have 1 to a million terms. Errors are relative to the root mean square of the sums themselves. With --networks
-    they are those of the gradient by the input of networks that end in a loss, against certified truth, relative to the
-    largest element.
+    they are those of the gradients by the input and by the parameters of networks that end in a loss, against certified
+    truth, relative to the largest element; of each network that gradient is shown in which refnet is the worst.
     """
     try:
         import torch  # noqa: F401
@@ -148,8 +151,10 @@ def accuracy(largest: int, seeds: int, networks: bool, as_json: bool, out: Path 
     if networks:
         if out:
             raise click.UsageError("accuracy: expected --out without --networks, got both")
-        _print_networks(as_json)
+        _print_networks(drawn, as_json)
         return
+    if drawn:
+        raise click.UsageError("accuracy: expected --drawn with --networks, got it alone")
     lengths = tuple(n for n in LENGTHS if n <= largest)
     if as_json:
         click.echo(_document(_kept(out, lengths, seeds)))
@@ -186,19 +191,21 @@ def _kept(out: Path | None, lengths: tuple[int, ...], seeds: int) -> Iterator[Ro
         yield row
 
 
-def _print_networks(as_json: bool) -> None:
+def _print_networks(drawn: int, as_json: bool) -> None:
     try:
         networks = import_module("benchmarks.accuracy_networks")
     except ImportError as error:
         raise click.UsageError(f"accuracy --networks: expected python-flint, got: {error}") from None
-    made = list(networks.rows())
+    made = networks.rows(chains=(*networks.CHAINS, *networks.drawn(drawn)))
     if as_json:
         click.echo(json.dumps([row._asdict() for row in made], indent=2))
         return
-    click.echo(f"{'network':36} {'input':>5} {'dtype':>8}  {'refnet':>8}  {'torch':>8}")
+    click.echo(f"{'network':44} {'input':>5} {'dtype':>8}  {'gradient':12} {'refnet':>8}  {'torch':>8}")
+    shown = worse = 0
     for row in made:
         note = f"  worse than torch: use {row.remedy}" if row.worse and row.remedy else "  worse" if row.worse else ""
-        click.echo(f"{row.chain:36} {row.size:>5g} {row.dtype:>8}  {row.refnet:8.1e}  {row.torch:8.1e}{note}")
-    click.echo(
-        f"{sum(row.worse for row in made)} of {len(made)} rows have refnet's error above torch's by more than rounding"
-    )
+        click.echo(
+            f"{row.chain:44} {row.size:>5g} {row.dtype:>8}  {row.tensor:12} {row.refnet:8.1e}  {row.torch:8.1e}{note}"
+        )
+        shown, worse = shown + 1, worse + row.worse
+    click.echo(f"{worse} of {shown} rows have refnet's error above torch's by more than rounding")

@@ -40,9 +40,13 @@ UPDATES = 8
 """Of a training, which are judged."""
 
 JUDGED = 12
-"""Cases in which a mistake changes the answer, at most, in which it is asked whether it is caught."""
+"""Cases in which a mistake changes the answer, at most, in which it is asked whether it is caught: of those in which it
+does by more than rounding, then of the others."""
 
-SMALL = 200
+ROUNDING = 64
+"""Units of rounding of a tensor's largest element, as what rounding may change."""
+
+SMALL = 256
 """Elements up to which a record in float64 is certified."""
 
 RELATIONS = {
@@ -84,27 +88,37 @@ def measure(seed: int, name: str) -> Row:
     """Make one mistake in the first drawn case in which it is caught, and diagnose it."""
     fault = FAULT[name]
     for dtype in sorted(fault.dtypes):
-        judged = 0
-        for case in _cases(fault, seed):
-            for other_shape in (True, False):
-                family = case.families[-1]
-                try:
-                    record = _record(case, seed, family, dtype, other_shape)
-                    right = _answer(record)
-                except Exception:
-                    # The case can't have that shape.
-                    continue
-                if (wrong := _wrong(fault, record, right)) is None:
-                    break
-                judged += 1
-                if (found := _diagnosed(record, wrong)) is not None:
-                    said = tuple(dict.fromkeys(found))
-                    named = next((n for n in said if _is(n, fault, record, wrong)), "")
-                    return Row(name, case.name, family, dtype, other_shape, said, named)
-                break
-            if judged == JUDGED:
-                break
+        for case, other_shape, record, wrong in _changed(fault, seed, dtype):
+            if (found := _diagnosed(record, wrong)) is not None:
+                said = tuple(dict.fromkeys(found))
+                named = next((n for n in said if _is(n, fault, record, wrong)), "")
+                return Row(name, case.name, case.families[-1], dtype, other_shape, said, named)
     return Row(name)
+
+
+def _changed(fault: Fault, seed: int, dtype: str) -> Iterator[tuple[Case, bool, Record, Answer]]:
+    """The first drawn cases in which the mistake changes the answer by more than rounding, then some others of those in
+    which it changes it; whether each has another shape, and its wrong answer."""
+    by_rounding, given = [], 0
+    for case in _cases(fault, seed):
+        for other_shape in (True, False):
+            try:
+                record = _record(case, seed, case.families[-1], dtype, other_shape)
+                right = _answer(record)
+            except Exception:
+                # The case can't have that shape.
+                continue
+            if (wrong := _wrong(fault, record, right)) is None:
+                break
+            if _near(wrong, right):
+                by_rounding.append((case, other_shape, record, wrong))
+                break
+            yield case, other_shape, record, wrong
+            given += 1
+            break
+        if given == JUDGED:
+            return
+    yield from by_rounding[:JUDGED]
 
 
 def _cases(fault: Fault, seed: int) -> Iterator[Case]:
@@ -209,6 +223,20 @@ def _same(a: Answer, b: Answer) -> bool:
     return a.keys() == b.keys() and all(
         a[name].shape == b[name].shape and np.array_equal(a[name], b[name], equal_nan=True) for name in a
     )
+
+
+def _near(a: Answer, b: Answer) -> bool:
+    """Whether no element differs by more than rounding may change it."""
+    return a.keys() == b.keys() and all(_within_rounding(a[name], b[name]) for name in a)
+
+
+def _within_rounding(a: Any, b: Any) -> bool:
+    if a.shape != b.shape or a.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    largest = float(abs(b).max(initial=0.0, where=np.isfinite(b)))
+    room = ROUNDING * float(np.finfo(b.dtype).eps) * largest
+    with np.errstate(invalid="ignore"):
+        return bool(((abs(a - b) <= room) | (a == b) | (np.isnan(a) & np.isnan(b))).all()) and a.shape == b.shape
 
 
 def drawn(share: float, seed: int, pattern: str = "") -> list[str]:

@@ -5,7 +5,7 @@
 Which instructions a product, a sum or an exp is computed with is chosen when NumPy, its OpenBLAS and torch are loaded.
 Environment variables make them choose as on other processors. Each choice is one run of the marked tests, and every
 choice that this processor cannot execute, or its libraries do not have, is named. To be run by hand, or now and then:
-it takes about a minute for each of a dozen choices. Exit code: 0 when every run was green.
+it takes one to two minutes for each of a dozen choices. Exit code: 0 when every run was green.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """The documentation is true: its code runs, its commands exist and print what is shown, its links lead somewhere."""
 
-import json
 import re
 import shlex
 import subprocess
@@ -23,8 +22,10 @@ UNRUN = (
     "run --engine torch --json after.json",
     'run -k "Linear/batch 3" --engine torch --engine torch:cuda',
     "run --engine torch:dtype=bfloat16 --json after.json",
+    "compare before.json after.json",
+    "compare before.json after.json --dtypes float32 bfloat16",
 )
-"""Commands that take longer than ten seconds, or need a device: only their arguments are checked."""
+"""Commands that take longer than ten seconds, need a device, or read what these write: their arguments are checked."""
 
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -95,50 +96,6 @@ def test_commands(command, lines, tmp_path):
         assert status == (1 if "--check" in arguments else 0), error
     for line in lines:
         assert appears(line, output), (line, output)
-
-
-def test_the_script_that_compares_two_results(tmp_path):
-    """Another verdict, a digit lost, a tensor that one side lacks, and another dtype."""
-    script = next(m[2] for m in FENCE.finditer((DOCS / "versions.md").read_text(encoding="utf-8")) if m[1] == "python")
-    (tmp_path / "compare.py").write_text(script, encoding="utf-8")
-
-    def results(file, engines, *tensors):
-        cases = [
-            {
-                "case": "Tanh/batch 3",
-                "family": "full",
-                "dtype": dtype,
-                "verdicts": [{"name": n, "verdict": v, "digits": d}],
-            }
-            for dtype, n, v, d in tensors
-        ]
-        text = json.dumps({"engines": {engine: {} for engine in engines}, "cases": cases})
-        (tmp_path / file).write_text(text, encoding="utf-8")
-
-    results("a.json", ["torch"], ("float32", "output", "exact", "inf"), ("float32", "grad_input", "rounding", 7.0))
-    results("b.json", ["torch"], ("float32", "output", "exact", "inf"), ("float32", "grad_input", "rounding", 5.5))
-    results("c.json", ["torch"], ("bfloat16", "output", "FAIL", 1.0), ("bfloat16", "grad_input", "exact", 2.0))
-    results("d.json", ["torch", "jax"])
-    name = "Tanh/batch 3, full"
-    for arguments, lines in (
-        (["a.json", "a.json"], ["2 tensors in both, 0 in one alone"]),
-        (
-            ["a.json", "b.json"],
-            [
-                f"{name}, float32, grad_input: rounding, 7.0 digits -> rounding, 5.5 digits",
-                "2 tensors in both, 0 in one alone",
-            ],
-        ),
-        (["a.json", "c.json"], ["0 tensors in both, 4 in one alone"]),
-        (
-            ["a.json", "c.json", "float32", "bfloat16"],
-            [f"{name}, output: exact, inf digits -> FAIL, 1.0 digits", "2 tensors in both, 0 in one alone"],
-        ),
-    ):
-        status, output, error = run(["compare.py", *arguments], tmp_path)
-        assert (status, output) == (0, lines), error
-    status, _, error = run(["compare.py", "a.json", "d.json"], tmp_path)
-    assert (status, error) == (1, "d.json: expected results of one engine, got torch, jax\n")
 
 
 def test_the_page_of_results_has_every_verdict():

@@ -32,11 +32,12 @@ ORDER = (
     "report",  # how it is shown
     "example",  # the worked example
     "conformance",  # the catalogue as tests, for anyone's project
+    "cli",  # what is typed in a terminal
     "parity",  # the files directly in parity: what users call
 )
 """A room imports from those before it only."""
 
-ARROWS = 223
+ARROWS = 235
 """The most imports, from file to file, that may cross from one room into another. The goal is 70."""
 
 DOORS = 12

@@ -231,7 +231,9 @@ def environment() -> dict[str, Any]:
         "date": date.today().isoformat(),
         "python": platform.python_version(),
         **versions(PACKAGES),
-        "blas": ", ".join(f"{b['internal_api']} {b['version']} {b.get('architecture', '')}".strip() for b in blas),
+        "blas": ", ".join(
+            sorted(f"{b['internal_api']} {b['version']} {b.get('architecture', '')}".strip() for b in blas)
+        ),
         "threads": 1,
         "system": platform.system(),
         "machine": platform.machine(),

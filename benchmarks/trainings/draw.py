@@ -58,6 +58,17 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 LONG = 0.04
 """The share of trainings with arrays of more than 4,096 elements, which machine code computes block by block."""
 
+HIDDEN = (0.25, 0.4, 0.25, 0.1)
+"""How likely a network has none, one, two or three hidden layers. What is done for an operation, and for two that come
+after each other, hardly asks how many others there are; what a training takes does."""
+
+FEW, COMPARED, LATE = (3, 14), (31, 38), 0.25
+"""Updates of most trainings; and of the others, which reach the comparison that comes when their number has grown
+tenfold. Their share."""
+
+CHANGES = 12
+"""Updates after which a callback has changed modes and options for the last time: each change is a new record."""
+
 DRAWING = {"Dropout", "TransformerEncoderLayer", "MultiheadAttention"}
 """Layers with a generator of their own, which an ensemble refuses."""
 
@@ -70,12 +81,12 @@ def training(seed: int) -> Training:
     draws = np.random.default_rng(seed)
     dtype = str(draws.choice(["float32", "float64"]))
     long = bool(draws.random() < LONG)
-    samples, batches = ((130, 160), (65, 130)) if long else ((2, 24), (1, 9))
-    n, batch_size = int(draws.integers(*samples)), int(draws.integers(*batches))
+    samples, batches = ((130, 144, 160), (65, 96, 130)) if long else ((2, 3, 5, 8, 13, 17), (1, 2, 3, 4, 8))
+    n, batch_size = int(draws.choice(samples)), int(draws.choice(batches))
     whole = draws.random() < 0.2
     layers = DrawnLayers(draws, dtype, long)
     layers.first()
-    for _ in range(int(draws.integers(long, 4))):
+    for _ in range(max(long, int(draws.choice(4, p=HIDDEN)))):
         layers.hidden()
     outputs = int(draws.integers(2, 5))
     layers.last(outputs)
@@ -85,7 +96,7 @@ def training(seed: int) -> Training:
         "batch_size": None if whole else min(batch_size, n),
         "shuffle": bool(draws.random() < 0.7),
         "drop_last": bool(draws.random() < 0.3),
-        "iterations": int(draws.integers(3, 45)),
+        "iterations": int(draws.integers(*(COMPARED if draws.random() < LATE else FEW))),
         "record": [False, True, [0, 2, 3]][draws.integers(3)],
     }
     options["replacement"] = bool(options["shuffle"] and draws.random() < 0.2)
@@ -154,12 +165,14 @@ def _callback(name: str, start: Start) -> Callable[[int, Any], object]:
         "rate": lambda k: group.update(lr=group["lr"] * 0.9),
         "momentum": lambda k: group.update(momentum=0.5) if group.get("momentum") else None,
         "weights": lambda k: first.__imul__(0.5),
-        "mode": lambda k: net.train(k % 2 == 0),
+        "mode": lambda k: k <= CHANGES and net.train(k % 2 == 0),
         "state": lambda k: [array.__imul__(0.5) for kept in opt.state.values() for array in kept.values()],
         "samples": lambda k: start.inputs.flags.writeable and start.inputs.__imul__(0.5),
         "interrupt": lambda k: k >= 6 and interrupt(),
         "error": lambda k: k >= 6 and error(),
-        "options": lambda k: group.update(weight_decay=0.01 * (k % 2)) if "weight_decay" in group else None,
+        "options": lambda k: (
+            group.update(weight_decay=0.01 * (k % 2)) if k <= CHANGES and "weight_decay" in group else None
+        ),
     }
     return lambda k, _: acts[name](k) if k % 3 == 0 else None
 

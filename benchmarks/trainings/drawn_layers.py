@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,10 @@ class Counted(Scaled):
 
 ACTIVATIONS = ("Sigmoid", "Tanh", "ReLU", "GELU", "SiLU", "Softplus", "ELU", "Hardswish")
 NORMALIZATIONS = ("LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm1d")
+ROWS, UNITS, LONG_ROWS = (1, 2, 3, 5, 8), (1, 2, 3, 5, 8, 17), (65, 72, 96, 129)
+"""Numbers of a sample, units of a linear layer, and both where arrays are long. They lie around what NumPy and machine
+code treat apart: sums of 8 terms, and vectors of 2 to 16. They are few, so that translated loops come again."""
+
 OTHERS = ("Softmax", "LogSoftmax", "own", "Dropout", "residual", "LSTMCell", "PReLU")
 
 
@@ -81,6 +85,9 @@ class DrawnLayers:
         """A number from `low` to `high - 1`."""
         return int(self.draws.integers(low, high))
 
+    def of(self, sizes: Sequence[int]) -> int:
+        return int(self.draws.choice(sizes))
+
     def one(self, *names: str) -> str:
         return str(self.draws.choice(list(names)))
 
@@ -92,7 +99,7 @@ class DrawnLayers:
         elif kind == "sequences":
             self._sequences()
         else:
-            self.width = self.some(65, 100) if self.long else self.some(1, 9)
+            self.width = self.of(LONG_ROWS if self.long else ROWS)
             self.sample = (self.width,)
 
     def _images(self) -> None:
@@ -125,7 +132,7 @@ class DrawnLayers:
 
     def hidden(self) -> None:
         """A linear layer, and what comes after it."""
-        size = self.some(65, 130) if self.long else self.some(1, 17)
+        size = self.of(LONG_ROWS if self.long else UNITS)
         bias, width, d = bool(self.draws.random() < 0.8), self.width, self.dtype
         self.add("Linear", lambda g: nn.Linear(width, size, bias=bias, dtype=d, generator=g))
         self.width = size

@@ -42,6 +42,11 @@ LEFT_ALONE = ("__init__", "__repr__", "check", "extra_repr", "reset_parameters",
 
 SHARED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "Module": ("refnet.nn.module", ("add_grads",), ("Sequential", "Graph")),
+    "TransformerLayer": (
+        "refnet.nn.transformer_layer",
+        ("through", "back_through", "attended", "of_attended", "fed", "of_fed"),
+        ("TransformerEncoderLayer", "TransformerDecoderLayer"),
+    ),
     "Optimizer": (
         "refnet.optim.optimizer",
         (

@@ -48,7 +48,7 @@ class RefnetEngine(Engine):
 
     def train(self, record: Train) -> Answer:
         with np.errstate(all="ignore"):
-            if self.patches:
+            if self.patches or not definition.draw_masks(_beginning(record).net, record):
                 return recorded(definition.train(record, np.copy, self.patches))
             captured = _fitted(record, capture=True)
             _check_alike("plain updates", captured, _fitted(record.first(PLAIN), capture=False), from_start=True)
@@ -145,6 +145,7 @@ def _beginning(record: Train) -> Update:
     arrays = {name: a.copy() for name, a in record.arrays.items()}
     state = definition.lifted_state(record.optimizer, record.state, np.copy)
     update = definition.updating(record, arrays, state, np.copy)
+    definition.draw_masks(update.net, record)
     if record.rates:
         set_rates(update.opt, [1.0] * len(update.opt.param_groups))
     return update

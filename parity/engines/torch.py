@@ -289,6 +289,8 @@ class TorchEngine(Engine):
         order = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *record.batches])).to(self.device)
         batches = zip(inputs[order].split(sizes), targets[order].split(sizes), strict=True)
         series: Answer = {}
+        if record.masks and self.backend:
+            raise Unsupported("a compiled training with given masks")
         run = self._compiled(network)
 
         trained, schema = [params[name] for name in trainable], record.optimizer.schema
@@ -314,7 +316,11 @@ class TorchEngine(Engine):
             if record.rates:
                 for group in optimizer.param_groups:
                     group["lr"] = record.rates[k]
-            value = self._backward(record, run, loss, x, t)
+            if record.masks:
+                with dropping(torch, [self._tensor(mask) for mask in record.masks_of(k).values()]):
+                    value = self._backward(record, run, loss, x, t)
+            else:
+                value = self._backward(record, run, loss, x, t)
             self._clip(record, trained)
             optimizer.step()
             keep("loss", _shown(value), k, record.iterations)

@@ -306,6 +306,8 @@ class TrainCase:
         certified: numbers of updates, from 1, after which a free run is held against certified weights.
         singles: how many single updates are certified, at most. groups: of parameters, as in `OptimizeCase`.
         clip, accumulate, frozen, rates: as in `Train`.
+        drops: for each Dropout, by its place in the network, the shape of a sample that comes to it; `mask_seed` is of
+            the generator that draws the masks.
         families: only one, by default: a training is exact on no grid.
     """
 
@@ -330,6 +332,8 @@ class TrainCase:
     accumulate: int = 0
     frozen: Mapping[str, int] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
+    drops: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    mask_seed: int = 0
 
     def record(self, family: str, dtype: str) -> Train:
         if dtype in NARROW:
@@ -351,7 +355,20 @@ class TrainCase:
             accumulate=self.accumulate,
             frozen=self.frozen,
             rates=self.rates,
+            masks=self._masks(batches),
+            mask_seed=self.mask_seed if self.drops else None,
         )
+
+    def _masks(self, batches: Sequence[Array]) -> dict[str, Array]:
+        """What each Dropout keeps in each update. One generator serves all, one after the other, as torch.manual_seed
+        has it."""
+        generator, most = Generator(self.mask_seed), max(map(len, batches))
+        masks = {name: np.zeros((len(batches), most, *shape), np.bool_) for name, shape in self.drops.items()}
+        for k, batch in enumerate(batches):
+            for name, shape in self.drops.items():
+                p = self.network.layers[self.network.places[int(name)]].args["p"]
+                masks[name][k, : len(batch)] = generator.rand((len(batch), *shape)) < 1 - p
+        return masks
 
 
 Case = VJPCase | OptimizeCase | TrainCase

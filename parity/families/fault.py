@@ -69,7 +69,8 @@ class Fault:
     def bears_on(self, record: Record) -> bool:
         """Whether it can be made in a record of this kind, with these types, in this dtype."""
         if isinstance(record, Train) or self.train:
-            return isinstance(record, Train) and self.train is not None
+            of_type = not self.types or not record.types().isdisjoint(self.types)
+            return isinstance(record, Train) and self.train is not None and of_type
         own = self.patches or self.types
         # Mistakes of no type in particular are made in answering any VJP.
         if not (any(kind in own for kind in record.types()) if own else isinstance(record, VJP)):

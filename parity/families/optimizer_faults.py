@@ -59,7 +59,7 @@ def _coupled(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> Non
     right(name, P, G, group | {"weight_decay": 0})
 
 
-def _decay_of_index(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
+def decay_of_index(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
     if group["weight_decay"] != 0:
         names = [key for each in opt.param_groups for key in each["params"]]
         # g[.] = g[.] + lambda k for the k-th parameter
@@ -135,7 +135,7 @@ def common(kind: str, decoupled: bool = False, counted: bool = True, narrow: boo
             "one counter for all parameters",
             "t = 1, 2, ... over all parameters against t of each",
             "two parameters",
-            "DiffSharp/DiffSharp#292, clab/dynet#77, deepspeedai/DeepSpeed#8471",
+            "DiffSharp/DiffSharp#292, clab/dynet#77",
             _one_counter,
         )
     if "maximize" in options:
@@ -189,6 +189,6 @@ def common(kind: str, decoupled: bool = False, counted: bool = True, narrow: boo
             "weight decay of an index",
             "g + lambda k against g + lambda theta",
             "weight decay",
-            "mlverse/torch#821",
-            _decay_of_index,
+            "issue class: an index for a value, in Adam mlverse/torch#821",
+            decay_of_index,
         )

@@ -280,11 +280,53 @@ def clipping_of(record: Train) -> Clipping:
 
 
 def ahead_of(update: Update, record: Train, k: int) -> None:
-    """Set what update k (from 0) of a training has of its own: its rate, and what is frozen."""
+    """Set what update k (from 0) of a training has of its own: its rate, what is frozen, and what is dropped."""
     if record.rates:
         set_rates(update.opt, [record.rates[k]] * len(update.opt.param_groups))
     if record.frozen:
         update.freeze(record.frozen_before(k))
+    if record.masks:
+        give_masks(update.net, record.masks_of(k))
+
+
+class _GivenMask:
+    """The `forward` of a Dropout, with a mask in place of what it draws."""
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        self.forward, self.mask = forward, None
+
+    def __call__(self, input: Array) -> tuple[Array, Any]:
+        output, saved = self.forward(input, self.mask)
+        # What runs the layer gave it one input, and expects one gradient.
+        return output, saved._replace(given=False)
+
+
+def give_masks(network: refnet.nn.Module, masks: Mapping[str, Array]) -> None:
+    """Let each Dropout of these names drop by its mask from now on."""
+    modules = dict(network.named_modules())
+    for name, mask in masks.items():
+        forward: Any = modules[name].forward
+        if not isinstance(forward, _GivenMask):
+            forward = modules[name].forward = _GivenMask(forward)  # type: ignore[method-assign]
+        forward.mask = mask
+
+
+def draw_masks(network: refnet.nn.Module, record: Train) -> bool:
+    """Let each Dropout that has masks draw its own, from one generator of the record's seed. Returns whether they are
+    the record's."""
+    if record.mask_seed is None:
+        return not record.masks
+    modules: dict[str, Any] = dict(network.named_modules())
+    generator = refnet.Generator(record.mask_seed)
+    alike = all(
+        np.array_equal(generator.rand(mask.shape) < 1 - modules[name].p, mask)
+        for k in range(record.iterations)
+        for name, mask in record.masks_of(k).items()
+    )
+    generator.manual_seed(record.mask_seed)
+    for name in record.masks:
+        modules[name].generator = generator
+    return alike
 
 
 def lifted_state(spec: Spec, state: Mapping[str, Array], lift: Callable[[Array], Array]) -> Tensors:

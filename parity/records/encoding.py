@@ -270,6 +270,7 @@ def encode_record(
                 **({"accumulate": record.accumulate} if record.accumulate else {}),
                 **({"frozen": dict(record.frozen)} if record.frozen else {}),
                 **({"rates": list(record.rates)} if record.rates else {}),
+                **({"masks": several(record.masks)} if record.masks else {}),
             }
 
 

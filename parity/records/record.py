@@ -278,6 +278,9 @@ class Train:
         accumulate: in how many micro-batches (torch.chunk's) a batch is seen; 0 is in one.
         frozen: for some of what is trained, after how many updates it is left alone.
         rates: the learning rate of each update, of all groups; empty where it is the optimizer's own.
+        masks: for each Dropout of the network, by its name, what it keeps (True) in each update: (iterations, n, ...),
+            with n the samples of the largest batch; a smaller one has the first rows. Not with `accumulate`.
+        mask_seed: of the generator that drew the masks, where one did: one after the other, for all that drop.
     """
 
     network: Spec
@@ -295,6 +298,8 @@ class Train:
     accumulate: int = field(default=0, metadata=LATER)
     frozen: Mapping[str, int] = field(default_factory=dict, metadata=LATER)
     rates: tuple[float, ...] = field(default=(), metadata=LATER)
+    masks: Arrays = field(default_factory=dict, metadata=LATER)
+    mask_seed: int | None = field(default=None, metadata=DERIVED)
 
     def trained(self, params: Iterable[str]) -> tuple[str, ...]:
         """The names that the optimizer is given, of a network with these."""
@@ -308,12 +313,13 @@ class Train:
 
     def first(self, updates: int) -> Train:
         """The record of that number of updates from the start."""
-        return replace(self, batches=self.batches[:updates], rates=self.rates[:updates])
+        masks = {name: mask[:updates] for name, mask in self.masks.items()}
+        return replace(self, batches=self.batches[:updates], rates=self.rates[:updates], masks=masks)
 
     def single(self, number: int, before: Arrays, state: Arrays) -> Train:
         """The record of the update of that number (from 1) alone, from these weights and this optimizer state."""
         alone = self.of_updates(np.array([number - 1]))
-        return replace(alone, arrays=dict(before), state=dict(state), order={})
+        return replace(alone, arrays=dict(before), state=dict(state), order={}, mask_seed=None)
 
     def of_updates(self, numbers: Array) -> Train:
         """The record with these updates (from 0) alone, in which the same parameters are frozen."""
@@ -322,7 +328,12 @@ class Train:
             batches=tuple(self.batches[k] for k in numbers),
             rates=tuple(self.rates[k] for k in numbers) if self.rates else (),
             frozen=dict.fromkeys(self.frozen_before(int(numbers[0])), 0),
+            masks={name: mask[numbers] for name, mask in self.masks.items()},
         )
+
+    def masks_of(self, update: int) -> dict[str, Array]:
+        """The masks of an update, of those from 0, by the Dropout's name."""
+        return {name: mask[update, : len(self.batches[update])] for name, mask in self.masks.items()}
 
     def frozen_before(self, update: int) -> tuple[str, ...]:
         """What is left alone in an update, of those from 0."""
@@ -362,7 +373,8 @@ class Train:
 
     def read_only(self) -> dict[str, Array]:
         """What an engine has no reason to write into; parameters, buffers and state it may change as its own."""
-        return {"inputs": self.inputs, "targets": self.targets}
+        masks = {f"mask of {name}": mask for name, mask in self.masks.items()}
+        return {"inputs": self.inputs, "targets": self.targets, **masks}
 
     def given(self) -> Iterator[tuple[str, Array]]:
         """None of the arrays is of the kind of an answer's."""

@@ -26,7 +26,7 @@ from parity.families.case import DTYPES, NARROW, Case, TrainCase, VJPCase, group
 from parity.records.record import Record, Train, Unsupported, UsageError
 from parity.run import pool
 from parity.run.known_findings import known
-from parity.run.results import CaseResult, Judged, Results, compare, environment
+from parity.run.results import CaseResult, Judged, Results, compare, digests, environment
 from parity.vectors import catalogue_answers
 from parity.verdict.conclusion import (
     Conclusion,
@@ -284,6 +284,7 @@ def judge_case(
                 str(reply.profile or ""),
                 known(engine.name, case.name, dtype, _caught(found), partial(_caught_in, asked, reply)),
                 catalogue_answers.is_large(case),
+                {} if reply.answer is None else digests(reply.answer),
             )
         )
         if engine is made[0]:

@@ -15,7 +15,7 @@ from parity.records.encoding import Malformed, brief, decode_answer, member, pro
 from parity.records.record import UsageError
 from parity.run import pool
 from parity.run.judging import certified
-from parity.run.results import CaseResult, Results, environment
+from parity.run.results import CaseResult, Results, digests, environment
 from parity.vectors.exchange import read_answers
 from parity.verdict.conclusion import without_answer
 
@@ -107,7 +107,13 @@ def judge_one(given: _Given) -> CaseResult:
     found = asked.conclude(given.profile, own, further if complete else None)
     if not complete:
         found.notes.insert(0, f"{asked.further_are}: not judged, the file does not answer all of them")
-    return _result(given, tuple(found.verdicts), diagnosis=tuple(found.diagnosis), notes=tuple(found.notes))
+    return _result(
+        given,
+        tuple(found.verdicts),
+        diagnosis=tuple(found.diagnosis),
+        notes=tuple(found.notes),
+        bits=digests(own),
+    )
 
 
 def _result(given: _Given, verdicts: Any = (), unsupported: str = "", **more: Any) -> CaseResult:

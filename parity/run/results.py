@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,14 @@ def compare(own: Judged, first: Judged) -> Comparison:
     return found
 
 
+def digests(answer: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, str]:
+    """Of each tensor 64 bits of BLAKE2b over dtype, shape and bytes in C order, as hexadecimal digits."""
+    return {
+        name: blake2b(f"{x.dtype.str}{x.shape}".encode() + x.tobytes(), digest_size=8).hexdigest()
+        for name, x in answer.items()
+    }
+
+
 def _due(verdicts: Sequence[TensorVerdict]) -> set[str]:
     """The tensors whose every element rounding leaves as it is, and for which no other choice accounts."""
     return {v.name for v in verdicts if v.detection_limit == 0 and v.verdict in ("exact", "FAIL")}
@@ -77,6 +86,7 @@ class CaseResult:
         profile: how the engine says that it computes; empty where it did not answer.
         finding: the title of the known finding that accounts for all that fails; empty where none does.
         large: whether it is a case of real size, of which some elements are certified.
+        bits: a hash of each tensor of the answer, by which two runs are compared (`digests`).
     """
 
     case: str
@@ -93,6 +103,7 @@ class CaseResult:
     profile: str = ""
     finding: str = ""
     large: bool = False
+    bits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def command(self) -> str:

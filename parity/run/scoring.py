@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from parity.families.case import Case, TrainCase
 from parity.families.fault import Fault
 from parity.families.listing import FAULTS, REWRITINGS
+from parity.families.reported import REPORTED
 from parity.run import pool
 from parity.vectors import catalogue_answers
 from parity.verdict.score import Score, Scores, merged, score_faults
@@ -37,6 +38,7 @@ def run(
     start: Callable[[int], object] = lambda total: None,
     done: Callable[[], object] = lambda: None,
     each: bool = True,
+    reported: bool = False,
 ) -> Scores:
     """Make every mistake and rewriting that there is in `dtype`, in every case that it touches, and judge the answers.
 
@@ -44,6 +46,7 @@ def run(
         start: is told how many tasks there are. done: is called as each ends.
         each: whether each mistake is made in every case. Otherwise none is made again that is known to be caught: that
             tells which are caught at all, in a part of the time.
+        reported: whether only those are made that publicly documented bugs are told by.
     """
     known: set[str] = set()
     chunks = [Chunk(tuple(cases[k : k + CHUNK]), known) for k in range(0, len(cases), CHUNK)]
@@ -61,7 +64,7 @@ def run(
         done()
 
     pool.run(
-        partial(_chunk, dtype, each),
+        partial(_chunk, dtype, each, reported),
         chunks,
         jobs,
         ended,
@@ -73,7 +76,8 @@ def run(
         return tuple(found[f.name] for f in listed if f.name in found)
 
     made = of(FAULTS)
-    return Scores(dtype, made, of(REWRITINGS), sum(dtype in f.dtypes for f in FAULTS) - len(made))
+    due = [f for f in _chosen(reported) if f.name in MISTAKES]
+    return Scores(dtype, made, of(REWRITINGS), sum(dtype in f.dtypes for f in due) - len(made))
 
 
 def caught(case: Case, family: str, dtype: str) -> list[str]:
@@ -83,9 +87,15 @@ def caught(case: Case, family: str, dtype: str) -> list[str]:
     return sorted(s.fault.name for s in scores if s.caught)
 
 
-def _chunk(dtype: str, each: bool, chunk: Chunk) -> list[tuple[Any, ...]]:
+def _chosen(reported: bool) -> tuple[Fault, ...]:
+    """The mistakes and rewritings that are made."""
+    named = {name for report in REPORTED if report.how in ("seeded", "harmless") for name in report.names}
+    return tuple(fault for fault in LISTED.values() if not reported or fault.name in named)
+
+
+def _chunk(dtype: str, each: bool, reported: bool, chunk: Chunk) -> list[tuple[Any, ...]]:
     """A worker's part. A mistake holds functions, which stay where they are: its name travels."""
-    left = tuple(fault for name, fault in LISTED.items() if name not in chunk.caught)
+    left = tuple(fault for fault in _chosen(reported) if fault.name not in chunk.caught)
     once = () if each else MISTAKES
     scores = score_faults(left, chunk.cases, catalogue_answers.truths, (dtype,), True, once)
     return [(s.fault.name, *(getattr(s, f.name) for f in fields(s)[1:])) for s in scores if s.tried]

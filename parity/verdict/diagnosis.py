@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from parity.verdict.evaluation import Request, TrainingRequest
-from parity.verdict.known_mistakes import mistakes_in_answer, mistakes_in_training
+from parity.verdict.known_mistakes import mistakes_in_answer, mistakes_in_later_updates, mistakes_in_training
 from parity.verdict.match import Diagnosis
 from parity.verdict.narrower_formats import PRECISIONS, format_that_explains
 from parity.verdict.recomputed import Recomputed, RecomputedTraining
@@ -20,13 +20,13 @@ def diagnose(
     """Everything listed that the failing tensors of an answer match, the most specific first; nothing if none fails.
 
     Args:
-        enclosures: the truth and the budget of each tensor. Of a training none is needed: only the updates up to the
-            first wrong one are looked at.
+        enclosures: the truth and the budget of each tensor. Of a training none is needed: the updates up to the first
+            wrong one are looked at, and where they show nothing, the first two that do by themselves.
     """
     if not failing:
         return []
     if isinstance(request, TrainingRequest):
-        return mistakes_in_training(RecomputedTraining(request), answer)
+        return mistakes_in_training(RecomputedTraining(request), answer) or mistakes_in_later_updates(request, answer)
     again, names = Recomputed(request), tuple(failing)
     mistakes = mistakes_in_answer(again, answer, enclosures, names)
     relations = relations_to_truth(request, answer, enclosures, names)

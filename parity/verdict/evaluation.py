@@ -202,6 +202,10 @@ class TrainingRequest:
         if record.rates:
             # Each run is another update, with a rate of its own.
             set_rates(update.opt, [Runs(np.array(record.rates[: len(batches)]))] * len(update.opt.param_groups))
+        if record.masks:
+            # And masks of its own.
+            runs, size = batches.shape
+            definition.give_masks(update.net, {name: Runs(mask[:runs, :size]) for name, mask in record.masks.items()})
         value = update.on(lift(record.inputs[batches]), lift(record.targets[batches]))
         runs = len(batches)
         return {

@@ -7,12 +7,13 @@ faulty formula, which is derived like any other, and no other tensor contradicts
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from parity.verdict.evaluation import Evaluation, Moment
+from parity.verdict.evaluation import Evaluation, Moment, TrainingRequest
 from parity.verdict.match import Diagnosis
-from parity.verdict.recomputed import RAISED, Recomputed, RecomputedTraining
+from parity.verdict.recomputed import FOLLOWED, RAISED, Recomputed, RecomputedTraining
 from parity.verdict.tensor import Answer, Array, Enclosure, inside
 
 
@@ -90,6 +91,21 @@ def mistakes_in_training(again: RecomputedTraining, answer: Answer) -> list[Diag
     return found
 
 
+def mistakes_in_later_updates(request: TrainingRequest, answer: Answer) -> list[Diagnosis]:
+    """The mistakes by which two updates behind the first come out as they are in the answer, from what it has before
+    them: those up to the first two that show any. A training from its start may have lost all bounds by then."""
+    record = request.record
+    for k in range(1, min(record.iterations, FOLLOWED)):
+        end = k + 2 if record.frozen_before(k) == record.frozen_before(k + 1) else k + 1
+        numbers = np.arange(k, min(end, record.iterations))
+        arrays, state = ({n: np.array(a[0]) for n, a in one.items()} for one in record.before(answer, numbers[:1]))
+        rest = replace(record.of_updates(numbers), arrays=arrays, state=state, order={})
+        own = {name: a[k : numbers[-1] + 1 + name.startswith("param.")] for name, a in answer.items()}
+        if found := mistakes_in_training(RecomputedTraining(replace(request, record=rest)), own):
+            return found
+    return []
+
+
 def _matches(moment: Moment, answer: Answer, bounded: bool = False) -> bool:
     """Whether the answer is as the formula says; with `bounded`, where there is a bound."""
     return all(_holds(_as_got(said, got) if bounded else said, got) for said, got in _compared(moment, answer))
@@ -129,7 +145,8 @@ def _accounts_for(
     enclosures: Mapping[str, Enclosure],
     failing: tuple[str, ...],
 ) -> bool:
-    """Whether what fails is as the faulty formula says, and certainly not as is true, and nothing contradicts."""
+    """Whether what fails is as the faulty formula says, in its very bits or certainly not as is true, and nothing
+    contradicts."""
     for name in {**enclosures, **answer}:
         if name not in said:
             if name in answer or name in own:
@@ -139,9 +156,14 @@ def _accounts_for(
                 return False
         elif not _agrees(said[name], enclosures[name]) and not _holds(said[name], answer.get(name)):
             return False
-    # What is missing in both, as the state of an option that is ignored, is as the faulty formula says.
+    # What is missing in both, as the state of an option that is ignored, is as the faulty formula says. A formula that
+    # may come out right, as a difference of large numbers, is told by its bits.
     return any(
-        name not in enclosures or _contradicts(said[name], enclosures[name]) if name in said else name not in answer
+        name not in enclosures
+        or _contradicts(said[name], enclosures[name])
+        or _identical(own.get(name), answer.get(name))
+        if name in said
+        else name not in answer
         for name in failing
     )
 

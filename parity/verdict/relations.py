@@ -53,7 +53,8 @@ def _related(
             yield "another tensor", f"what {other} should be"
     if got.ndim > 1 and got.shape[-1] == got.shape[-2] and inside(got.mT, own):
         yield "transposed", "the truth's last two axes exchanged"
-    if factor := _named_factor(request, got, own) or _some_factor(got, own):
+    u = format_named(request.record.dtype).u
+    if factor := _named_factor(request, got, own, u) or _some_factor(got, own, u):
         yield "a constant factor", factor
     yield from _permuted(got, own)
     yield from _placed(got, own)
@@ -72,22 +73,22 @@ def _factors(request: Request | TrainingRequest) -> Iterator[tuple[float, str]]:
             yield from ((1 - value, f"1 - {name}"), (1 / (1 - value), f"1/(1 - {name})"))
 
 
-def _named_factor(request: Request | TrainingRequest, got: Array, own: Enclosure) -> str:
-    u = format_named(request.record.dtype).u
+def _named_factor(request: Request | TrainingRequest, got: Array, own: Enclosure, u: float) -> str:
     for c, what in ((-1.0, "-1"), *_factors(request), *((-c, f"-({what})") for c, what in _factors(request))):
         if _scaled(got, own, c, 0.0 if abs(math.frexp(c)[0]) == 0.5 else 4 * u, 1):
             return f"{what} times the truth"
     return ""
 
 
-def _some_factor(got: Array, own: Enclosure) -> str:
+def _some_factor(got: Array, own: Enclosure, u: float) -> str:
     """A factor read off the largest element, as certain as that is, and found in at least two others."""
     index = np.unravel_index(int(abs(own.truth.hi).argmax()), got.shape)
     true, bound = float(own.truth.hi[index]), float(own.bound[index])
     if got.size < 3 or bound >= abs(true):
         return ""
     c = float(got[index]) / true
-    slack = (abs(c) + 1) * bound / abs(true) / (abs(c) or 1) + 2.0**-50
+    # (that element and each of the others may be a rounded product)
+    slack = (abs(c) + 1) * bound / abs(true) / (abs(c) or 1) + 4 * u
     return f"{c:.6g} times the truth" if _scaled(got, own, c, slack, 3) else ""
 
 

@@ -194,14 +194,15 @@ def one_minus_power(beta: float, t: Array, like: Array) -> Array:
     nothing cancels; other arithmetics take the exact power (of each counter, where there are several). A counter of
     another arithmetic (one for each run, or one that is recorded) answers itself.
     """
-    if not isinstance(t, (np.ndarray, np.generic)):
+    if type(t) is not np.ndarray and not isinstance(t, (np.ndarray, np.generic)):
         return t.__special__("one_minus_power", beta, like)
-    while not isinstance(like, (np.ndarray, np.generic)) and hasattr(like, "a"):
+    while type(like) is not np.ndarray and not isinstance(like, (np.ndarray, np.generic)) and hasattr(like, "a"):
         like = like.a
     if isinstance(like, (np.ndarray, np.generic)) and like.dtype.kind == "f":
-        # (a single number as a scalar, which is quicker than an array without axes)
-        t = np.float64(t) if t.ndim == 0 else t.astype(np.float64)
-        return _one_minus_power(beta, t).astype(like.dtype)
+        if t.ndim == 0:
+            # (a single number as a scalar, which is quicker than an array without axes)
+            return like.dtype.type(_one_minus_power(beta, np.float64(t)))
+        return _one_minus_power(beta, t.astype(np.float64)).astype(like.dtype)
     powers = np.frompyfunc(lambda n: 1 - Fraction(beta) ** int(n), 1, 1)(t)
     return lift(powers, like)
 
@@ -384,10 +385,12 @@ def lift(value: Any, like: Array) -> Array:
     A float argument of a layer means its exact binary64 value. Lifted first, `1 - momentum` is computed in the
     arithmetic; written with Python floats it would be rounded to binary64 before any arithmetic saw it.
     """
-    if not isinstance(like, (np.ndarray, np.generic)):
+    # (exact types first, here and below: the quicker question, and nearly always the answer)
+    if type(like) is not np.ndarray and not isinstance(like, (np.ndarray, np.generic)):
         return like.__special__("lift", value)
-    if like.dtype.kind == "f":
-        return like.dtype.type(value) if isinstance(value, (float, int)) else np.asarray(value, like.dtype)
+    dtype = like.dtype
+    if dtype.kind == "f":
+        return dtype.type(value) if isinstance(value, (float, int)) else np.asarray(value, dtype)
     element = next((x for x in like.flat if hasattr(x, "lift")), None)
     if element is None:
         return value

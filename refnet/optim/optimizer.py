@@ -26,6 +26,10 @@ SCHEDULED = frozenset({"initial_lr", "max_lr", "min_lr", "max_momentum", "base_m
 Shape = tuple[int, ...]
 
 
+_ONE = np.ones((), np.float32)
+"""(NumPy takes twice as long to add a Python number to a counter)"""
+
+
 def same(shape: Shape) -> Shape | None:
     return shape
 
@@ -132,7 +136,7 @@ class Optimizer(ABC):
         """The state of a parameter at its next step, and the number t of that step, a counter."""
         state = self.kept(name, P, group)
         t = state["step"]
-        t[...] = t + 1
+        t[...] = t + _ONE
         return state, t
 
     def gradient(self, P: Array, G: Array, group: Mapping[str, Any], coupled: bool = True) -> Array:
@@ -396,7 +400,8 @@ def _shares(beta: float, X: Array) -> tuple[Array, Array]:
 def _rounded_shares(beta: float, dtype: type) -> tuple[Array, Array]:
     """(kept, because an exact fraction takes as long as ten operations on a small tensor)"""
     like: Array = np.empty((), dtype)
-    return special.lift(beta, like), special.lift(1 - Fraction(beta), like)[()]
+    # (as arrays without axes: a product with a scalar takes half as long again)
+    return np.asarray(special.lift(beta, like)), np.asarray(special.lift(1 - Fraction(beta), like))
 
 
 def _due(schema: Iterable[State], group: Mapping[str, Any], of: Shape) -> list[tuple[State, Shape]]:

@@ -1,5 +1,9 @@
 """python -m benchmarks trainings: random trainings in every captured way, one in a hundred of those that are committed
-as results; and that what would be wrong is seen."""
+as results; and that what would be wrong is seen.
+
+In every run of the tests those of them are done that have a layer, an option or a way of calling which none before them
+had; `-m slow` does all.
+"""
 
 import json
 
@@ -15,11 +19,44 @@ from refnet.train.capture.native import lowering
 pytest.importorskip("llvmlite")
 
 
-@pytest.mark.parametrize("first", range(0, 200, 20))
-def test_every_way_leaves_the_bits_of_the_plain_training(first):
-    outcomes = list(map(compare.outcome, range(first, first + 20)))
+COUNT = 200
+
+
+def with_something_new():
+    """The trainings that have a feature which none before them has."""
+    known = set()
+    for seed in range(COUNT):
+        features = set(draw.training(seed).features)
+        if not features <= known:
+            yield seed
+        known |= features
+
+
+NEW = list(with_something_new())
+PARTS = 8
+
+
+def assert_the_same_bits(seeds):
+    outcomes = list(map(compare.outcome, seeds))
     assert [one for one in outcomes if one.differs] == []
     assert {"replayed", "machine code", "ensemble"} <= {way for one in outcomes for way in one.captured}
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_way_leaves_the_bits_of_the_plain_training(part):
+    assert_the_same_bits(NEW[part::PARTS])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, COUNT, 20))
+def test_every_way_leaves_the_bits_of_all_plain_trainings(first):
+    assert_the_same_bits(range(first, first + 20))
+
+
+def test_they_have_every_feature():
+    """Every one that any of many has."""
+    features = {feature for seed in NEW for feature in draw.training(seed).features}
+    assert features == {feature for seed in range(2_000) for feature in draw.training(seed).features}
 
 
 def test_a_training_is_the_same_every_time():

@@ -1,9 +1,15 @@
+import sys
+from pathlib import Path
+
 import pytest
 
 from parity.families.case import Draw, TrainCase, indices
 from parity.records.record import Spec
 from parity.run.certifying import certify
 from parity.vectors import catalogue_answers
+
+sys.path.append(str(Path(__file__).parent / "importable"))
+pytest.register_assert_rewrite("mistakes_made")
 
 NETWORK = Spec(
     "Sequential",

@@ -5,6 +5,8 @@ import importlib.resources
 import json
 import subprocess
 import sys
+from functools import cache
+from importlib.util import find_spec
 
 import pytest
 
@@ -23,6 +25,7 @@ assert history.why_plain == ""
 """
 
 
+@cache
 def modules_after(statement):
     """The names of all top-level modules in a new interpreter after a statement."""
     code = f"import json, sys; {statement}; print(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
@@ -45,10 +48,11 @@ def test_a_training_that_is_captured_takes_numpy_alone():
     assert foreign(f"exec({SHORT_TRAINING!r})") == {"refnet"}
 
 
-@pytest.mark.parametrize("name", ["torch", "safetensors", "flint", "llvmlite"])
-def test_another_import_would_be_seen(name):
-    pytest.importorskip(name)
-    assert name in foreign(f"import refnet, {name}")
+def test_another_import_would_be_seen():
+    others = [name for name in ("torch", "safetensors", "flint", "llvmlite") if find_spec(name)]
+    if not others:
+        pytest.skip("none of the other packages is installed")
+    assert {*others} <= foreign(f"import refnet, {', '.join(others)}")
 
 
 def test_public_names():

@@ -158,13 +158,23 @@ class Comparison:
 
 
 def bits(arrays: Iterable[Any]) -> list[bytes]:
-    """The bytes of arrays, every NaN the same: which sign it has is up to the loop that made it."""
+    """The bytes of arrays, every NaN the same: which sign it has is up to the loop that made it. Small arrays of a
+    dtype are taken together: there are many."""
+    small: dict[Any, list[NDArray[Any]]] = {}
     found = []
     for array in map(np.asarray, map(plain, arrays)):
-        if array.dtype.kind == "f" and (nan := np.isnan(array)).any():
-            array = np.where(nan, array.dtype.type(np.nan), array)
-        found.append(array.tobytes())
-    return found
+        if array.size < MANY:
+            small.setdefault(array.dtype, []).append(array.reshape(-1))
+        else:
+            found.append(_bytes(array))
+    return found + [_bytes(np.concatenate(some)) for some in small.values()]
+
+
+def _bytes(array: NDArray[Any]) -> bytes:
+    if array.dtype.kind == "f" and np.count_nonzero(nan := np.isnan(array)):
+        array = np.where(nan, array.dtype.type(np.nan), array)
+    content: bytes = array.tobytes()
+    return content
 
 
 def _other_batch(batch: Any, samples: int, draws: np.random.Generator) -> Any:

@@ -11,7 +11,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,7 @@ ELEMENTWISE = frozenset(
 REPEATABLE = ELEMENTWISE | {np.matmul}
 
 
-@dataclass(frozen=True)
-class Ref:
+class Ref(NamedTuple):
     """An array inside a root: bytes from the root's start to its first element, shape, strides in bytes, dtype."""
 
     root: int
@@ -89,14 +89,27 @@ class Operation:
     updates: bool = False
     options: tuple[tuple[str, Any], ...] = ()
 
-    @property
+    @cached_property
     def refs(self) -> tuple[Ref, ...]:
         return tuple(arg for arg in self.args if isinstance(arg, Ref))
 
-    @property
+    @cached_property
     def checks(self) -> bool:
         """Whether it only looks at its argument, and raises if it does not like it."""
         return bool(dict(self.options).get("check"))
+
+    def moved(self, places: Mapping[int, tuple[int, int]]) -> Operation:
+        """The same on arrays that lie in other roots: root -> (root, what is added to the offset)."""
+        if self.out.root not in places and not any(ref.root in places for ref in self.refs):
+            return self
+        return replace(self, args=tuple(_moved(arg, places) for arg in self.args), out=_moved(self.out, places))
+
+
+def _moved(value: Any, places: Mapping[int, tuple[int, int]]) -> Any:
+    if not isinstance(value, Ref) or value.root not in places:
+        return value
+    root, shift = places[value.root]
+    return value._replace(root=root, offset=value.offset + shift)
 
 
 @dataclass(eq=False)
@@ -127,19 +140,9 @@ class Program:
         return self.own(ref) and ref.offset == 0 and ref.contiguous and ref.nbytes == self.sizes[ref.root]
 
     def moved(self, places: dict[int, tuple[int, int]]) -> None:
-        """Let the arrays of some roots lie in others: root -> (root, what is added to the offset)."""
-
-        def now(value: Any) -> Any:
-            if isinstance(value, Ref) and value.root in places:
-                root, shift = places[value.root]
-                return replace(value, root=root, offset=value.offset + shift)
-            return value
-
-        self.operations = [
-            replace(operation, args=tuple(map(now, operation.args)), out=now(operation.out))
-            for operation in self.operations
-        ]
-        self.result = now(self.result)
+        """Let the arrays of some roots lie in others."""
+        self.operations = [operation.moved(places) for operation in self.operations]
+        self.result = _moved(self.result, places)
 
 
 def build(recorded: Sequence[Recorded], given: Iterable[NDArray[Any]], result: NDArray[Any]) -> Program:
@@ -149,6 +152,8 @@ def build(recorded: Sequence[Recorded], given: Iterable[NDArray[Any]], result: N
     numbers: dict[int, int] = {}
     owners: list[NDArray[Any]] = []
     scalars: dict[tuple[str, bytes], NDArray[Any]] = {}
+    # (by the id of an array that the record keeps alive)
+    known: dict[int, Ref] = {}
 
     def root(array: NDArray[Any]) -> int:
         owner = _owner(array)
@@ -163,6 +168,11 @@ def build(recorded: Sequence[Recorded], given: Iterable[NDArray[Any]], result: N
     def ref(value: Any) -> Any:
         if type(value) in (bool, int, float):  # np.float64 is a float, too
             return value
+        if id(value) not in known:
+            known[id(value)] = ref_of(value)
+        return known[id(value)]
+
+    def ref_of(value: Any) -> Ref:
         array = np.asarray(value)
         if array.ndim == 0 and root(array) not in stay | filled:
             array = scalars.setdefault((array.dtype.str, array.tobytes()), array)
@@ -236,9 +246,7 @@ def without_repetitions(program: Program, interrupted: Callable[[], bool] = neve
     for operation in program.operations:
         if interrupted():
             raise Interrupted
-        step = Program([operation], program.given, program.constant, program.sizes, program.first, program.result)
-        step.moved(places)
-        (operation,) = step.operations
+        operation = operation.moved(places)
         out, refs = operation.out, operation.refs
         if operation.function in REPEATABLE or getattr(operation.function, "__name__", "") == "reduce":
             key = (operation.function, operation.options, tuple((ref, writes[ref.root]) for ref in refs))

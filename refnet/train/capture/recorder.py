@@ -65,7 +65,8 @@ class Recorder:
         if self.interrupted():
             raise Interrupted
         out = np.asarray(out)
-        self.quiet = self.quiet or np.geterr()["over"] == "ignore"
+        if not self.quiet:
+            self.quiet = np.geterr()["over"] == "ignore"
         self.operations.append(Recorded(function, args, out, self.updates, tuple(sorted(options.items()))))
         return Traced(out, self)
 

@@ -36,7 +36,8 @@ def layout(program: Program) -> dict[Ref, NDArray[Any]]:
             if place is None:
                 place = _left(program.sizes[out], sizes, holder)
             places[out], holder[place] = place, out
-        for root in {ref.root for ref in (*operation.refs, operation.out)}:
+        for ref in (*operation.refs, operation.out):
+            root = ref.root
             if root in places and last[root] == index and holder.get(places[root]) == root:
                 del holder[places[root]]
     memory = [_aligned(size) for size in sizes]

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import scipy.stats
+import scipy
 
 from benchmarks.convergence import order_statistics
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
+# Hypothesis is loaded at the end of every run otherwise, which takes longer than the run.
+PLUGINS = ("-p", "parity.plugin", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
 ENGINE = """
 import numpy as np
@@ -32,7 +34,7 @@ def project(tmp_path):
     (tmp_path / "mine.py").write_text(ENGINE)
 
     def run(*args):
-        command = [sys.executable, "-m", "pytest", "-p", "parity.plugin", "-p", "no:cacheprovider", "-rA", *args]
+        command = [sys.executable, "-m", "pytest", *PLUGINS, "-rA", *args]
         path = os.pathsep.join([str(REPOSITORY), str(tmp_path)])
         environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

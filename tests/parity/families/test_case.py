@@ -392,6 +392,17 @@ def test_records_are_named_by_family_and_dtype() -> None:
 # ---- power
 
 
+def floats(case: VJPCase | OptimizeCase, dtype: str) -> set[str]:
+    """The names of the tensors of floats in an answer that are not empty."""
+    record = case.record("full", dtype)
+    with np.errstate(all="ignore"):
+        if isinstance(record, VJP):
+            found = definition.vjp(record, np.copy)
+        else:
+            found = {name: series[-1] for name, series in definition.optimize(record, np.copy).items()}
+    return {name for name, a in found.items() if a is not None and np.asarray(a).dtype.kind == "f" and np.size(a)}
+
+
 def budgets(case: VJPCase | OptimizeCase, family: str, dtype: str) -> dict[str, Budget]:
     """The budget of every answer that is a tensor of floats and not empty."""
 
@@ -431,6 +442,9 @@ def test_every_tensor_is_seen_sharply_in_some_case(name: str, dtype: str) -> Non
     sighted: set[str] = set()
     for case in CATALOGUE:
         if isinstance(case, TrainCase) or case.spec.type != name or "full" not in case.families:
+            continue
+        # A case of which every tensor was seen in another one needs no budgets.
+        if sighted and floats(case, dtype) <= sighted:
             continue
         for tensor, b in budgets(case, "full", dtype).items():
             (sighted if (b.e < abs(b.x)).all() else blind).add(tensor)

@@ -63,6 +63,16 @@ KINKED = (
 """How the names of those cases begin whose forward has no slope somewhere."""
 
 
+def each() -> Iterator[Any]:
+    """All cases. In every run of the tests are the first of each class with these arguments, and those at kinks."""
+    known: set[tuple[str, ...]] = set()
+    for case in CASES:
+        way = str(case.spec), *(str(getattr(case, name, "")) for name in ("training", "names", "groups"))
+        always = way not in known or case.name.startswith(KINKED)
+        yield pytest.param(case, id=case.name, marks=() if always else pytest.mark.slow)
+        known.add(way)
+
+
 def kept_or_certified(case: Case, family: str) -> Mapping[str, Truth]:
     try:
         return truths(case, family, "float64")
@@ -98,7 +108,7 @@ def contradicted(proved: Mapping[str, Truth], documented: Elements, floor: Any =
 # ---- the catalogue
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", list(each()))
 def test_certified_values_are_the_documented_ones(case: Case) -> None:
     for family in case.families:
         record, proved = case.record(family, "float64"), kept_or_certified(case, family)

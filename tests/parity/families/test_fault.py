@@ -3,86 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+from mistakes_made import CASES, answered, given, judging, made
 
 from parity.budget.array import Budget, Profile
-from parity.engines.base import Engine
 from parity.engines.faulty import FaultyEngine
-from parity.engines.refnet import RefnetEngine
-from parity.families.listing import FAULTS, REWRITINGS, Fault, catalogue
-from parity.records.record import VJP, Answer, Optimize, Record, Train, Unsupported
-from parity.truth.value import Truth
-from parity.vectors import catalogue_answers
-from parity.verdict.answer import judge_answer
-from parity.verdict.evaluation import Request, TrainingRequest
+from parity.families.listing import FAULTS, REWRITINGS, Fault
+from parity.records.record import VJP, Train
+from parity.verdict.evaluation import TrainingRequest
 from parity.verdict.lockstep import judge_steps
 
 AIM = 1_000
 """Budgets by which a mistake has to be caught in its most revealing case."""
 
-CASES = {case.name: case for case in catalogue()}
-
-
-@cache
-def truth(case: str, family: str) -> dict[str, Truth]:
-    return catalogue_answers.truths(CASES[case], family, "float64")
-
-
-def answered(engine: Engine, record: Record) -> Answer:
-    if isinstance(record, Train):
-        return engine.train(record)
-    return engine.optimize(record) if isinstance(record, Optimize) else engine.vjp(record)
-
-
-@cache
-def rightly(case: str, family: str) -> tuple[Record, Answer]:
-    """A record, of a training the first updates, with the right answer to it."""
-    record = CASES[case].record(family, "float64")
-    if isinstance(record, Train):
-        record = replace(record, batches=record.batches[:6])
-    return record, answered(RefnetEngine(), record)
-
-
-def made(fault: Fault) -> Iterator[tuple[str, str, Record, Answer]]:
-    """The cases in which the mistake makes a difference, with the wrong answer."""
-    for name, case in CASES.items():
-        for family in case.families:
-            record, right = rightly(name, family)
-            if fault.touches(record):
-                with suppress(Unsupported):
-                    answer = answered(FaultyEngine(fault), record)
-                    if any(t not in answer or answer[t].tobytes() != a.tobytes() for t, a in right.items()):
-                        yield name, family, record, answer
-
 
 @pytest.mark.arithmetic
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_caught(fault: Fault) -> None:
-    profile = Profile.of("float64")
     for name, family, record, answer in made(fault):
         if isinstance(record, Train):
-            verdicts = judge_steps(TrainingRequest(record, profile), answer)
+            verdicts = judge_steps(TrainingRequest.plain(record), answer)
         else:
-            verdicts = judge_answer(Request(record, profile), truth(name, family), answer)
+            verdicts = judging(name, family)(answer)
         # An infinite share is an exact result that was missed, no number, or another shape.
         if any(v.verdict == "FAIL" and v.share > AIM for v in verdicts):
             return
     pytest.fail("no case of the catalogue reveals it")
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, *REWRITINGS], ids=lambda fault: fault.name)
-def test_says_what_it_is(fault: Fault) -> None:
-    assert fault.what
-    assert fault.reveal
-    assert fault.source
-    makings = (fault.patches, fault.rules, fault.computes, fault.ask, fault.reply, fault.train)
-    assert sum(map(bool, makings)) == 1
+def test_each_says_what_it_is() -> None:
+    for fault in (*FAULTS, *REWRITINGS):
+        assert fault.what, fault.name
+        assert fault.reveal, fault.name
+        assert fault.source, fault.name
+        makings = (fault.patches, fault.rules, fault.computes, fault.ask, fault.reply, fault.train)
+        assert sum(map(bool, makings)) == 1, fault.name
 
 
 def test_as_many_as_were_asked_for() -> None:
@@ -136,7 +94,7 @@ def test_reading_as_stored_touches_only_what_is_not_contiguous() -> None:
 
 @pytest.mark.parametrize("name", ["BatchNorm1d/batch 3", "Dropout/p 0.3", "SGD/groups, each with its options"])
 def test_without_a_mistake_it_is_refnet(name: str) -> None:
-    record, right = rightly(name, "full")
+    record, right = given(name)
     assert {n: a.tobytes() for n, a in answered(FaultyEngine(), record).items()} == {
         n: a.tobytes() for n, a in right.items()
     }

@@ -17,6 +17,7 @@ from parity.families.listing import catalogue
 from parity.records.record import UsageError
 from parity.report import citation, cited_tensors
 from parity.truth.value import Truth
+from parity.vectors import catalogue_answers
 
 LINEAR = "Linear/batch 3 (full, float64), grad.weight[0, 1]"
 
@@ -136,7 +137,23 @@ def test_list():
     code, output = cite("--list", place)
     assert code == 0
     assert output.splitlines() == [f"{place}, {name}" for name in ("grad.weight", "grad_input", "output")]
-    assert "example/E@1" in cite("--list", "E@1")[1].splitlines()
+    assert "example/E@1" in cite("--list", "xample/E@1")[1].splitlines()
+
+
+def test_what_is_part_of_names_finds_them_whatever_part_it_is():
+    """The part that is a record's alone says which files are read."""
+    place = "LayerNorm/no bias (full, float64)"
+    every = [f"{place}, {name}" for name in ("grad.weight", "grad_input", "output")]
+    for pattern in (f"{place}, gr", "norm/NO bias (full, float64)", "orm/no bias (full"):
+        found = [name for name in cited_tensors.names(pattern) if name.startswith(place)]
+        assert found == [name for name in every if pattern.lower() in name.lower()]
+
+
+def test_no_tensors_name_has_a_sign_of_a_records():
+    """As `names` takes it; of one case of each kind of file."""
+    for case in {catalogue_answers.file_name(case): case for case in catalogue()}.values():
+        tensors = cited_tensors.names(f"{case.name} ({case.families[0]}, float64)")
+        assert not any(set("/()") & set(text.rpartition("), ")[2]) for text in tensors)
 
 
 def test_an_id_or_a_list():

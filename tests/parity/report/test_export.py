@@ -51,6 +51,7 @@ CASE = thing(
     profile={"type": "string"},
     finding={"type": "string"},
     large={"type": "boolean"},
+    bits={"type": "object", "additionalProperties": {"type": "string"}},
     command={"type": "string"},
     verdict={"enum": list(VERDICTS)},
 )

@@ -3,54 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from itertools import tee
 from typing import Any
 
 import numpy as np
 import pytest
+from mistakes_made import CASES, answered, given, judging, made, truth
 
 from parity.budget.array import Profile
-from parity.engines.base import Engine
 from parity.engines.faulty import FaultyEngine
 from parity.engines.refnet import RefnetEngine
 from parity.families.case import TrainCase
 from parity.families.fault import together as both
 from parity.families.formula import together
-from parity.families.listing import FAULTS, WEAKER, Fault, catalogue
-from parity.records.record import VJP, Answer, Optimize, Record, Spec, Train, Unsupported
+from parity.families.listing import FAULTS, WEAKER, Fault
+from parity.records.record import VJP, Answer, Spec, Train
 from parity.truth.certify import certified
 from parity.truth.value import Truth
-from parity.vectors import catalogue_answers
+from parity.verdict import diagnosis
 from parity.verdict.answer import enclose, judge_answer
 from parity.verdict.diagnosis import Diagnosis, diagnose
-from parity.verdict.evaluation import Request, TrainingRequest
+from parity.verdict.evaluation import Evaluation, Request, TrainingRequest
 from parity.verdict.lockstep import judge_steps
+from parity.verdict.recomputed import RAISED, Recomputed
 from parity.verdict.table import is_caught
 
 FLOAT64 = Profile.of("float64")
 BY_NAME = {fault.name: fault for fault in FAULTS}
-CASES = {case.name: case for case in catalogue()}
 LAYER = "Linear/batch 3"
 
 
-def answered(engine: Engine, record: Record) -> Answer:
-    if isinstance(record, Train):
-        return engine.train(record)
-    return engine.optimize(record) if isinstance(record, Optimize) else engine.vjp(record)
+class Remembered(Recomputed):
+    """A record computed again; what a mistake makes of it is computed once, and not for every answer to it."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.answers: dict[str, Answer | Exception] = {}
+        self.said: dict[str, Iterator[dict[str, Evaluation]]] = {}
+
+    def answer(self, fault: Fault) -> Answer:
+        if fault.name not in self.answers:
+            try:
+                self.answers[fault.name] = super().answer(fault)
+            except (*RAISED, AttributeError) as error:
+                self.answers[fault.name] = error
+        found = self.answers[fault.name]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def evaluations(self, fault: Fault, own: Answer) -> Iterator[dict[str, Evaluation]]:
+        self.said[fault.name], found = tee(self.said.get(fault.name) or super().evaluations(fault, own))
+        return found
 
 
-@cache
-def given(name: str, family: str = "full") -> tuple[Any, Answer]:
-    """A record with the right answer to it."""
-    record = CASES[name].record(family, "float64")
-    return record, answered(RefnetEngine(), record)
+KNOWN: dict[int, Remembered] = {}
 
 
-@cache
-def truth(name: str, family: str = "full") -> dict[str, Truth]:
-    return catalogue_answers.truths(CASES[name], family, "float64")
+def recomputed(request: Request) -> Remembered:
+    """The same for the same request, of the latest ones."""
+    found = KNOWN.get(id(request))
+    if found is None:
+        if len(KNOWN) == 64:
+            KNOWN.clear()
+        # It holds the request, so that no other one gets its id.
+        found = KNOWN[id(request)] = Remembered(request)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "Recomputed", recomputed)
 
 
 def diagnosed(
@@ -61,26 +85,17 @@ def diagnosed(
     return diagnose(request, answer, enclose(request, truths), failing)
 
 
+def told(name: str, family: str, answer: Answer, failing: list[str]) -> list[Diagnosis]:
+    """The same of an answer to a record of the catalogue."""
+    judge = judging(name, family)
+    return diagnose(judge.request, answer, judge.enclosures, failing)
+
+
 def judged(name: str, answer: Answer, family: str = "full") -> list[Diagnosis]:
     """What is said of the tensors of an answer that fail."""
-    record, truths = given(name, family)[0], truth(name, family)
-    failing = [v.name for v in judge_answer(Request(record, FLOAT64), truths, answer) if v.verdict == "FAIL"]
+    failing = [v.name for v in judging(name, family)(answer) if v.verdict == "FAIL"]
     assert failing
-    return diagnosed(record, answer, truths, failing)
-
-
-def made(fault: Fault) -> Iterator[tuple[str, str, Answer]]:
-    """The cases in which the mistake makes a difference, with the wrong answer."""
-    for name, case in CASES.items():
-        for family in case.families:
-            if isinstance(case, TrainCase):
-                continue
-            record, right = given(name, family)
-            if fault.touches(record):
-                with suppress(Unsupported):
-                    answer = answered(FaultyEngine(fault), record)
-                    if any(t not in answer or answer[t].tobytes() != a.tobytes() for t, a in right.items()):
-                        yield name, family, answer
+    return told(name, family, answer, failing)
 
 
 ROUNDING_ALONE = {"relu6 by a difference", "hardsigmoid by a difference"}
@@ -92,20 +107,15 @@ NAMED = [f for f in FAULTS if not f.reply and not f.train and f.name not in ROUN
 @pytest.mark.parametrize("name", sorted(ROUNDING_ALONE))
 def test_a_mistake_of_rounding_alone_is_caught(name: str) -> None:
     assert any(
-        is_caught(v.verdict)
-        for case, family, answer in made(BY_NAME[name])
-        for v in judge_answer(Request(given(case, family)[0], FLOAT64), truth(case, family), answer)
+        is_caught(v.verdict) for case, family, _, answer in made(BY_NAME[name]) for v in judging(case, family)(answer)
     )
 
 
-@pytest.mark.arithmetic
 @pytest.mark.parametrize("fault", NAMED, ids=lambda fault: fault.name)
 def test_a_mistake_is_diagnosed_as_itself(fault: Fault) -> None:
-    for name, family, answer in made(fault):
-        record, truths = given(name, family)[0], truth(name, family)
-        verdicts = judge_answer(Request(record, FLOAT64), truths, answer)
-        failing = [v.name for v in verdicts if is_caught(v.verdict)]
-        found = diagnosed(record, answer, truths, failing)
+    for name, family, _, answer in made(fault):
+        failing = [v.name for v in judging(name, family)(answer) if is_caught(v.verdict)]
+        found = told(name, family, answer, failing)
         if fault.name in [d.name for d in found]:
             (own,) = (d for d in found if d.name == fault.name)
             assert own.tensors == tuple(failing)
@@ -149,15 +159,14 @@ RIGHT = [LAYER, "BatchNorm1d/batch 3", "LSTMCell/states of a hundred", "Network/
 
 @pytest.mark.parametrize("name", [*RIGHT, "SGD/gradients of very different sizes"])
 def test_a_right_answer_matches_no_mistake(name: str) -> None:
-    record, answer = given(name)
     # Though it is said of every tensor that it fails.
-    found = diagnosed(record, answer, truth(name), list(truth(name)))
+    found = told(name, "full", given(name)[1], list(truth(name)))
     assert not {d.name for d in found} & {f.name for f in FAULTS if f.dtypes != ("float64",)}
 
 
 def test_nothing_is_said_where_nothing_fails() -> None:
-    record, answer = given(LAYER)
-    assert diagnosed(record, {**answer, "output": -answer["output"]}, truth(LAYER), []) == []
+    answer = given(LAYER)[1]
+    assert told(LAYER, "full", {**answer, "output": -answer["output"]}, []) == []
 
 
 def test_two_mistakes_that_coincide_are_both_listed() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, bias, sdpa_kernel
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import parity
 from refnet import nn
@@ -69,6 +69,9 @@ def test_dropout_needs_its_mask() -> None:
 
 @pytest.mark.parametrize(("queries", "keys"), list(itertools.product((1, 3, 5), (1, 3, 5))))
 def test_both_alignments_are_torchs(queries: int, keys: int) -> None:
+    # Not at the head: it loads torch's compiler, in every process that collects the tests.
+    from torch.nn.attention import bias
+
     upper = bias.causal_upper_left(queries, keys)._materialize(torch.device("cpu"))
     lower = bias.causal_lower_right(queries, keys)._materialize(torch.device("cpu"))
     assert causal(queries, keys).tolist() == upper.tolist()

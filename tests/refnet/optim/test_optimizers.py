@@ -8,6 +8,7 @@ import inspect
 import pickle
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -474,10 +475,13 @@ def test_many_runs_are_their_lone_twins(row, setting):
         np.testing.assert_array_equal(runs.a[r], lone["w"])
 
 
-def trained(row, setting, capture, iterations):
+def trained(row, setting, capture, iterations, hidden=(4,)):
     g = refnet.Generator(0)
     bias = row.name != "Muon"
-    net = nn.Sequential(nn.Linear(3, 4, bias, generator=g), nn.Tanh(), nn.Linear(4, 2, bias, generator=g))
+    layers = []
+    for before, after in pairwise((3, *hidden, 2)):
+        layers += [nn.Linear(before, after, bias, generator=g), nn.Tanh()]
+    net = nn.Sequential(*layers[:-1])
     opt = row.ours(net.params, **setting)
     X = np.random.default_rng(0).standard_normal((8, 3))
     T = np.random.default_rng(1).integers(0, 2, 8)
@@ -497,9 +501,10 @@ def test_a_captured_training_has_the_bits_of_a_plain_one(row, setting):
 
 @pytest.mark.parametrize(("row", "setting"), CASES)
 def test_machine_code_has_the_bits_of_a_plain_training(row, setting, monkeypatch):
+    """Of one layer: most of the time is LLVM's, for each parameter."""
     pytest.importorskip("llvmlite")
     monkeypatch.setattr(captured, "PAID_BACK", np.inf)
-    (net, opt, history), (other, plain, _) = (trained(row, setting, capture, 150) for capture in (True, False))
+    (net, opt, history), (other, plain, _) = (trained(row, setting, capture, 150, ()) for capture in (True, False))
     assert (history.why_plain, history.why_not_native) == ("", "")
     np.testing.assert_equal(net.params, other.params)
     np.testing.assert_equal(opt.state, plain.state)

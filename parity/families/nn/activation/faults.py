@@ -70,6 +70,28 @@ def _sigmoid_overflows(dY: Any, X: Any) -> Any:
     return dY * (E / ((1 + E) * (1 + E)))
 
 
+def _sigmoid_zero_times_infinity(dY: Any, X: Any) -> Any:
+    E = np.exp(-X)
+    Y = 1 / (1 + E)
+    # dX[.] = (dY[.] Y[.]^2) E[.], E[.] = exp(-X[.])
+    return dY * (Y * Y) * E
+
+
+def as_stored(X: Any) -> Any:
+    """X as one reads it who walks through memory and knows nothing of strides."""
+    strides = getattr(X, "x", X).strides
+    order = sorted(range(len(strides)), key=lambda k: -strides[k])
+    if order == list(range(len(strides))) or min(strides, default=0) <= 0:
+        raise Unsupported("the input is stored in the order of its axes")
+    return X.transpose(order).reshape(*X.shape)
+
+
+def _saved_as_stored(module: Any, right: Any, X: Any) -> Any:
+    Y, _ = right(X)
+    # dX[.] = dY[.] f'(X'[.]), X' what lies in memory where X[.] would lie if its axes were in order
+    return Y, right(as_stored(X))[1]
+
+
 def _tanh_parentheses(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     Y = np.tanh(saved.X)
     # dX[.] = dY[.] 1 - Y[.]^2
@@ -194,8 +216,22 @@ FAULTS = (
         "sigmoid' overflows",
         "dX = dY E / (1 + E)^2, E = exp(-X), against dX = dY s(X) s(-X): infinity / infinity",
         "X below -355 in float64, -45 in float32",
-        "tinygrad/tinygrad#1113",
+        "jeshraghian/snntorch#427",
         {"Sigmoid": _of_input(_sigmoid_overflows)},
+    ),
+    Fault(
+        "sigmoid' by 0 times infinity",
+        "dX = (dY Y^2) E, Y = 1 / (1 + E), E = exp(-X), against dX = dY s(X) s(-X): 0 times infinity",
+        "X below -709 in float64, -88 in float32",
+        "tinygrad/tinygrad#1113, Lightning-AI/lightning-thunder#1892",
+        {"Sigmoid": _of_input(_sigmoid_zero_times_infinity)},
+    ),
+    Fault(
+        "saved input read as stored",
+        "dX = dY f'(X') against dX = dY f'(X), X' being X in the order of memory: the output is right",
+        "an input that is not contiguous",
+        "pytorch/pytorch#175188",
+        {name: replaced("forward", _saved_as_stored) for name in ("Sigmoid", "Tanh", "SiLU", "Mish", "Softplus")},
     ),
     Fault(
         "tanh' without its parentheses",

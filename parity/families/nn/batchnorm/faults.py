@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.fault import Fault, replaced
+from parity.families.fault import Fault, Patch, replaced
+from parity.families.nn.activation.faults import as_stored
 from parity.families.nn.batchnorm.formulas import KINDS
 from refnet.arithmetic import special
 
@@ -21,41 +22,69 @@ def _variance(X: Any, mean: Any, var: Any, saved: Any) -> tuple[Any, Any]:
     return D, (D * D).sum(axis=n, keepdims=True) / max(N, 1)
 
 
-def _normalized(module: Any, right: Any, X: Any, scale: Any) -> Any:
-    """Forward with R = scale(V, N, batch) in place of 1 / sqrt(V + eps)."""
-    mean, var = (module.buffers[f"running_{m}"].copy() if module.buffers else None for m in ("mean", "var"))
-    _, saved = right(X)
-    _, _, n, N, channel, batch = saved
-    D, V = _variance(X, mean, var, saved)
-    R = scale(V, N, batch)
-    H = D * R
-    Y = H * module.params["weight"].reshape(*channel) if "weight" in module.params else H
-    Y = Y + module.params["bias"].reshape(*channel) if "bias" in module.params else Y
-    return Y, (H, R, n, N, channel, batch)
+def _scaled_by(scale: Any) -> Patch:
+    """R = scale(V, eps, N, batch)[0] in place of 1 / sqrt(V + eps), forward and, by its slope dR / dV, backward."""
+
+    def forward(module: Any, right: Any, X: Any) -> Any:
+        mean, var = (module.buffers[f"running_{m}"].copy() if module.buffers else None for m in ("mean", "var"))
+        _, saved = right(X)
+        D, V = _variance(X, mean, var, saved)
+        R, slope = scale(V, special.lift(module.eps, X), saved.N, saved.batch)
+        Y = H = D * R
+        Y = Y * module.params["weight"].reshape(*saved.channel) if "weight" in module.params else Y
+        Y = Y + module.params["bias"].reshape(*saved.channel) if "bias" in module.params else Y
+        return Y, (saved._replace(H=H, R=R), D, slope)
+
+    def backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+        inner, D, slope = saved
+        dX, grads = right(dY, inner)
+        if not inner.batch or not inner.N:
+            return dX, grads
+        n, N = inner.n, inner.N
+        dH = dY * module.params["weight"].reshape(*inner.channel) if "weight" in module.params else dY
+        # dD[n,c] = R[c] dH[n,c] + 2 D[n,c] dR[c]/dV[c] sum_m dH[m,c] D[m,c] / N
+        # dX[n,c] = dD[n,c] - sum_m dD[m,c] / N
+        dD = inner.R * dH + 2 * D * (slope * (dH * D).sum(axis=n, keepdims=True)) / N
+        return dD - dD.sum(axis=n, keepdims=True) / N, grads
+
+    def patch(module: Any) -> None:
+        replaced("forward", forward)(module)
+        replaced("backward", backward)(module)
+
+    return patch
 
 
-def _without_root(module: Any, right: Any, X: Any) -> Any:
+def _without_root(V: Any, eps: Any, N: int, batch: bool) -> Any:
     # R[c] = 1 / (V[c] + eps)
-    return _normalized(module, right, X, lambda V, N, batch: 1 / (V + special.lift(module.eps, X)))
+    R = 1 / (V + eps)
+    return R, -R * R
 
 
-def _eps_outside(module: Any, right: Any, X: Any) -> Any:
+def _squared(V: Any, eps: Any, N: int, batch: bool) -> Any:
+    # R[c] = 1 / (V[c] + eps)^2
+    R = 1 / (V + eps)
+    return R * R, -2 * R * R * R
+
+
+def _eps_outside(V: Any, eps: Any, N: int, batch: bool) -> Any:
     # R[c] = 1 / (sqrt(V[c]) + eps)
-    return _normalized(module, right, X, lambda V, N, batch: 1 / (np.sqrt(V) + special.lift(module.eps, X)))
+    R = 1 / (np.sqrt(V) + eps)
+    return R, -R * R / (2 * np.sqrt(V))
 
 
-def _unbiased_inside(module: Any, right: Any, X: Any) -> Any:
-    def scale(V: Any, N: int, batch: bool) -> Any:
-        # R[c] = 1 / sqrt(V[c] N / (N - 1) + eps)
-        U = V * N / (N - 1) if batch and N > 1 else V
-        return 1 / np.sqrt(U + special.lift(module.eps, X))
+def _unbiased_inside(V: Any, eps: Any, N: int, batch: bool) -> Any:
+    # R[c] = 1 / sqrt(V[c] N / (N - 1) + eps)
+    if not batch or N < 2:
+        R = 1 / np.sqrt(V + eps)
+        return R, -R * R * R / 2
+    R = 1 / np.sqrt(V * N / (N - 1) + eps)
+    return R, -R * R * R / 2 * N / (N - 1)
 
-    return _normalized(module, right, X, scale)
 
-
-def _eps_forgotten(module: Any, right: Any, X: Any) -> Any:
+def _eps_forgotten(V: Any, eps: Any, N: int, batch: bool) -> Any:
     # R[c] = 1 / sqrt(V[c])
-    return _normalized(module, right, X, lambda V, N, batch: 1 / np.sqrt(V))
+    R = 1 / np.sqrt(V)
+    return R, -R * R * R / 2
 
 
 def _biased_running_variance(module: Any, right: Any, M: Any, S: Any, N: int) -> None:
@@ -113,6 +142,12 @@ def _inverted_again(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     H, R, n, N, channel, batch = saved
     # R[c] = 1 / sqrt(R[c] + eps)
     return right(dY, (H, 1 / np.sqrt(R + special.lift(module.eps, R)), n, N, channel, batch))
+
+
+def _saved_as_stored(module: Any, right: Any, X: Any) -> Any:
+    Y, saved = right(X)
+    # H[n,c] = (X'[n,c] - M[c]) R[c], X' what lies in memory where X[n,c] would lie if its axes were in order
+    return Y, saved._replace(H=saved.H + (as_stored(X) - X) * saved.R)
 
 
 def _weight_forgotten(module: Any, right: Any, dY: Any, saved: Any) -> Any:
@@ -185,37 +220,40 @@ FAULTS = (
         "track",
         _never_tracked,
     ),
-    _batchnorm(
+    Fault(
         "normalization without the root",
         "D / (V + eps) against D / sqrt(V + eps)",
         "a variance other than 1",
-        "jax-ml/jax#443",
-        "forward",
-        _without_root,
+        "issue class: a missing root",
+        dict.fromkeys(KINDS, _scaled_by(_without_root)),
     ),
-    _batchnorm(
+    Fault(
+        "square for the root",
+        "D / (V + eps)^2 against D / sqrt(V + eps)",
+        "a variance other than 1",
+        "jax-ml/jax#442, jax-ml/jax#443",
+        dict.fromkeys(KINDS, _scaled_by(_squared)),
+    ),
+    Fault(
         "eps outside the root",
         "D / (sqrt(V) + eps) against D / sqrt(V + eps)",
         "a small variance, or a large eps",
-        "hyunwoongko/transformer#7, harvardnlp/annotated-transformer#119, callummcdougall/ARENA_3.0#228",
-        "forward",
-        _eps_outside,
+        "issue class: eps outside the root, in LayerNorm callummcdougall/ARENA_3.0#228",
+        dict.fromkeys(KINDS, _scaled_by(_eps_outside)),
     ),
-    _batchnorm(
+    Fault(
         "eps left out",
         "D / sqrt(V) against D / sqrt(V + eps)",
         "a small variance, or a large eps",
         "issue class: a missing term",
-        "forward",
-        _eps_forgotten,
+        dict.fromkeys(KINDS, _scaled_by(_eps_forgotten)),
     ),
-    _batchnorm(
+    Fault(
         "normalization by the unbiased variance",
         "V N / (N - 1) against V under the root",
         "a small batch",
-        "hkproj/pytorch-transformer#31, taokong/group_normalization#1",
-        "forward",
-        _unbiased_inside,
+        "issue class: the unbiased variance",
+        dict.fromkeys(KINDS, _scaled_by(_unbiased_inside)),
     ),
     _batchnorm(
         "batch formula in evaluation mode",
@@ -248,6 +286,14 @@ FAULTS = (
         "issue class: a missing term",
         "backward",
         _mean_constant,
+    ),
+    _batchnorm(
+        "BatchNorm: saved input read as stored",
+        "H = (X' - M) R against H = (X - M) R in the gradients, X' being X in the order of memory: the output is right",
+        "an input that is not contiguous",
+        "pytorch/pytorch#175189, pytorch/pytorch#133520",
+        "forward",
+        _saved_as_stored,
     ),
     _batchnorm(
         "deviation inverted again",

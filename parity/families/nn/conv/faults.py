@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from parity.families.fault import Fault, Unsupported, replaced
 
 
@@ -38,6 +40,29 @@ def _first_group_for_all(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     # dW[g,o,k] = sum_n,p dY[n,g,o,p] A[n,0,k,p]
     dW = dY.reshape(n, g, module.out_channels // g, p) @ A[:, :1].mT
     return dX, {**grads, "weight": dW.sum(axis=-4).reshape(*module.params["weight"].shape)}
+
+
+def _channels_taken_in_turn(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    A, *_ = saved
+    n, g, k, p = A.shape
+    c, o = module.in_channels // g, module.out_channels // g
+    if g == 1 or c == 1:
+        raise Unsupported("channels in groups are channels in turn")
+    dX, grads = right(dY, saved)
+    # The input channel c of group g is c G + g, against g C + c.
+    turned = A.reshape(n, c, g, k // c, p)
+    taps = np.concatenate([turned[:, :, j].reshape(n, 1, k, p) for j in range(g)], axis=-3)
+    # dW[g,o,c,i,j] = sum_n,p dY[n,g,o,p] A[n,c G + g,i,j,p]
+    dW = (dY.reshape(n, g, o, p) @ taps.mT).sum(axis=-4)
+    return dX, {**grads, "weight": dW.reshape(*module.params["weight"].shape)}
+
+
+def _circular_along_the_other_axis(module: Any) -> None:
+    margins = module.margins
+    if module.padding_mode != "circular" or margins()[0] == margins()[1]:
+        raise Unsupported("rows and columns are padded alike, or not by the other end")
+    # P = X with the margins of the columns around its rows, and those of the rows around its columns
+    module.margins = lambda: margins()[::-1]
 
 
 def _cropped_by_one(module: Any, right: Any, dY: Any, saved: Any) -> Any:
@@ -124,8 +149,22 @@ FAULTS = (
         "kernel gradient of the first group",
         "dW[g] = sum dY[g] A[0] against sum dY[g] A[g]",
         "groups > 1",
-        "pytorch/pytorch#51430",
+        "issue class: the first of several",
         _first_group_for_all,
+    ),
+    _conv(
+        "kernel gradient of channels taken in turn",
+        "dW[g,o,c] = sum dY[g,o] A[c G + g] against sum dY[g,o] A[g C + c]",
+        "groups > 1 of more than one channel each",
+        "pytorch/pytorch#51430",
+        _channels_taken_in_turn,
+    ),
+    Fault(
+        "circular padding along the other axis",
+        "the padding of the columns around the rows, and the other way",
+        "circular padding that is not the same for rows and columns",
+        "pytorch/pytorch#37844",
+        {"Conv2d": _circular_along_the_other_axis},
     ),
     _conv(
         "padding cropped one row off",

@@ -127,6 +127,19 @@ def _ignored_weights(t: _Targets) -> Any:
     return special.lift(float(np.count_nonzero(~t.kept)), t.Q)
 
 
+def _weights_or_one(t: _Targets) -> Any:
+    # n = sum_n W[t[n]], 1 where that is 0
+    n = t.weights()
+    return np.where(n == 0, special.lift(1.0, n), n)
+
+
+def _weights_for_each_place(t: _Targets) -> Any:
+    if t.kept.ndim < 3:
+        raise Unsupported("samples have one target each")
+    # n = sum_n W[t[n]] times the targets of a sample: of 1 / n the factor N / (N targets)
+    return t.weights() * special.lift(float(math.prod(t.Q.shape) // t.Q.shape[0] // t.C), t.Q)
+
+
 def _softmax(X: Any, c: int) -> Any:
     E = np.exp(X - special.shift(X, c))
     return E / E.sum(axis=c, keepdims=True)
@@ -253,6 +266,20 @@ FAULTS = (
         "class weights, and the mean",
         "keras-team/keras#13329, keras-team/keras#19740",
         _with(_Targets.weighed, _samples_kept),
+    ),
+    _fault(
+        "0 where every target is ignored",
+        "sum L / 1 against sum L / 0, NaN; a convention elsewhere",
+        "no target that counts, and the mean",
+        "pytorch/pytorch#116349",
+        _with(_Targets.weighed, _weights_or_one),
+    ),
+    _fault(
+        "mask scaled by the number of samples",
+        "sum L N / (N K sum_n W[t[n]]), K targets a sample, against sum L / sum_n W[t[n]]",
+        "samples of several targets, and the mean",
+        "keras-team/keras-core#802",
+        _with(_Targets.weighed, _weights_for_each_place),
     ),
     _fault(
         "weight of the target smoothed",

@@ -33,8 +33,8 @@ def _nothing_kept(module: Any, right: Any, *inputs: Any) -> Any:
     if kept is None:
         return Y, saved
     q = 1 - special.lift(module.p, inputs[0])
-    # Y[.] = ([kept[.]] X[.]) / (1 - p)
-    return np.where(kept, inputs[0], 0) / q, saved._replace(q=q)
+    # Y[.] = ([kept[.]] X[.]) (1 / (1 - p))
+    return np.where(kept, inputs[0], 0) * (1 / q), saved._replace(q=q)
 
 
 def _always(module: Any, right: Any, *inputs: Any) -> Any:
@@ -75,9 +75,9 @@ FAULTS = (
     ),
     Fault(
         "dropout of everything",
-        "([kept] X) / (1 - p), 0 / 0 at p = 1, against 0",
+        "([kept] X) (1 / (1 - p)), 0 times infinity at p = 1, against 0",
         "p = 1",
-        "pytorch/pytorch#190059",
+        "pytorch/pytorch#190057, pytorch/pytorch#190059",
         {"Dropout": replaced("forward", _nothing_kept)},
     ),
     Fault(

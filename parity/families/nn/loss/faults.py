@@ -209,6 +209,55 @@ def _beta_forward_only(module: Any, right: Any, dY: Any, saved: Any) -> Any:
     return right(dY, saved._replace(Q=np.where(saved.near, saved.D, special.lift(0.0, saved.D))))
 
 
+def _divided_by_beta_zero(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    D, _, _, n = saved
+    beta = special.lift(module.beta, D)
+    dL = dY / n if module.reduction == "mean" else dY
+    one, minus = special.lift(1.0, D), special.lift(-1.0, D)
+    # dX[.] = dL[.] D[.] / beta where |D[.]| <= beta, dL[.] sign(D[.]) elsewhere
+    dX = dL * np.where(D > beta, one, np.where(-D > beta, minus, D / beta))
+    return (dX, -dX), {}
+
+
+def _against_every_target(module: Any, right: Any, X: Any, T: Any) -> Any:
+    if X.ndim != 1 or module.reduction == "none" or module.buffers:
+        raise Unsupported("it takes vectors, and a loss of one number")
+    N = X.shape[0]
+    # l[n,m] of X[n] and T[m], n and m of N each
+    return right(*(np.broadcast_to(A, (N, N)) for A in (X.reshape(N, 1), T)))
+
+
+def _of_every_target(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    (dX, dT), grads = right(dY, saved)
+    # dX[n] = sum_m dY l'(X[n], T[m])     dT[m] = sum_n
+    return (dX.sum(axis=-1), dT if dT is None else dT.sum(axis=-2)), grads
+
+
+def _every_against_every(module: Any) -> None:
+    replaced("forward", _against_every_target)(module)
+    replaced("backward", _of_every_target)(module)
+
+
+def _logits_shifted_wrongly_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    X, T, *_, W, P = saved
+    (_, dT), grads = right(dY, saved)
+    if P is not None:
+        raise Unsupported("the formula has no pos_weight")
+    dL = dY if W is None else dY * W
+    dL = dL / X.size if module.reduction == "mean" else dL
+    zero, one = special.lift(0.0, X), special.lift(1.0, X)
+    M: Any = np.where(X > 0, X, zero)
+    S: Any = np.where(X > 0, one, zero)
+    A, B = np.exp(-M), np.exp(-X - M)
+    # dX[.] = dL[.] (1 - T[.] + S[.] - (S[.] A[.] + (1 + S[.]) B[.]) / (A[.] + B[.])), the derivative of that formula
+    return (dL * (1 - T + S - (S * A + (1 + S) * B) / (A + B)), dT), grads
+
+
+def _shifted_wrongly(module: Any) -> None:
+    replaced("forward", _logits_shifted_wrongly)(module)
+    replaced("backward", _logits_shifted_wrongly_backward)(module)
+
+
 FAULTS = (
     Fault(
         "threshold on the signed difference",
@@ -253,6 +302,20 @@ FAULTS = (
         {"SmoothL1Loss": replaced("backward", _beta_forward_only)},
     ),
     Fault(
+        "beta of 0 divided by",
+        "dX = dL D / beta where |D| <= beta, 0 / 0 at D = beta = 0, against the line's 0",
+        "beta 0 and X = T",
+        "pytorch/pytorch#96813",
+        {"SmoothL1Loss": replaced("backward", _divided_by_beta_zero)},
+    ),
+    Fault(
+        "every sample against every target",
+        "sum_n,m l(X[n], T[m]) / N^2 against sum_n l(X[n], T[n]) / N: shapes (N, 1) and (N,)",
+        "vectors of more than one number",
+        "pytorch/pytorch#16045, tensorflow/tensorflow#37770, pytorch/pytorch#1939",
+        dict.fromkeys(("MSELoss", "BCELoss"), _every_against_every),
+    ),
+    Fault(
         "mean for sum",
         "Y = sum l / n against Y = sum l, and so their gradients",
         "more than one element",
@@ -270,7 +333,7 @@ FAULTS = (
         "mean over samples only",
         "sum l / N against the mean over all elements",
         "samples of more than one element",
-        "keras-team/keras-core#802; issue class: mean over the wrong axes",
+        "issue class: mean over the wrong axes",
         dict.fromkeys(ELEMENTWISE, _over_samples),
     ),
     Fault(
@@ -355,7 +418,7 @@ FAULTS = (
         "M = max(X, 0) against M = max(-X, 0) in M + log(exp(-M) + exp(-X - M)): overflow",
         "X below -709 in float64, -88 in float32",
         "pytorch/pytorch#2221",
-        {"BCEWithLogitsLoss": replaced("forward", _logits_shifted_wrongly)},
+        {"BCEWithLogitsLoss": _shifted_wrongly},
     ),
     Fault(
         "pos_weight left out backward",

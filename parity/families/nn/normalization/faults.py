@@ -9,31 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.fault import Fault, Unsupported, replaced
+from parity.families.fault import Fault, Patch, Unsupported, replaced
 from parity.families.nn.normalization.formulas import flat, output, per_channel, weighted
+from parity.families.nn.normalization.other_factors import (
+    both,
+    eps_left_out,
+    eps_outside,
+    groups_scaled_by,
+    scaled_by,
+    unbiased,
+    unbiased_and_eps_outside,
+    without_root,
+)
 from refnet.arithmetic import special
-
-
-def _scaled_by(scale: Any) -> Any:
-    """Forward with R = scale(V, eps, F) in place of 1 / sqrt(V + eps)."""
-
-    def forward(module: Any, right: Any, input: Any) -> Any:
-        Y, saved = right(input)
-        X, F = flat(module, input)
-        if not X.size:
-            return Y, saved
-        # M[s] = sum_f X[s,f] / F     D[s,f] = X[s,f] - M[s]     V[s] = sum_f D[s,f]^2 / F
-        D = X - X.sum(axis=-1, keepdims=True) / F
-        R = scale((D * D).sum(axis=-1, keepdims=True) / F, special.lift(module.eps, X), F)
-        return output(module, D * R, saved.shape), saved._replace(H=D * R, R=R)
-
-    return forward
-
-
-def _unbiased(V: Any, eps: Any, F: int) -> Any:
-    if F == 1:
-        raise Unsupported("one feature has no unbiased variance")
-    return 1 / np.sqrt(V * F / (F - 1) + eps)
 
 
 def _of_the_last_axis(module: Any, right: Any, input: Any) -> Any:
@@ -59,6 +47,32 @@ def _all_but_the_first(module: Any, right: Any, input: Any) -> Any:
     R = 1 / np.sqrt((D * D).sum(axis=-1, keepdims=True) / F + special.lift(module.eps, X))
     H = (D * R).reshape(*saved.H.shape)
     return output(module, H, saved.shape), saved._replace(H=H)
+
+
+def _remembering(module: Any, right: Any, input: Any) -> Any:
+    Y, saved = right(input)
+    return Y, (saved, flat(module, input)[0])
+
+
+def _two_axes_backward(module: Any, right: Any, dY: Any, saved: Any) -> Any:
+    inner, X = saved
+    _, grads = right(dY, inner)
+    B, F = inner.shape[0], X.shape[-1]
+    if len(inner.shape) - len(module.normalized_shape) < 2 or not X.size:
+        raise Unsupported("there is one leading axis, as the backward takes for granted")
+    # The rows are those of the first axis, b, of N elements n; mean and deviation are those of row b of the B N / F
+    # that there are.
+    N = X.size // B
+    D, G, R = (X - X.sum(axis=-1, keepdims=True) / F), dY.reshape(B, N), inner.R[:B]
+    M = X[:B] - D[:B]
+    # H[b,n] = (X[b,n] - M[b]) R[b]     dH[b,n] = dY[b,n] G[n mod F]
+    H = (X.reshape(B, N) - M[:, :1]) * R
+    dH = weighted(module, dY, X).reshape(B, N)
+    # dX[b,n] = R[b] (dH[b,n] - (sum_m dH[b,m] + H[b,n] sum_m dH[b,m] H[b,m]) / N)
+    dX = R * (dH - (_sum(dH) + H * _sum(dH * H)) / N)
+    # dG[f] = sum_b dY[b,f] H[b,f]     dB[f] = sum_b dY[b,f], of the first F elements of a row
+    sums = {"weight": (G * H)[:, :F].sum(axis=-2), "bias": G[:, :F].sum(axis=-2)}
+    return dX.reshape(*inner.shape), {name: sums[name].reshape(*grad.shape) for name, grad in grads.items()}
 
 
 def _weight_outside(module: Any, right: Any, dY: Any, saved: Any) -> Any:
@@ -129,11 +143,11 @@ def _affine(module: Any, H: Any, saved: Any) -> Any:
     return Y.reshape(*saved.shape)
 
 
-def _normalized(X: Any, eps: Any, K: int, outside: bool = False) -> Any:
+def _normalized(X: Any, eps: Any, K: int) -> Any:
     """X over its last axis, variances divided by K."""
     D = X - X.sum(axis=-1, keepdims=True) / X.shape[-1]
     V = (D * D).sum(axis=-1, keepdims=True) / K
-    return D / (np.sqrt(V) + eps if outside else np.sqrt(V + eps))
+    return D / np.sqrt(V + eps)
 
 
 def _channels_taken_in_turn(X: Any, groups: int, eps: Any) -> Any:
@@ -178,38 +192,45 @@ def _layernorm(name: str, what: str, reveal: str, source: str, method: str, by: 
     return Fault(f"LayerNorm: {name}", what, reveal, source, {"LayerNorm": replaced(method, by)})
 
 
+def _of_layernorm(name: str, what: str, reveal: str, source: str, patch: Patch) -> Fault:
+    return Fault(f"LayerNorm: {name}", what, reveal, source, {"LayerNorm": patch})
+
+
 FAULTS = (
-    _layernorm(
+    _of_layernorm(
         "eps outside the root",
         "D / (sqrt(V) + eps) against D / sqrt(V + eps)",
         "a small variance, or a large eps",
-        "hyunwoongko/transformer#7, harvardnlp/annotated-transformer#119, callummcdougall/ARENA_3.0#228",
-        "forward",
-        _scaled_by(lambda V, eps, F: 1 / (np.sqrt(V) + eps)),
+        "callummcdougall/ARENA_3.0#228; 0 / 0 backward: pytorch/pytorch#4320, FluxML/Flux.jl#2096",
+        scaled_by(eps_outside),
     ),
-    _layernorm(
+    _of_layernorm(
         "eps left out",
         "D / sqrt(V) against D / sqrt(V + eps)",
         "a small variance, or a large eps",
         "issue class: a missing term",
-        "forward",
-        _scaled_by(lambda V, eps, F: 1 / np.sqrt(V)),
+        scaled_by(eps_left_out),
     ),
-    _layernorm(
+    _of_layernorm(
         "no root",
         "D / (V + eps) against D / sqrt(V + eps)",
         "a variance other than 1",
-        "jax-ml/jax#443",
-        "forward",
-        _scaled_by(lambda V, eps, F: 1 / (V + eps)),
+        "issue class: a missing root",
+        scaled_by(without_root),
     ),
-    _layernorm(
+    _of_layernorm(
         "unbiased variance",
         "V F / (F - 1) against V under the root",
         "few features",
-        "hkproj/pytorch-transformer#31, taokong/group_normalization#1",
-        "forward",
-        _scaled_by(_unbiased),
+        "issue class: the unbiased variance",
+        scaled_by(unbiased),
+    ),
+    _of_layernorm(
+        "unbiased deviation plus eps",
+        "D / (sqrt(V F / (F - 1)) + eps) against D / sqrt(V + eps)",
+        "few features, a small variance, or a large eps",
+        "hyunwoongko/transformer#7, hkproj/pytorch-transformer#31, harvardnlp/annotated-transformer#119",
+        scaled_by(unbiased_and_eps_outside),
     ),
     _layernorm(
         "the last axis alone",
@@ -223,9 +244,16 @@ FAULTS = (
         "all axes but the first",
         "mean and variance over every axis but the first against normalized_shape",
         "several leading axes",
-        "flagos-ai/FlagGems#5392",
+        "issue class: axes too many",
         "forward",
         _all_but_the_first,
+    ),
+    _of_layernorm(
+        "backward of two axes",
+        "rows of the first axis and of all other elements, with the statistics of the first rows of normalized_shape",
+        "several leading axes; the output is right",
+        "flagos-ai/FlagGems#5392",
+        both(_remembering, _two_axes_backward),
     ),
     _layernorm(
         "weight outside the sums",
@@ -299,17 +327,12 @@ FAULTS = (
         "forward",
         _groups(lambda X, g, eps: _normalized(X.reshape(X.shape[0], g, -1), eps, X.shape[1] // g)),
     ),
-    _group(
-        "unbiased variance, eps outside the root",
+    Fault(
+        "GroupNorm: unbiased variance, eps outside the root",
         "D / (sqrt(V K / (K - 1)) + eps) against D / sqrt(V + eps)",
         "few elements in a group",
         "taokong/group_normalization#1",
-        "forward",
-        _groups(
-            lambda X, g, eps: _normalized(
-                X.reshape(X.shape[0], g, -1), eps, max(X.shape[1] // g * X.shape[2] - 1, 1), True
-            )
-        ),
+        {"GroupNorm": groups_scaled_by(unbiased_and_eps_outside)},
     ),
     _group(
         "channels taken in turn",

@@ -97,7 +97,7 @@ FAULTS = (
         "eps outside the root",
         "X / (sqrt(Q) + eps) against X / sqrt(Q + eps)",
         "a small mean of squares, or a large eps",
-        "callummcdougall/ARENA_3.0#228",
+        "issue class: eps outside the root, in LayerNorm callummcdougall/ARENA_3.0#228",
         "forward",
         _rms_scaled_by(lambda X, Q, eps, F: 1 / (np.sqrt(Q) + eps)),
     ),

@@ -61,6 +61,14 @@ def _forget_gate_left_out(module: Any, right: Any, grad_output: Any, saved: Any)
     return (dX, dH0, dC.reshape(*dC0.shape)), grads
 
 
+def _states_without_gradient(module: Any, right: Any, grad_output: Any, saved: Any) -> Any:
+    if saved.given == "none":
+        raise Unsupported("no state is given, whose gradient could be cut off")
+    (dX, *states), grads = right(grad_output, saved)
+    # dH0[n,h] = dC0[n,h] = 0
+    return (dX, *(dS * 0 for dS in states)), grads
+
+
 def _one_bias(module: Any, right: Any, grad_output: Any, saved: Any) -> Any:
     dinputs, grads = right(grad_output, saved)
     # dbias_hh[z] = 0
@@ -106,7 +114,7 @@ FAULTS = (
         "initial state ignored",
         "H0 = C0 = 0 against the given ones",
         "states that are not 0",
-        "pytorch/pytorch#95137",
+        "issue class: a state left out",
         "forward",
         _states_ignored,
     ),
@@ -117,6 +125,14 @@ FAULTS = (
         "issue class: a missing term",
         "backward",
         _cell_gradient_dropped,
+    ),
+    _lstm(
+        "states without a gradient",
+        "dH0 = dC0 = 0: of several steps, each alone moves the parameters",
+        "a cell used at several steps, or a gradient of its states",
+        "pytorch/pytorch#184528",
+        "backward",
+        _states_without_gradient,
     ),
     _lstm(
         "tanh' of the cell at the output",
@@ -146,7 +162,7 @@ FAULTS = (
         "gates with another gate's bias",
         "bias_ih of gates f, g, o, i against i, f, g, o: the weights in one order, the bias in another",
         "a bias that is not the same for all gates",
-        "issue class: gates in another order, of the bias alone",
+        "keras-team/keras#8720 (comments)",
         "forward",
         _bias_of_the_next_gate,
     ),

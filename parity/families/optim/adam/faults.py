@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.families.fault import Fault, replaced
 from parity.families.optim.adam.formulas import mean, of_both, updating
-from parity.families.optimizer_faults import mistake, otherwise
+from parity.families.optimizer_faults import decay_of_index, mistake, otherwise
 from refnet.arithmetic import special
 
 
@@ -29,6 +29,20 @@ def _one_counter(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) ->
     counter = opt.kept(name, P, group)["step"]
     counter[...] = max(int(kept["step"]) for kept in opt.state.values())
     right(name, P, G, group)
+
+
+def _counter_of_the_last(opt: Any, right: Any, grads: Any) -> None:
+    opt.due(grads)
+    for group in opt.param_groups:
+        moved = {name: P for name, P in group["params"].items() if grads.get(name) is not None}
+        counters = {name: opt.kept(name, P, group)["step"] for name, P in moved.items()}
+        before = {name: counter.copy() for name, counter in counters.items()}
+        for name, P in moved.items():
+            # t = that of the last parameter that has a gradient, which alone counts
+            counters[name][...] = before[list(moved)[-1]]
+            opt.update(name, P, grads[name], group)
+            if name != list(moved)[-1]:
+                counters[name][...] = before[name]
 
 
 def _absent_as_zero(opt: Any, right: Any, grads: Any) -> None:
@@ -130,7 +144,7 @@ FAULTS = (
         "second moment without the decay",
         "v of dtheta against v of dtheta + lambda theta",
         "weight decay",
-        "issue class: decay not in the history; apache/mxnet#9363",
+        "issue class: decay not in the history",
         updating(second=lambda V, beta, G, raw: mean(V, beta, raw * raw)),
     ),
     _adam(
@@ -154,6 +168,14 @@ FAULTS = (
         "weight decay",
         "flagos-ai/FlagGems#4988, ai2cm/ace#661",
         _other_decay,
+    ),
+    mistake(
+        "Adam",
+        "weight decay of an index",
+        "g + lambda k against g + lambda theta, k the number of the parameter",
+        "weight decay",
+        "mlverse/torch#821",
+        decay_of_index,
     ),
     _adam(
         "weight decay ignored",
@@ -187,8 +209,16 @@ FAULTS = (
         "one counter for all parameters",
         "t = 1, 2, ... over all parameters against t of each",
         "two parameters",
-        "DiffSharp/DiffSharp#292, clab/dynet#77, deepspeedai/DeepSpeed#8471",
+        "DiffSharp/DiffSharp#292, clab/dynet#77",
         _one_counter,
+    ),
+    _adam(
+        "counter of the last parameter for all",
+        "t of the last parameter that has a gradient, which alone counts, against t of each",
+        "two parameters",
+        "deepspeedai/DeepSpeed#8471",
+        _counter_of_the_last,
+        "step",
     ),
     _adam(
         "absent gradient as zero",

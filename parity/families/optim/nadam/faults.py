@@ -20,9 +20,9 @@ def _power_of_two_halves(opt: Any, right: Any, t: Any, P: Any, group: Any) -> An
 def _moment_overwritten(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
     right(name, P, G, group)
     state = opt.state[name]
-    # m[.] = mu_t m[.] in the state
-    M = state["exp_avg"]
-    M[...] = opt.scheduled(special.lift(state["step"], P), P, group) * M
+    # m[.] = beta1 m[.] / (1 - beta1^t) in the state
+    M, beta1 = state["exp_avg"], group["betas"][0]
+    M[...] = special.lift(beta1, P) * M / opt.correction(beta1, state["step"], P)
 
 
 def _product_forgotten(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
@@ -67,7 +67,7 @@ FAULTS = (
     mistake(
         "NAdam",
         "first moment overwritten",
-        "m = mu_t m in the state against a value of its own",
+        "m = beta1 m / (1 - beta1^t) in the state against a value of its own",
         "two steps; the state",
         "deeplearning4j/nd4j#1891",
         _moment_overwritten,

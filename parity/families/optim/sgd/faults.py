@@ -64,6 +64,17 @@ def _moving_average(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any)
     _descend(P, G + mu * B if group["nesterov"] else B, group)
 
 
+def _look_ahead_before(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
+    if not group["nesterov"]:
+        right(name, P, G, group)
+        return
+    G, (B, _) = _gradient(P, G, group), _buffer(opt, name, P)
+    mu = special.lift(group["momentum"], P)
+    # b[.] = mu b[.] + (1 - mu) (g[.] + mu b[.]), from b = 0
+    B[...] = mu * B + (1 - mu) * (G + mu * B)
+    _descend(P, B, group)
+
+
 def _nesterov_without_gradient(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
     if not group["nesterov"]:
         right(name, P, G, group)
@@ -172,10 +183,17 @@ FAULTS = (
         _nesterov_without_gradient,
     ),
     _sgd(
+        "nesterov in a moving average",
+        "g = g + mu b_(t-1), b = mu b + (1 - mu) g against b = mu b + g, g + mu b",
+        "nesterov",
+        "ml-explore/mlx#87",
+        _look_ahead_before,
+    ),
+    _sgd(
         "nesterov ignored",
         "b against g + mu b_t; the same as the buffer before this step, g + mu b_(t-1)",
         "nesterov",
-        "ml-explore/mlx#87",
+        "issue class: an option ignored",
         _otherwise(nesterov=False),
     ),
     _sgd(
@@ -203,7 +221,7 @@ FAULTS = (
         "weight decay of an index",
         "g + lambda k against g + lambda theta",
         "weight decay",
-        "mlverse/torch#821",
+        "issue class: an index for a value, in Adam mlverse/torch#821",
         _decay_of_index,
     ),
     _sgd(

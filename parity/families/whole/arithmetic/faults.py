@@ -184,14 +184,14 @@ FAULTS = (
         "upstream gradient read as stored",
         "dY in the order of memory against that of its strides",
         "an upstream gradient that is not contiguous",
-        "torch/nn#345, pytorch/FBGEMM#3006, pytorch/pytorch#175188, pytorch/pytorch#107876",
+        "torch/nn#345, pytorch/FBGEMM#3006",
         ask=_gradient_as_stored,
     ),
     Fault(
         "input read as stored",
         "X in the order of memory against that of its strides",
         "an input that is not contiguous",
-        "pytorch/pytorch#175189, pytorch/pytorch#133520",
+        "issue class: strides ignored, forward and backward",
         ask=_input_as_stored,
     ),
 )

@@ -211,9 +211,71 @@ AROUND_THE_STEP = (
     ),
 )
 
+# Dropout of the inputs and of the hidden units. The last batch of an epoch has two samples, the others three.
+DROPPING = _sequential(Spec("Dropout", {"p": 0.25}), _linear(3, 4), TANH, Spec("Dropout", {"p": 0.5}), _linear(4, 2))
+DROPPED = (
+    _short(
+        "dropout, groups with weight decay",
+        DROPPING,
+        Spec("MSELoss"),
+        Spec("SGD", {"lr": 0.1, "momentum": 0.9}),
+        Draw((8, 3)),
+        T,
+        {
+            "1.weight": Draw((4, 3), scale=0.5),
+            "1.bias": Draw((4,), scale=0.5),
+            "4.weight": Draw((2, 4), scale=0.5),
+            "4.bias": Draw((2,), scale=0.5),
+        },
+        groups=((("1.weight", "4.weight"), {"weight_decay": 0.1}), (("1.bias", "4.bias"), {"lr": 0.05})),
+        drops={"0": (3,), "3": (4,)},
+        mask_seed=10,
+        singles=1,
+        # Of fewer none would be captured.
+        iterations=200,
+    ),
+)
+
+
+def _of_loss(loss: str, T: Draw, *, log: bool = False, **args: Any) -> TrainCase:
+    """A linear model that descends a loss, with LogSoftmax behind it for a loss of `log` probabilities. Few updates and
+    few arrays: the loss is what is asked about."""
+    layers = (_linear(3, 3), *([Spec("LogSoftmax", {"dim": -1})] if log else []))
+    return _short(
+        loss,
+        _sequential(*layers),
+        Spec(loss, args),
+        Spec("SGD", {"lr": 0.1, "weight_decay": 0.01}),
+        X,
+        T,
+        {"0.weight": Draw((3, 3), scale=0.5), "0.bias": Draw((3,), scale=0.5)},
+        iterations=12,
+        certified=(3,),
+        singles=1,
+    )
+
+
+SIGNS = Draw((8, 3), "sign")
+LOSSES = (
+    _of_loss("HuberLoss", Draw((8, 3)), delta=0.75),
+    _of_loss("SmoothL1Loss", Draw((8, 3)), beta=0.5, reduction="sum"),
+    _of_loss("NLLLoss", indices((8,), 0, 1, 2, 1, 2, -100, 0, 2), log=True),
+    _of_loss("KLDivLoss", Draw((8, 3), "unit"), log=True, reduction="batchmean"),
+    _of_loss("PoissonNLLLoss", Draw((8, 3), "positive"), full=True),
+    _of_loss("SoftMarginLoss", SIGNS),
+    _of_loss("MultiLabelSoftMarginLoss", Draw((8, 3), "unit")),
+    _of_loss("HingeEmbeddingLoss", SIGNS, margin=0.5),
+    _of_loss("MultiMarginLoss", indices((8,), 0, 1, 2, 1, 2, 0, 0, 2), p=2, margin=0.5),
+    _of_loss("MultiLabelMarginLoss", indices((8, 3), 0, -1, -1, 2, 1, -1, 1, -1, 0)),
+)
+"""The losses of an output and its targets that no other training has. Losses of three arrays, and
+LinearCrossEntropyLoss, which has parameters, are none that `refnet.fit` takes."""
+
 CASES: tuple[TrainCase, ...] = (
     *REGIMES,
     *AROUND_THE_STEP,
+    *DROPPED,
+    *LOSSES,
     _short(
         "convolution with groups, weight decay",
         CONVOLUTIONAL,

@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
 
 from parity.families.fault import Fault, Lift, Steps, Train
-from parity.records import definition
+from parity.families.whole.training.dropout_faults import DROPOUT
+from parity.families.whole.training.loops import Grads, Loop, loop_of, parts_of, summed
 from refnet.arithmetic import special
 from refnet.nn import Sequential
-from refnet.nn.utils import EPSILON, NOT_CLIPPED, Clipping, get_total_norm
-from refnet.train.step import Update, is_mean, micro_batches
-
-Grads = dict[str, Any]
+from refnet.nn.utils import EPSILON, NOT_CLIPPED, get_total_norm
+from refnet.train.step import is_mean
 
 
-@dataclass
-class _Loop:
-    """What a training loop has at hand."""
-
-    update: Update
-
-    def gradients(self, batch: Any, rows: Any = None) -> tuple[Any, Grads]:
-        """Loss and gradients of a batch, with the targets of other rows if these are given."""
-        grads, value = self.update.gradients(
-            self.update.inputs[batch], self.update.targets[batch if rows is None else rows]
-        )
-        return value, grads
-
-    def step(self, grads: Grads) -> None:
-        self.update.opt.step({name: grads[name] for name in self.update.held if name in grads})
-
-
-def _loop(update: Callable[[_Loop, Train, int], Any]) -> Callable[[Train, Lift], Steps]:
-    """A training whose update number k is `update(loop, record, k)`; it returns the loss that it records."""
-
-    def train(record: Train, lift: Lift) -> Steps:
-        arrays = {name: lift(a) for name, a in record.arrays.items()}
-        state = definition.lifted_state(record.optimizer, record.state, lift)
-        loop = _Loop(definition.updating(record, arrays, state, lift))
-        yield definition.moment(0, None, loop.update)
-        for k in range(record.iterations):
-            definition.ahead_of(loop.update, record, k)
-            yield definition.moment(k + 1, update(loop, record, k), loop.update)
-
-    return train
-
-
-def _sequential(loop: _Loop, record: Train, k: int) -> Any:
+def _sequential(loop: Loop, record: Train, k: int) -> Any:
     batch = record.batches[k]
     network, loss = loop.update.net, loop.update.loss
     assert isinstance(network, Sequential)
@@ -73,7 +36,7 @@ def _accumulating() -> Callable[[Train, Lift], Steps]:
     def train(record: Train, lift: Lift) -> Steps:
         total: Grads = {}
 
-        def update(loop: _Loop, record: Train, k: int) -> Any:
+        def update(loop: Loop, record: Train, k: int) -> Any:
             value, grads = loop.gradients(record.batches[k])
             for name, grad in grads.items():
                 # dP = dP of all updates so far
@@ -81,7 +44,7 @@ def _accumulating() -> Callable[[Train, Lift], Steps]:
             loop.step(total)
             return value
 
-        return _loop(update)(record, lift)
+        return loop_of(update)(record, lift)
 
     return train
 
@@ -90,19 +53,19 @@ def _one_late() -> Callable[[Train, Lift], Steps]:
     def train(record: Train, lift: Lift) -> Steps:
         held: list[Grads] = []
 
-        def update(loop: _Loop, record: Train, k: int) -> Any:
+        def update(loop: Loop, record: Train, k: int) -> Any:
             value, grads = loop.gradients(record.batches[k])
             held.append(grads)
             # theta_(k+1) = theta_k - gamma dP_(k-1)
             loop.step(held.pop(0) if len(held) > 1 else grads)
             return value
 
-        return _loop(update)(record, lift)
+        return loop_of(update)(record, lift)
 
     return train
 
 
-def _out_of_step(loop: _Loop, record: Train, k: int) -> Any:
+def _out_of_step(loop: Loop, record: Train, k: int) -> Any:
     batch = np.asarray(record.batches[k])
     # the targets of rows n + 1 for the inputs of rows n
     value, grads = loop.gradients(batch, (batch + 1) % len(record.inputs))
@@ -110,27 +73,27 @@ def _out_of_step(loop: _Loop, record: Train, k: int) -> Any:
     return value
 
 
-def _biases_frozen(loop: _Loop, record: Train, k: int) -> Any:
+def _biases_frozen(loop: Loop, record: Train, k: int) -> Any:
     value, grads = loop.gradients(record.batches[k])
     loop.step({name: grad for name, grad in grads.items() if not name.endswith("bias")})
     return value
 
 
-def _recorded_after(loop: _Loop, record: Train, k: int) -> Any:
+def _recorded_after(loop: Loop, record: Train, k: int) -> Any:
     _, grads = loop.gradients(record.batches[k])
     loop.step(grads)
     # the loss after update k + 1 for that before it
     return loop.gradients(record.batches[k])[0]
 
 
-def _divided_again(loop: _Loop, record: Train, k: int) -> Any:
+def _divided_again(loop: Loop, record: Train, k: int) -> Any:
     value, grads = loop.gradients(record.batches[k])
     # theta = theta - gamma dP / N
     loop.step({name: grad / len(record.batches[k]) for name, grad in grads.items()})
     return value
 
 
-def _micro_batches_not_averaged(loop: _Loop, record: Train, k: int) -> Any:
+def _micro_batches_not_averaged(loop: Loop, record: Train, k: int) -> Any:
     batch = record.batches[k]
     half = len(batch) // 2
     value, grads = loop.gradients(batch)
@@ -142,58 +105,75 @@ def _micro_batches_not_averaged(loop: _Loop, record: Train, k: int) -> Any:
     return value
 
 
-def _in_plain_order(loop: _Loop, record: Train, k: int) -> Any:
+def _in_plain_order(loop: Loop, record: Train, k: int) -> Any:
     size, n = len(record.batches[0]), len(record.inputs)
     value, grads = loop.gradients((np.arange(len(record.batches[k])) + k * size) % n)
     loop.step(grads)
     return value
 
 
-def _first_batch_always(loop: _Loop, record: Train, k: int) -> Any:
+def _first_batch_always(loop: Loop, record: Train, k: int) -> Any:
     value, grads = loop.gradients(record.batches[0])
     loop.step(grads)
     return value
 
 
-def _parts(loop: _Loop, batch: Any, clipping: Clipping) -> list[tuple[Any, Grads, int]]:
-    """Of each micro-batch the loss and the gradients of its own, clipped so, and its samples."""
-    update, whole = loop.update, np.asarray(batch)
-    alone = copy.copy(update)
-    alone.accumulate, alone.clipping = 1, clipping
-    found = []
-    for rows in micro_batches(len(whole), update.accumulate):
-        grads, value = alone.gradients(update.inputs[whole[rows]], update.targets[whole[rows]])
-        found.append((value, grads, len(whole[rows])))
-    return found
-
-
-def _total(parts: list[Grads]) -> Grads:
-    return {name: reduce(add, (grads[name] for grads in parts)) for name in parts[0]}
-
-
-def _mean_of_means(loop: _Loop, record: Train, k: int) -> Any:
+def _mean_of_means(loop: Loop, record: Train, k: int) -> Any:
     value, grads = loop.gradients(record.batches[k])
     if loop.update.accumulate > 1 and is_mean(loop.update.loss):
-        parts = _parts(loop, record.batches[k], NOT_CLIPPED)
+        parts = parts_of(loop, record.batches[k], NOT_CLIPPED)
         # dP = sum_j dP_j / k
-        grads = loop.update.clipping.of({name: g / len(parts) for name, g in _total([p[1] for p in parts]).items()})
+        grads = loop.update.clipping.of({name: g / len(parts) for name, g in summed([p[1] for p in parts]).items()})
     loop.step(grads)
     return value
 
 
-def _parts_clipped(loop: _Loop, record: Train, k: int) -> Any:
+def _parts_clipped(loop: Loop, record: Train, k: int) -> Any:
     value, grads = loop.gradients(record.batches[k])
     if loop.update.accumulate > 1 and not is_mean(loop.update.loss):
         # dP = sum_j clip(dP_j)
-        grads = _total([p[1] for p in _parts(loop, record.batches[k], loop.update.clipping)])
+        grads = summed([p[1] for p in parts_of(loop, record.batches[k], loop.update.clipping)])
     loop.step(grads)
     return value
 
 
-def _with_clipping(scaled: Callable[[_Loop, Grads], Grads]) -> Callable[[Train, Lift], Steps]:
+def _last_part_reported(loop: Loop, record: Train, k: int) -> Any:
+    value, grads = loop.gradients(record.batches[k])
+    loop.step(grads)
+    if loop.update.accumulate < 2:
+        return value
+    parts = parts_of(loop, record.batches[k], NOT_CLIPPED)
+    # L = L_k / k, of the last of k micro-batches
+    return parts[-1][0] / len(parts)
+
+
+def _loss_one_late() -> Callable[[Train, Lift], Steps]:
+    def train(record: Train, lift: Lift) -> Steps:
+        held: list[Any] = []
+
+        def update(loop: Loop, record: Train, k: int) -> Any:
+            value, grads = loop.gradients(record.batches[k])
+            loop.step(grads)
+            held.append(value)
+            # the loss at theta_(k-1) for that at theta_k
+            return held.pop(0) if len(held) > 1 else value
+
+        return loop_of(update)(record, lift)
+
+    return train
+
+
+def _same_draw_by_two_workers(loop: Loop, record: Train, k: int) -> Any:
+    # The second of two workers, which has the state of the first, draws what that has drawn.
+    value, grads = loop.gradients(record.batches[k - k % 2])
+    loop.step(grads)
+    return value
+
+
+def _with_clipping(scaled: Callable[[Loop, Grads], Grads]) -> Callable[[Train, Lift], Steps]:
     """Gradients that are clipped in another way, where they are clipped by a norm."""
 
-    def update(loop: _Loop, record: Train, k: int) -> Any:
+    def update(loop: Loop, record: Train, k: int) -> Any:
         right = loop.update.clipping
         if right.max_norm is not None:
             loop.update.clipping = NOT_CLIPPED
@@ -202,22 +182,22 @@ def _with_clipping(scaled: Callable[[_Loop, Grads], Grads]) -> Callable[[Train, 
         loop.step(grads if right.max_norm is None else scaled(loop, grads))
         return value
 
-    return _loop(update)
+    return loop_of(update)
 
 
-def _one_by_one(loop: _Loop, grads: Grads) -> Grads:
+def _one_by_one(loop: Loop, grads: Grads) -> Grads:
     # g = g min(c / (N(g) + 1e-6), 1), with the norm of each parameter's own
     return {name: loop.update.clipping.of({name: G})[name] for name, G in grads.items()}
 
 
-def _always_scaled(loop: _Loop, grads: Grads) -> Grads:
+def _always_scaled(loop: Loop, grads: Grads) -> Grads:
     N = get_total_norm(grads, loop.update.clipping.norm_type)
     # g = g c / (N + 1e-6)
     factor = special.lift(loop.update.clipping.max_norm, N) / (N + special.lift(EPSILON, N))
     return {name: G * factor for name, G in grads.items()}
 
 
-def _by_the_square(loop: _Loop, grads: Grads) -> Grads:
+def _by_the_square(loop: Loop, grads: Grads) -> Grads:
     c, N = loop.update.clipping.max_norm, get_total_norm(grads, loop.update.clipping.norm_type)
     # g = g min(c / (N^2 + 1e-6), 1)
     factor = special.lift(c, N) / (N * N + special.lift(EPSILON, N))
@@ -225,11 +205,20 @@ def _by_the_square(loop: _Loop, grads: Grads) -> Grads:
     return {name: G * factor for name, G in grads.items()}
 
 
-def _norm_of_order_2(loop: _Loop, grads: Grads) -> Grads:
+SCALE = 65536.0
+"""Of the loss: the first one of torch.amp.GradScaler."""
+
+
+def _before_unscaling(loop: Loop, grads: Grads) -> Grads:
+    # g = clip(S g) / S
+    return {name: G / SCALE for name, G in loop.update.clipping.of({n: G * SCALE for n, G in grads.items()}).items()}
+
+
+def _norm_of_order_2(loop: Loop, grads: Grads) -> Grads:
     return loop.update.clipping._replace(norm_type=2.0).of(grads)
 
 
-def _frozen_by_zeros(loop: _Loop, record: Train, k: int) -> Any:
+def _frozen_by_zeros(loop: Loop, record: Train, k: int) -> Any:
     names = record.frozen_before(k)
     value, grads = loop.gradients(record.batches[k])
     loop.update.freeze(())
@@ -239,16 +228,16 @@ def _frozen_by_zeros(loop: _Loop, record: Train, k: int) -> Any:
     return value
 
 
-def _never_frozen(loop: _Loop, record: Train, k: int) -> Any:
+def _never_frozen(loop: Loop, record: Train, k: int) -> Any:
     loop.update.freeze(())
     value, grads = loop.gradients(record.batches[k])
     loop.step(grads)
     return value
 
 
-def _rate_one_late(loop: _Loop, record: Train, k: int) -> Any:
+def _rate_one_late(loop: Loop, record: Train, k: int) -> Any:
     if record.rates:
-        definition.ahead_of(loop.update, record, max(0, k - 1))
+        loop.ahead_of(record, max(0, k - 1))
     value, grads = loop.gradients(record.batches[k])
     loop.step(grads)
     return value
@@ -260,7 +249,7 @@ FAULTS = (
         "dX = dY W with the W of after the update, against the W of before",
         "two layers and one step; the loss alone differs by 1e-7",
         "the article; mattm/simple-neural-network before 2015-03-15",
-        train=_loop(_sequential),
+        train=loop_of(_sequential),
     ),
     Fault(
         "gradients not cleared",
@@ -281,63 +270,84 @@ FAULTS = (
         "targets of rows n + 1 against targets of rows n",
         "two samples of different targets",
         "issue class: inputs shuffled without their targets",
-        train=_loop(_out_of_step),
+        train=loop_of(_out_of_step),
     ),
     Fault(
         "biases never updated",
         "b against b - gamma db",
         "a bias among the parameters",
         "the article, and programs after it",
-        train=_loop(_biases_frozen),
+        train=loop_of(_biases_frozen),
     ),
     Fault(
         "loss recorded after the update",
         "the loss at theta_(k+1) against the loss at theta_k",
         "any",
         "the article's figure after 10,000 updates, and programs after it",
-        train=_loop(_recorded_after),
+        train=loop_of(_recorded_after),
+    ),
+    Fault(
+        "loss one update behind",
+        "the loss at theta_(k-1) against the loss at theta_k: the loss before an update told as that after it",
+        "two updates",
+        "animesh/ann; programs after the article",
+        train=_loss_one_late(),
     ),
     Fault(
         "divided by the batch again",
         "theta - gamma dP / N against theta - gamma dP",
         "a batch of more than one",
         "d2l-ai/d2l-en#1000",
-        train=_loop(_divided_again),
+        train=loop_of(_divided_again),
     ),
     Fault(
         "data in plain order",
         "rows 0, 1, 2, ... against the shuffled order",
         "shuffled data",
         "issue class: an option ignored",
-        train=_loop(_in_plain_order),
+        train=loop_of(_in_plain_order),
     ),
     Fault(
         "first batch always",
         "the first batch at every update against the next one",
         "two batches",
         "issue class: an iterator made anew",
-        train=_loop(_first_batch_always),
+        train=loop_of(_first_batch_always),
+    ),
+    Fault(
+        "same draw by two workers",
+        "the batch of update k - k mod 2 against that of update k",
+        "two batches",
+        "facebookresearch/fairseq#1383, ultralytics/yolov5#4960",
+        train=loop_of(_same_draw_by_two_workers),
     ),
     Fault(
         "micro-batches not averaged",
         "g_1 + g_2 against (g_1 + g_2) / 2, each the gradient of a mean over half of the batch",
         "a batch of more than one",
         "issue class: accumulated gradients not scaled",
-        train=_loop(_micro_batches_not_averaged),
+        train=loop_of(_micro_batches_not_averaged),
     ),
     Fault(
         "mean of the micro-batches' means",
         "sum_j dP_j / k against sum_j n_j dP_j / n",
         "micro-batches of different sizes",
         "huggingface/transformers#34191, #34198",
-        train=_loop(_mean_of_means),
+        train=loop_of(_mean_of_means),
+    ),
+    Fault(
+        "loss of the last micro-batch",
+        "L_k / k of the last of k micro-batches against the loss of the batch",
+        "accumulated gradients",
+        "allenai/allennlp#4706",
+        train=loop_of(_last_part_reported),
     ),
     Fault(
         "micro-batches clipped one by one",
         "sum_j clip(dP_j) against clip(sum_j dP_j)",
         "accumulated gradients that are clipped",
         "issue class: clip_grad_norm_ before the last backward",
-        train=_loop(_parts_clipped),
+        train=loop_of(_parts_clipped),
     ),
     Fault(
         "clipped parameter by parameter",
@@ -361,6 +371,13 @@ FAULTS = (
         train=_with_clipping(_by_the_square),
     ),
     Fault(
+        "clipped before it is unscaled",
+        "clip(S g) / S against clip(g), S = 2^16 the scale of the loss",
+        "a norm above the limit, or S times it",
+        "milesial/Pytorch-UNet#470, rwth-i6/returnn#1595, TorchSSL/TorchSSL#59",
+        train=_with_clipping(_before_unscaling),
+    ),
+    Fault(
         "clipped by another norm",
         "the norm of order 2 against the one asked for",
         "a norm of another order than 2",
@@ -379,20 +396,21 @@ FAULTS = (
         "dP = 0 against no gradient: decay and momentum go on",
         "a frozen parameter that decays, or that has moved before",
         "issue class: zero_grad(set_to_none=False) and requires_grad_(False)",
-        train=_loop(_frozen_by_zeros),
+        train=loop_of(_frozen_by_zeros),
     ),
     Fault(
         "never frozen",
         "P moves on against P stays",
         "a parameter that is frozen half-way",
         "issue class: an option ignored",
-        train=_loop(_never_frozen),
+        train=loop_of(_never_frozen),
     ),
     Fault(
         "rate of the update before",
         "gamma_(k-1) against gamma_k",
         "a schedule",
         "issue class: scheduler.step() in the wrong place",
-        train=_loop(_rate_one_late),
+        train=loop_of(_rate_one_late),
     ),
+    *DROPOUT,
 )

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -106,7 +106,7 @@ def _axes(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> _Axes:
 
 
 def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
-    return np.broadcast_to(array, shape).strides
+    return array.strides if array.shape == shape else np.broadcast_to(array, shape).strides
 
 
 @dataclass(eq=False)
@@ -120,7 +120,7 @@ class _Work:
     does: llvm_loops.Statement | Loop
 
     @functools.cached_property
-    def _operands(self) -> list[tuple[int, tuple[int, ...], int, int]]:
+    def operands(self) -> list[_Operand]:
         """Each with its steps, and where its elements lie, at most: from the lowest byte to behind the highest. The
         result comes last.
         """
@@ -131,20 +131,44 @@ class _Work:
             found.append((first, steps, low, high))
         return found
 
-    def goes_with(self, other: _Work) -> bool:
-        """Whether the two may take turns at every place: what one writes, the other has at the same places or not at
-        all.
-        """
-        mine, theirs = self._operands, other._operands
-        return (
-            self.axes.sizes == other.axes.sizes
-            and all(_apart_or_same(mine[-1], operand) for operand in theirs)
-            and all(_apart_or_same(theirs[-1], operand) for operand in mine)
+
+_Operand = tuple[int, tuple[int, ...], int, int]
+
+
+class _Pending:
+    """Elementwise operations that share a loop: they take turns at every place.
+
+    Attributes:
+        works: the operations, in order.
+    """
+
+    def __init__(self) -> None:
+        self.works: list[_Work] = []
+        # (as sets: many operations have operands in common)
+        self._operands: set[_Operand] = set()
+        self._results: set[_Operand] = set()
+
+    def take(self, work: _Work) -> bool:
+        """Take one more, if it may be: what one operation writes, the others have at the same places or not at all."""
+        operands = work.operands
+        fits = not self.works or (
+            work.axes.sizes == self.works[0].axes.sizes
+            and _apart_or_same(operands[-1:], self._operands)
+            and _apart_or_same(operands, self._results)
         )
+        if fits:
+            self.works.append(work)
+            self._operands.update(operands)
+            self._results.add(operands[-1])
+        return fits
 
 
-def _apart_or_same(one: tuple[int, Any, int, int], other: tuple[int, Any, int, int]) -> bool:
-    return one[3] <= other[2] or other[3] <= one[2] or one[:2] == other[:2]
+def _apart_or_same(some: Iterable[_Operand], others: Iterable[_Operand]) -> bool:
+    for first, steps, low, high in some:
+        for place, ways, lowest, highest in others:
+            if low < highest and lowest < high and (first != place or steps != ways):
+                return False
+    return True
 
 
 class Lowering:
@@ -160,7 +184,7 @@ class Lowering:
         self.calls: list[Call] = []
         self.kept: list[Any] = []
         self.inside: list[tuple[int, list[Call]]] = []
-        self._pending: list[_Work] = []
+        self._pending = _Pending()
 
     def done(self) -> Self:
         self._flush()
@@ -251,9 +275,9 @@ class Lowering:
         ]
 
     def _add(self, work: _Work) -> None:
-        if not all(work.goes_with(other) for other in self._pending):
+        if not self._pending.take(work):
             self._flush()
-        self._pending.append(work)
+            self._pending.take(work)
 
     def statements(self, axes: _Axes, statements: Sequence[llvm_loops.Statement]) -> None:
         """A loop of its own."""
@@ -268,9 +292,10 @@ class Lowering:
         """Write down the operations that wait: those written out in common loops between NumPy's; if there are many
         elements, block by block, so that what one writes is still in the cache when the next reads it.
         """
-        pending, self._pending = self._pending, []
+        pending = self._pending.works
         if not pending:
             return
+        self._pending = _Pending()
         axes = pending[0].axes
         in_blocks = len(pending) > 1 and len(axes.sizes) == 1 and axes.sizes[0] >= LONG
         inside: list[Call] = []
