@@ -73,7 +73,9 @@ def _power(a: Operand) -> Floats:
 
 def _scaling(x: Floats, error: Floats, power: Floats, profile: Profile) -> Floats:
     """Units of rounding of a product or quotient: none where one factor is a power of two and nothing can underflow."""
-    return np.where(power & (abs(x) - 2 * error >= profile.storage.tiny), 0.0, 1.0) if some(power) else 1.0
+    if power is False or not some(power):
+        return 1.0
+    return np.where(power & (abs(x) - 2 * error >= profile.storage.tiny), 0.0, 1.0)
 
 
 def exp(a: Operand) -> Exact:

@@ -20,7 +20,8 @@ MISTAKES = frozenset(fault.name for fault in FAULTS)
 
 
 class Chunk(NamedTuple):
-    """A task: some cases, and the mistakes that need not be made in them: those known when it is handed out."""
+    """A task: some cases, and the mistakes that need not be made in them: those that are caught when it is handed
+    out."""
 
     cases: tuple[Case, ...]
     caught: set[str]
@@ -75,7 +76,7 @@ def run(
         return tuple(found[f.name] for f in listed if f.name in found)
 
     made = of(FAULTS)
-    due = [f for f in _chosen(reported) if f not in REWRITINGS]
+    due = [f for f in _chosen(reported) if f.name in MISTAKES]
     return Scores(dtype, made, of(REWRITINGS), sum(dtype in f.dtypes for f in due) - len(made))
 
 
