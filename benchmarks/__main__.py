@@ -15,6 +15,10 @@ LAZY = {
         "benchmarks.speed.speed_command:speed",
         "Time trainings of refnet and of its peers: a whole one, of 10,000 updates or fewer, and a step of it.",
     ),
+    "profile": (
+        "benchmarks.speed.update_profile:profile",
+        "Take an update as machine code apart: what is called, and what each call takes.",
+    ),
     "accuracy": (
         "benchmarks.accuracy:accuracy",
         "Print the root-mean-square errors of refnet's float32 sums and of torch's, along each axis.",

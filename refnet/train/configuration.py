@@ -39,8 +39,18 @@ SIMPLE = frozenset({type(None), bool, int, str, bytes})
 
 
 def _value(thing: Any, places: dict[int, int]) -> Any:
-    if type(thing) in SIMPLE:  # most are, and the other questions take long
-        return type(thing), thing
+    # Exact types first: nearly all are of these, and the other questions take long.
+    kind = type(thing)
+    if kind in SIMPLE:
+        return kind, thing
+    if kind is dict:
+        return kind, [
+            (name, (type(part), part) if type(part) in SIMPLE else _value(part, places)) for name, part in thing.items()
+        ]
+    if kind is tuple or kind is list:
+        return kind, [(type(part), part) if type(part) in SIMPLE else _value(part, places) for part in thing]
+    if kind is float:
+        return kind, repr(thing)
     if isinstance(thing, Module):
         if id(thing) in places:
             return "again", places[id(thing)]

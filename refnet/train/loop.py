@@ -46,11 +46,9 @@ def run_updates(
             for name, P in net.params.items():
                 weights[name][row] = plain(P)
 
-    def ask(change: Callable[..., None] | None, *which: int) -> None:
+    def ask(change: Callable[..., None], *which: int) -> None:
         """Let the schedule change the rates. One that may do anything is asked when its update is due, and finds
         everything as it is."""
-        if change is None:
-            return
         if not schedule.ahead:
             step.settle()
         change(*which)
@@ -64,11 +62,11 @@ def run_updates(
     try:
         with _whole_updates(interrupts) as deliver:
             while done < total:
-                size = order.size(done)
-                most = stops[bisect_right(stops, done)] - done
-                most = min(most, order.alike(done) or most)
-                several = step.at_once(size, most) if callback is None and schedule.ahead else 1
-                failed = None
+                several, failed = 1, None
+                if step.captured and callback is None and schedule.ahead:
+                    size = order.size(done)
+                    most = stops[bisect_right(stops, done)] - done
+                    several = step.at_once(size, min(most, order.alike(done) or most))
                 if several > 1:
                     # (one rate after the other, so that an error finds the updates before it done)
                     rates, failed = schedule.rates(done, several)
@@ -76,10 +74,12 @@ def run_updates(
                     if several:
                         step.many(size, batches.take(several), losses[done : done + several], rates)
                 else:
-                    ask(schedule.before, done)
+                    if schedule.before is not None:
+                        ask(schedule.before, done)
                     value = step(next(batches))
                     losses[done] = plain(value)
-                    ask(schedule.after)
+                    if schedule.after is not None:
+                        ask(schedule.after)
                 if failed is not None:
                     raise failed
                 done += several

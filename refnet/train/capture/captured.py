@@ -207,6 +207,11 @@ class Captured:
         self._ignore_overflow()
         return value
 
+    @property
+    def captured(self) -> bool:
+        """Whether updates on batches of some size are."""
+        return bool(self._steps)
+
     def at_once(self, samples: int, most: int) -> int:
         """How many of the next `most` updates, on batches of this size, `many` does at once; 1 if it does none."""
         step = self._steps.get(samples)

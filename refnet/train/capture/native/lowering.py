@@ -84,6 +84,12 @@ def _loop(ufunc: np.ufunc, arrays: Sequence[NDArray[Any]]) -> Loop:
     return Loop(fields.functions[at] or 0, fields.data[at] or 0)
 
 
+def loops_of(ufunc: np.ufunc) -> list[int]:
+    """The addresses of a ufunc's inner loops."""
+    fields = _UFunc.from_address(id(ufunc))
+    return [fields.functions[at] or 0 for at in range(len(ufunc.types))]
+
+
 @dataclass(frozen=True)
 class _Axes:
     """The axes of a call: sizes, and for each the step of every operand in bytes; the innermost last."""

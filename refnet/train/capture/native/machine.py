@@ -28,6 +28,9 @@ class Machine:
         worth: seconds that a translation may take.
         interrupted: whether to give up, because somebody wants to interrupt.
 
+    Attributes:
+        table: the calls of an update, one a line.
+
     Raises:
         NotNative: llvmlite is missing; something in the program is no loop of NumPy's; or the translation would take
             longer than it is worth.
@@ -72,7 +75,7 @@ class Machine:
             lowering.operation(operation, args, out)
         lowering.fixed("loss", (self._result,), (self._result.nbytes,), state)
         self._kept: list[Any] = [lowering.kept, arrays, program.given, list(data), list(cells)]
-        self._table = self._translated(lowering.done(), worth, interrupted)
+        self.table = self._translated(lowering.done(), worth, interrupted)
 
     def _translated(self, lowering: Lowering, worth: float, interrupted: Callable[[], bool]) -> NDArray[np.int64]:
         """The table, with addresses in place of kernels and names."""
@@ -110,9 +113,18 @@ class Machine:
             indices = np.ascontiguousarray(np.empty(0, np.int64) if indices is None else indices, np.int64)
             if indices.size != updates * self._samples:
                 raise ValueError(f"Machine: expected batches of {self._samples} samples, got {indices.shape}")
+        return self._called(self.table, updates, indices, rates)
+
+    def repeat(self, table: NDArray[np.int64], times: int) -> None:
+        """Some lines of the table again and again, as updates on the first sample: to find out what they take."""
+        self._called(table, times, np.zeros(times * self._samples, np.int64) if self._samples else None, None)
+
+    def _called(
+        self, table: NDArray[np.int64], updates: int, indices: NDArray[np.int64] | None, rates: NDArray[Any] | None
+    ) -> NDArray[Any]:
         losses = np.empty((updates, *self._result.shape), self._result.dtype)
         addresses = [0 if array is None else address_of(array) for array in (indices, losses, rates)]
         steps = (8 * self._samples, self._result.nbytes, self._rates)
         ways = [number for pair in zip(addresses, steps, strict=True) for number in pair]
-        self._function(updates, address_of(self._table), len(self._table), address_of(self._state), *ways)
+        self._function(updates, address_of(table), len(table), address_of(self._state), *ways)
         return losses

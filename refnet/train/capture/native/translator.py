@@ -106,6 +106,16 @@ def _load(texts: Iterable[str]) -> list[str]:
     return absent
 
 
+def forget() -> None:
+    """Give up all that this process has translated and no training uses."""
+    _known.clear()
+
+
+def known() -> dict[str, tuple[int, Code]]:
+    """By a kernel's text its address, and the code that it is part of: all that this process has at hand."""
+    return dict(_known)
+
+
 def translated(texts: Iterable[str], seconds: float, interrupted: Callable[[], bool]) -> dict[str, tuple[int, Code]]:
     """For each kernel its address and the code that it is part of.
 
