@@ -95,6 +95,7 @@ class CrossEntropyLoss(Module):
         super().__init__()
         self.reduction = reduction_of("CrossEntropyLoss", size_average, reduce, reduction)
         _check.integer("CrossEntropyLoss", "ignore_index", ignore_index)
+        _check.is_number("CrossEntropyLoss", "label_smoothing", label_smoothing)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
         if weight is not None:

@@ -100,7 +100,10 @@ class Identity(Module):
         super().__init__()
 
     def forward(self, input: Array) -> tuple[Array, IdentitySaved]:
-        return input, IdentitySaved(input.shape, input.dtype)
+        try:
+            return input, IdentitySaved(input.shape, input.dtype)
+        except AttributeError:
+            raise TypeError(f"Identity: expected input to be an array, got {type(input).__name__}") from None
 
     def backward(self, grad_output: Array, saved: IdentitySaved) -> tuple[Array, Params]:
         return _check.upstream("Identity", grad_output, *saved), {}
@@ -119,14 +122,18 @@ class Flatten(Module):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim, self.end_dim = start_dim, end_dim
+        self.start_dim = _check.integer("Flatten", "start_dim", start_dim)
+        self.end_dim = _check.integer("Flatten", "end_dim", end_dim)
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
     def forward(self, input: Array) -> tuple[Array, FlattenSaved]:
         X = input
-        shape = tuple(X.shape)
+        try:
+            shape = tuple(X.shape)
+        except AttributeError:
+            raise TypeError(f"Flatten: expected input to be an array, got {type(X).__name__}") from None
         start, end = (axis + len(shape) if axis < 0 else axis for axis in (self.start_dim, self.end_dim))
         if not shape and {self.start_dim, self.end_dim} <= {0, -1}:
             Y = X.reshape(1)

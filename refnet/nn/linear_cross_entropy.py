@@ -87,6 +87,7 @@ class LinearCrossEntropyLoss(Module):
         _check.one_of(name, "reduction", reduction, ("none", "mean", "sum"))
         if ignore_index is not None:
             _check.integer(name, "ignore_index", ignore_index)
+        _check.is_number(name, "label_smoothing", label_smoothing)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"{name}: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
         chunk = options.get(CHUNK) if isinstance(options, Mapping) else getattr(options, CHUNK, None)

@@ -99,7 +99,16 @@ class Module(ABC):
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """The output of `forward` alone."""
-        return self.forward(*inputs, **options)[0]
+        try:
+            return self.forward(*inputs, **options)[0]
+        except AttributeError:
+            for name, given in (*enumerate(inputs), *options.items()):
+                if isinstance(given, list | int | float):
+                    which = f"argument {name}" if isinstance(name, int) else name
+                    raise TypeError(
+                        f"{type(self).__name__}: expected {which} to be an array, got {type(given).__name__}"
+                    ) from None
+            raise
 
     # Modules inside. All that follows derives from the one table that `adopt` keeps.
 

@@ -229,9 +229,15 @@ class Optimizer(ABC):
     def due(self, grads: Mapping[str, Any]) -> list[tuple[str, Array, Any, dict[str, Any]]]:
         """The parameters that have a gradient, which fits, each with its group; raises as `step`."""
         due = []
+        try:
+            get = grads.get
+        except AttributeError:
+            raise TypeError(
+                f"{self._name}.step: expected gradients by name, as backward returns them, got {type(grads).__name__}"
+            ) from None
         for group in self.param_groups:
             for name, P in group["params"].items():
-                G = grads.get(name)
+                G = get(name)
                 if G is None:
                     continue
                 self.check_gradient(name, P, G)

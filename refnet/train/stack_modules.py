@@ -70,6 +70,7 @@ class StackedModules:
 
     def _rate(self, place: int) -> Any:
         rates = [opt.param_groups[place]["lr"] for opt in self.opts]
+        rates = [float(rate) if isinstance(rate, np.ndarray) else rate for rate in rates]
         return rates[0] if len(set(rates)) == 1 else Runs(np.array(rates))
 
     def unstack(self) -> None:

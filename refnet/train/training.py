@@ -137,6 +137,7 @@ def fit(
     """
     inputs, targets = _side_by_side(inputs), _side_by_side(targets)
     _check_data("fit", inputs, targets, iterations)
+    _check_kinds("fit", net, loss, opt)
     _check_network("fit", net, opt)
     rows = _rows("fit", record, iterations)
     _check_callable("fit", lr_lambda=lr_lambda, callback=callback)
@@ -220,6 +221,8 @@ def ensemble(
     _check_frozen("ensemble", frozen, *opts)
     if schedulers is not None:
         _check_schedulers(schedulers, opts, lr_lambda)
+    for net, opt in zip(nets, opts, strict=False):
+        _check_kinds("ensemble", net, loss, opt)
     many = StackedModules(nets, opts)
     of_runs = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
     batches = _RunsBatches(of_runs, alike=not shuffle) if order.drawn else of_runs[0]
@@ -259,6 +262,16 @@ def _check_data(operation: str, inputs: Array, targets: Array, iterations: int) 
         raise ValueError(f"{operation}: expected as many inputs as targets, got {len(inputs)} and {len(targets)}")
     if not hasattr(iterations, "__index__") or iterations < 0:
         raise ValueError(f"{operation}: expected iterations to be an integer of at least 0, got {iterations!r}")
+
+
+def _check_kinds(operation: str, net: Any, loss: Any, opt: Any) -> None:
+    for name, given, member, what in (
+        ("net", net, "state_dict", "a module of refnet.nn"),
+        ("loss", loss, "forward", "a loss of refnet.nn"),
+        ("opt", opt, "param_groups", "an optimizer of refnet.optim"),
+    ):
+        if not hasattr(given, member):
+            raise TypeError(f"{operation}: expected {name} to be {what}, got {type(given).__name__}")
 
 
 def _check_network(operation: str, net: Module, opt: Any) -> None:

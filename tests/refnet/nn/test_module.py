@@ -1,8 +1,15 @@
 """The contract of refnet.nn.Module, on modules that need no layer of their own."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 
+import refnet
+from parity.families.case import VJPCase
+from parity.families.listing import catalogue
+from parity.records import definition
 from refnet import nn
 
 
@@ -114,3 +121,62 @@ def test_two_forward_passes_under_way():
     saved = [module.forward(X[k])[1] for k in (0, 1)]
     for k in (1, 0):
         np.testing.assert_equal(module.backward(dY[k], saved[k]), alone[k])
+
+
+def test_lists_are_refused_by_every_class_with_the_argument_s_place() -> None:
+    """What torch says in that case: "argument 'input' must be Tensor, not list"."""
+    cases = {case.spec.type: case for case in catalogue() if isinstance(case, VJPCase) and not case.large}
+    for case in cases.values():
+        record = case.record(case.families[-1], "float64")
+        module = definition.build(record.spec, {n: a.copy() for n, a in record.arrays.items()})
+        for k in range(len(record.inputs)):
+            given = [x.tolist() if j == k else x for j, x in enumerate(record.inputs)]
+            by_name = dict(zip(record.input_names, given, strict=True)) if record.names else {}
+            with pytest.raises((TypeError, ValueError), match="expected"):
+                module(**by_name, **record.spec.forward_args) if by_name else module(*given, **record.spec.forward_args)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: nn.CrossEntropyLoss()(np.ones((2, 3)), [0, 1]),
+            "CrossEntropyLoss: expected argument 1 to be an array",
+        ),
+        (lambda: nn.Flatten()([[1.0]]), "Flatten: expected input to be an array, got list"),
+        (lambda: nn.Identity().forward([1.0]), "Identity: expected input to be an array, got list"),
+        (lambda: nn.Flatten("a"), "Flatten: expected start_dim to be an integer, got 'a'"),
+        (lambda: nn.Dropout("a"), "Dropout: expected p to be a number, got 'a'"),
+        (
+            lambda: nn.CrossEntropyLoss(label_smoothing="a"),
+            "CrossEntropyLoss: expected label_smoothing to be a number, got 'a'",
+        ),
+        (lambda: fit(opt=None), "fit: expected opt to be an optimizer of refnet.optim, got NoneType"),
+        (lambda: fit(loss=None), "fit: expected loss to be a loss of refnet.nn, got NoneType"),
+        (lambda: fit(net=None), "fit: expected net to be a module of refnet.nn, got NoneType"),
+        (
+            lambda: refnet.optim.SGD({"w": np.zeros(2)}).step([1.0]),
+            "SGD.step: expected gradients by name, as backward returns them, got list",
+        ),
+    ],
+)
+def test_wrong_kinds_are_named(call, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
+        call()
+
+
+def fit(**given: Any) -> Any:
+    net = nn.Linear(3, 2)
+    parts = {"net": net, "loss": nn.MSELoss(), "opt": refnet.optim.SGD(net.params, lr=0.1), **given}
+    return refnet.fit(*parts.values(), np.ones((2, 3)), np.zeros((2, 2)), iterations=1)
+
+
+def test_a_rate_that_is_an_array_trains_an_ensemble() -> None:
+    """A 0-d array is a learning rate for one network: so it is for many."""
+    X, T = np.ones((2, 3)), np.zeros((2, 2))
+    nets = [[nn.Linear(3, 2, generator=refnet.Generator(k)) for k in range(2)] for _ in range(2)]
+    for rate, own in zip((np.array, float), nets, strict=True):
+        opts = [refnet.optim.SGD(net.params, lr=rate(lr)) for net, lr in zip(own, (0.1, 0.2), strict=True)]
+        refnet.ensemble(own, nn.MSELoss(), opts, X, T, iterations=2, batch_size=None)
+    for one, other in zip(*nets, strict=True):
+        np.testing.assert_array_equal(one.params["weight"], other.params["weight"])
