@@ -17,8 +17,12 @@ LONG = (65, 257)
 """Of the batch. Axes of 1,000 and more are not here, as what is kept would grow by megabytes: cases of real size have
 them, for the layers listed in `parity/families/large.py`, and a test of refnet's sums, for every class."""
 
-MOST = 1_000
+MOST = {65: 65 * 16, 257: 1_000}
 """The most elements of an input or output of a long case: what is kept of it stays small."""
+
+
+TABLES = ("RotaryEmbedding",)
+"""Classes with inputs that samples share."""
 
 
 def of(cases: Sequence[Case]) -> Iterator[VJPCase]:
@@ -46,7 +50,11 @@ def typical(cases: Iterable[Case], kind: str) -> VJPCase | None:
         and case.families == ("grid", "full")
         if all(draw.layout == "contiguous" and not draw.values for draw in (*case.inputs, *case.grads))
         if len(case.inputs[0].shape) > 1 and min(case.inputs[0].shape) > 1 and case.inputs[0].shape[0] > 2
-        if all(draw.shape[:1] in ((), case.inputs[0].shape[:1]) for draw in (*case.inputs, *case.grads))
+        if all(
+            # Tables may be the same for all samples.
+            draw.shape[:1] in ((), case.inputs[0].shape[:1]) or kind in TABLES
+            for draw in (*case.inputs, *case.grads)
+        )
     ]
     return min(plain, key=rank, default=None)
 
@@ -79,7 +87,7 @@ def _long(case: VJPCase, named: Callable[..., VJPCase]) -> Iterator[VJPCase]:
         arrays = {name: _resized(a, n, length) if name in about.arrays else a for name, a in case.arrays.items()}
         inputs = tuple(_resized(draw, n, length) for draw in case.inputs)
         grads = tuple(_resized(draw, n, length) for draw in case.grads)
-        if max(math.prod(draw.shape) for draw in (*inputs, *grads)) <= MOST:
+        if max(math.prod(draw.shape) for draw in (*inputs, *grads)) <= MOST[length]:
             yield named(f"batch {length}", FULL, inputs=inputs, grads=grads, arrays=arrays)
 
 

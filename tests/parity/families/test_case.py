@@ -432,7 +432,11 @@ PARTLY_ZERO = {
         *(f"grad.decoder.layers.0.{place}.in_proj_bias" for place in ("self_attn", "multihead_attn")),
     },
 }
-"""Tensors of which some elements are 0 at every input: a bias of keys moves all scores of a query alike."""
+"""Tensors whose middle third is 0 at every input: a bias of keys moves all scores of a query alike. The other two
+thirds, of queries and values, are asked for."""
+
+DEEP = ("TransformerEncoder", "TransformerDecoder")
+"""Two layers in float32: no case sees every element of a bias of queries through the attentions and norms behind it."""
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *(name for name in refnet.optim.__all__ if name not in OWED)])
@@ -447,9 +451,14 @@ def test_every_tensor_is_seen_sharply_in_some_case(name: str, dtype: str) -> Non
         if sighted and floats(case, dtype) <= sighted:
             continue
         for tensor, b in budgets(case, "full", dtype).items():
-            (sighted if (b.e < abs(b.x)).all() else blind).add(tensor)
+            seen = b.e < abs(b.x)
+            if tensor in PARTLY_ZERO.get(name, set()):
+                queries, _, values = np.split(seen, 3)
+                seen = np.concatenate([queries, values])
+            (sighted if seen.all() else blind).add(tensor)
     assert sighted
-    assert blind - PARTLY_ZERO.get(name, set()) <= sighted
+    deep = PARTLY_ZERO[name] if dtype == "float32" and name in DEEP else set()
+    assert blind - deep <= sighted
 
 
 EXACT = (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from parity.families.case import FAMILIES, FULL, Draw, Spec, VJPCase, given
+from parity.families.case import FAMILIES, FULL, GRID, Draw, Spec, VJPCase, given
 
 
 def _rms_norm(
@@ -49,6 +50,10 @@ CASES = (
     _rms_norm("no batch axis", Draw((5,))),
     _rms_norm("two leading axes", Draw((2, 3, 4))),
     _rms_norm("two normalized axes", Draw((2, 3, 4)), 2),
+    replace(
+        _rms_norm("two normalized axes, weight transposed", Draw((2, 3, 4)), 2, families=GRID),
+        arrays={"weight": Draw((3, 4), layout="transposed")},
+    ),
     _rms_norm("as many samples as features", Draw((4, 4))),
     _rms_norm("one feature", Draw((3, 1)), families=FULL, eps=0.5),
     _rms_norm("no features", Draw((3, 0))),

@@ -83,6 +83,7 @@ def _stream(what: str, stream: Stream = RANDOM, steps: int = 4, **args: Any) -> 
 
 
 WOLFE: dict[str, Any] = {"line_search_fn": "strong_wolfe"}
+FROM_ZERO = Stream((*(0.0,) * 4, 1.5, -0.5, 2.0, 0.75, -1.0, 0.5, 0.25, -2.0))
 
 CASES = (
     _stream("one iteration a step"),
@@ -91,6 +92,7 @@ CASES = (
     _stream("signs that change", Stream(SIGNS)),
     _stream("gradients that become smaller, tolerance_grad 0.3", Stream(SHRINKING), tolerance_grad=0.3),
     _stream("gradients of zero", Stream((0.0,))),
+    _stream("a first gradient of zero", FROM_ZERO, steps=3, lr=0.5),
     _stream("gradients of 1e-12, tolerances 0", Stream(scale=2.0**-40), tolerance_grad=0.0, tolerance_change=0.0),
     _stream("gradients of 1e-12", Stream(scale=2.0**-40), tolerance_grad=0.0),
     _stream("gradients of 1e12", Stream(scale=2.0**40), at_zero=True),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
+from parity.families import streams
 from parity.families.case import FAMILIES, FULL, GRID, Draw, OptimizeCase, Spec
 
 STEPS = 20
@@ -99,5 +100,9 @@ CASES = (
         groups=((("gain",), {"momentum": 0.0}), (("weight",), {})),
         lr=0.25,
         momentum=0.5,
+    ),
+    *(
+        streams.case("SGD", name, streams.STREAMS[name], lr=0.1, momentum=0.9, weight_decay=0.5)
+        for name in ("zero, not zero, zero again", "gradients of zero", "gradients that are absent")
     ),
 )

@@ -68,6 +68,7 @@ CASES = (
     _case("every row in every step", rows=EVERY, at_zero=True, lr=0.1),
     _case("twelve steps", rows=TWELVE, steps=12, at_zero=True, lr=0.1),
     _case("values of zero are there", {"weight": given((STEPS, 3, 2), 1, 2, 0, 0, -1, -2, 0, 0)}, at_zero=True),
+    _case("a first gradient of zero", {"weight": given((STEPS, 3, 2), *(0,) * 6, *(1, -2) * 9)}, at_zero=True, lr=0.1),
     _case(
         "no rows at all",
         {"gain": Draw((STEPS, 0))},
