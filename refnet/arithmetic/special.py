@@ -202,6 +202,9 @@ def one_minus_power(beta: float, t: Array, like: Array) -> Array:
         # (a single number as a scalar, which is quicker than an array without axes)
         t = np.float64(t) if t.ndim == 0 else t.astype(np.float64)
         return _one_minus_power(beta, t).astype(like.dtype)
+    own = getattr(like, "SPECIALS", {}).get("one_minus_power")
+    if own is not None:
+        return own(like, beta, t)
     powers = np.frompyfunc(lambda n: 1 - Fraction(beta) ** int(n), 1, 1)(t)
     return lift(powers, like)
 
