@@ -10,35 +10,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 import refnet
-from parity.budget.formats import Profile
-from parity.records.record import Spec, Train, Undecided
-from parity.verdict.answer import other_formulas
-from parity.verdict.evaluation import Patches, TrainingRequest
-from parity.verdict.table import is_caught
-from parity.verdict.tensor import Enclosure, judge
-from refnet.arithmetic.runs import Runs
+from benchmarks.judged_updates import Array, Judged, Steps, Stretch, Weights
+from parity.records.record import Spec, Train
 from refnet.files import write_bytes
 from refnet.generator import default_generator
 from refnet.nn.utils import clip_grad_norm_
 from refnet.optim.lr_scheduler import CosineAnnealingLR
 from refnet.train.sampler import batches
 
-Array = NDArray[Any]
-Weights = dict[str, Array]
-
 BATCH_SIZE = 32
 RATE = 1e-3
 MAX_NORM = 1.0
+
+EPOCHS = 4
+"""Epochs that are judged together, and after which what it takes to go on is kept."""
 
 NETWORKS: dict[str, tuple[tuple[str, tuple[Any, ...]], ...]] = {
     "mlp": (("Linear", (64, 32)), ("ReLU", ()), ("Dropout", (0.2,)), ("Linear", (32, 10))),
@@ -88,94 +82,11 @@ class Row:
     undecided: int
 
 
-@dataclass
-class Steps:
-    """What one of the two has done in some updates in a row: weights and state before each and after the last."""
-
-    losses: list[Array] = field(default_factory=list)
-    weights: list[Weights] = field(default_factory=list)
-    states: list[Weights] = field(default_factory=list)
-
-    def keep(self, params: Mapping[str, Array], state: Mapping[str, Mapping[str, Array]]) -> None:
-        self.weights.append({name: P.copy() for name, P in params.items()})
-        self.states.append({f"{name}.{key}": np.array(a) for name, kept in state.items() for key, a in kept.items()})
-
-
-@dataclass
-class Judged:
-    """What the enclosures of all updates so far say of one of the two."""
-
-    share: float = 0.0
-    failures: int = 0
-    formulas: list[str] = field(default_factory=list)
-    blind: int = 0
-    seen: int = 0
-    undecided: int = 0
-
-    def see(self, record: Train, steps: Steps, masks: list[Array]) -> None:
-        """Hold updates in a row against what they should have been."""
-        sizes = [len(batch) for batch in record.batches]
-        # The very first one makes the state.
-        kinds = [(size, bool(state)) for size, state in zip(sizes, steps.states, strict=False)]
-        for kind in sorted(set(kinds)):
-            self._see(record, steps, masks, np.array([k for k, own in enumerate(kinds) if own == kind]))
-
-    def _see(self, record: Train, steps: Steps, masks: list[Array], numbers: Array) -> None:
-        def patch(module: Any) -> None:
-            right, kept = module.forward, Runs(np.stack([masks[k] for k in numbers]))
-
-            def forward(input: Any) -> Any:
-                output, saved = right(input, kept)
-                return output, saved._replace(given=False)
-
-            module.forward = forward
-
-        own = record.of_updates(numbers)
-        before, state = (_stacked([kept[k] for k in numbers]) for kept in (steps.weights, steps.states))
-        request = TrainingRequest(own, Profile.of(record.dtype))
-
-        def enclosed(patches: Patches) -> dict[str, Enclosure]:
-            found = request.around_updates(before, state, np.stack(own.batches), {**patches, "Dropout": patch})
-            return {name: Enclosure.around(v.x, v.e) for name, v in found.items()}
-
-        try:
-            truth = enclosed({})
-        except Undecided:
-            if len(numbers) == 1:
-                self.undecided += 1
-                return
-            for half in np.array_split(numbers, 2):
-                self._see(record, steps, masks, half)
-            return
-        after, state_after = (_stacked([kept[k + 1] for k in numbers]) for kept in (steps.weights, steps.states))
-        answer = {
-            "loss": np.array([steps.losses[k] for k in numbers]),
-            **{f"update.{name}": a.astype(np.float64) - before[name] for name, a in after.items()},
-            **{f"state.{name}": a for name, a in state_after.items()},
-        }
-        others = other_formulas(record.types(), enclosed, enclosed)
-        for name, enclosure in truth.items():
-            said = judge(name, answer[name], enclosure, record.dtype_of(name), others)
-            if is_caught(said.verdict):
-                self.failures += 1
-            elif said.formula:
-                self.formulas = sorted({*self.formulas, said.formula})
-            else:
-                self.share = max(self.share, said.share)
-            if name.startswith("update."):
-                self.blind += round(said.blind_share * enclosure.bound.size)
-                self.seen += enclosure.bound.size
-
-
-def _stacked(rows: list[Weights]) -> Weights:
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-
 class Training:
     """Both trainings, side by side, as far as they have come.
 
     Args:
-        folder: where what it takes to go on is kept after every epoch; None for nowhere.
+        folder: where what it takes to go on is kept after every few epochs; None for nowhere.
     """
 
     def __init__(self, network: str, dtype: str, updates: int, seed: int = 0, folder: Path | None = None) -> None:
@@ -208,56 +119,52 @@ class Training:
             self._restore(refnet.load(self.file))
 
     def run(self) -> Iterator[Row]:
-        """All rows, those of before an interrupt first. Epoch by epoch: what is left of one that was interrupted is
-        done again."""
+        """All rows, those of before an interrupt first. What had not been judged when it came is done again."""
         given = 0
         while True:
             yield from self.rows[given:]
             given = len(self.rows)
             if self.done >= self.updates:
                 return
-            self._epoch()
+            self._epochs()
             if self.file is not None:
                 refnet.save(self._state(), self.file)
 
-    def _epoch(self) -> None:
-        """The next epoch, or what is left of the training, with what its enclosures say."""
+    def _epochs(self) -> None:
+        """The next epochs, or what is left of the training, with what their enclosures say."""
         from torch.utils.data import DataLoader, TensorDataset
 
         torch = self.torch
         tensors = TensorDataset(torch.from_numpy(self.inputs), torch.from_numpy(self.targets))
-        count = min(-(-len(self.inputs) // BATCH_SIZE), self.updates - self.done)
+        loader = DataLoader(tensors, BATCH_SIZE, shuffle=True)
         ours, theirs, masks, seen, rates = Steps(), Steps(), [], [], []
         later: list[tuple[int, tuple[float, float, float]]] = []
-        loader = DataLoader(tensors, BATCH_SIZE, shuffle=True)
-        picked = islice(batches(len(self.inputs), BATCH_SIZE, shuffle=True), count)
-        for batch, (X, T) in zip(picked, loader, strict=False):
-            same = np.array_equal(self.inputs[batch], X.numpy()) and np.array_equal(self.targets[batch], T.numpy())
-            rates.append(self.opt.param_groups[0]["lr"])
-            same = same and rates[-1] == self.optimizer.param_groups[0]["lr"]
-            ours.keep(self.net.params, self.opt.state)
-            theirs.keep(self._theirs(), self._their_state())
-            value, mask = _update(self.net, self.loss, self.opt, self.inputs[batch], self.targets[batch])
-            self.schedule.step()
-            self.optimizer.zero_grad()
-            torch_value = torch.nn.functional.cross_entropy(self.model(X), T)
-            torch_value.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
-            self.optimizer.step()
-            self.scheduler.step()
-            self.same = self.same and same and self._same_state()
-            self.done += 1
-            seen.append(np.array(batch))
-            masks.append(mask)
-            ours.losses.append(np.asarray(value))
-            theirs.losses.append(torch_value.detach().numpy())
-            if self.done in _checkpoints(self.updates):
-                later.append((self.done, (float(value), torch_value.item(), self._apart(self._theirs()))))
+        for _ in range(EPOCHS):
+            count = min(len(loader), self.updates - self.done)
+            if not count:
+                break
+            picked = islice(batches(len(self.inputs), BATCH_SIZE, shuffle=True), count)
+            for batch, (X, T) in zip(picked, loader, strict=False):
+                same = np.array_equal(self.inputs[batch], X.numpy()) and np.array_equal(self.targets[batch], T.numpy())
+                rates.append(self.opt.param_groups[0]["lr"])
+                same = same and rates[-1] == self.optimizer.param_groups[0]["lr"]
+                ours.keep(self.net.params, self.opt.state)
+                theirs.keep(self._theirs(), self._their_state())
+                value, mask = _update(self.net, self.loss, self.opt, self.inputs[batch], self.targets[batch])
+                self.schedule.step()
+                torch_value = self._their_update(X, T)
+                self.same = self.same and same and self._same_state()
+                self.done += 1
+                seen.append(np.array(batch))
+                masks.append(mask)
+                ours.losses.append(np.asarray(value))
+                theirs.losses.append(torch_value.detach().numpy())
+                if self.done in _checkpoints(self.updates):
+                    later.append((self.done, (float(value), torch_value.item(), self._apart(self._theirs()))))
         ours.keep(self.net.params, self.opt.state)
         theirs.keep(self._theirs(), self._their_state())
         record = self._record(tuple(seen), tuple(rates))
-        self.judged.see(record, ours, masks)
-        self.torch_judged.see(record, theirs, masks)
+        Stretch(record, ((self.judged, ours), (self.torch_judged, theirs)), masks).judge()
         judged = self.judged
         for update, (loss, torch_loss, apart) in later:
             blind = judged.blind / max(judged.seen, 1)
@@ -265,6 +172,17 @@ class Training:
             other = self.torch_judged
             far = judged.failures, other.failures, judged.share, other.share, other.formulas, blind, undecided
             self.rows.append(Row(self.network, self.dtype, update, self.same, loss, torch_loss, apart, *far))
+
+    def _their_update(self, X: Any, T: Any) -> Any:
+        """torch's loss before its update."""
+        torch = self.torch
+        self.optimizer.zero_grad()
+        value = torch.nn.functional.cross_entropy(self.model(X), T)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
+        self.optimizer.step()
+        self.scheduler.step()
+        return value
 
     def _record(self, seen: tuple[Array, ...], rates: tuple[float, ...]) -> Train:
         """Updates in a row, as parity asks for them."""
@@ -389,11 +307,13 @@ def _update(net: refnet.nn.Sequential, loss: refnet.nn.Module, opt: Any, X: Arra
 @click.command()
 @click.option("--updates", type=click.IntRange(1), default=10_000, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows as JSON.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows as JSON, each as it comes."
+)
 @click.option(
     "--resume",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep what it takes to go on in this folder after every epoch, and go on from there if it is there.",
+    help="Keep what it takes to go on in this folder after every few epochs, and go on from there if it is there.",
 )
 def seeded(updates: int, seed: int, out: Path | None, resume: Path | None) -> None:
     """Train refnet's and torch's networks from one seed, nothing copied, and show how they drift apart.
@@ -412,6 +332,8 @@ def seeded(updates: int, seed: int, out: Path | None, resume: Path | None) -> No
             row = None
             for row in run(network, dtype, updates, seed, resume):
                 rows.append(row)
+                if out is not None:
+                    write_bytes(out, (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
                 click.echo(
                     f"{row.network:7}  {row.dtype}{row.update:8}  {'yes' if row.same_draws else 'NO':>10}"
                     f"{row.loss:10.5f}{row.torch_loss:10.5f}{row.drift_ulps:14.4g}{row.failures:7}"
@@ -419,8 +341,6 @@ def seeded(updates: int, seed: int, out: Path | None, resume: Path | None) -> No
                 )
             if row is not None and row.torch_formulas:
                 click.echo(f"         torch keeps to the budget of: {', '.join(row.torch_formulas)}")
-    if out is not None:
-        write_bytes(out, (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
     if not all(row.same_draws for row in rows):
         raise click.ClickException("the draws of refnet and torch differ: see the column 'same draws'")
     if any(row.failures or row.torch_failures for row in rows):

@@ -30,14 +30,20 @@ from parity.verdict.table import is_caught
 from parity.verdict.tensor import Enclosure, judge
 from refnet.arithmetic.runs import Runs
 from refnet.files import write_bytes
-from refnet.optim.optimizer import number
+from refnet.optim.optimizer import Optimizer, number
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 
 OPTIMIZERS = tuple(
-    name for name in refnet.optim.__all__ if getattr(getattr(refnet.optim, name), "schema", ()) and name != "Optimizer"
+    name
+    for name in refnet.optim.__all__
+    if issubclass(made := getattr(refnet.optim, name), Optimizer)
+    and made.schema
+    and not made.takes_closure
+    and made.check_gradient is Optimizer.check_gradient
 )
+"""Those whose steps take whole gradients."""
 SHAPES: Mapping[str, tuple[int, ...]] = {"weight": (3, 2), "gain": (2, 1)}
 DTYPES = ("float64", "float32", "bfloat16")
 TORCH = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}

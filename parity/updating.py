@@ -192,10 +192,16 @@ class _Run:
         if self.record.groups is not None:
             given = [{"params": [own[n] for n in names], **differs} for names, differs in self.record.groups]
         optimizer = make(given, **self.record.spec.args)
+        # As in a training, a gradient is written where the one before it was: state that is another name for it shows.
+        memory: dict[str, Any] = {}
         for k in range(self.record.steps):
             before, grads = self._values(own), self._grads(k)
             for name, p in own.items():
-                p.grad = grads.get(name)
+                if name in grads:
+                    p.grad = memory.setdefault(name, p.detach().clone())
+                    p.grad.copy_(grads[name])
+                else:
+                    p.grad = None
             optimizer.step()
             self._note(before, own, {name: optimizer.state.get(p, {}) for name, p in own.items()})
 

@@ -106,7 +106,7 @@ class Budget(ArrayLike, inner="x"):
         x = array.astype(np.float64)
         if array.dtype == object:
             # Fractions, which binary64 may not hold.
-            converted = np.asarray(np.frompyfunc(lambda v: Fraction(float(v)) == v, 1, 1)(array), bool)
+            converted = np.asarray(np.frompyfunc(lambda v, near: Fraction(near) == v, 2, 1)(array, x), bool)
         else:
             converted = (array.dtype.kind == "f") | (abs(x) < 2.0**53)
         return Budget(*as_constant(x, converted, self.profile.storage), self.profile)
@@ -390,6 +390,10 @@ def _of_counter(like: Budget, f: Rule, t: Any) -> Budget:
     return Budget(*bounds.rounded(bounds.Exact(made.x, made.e, made.q), like.profile.storage), like.profile)
 
 
+def _one_minus_power(like: Budget, beta: float, t: Any) -> Budget:
+    return Budget(*bounds.one_minus_power(beta, t, like.profile.storage), like.profile)
+
+
 Budget.BESIDE = (Budget, Condition, np.ndarray, np.generic, int, float, Fraction)
 
 _UFUNCS: dict[np.ufunc, Rule] = {
@@ -441,4 +445,5 @@ Budget.SPECIALS = {
     "gather": _gather,
     "scatter": _scatter,
     "of_counter": _of_counter,
+    "one_minus_power": _one_minus_power,
 }

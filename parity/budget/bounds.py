@@ -237,3 +237,26 @@ def constant(value: float | int | Fraction, f: Format) -> tuple[Floats, Floats, 
     for array in arrays:
         array.flags.writeable = False
     return arrays
+
+
+def one_minus_power(beta: float, t: Floats, f: Format) -> tuple[Floats, Floats, Floats]:
+    """Value, bound and grid of 1 - beta^t as a constant, for each counter t."""
+    counters, places = np.unique(t, return_inverse=True)
+    x, converted = _one_minus_powers(beta, tuple(counters.astype(int).tolist()))
+    places = places.reshape(np.shape(t))
+    return as_constant(x[places], converted[places], f)
+
+
+@lru_cache(maxsize=64)
+def _one_minus_powers(beta: float, counters: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """The number of binary64 next to 1 - beta^n for each counter n, in rising order, and whether it is that.
+
+    Kept, as all parameters have the same counters and exact powers take long: beta^10000 has half a million bits.
+    """
+    x, converted = np.empty(len(counters)), np.empty(len(counters), bool)
+    before, power = 0, Fraction(1)
+    for place, n in enumerate(counters):
+        power, before = power * Fraction(beta) ** (n - before), n
+        x[place] = near = float(1 - power)
+        converted[place] = Fraction(near) == 1 - power
+    return x, converted

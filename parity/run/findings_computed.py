@@ -25,6 +25,7 @@ from parity.verdict.evaluation import Patches, Request
 from parity.verdict.tensor import Answer, Array, Enclosure
 from refnet.arithmetic import special
 from refnet.arithmetic.array_like import Undecided
+from refnet.arithmetic.runs import Runs
 from refnet.nn.attention import exponentials, scores
 
 Record = VJP | Optimize
@@ -444,3 +445,34 @@ def _lerp(B: Array, G: Array, weight: float) -> Array:
     """torch.lerp, which begins at the nearer end."""
     w = np.float32(weight)
     return B + w * (G - B) if weight < 0.5 else G - (G - B) * (1 - w)
+
+
+def left_as_it_is(record: Record, _: Enclosures) -> Iterator[tuple[str, Computed]]:
+    """A parameter that never moves, and a buffer that stays the first gradient, negated for a maximum."""
+    assert isinstance(record, Optimize)
+    for name in record.params:
+        first = -record.gradients(0)[name]
+        yield f"update.{name}", Computed(np.zeros((record.steps, *first.shape)))
+        yield f"state.{name}.momentum_buffer", Computed(np.stack([first] * record.steps))
+
+
+def _correction_in_float32(opt: Any, right: Any, beta: float, t: Any, P: Any) -> Any:
+    return _as_in_float32(right(beta, t, P), beta, t)
+
+
+def _as_in_float32(correction: Any, beta: float, t: Any) -> Any:
+    """1 - beta^t from a counter in float32; beta is rounded once, so t factors of it are, and a power is off by 2 units
+    in the last place. Four roundings follow: of the difference, of its root or of the rate's quotient by it, of their
+    product, and of eps by that."""
+    if isinstance(correction, Runs):
+        return Runs(_as_in_float32(correction.a, beta, getattr(t, "a", t)))
+    if not isinstance(correction, Budget):
+        return correction
+    own = FORMATS["float32"]
+    power = abs(1 - correction.x) + correction.e
+    e = own.growth(int(np.max(t, initial=1)) + 4) * power + own.growth(4) * (abs(correction.x) + correction.e)
+    return Budget.exact(correction.x, correction.profile, correction.e + e)
+
+
+corrected_in_float32 = variant({kind: replaced("correction", _correction_in_float32) for kind in ("AdamW", "NAdam")})
+"""Adam's kin, whose bias correction is computed in float32 for parameters in float64."""

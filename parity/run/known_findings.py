@@ -5,8 +5,8 @@ A failure that is listed here is still a failure, and is told; it does not make 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 
@@ -28,6 +28,8 @@ class Finding:
         case: a pattern of the cases' names. dtypes, tensors: in which formats and tensors it shows.
         package, versions: whose failure it is, and how the versions begin that have it.
         engine: the engine that shows it, where that has another name than the package.
+        options: the engine's options without which it does not show, each with the values that show it: a compiler's
+            backends, or ways of carrying out an optimizer's step. Other options do not matter.
         steady: whether it shows at every call; memory that nobody has written may hold the right number by chance.
         profile: how torch computes the tensors that fail, `{dtype}` standing for the format: only what is right by that
             profile is the finding. Empty where the finding is not about precision.
@@ -42,17 +44,27 @@ class Finding:
     versions: str = "2.13."
     steady: bool = True
     engine: str = ""
+    options: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def shown_by(self) -> str:
         """The name of the engine."""
         return self.engine or self.package
 
+    @property
+    def asked(self) -> str:
+        """An engine with options that show it."""
+        given = ",".join(f"{option}={next(iter(values))}" for option, values in self.options.items())
+        return f"{self.shown_by}:{given}" if given else self.shown_by
+
     def explains(self, engine: str, case: str, dtype: str, tensors: Collection[str], shown: Shown) -> bool:
         """Whether it accounts for all failing tensors of an engine's answer; `shown` says whether these are what a
         formula gives."""
+        name, _, given = engine.partition(":")
+        own = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
         return (
-            engine.partition(":")[0] == self.shown_by
+            name == self.shown_by
+            and all(own.get(option) in values for option, values in self.options.items())
             and fnmatchcase(case, self.case)
             and dtype in self.dtypes
             and set(tensors) <= set(self.tensors)
@@ -222,6 +234,25 @@ FINDINGS = (
         ("update.weight", "update.gain"),
         computed.first_step_of_muon,
         ("float64",),
+    ),
+    Finding(
+        "a compiled step of SGD in float64 leaves a parameter without axes as it is",
+        "SGD/lr 0.1, momentum 0.9, nesterov, maximize",
+        ("update.gain", "state.gain.momentum_buffer"),
+        computed.left_as_it_is,
+        ("float64",),
+        options={"compile": ("aot_eager",)},
+    ),
+    *(
+        Finding(
+            "capturable steps correct in float32 for parameters in float64",
+            f"{name}/defaults",
+            ("update.weight", "update.gain"),
+            computed.corrected_in_float32,
+            ("float64",),
+            options={"optimizer": ("capturable",), "compile": ("eager",)},
+        )
+        for name in ("AdamW", "NAdam")
     ),
 )
 

@@ -203,6 +203,9 @@ def one_minus_power(beta: float, t: Array, like: Array) -> Array:
             # (a single number as a scalar, which is quicker than an array without axes)
             return like.dtype.type(_one_minus_power(beta, np.float64(t)))
         return _one_minus_power(beta, t.astype(np.float64)).astype(like.dtype)
+    own = getattr(like, "SPECIALS", {}).get("one_minus_power")
+    if own is not None:
+        return own(like, beta, t)
     powers = np.frompyfunc(lambda n: 1 - Fraction(beta) ** int(n), 1, 1)(t)
     return lift(powers, like)
 

@@ -81,6 +81,7 @@ def test_a_draw_too_many_would_be_noticed(monkeypatch):
 
 @fused
 def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(seeded, "EPOCHS", 1)
     uninterrupted = list(seeded.run("mlp", "float32", 130))
     update, left = seeded._update, iter(range(80))
 

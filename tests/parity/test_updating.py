@@ -69,6 +69,23 @@ def test_a_wrong_one_is_found(params):
     assert failing(report) >= {"update.weight", "state.bias.momentum_buffer"}
 
 
+class Aliasing(torch.optim.SGD):
+    """One whose momentum buffer is the gradient's own memory."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                buffer = self.state[p].get("momentum_buffer")
+                self.state[p]["momentum_buffer"] = p.grad if buffer is None else buffer.mul_(0.9).add_(p.grad)
+                with torch.no_grad():
+                    p.sub_(self.state[p]["momentum_buffer"], alpha=group["lr"])
+
+
+def test_state_that_is_another_name_for_the_gradient_is_found(params):
+    report = parity.check_update(Aliasing, "SGD", params, steps=3, lr=0.1, momentum=0.9)
+    assert {"update.weight", "state.weight.momentum_buffer"} <= failing(report)
+
+
 def test_absent_gradients_and_groups(params):
     draws = torch.Generator().manual_seed(1)
     rows = [{n: torch.randn(p.shape, generator=draws) for n, p in params.items()} for _ in range(4)]

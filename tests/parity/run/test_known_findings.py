@@ -43,13 +43,13 @@ def test_each_is_described_and_still_there(finding, step):
     if not known_findings._installed(finding.package).startswith(finding.versions):
         pytest.skip(f"{finding.package} {finding.versions} is not installed")
     pytest.importorskip(finding.shown_by)
-    engine = judging.engine(finding.shown_by)
+    engine = judging.engine(finding.asked)
     shown = 0
     within = [case for case in catalogue() if fnmatchcase(case.name, finding.case)]
     with nullcontext() if finding.steady else new_memory_is_nan():
         for case in within[::step]:
             for dtype in finding.dtypes:
-                if not finding.explains(finding.shown_by, case.name, dtype, finding.tensors, lambda formula: True):
+                if not finding.explains(finding.asked, case.name, dtype, finding.tensors, lambda formula: True):
                     continue
                 for family in case.families:
                     (found,) = judging.judge_case(replace(case, families=(family,)), family, dtype, [engine])
@@ -191,6 +191,21 @@ def test_only_what_is_listed_is_known(monkeypatch):
     assert told("my_torch:Engine", name, tensors) == ""
     monkeypatch.setattr(known_findings, "_installed", lambda package: "2.14.0")
     assert told("torch", name, tensors) == ""
+
+
+def test_a_finding_of_some_options_is_known_with_them_alone(monkeypatch):
+    monkeypatch.setattr(known_findings, "_installed", lambda package: "2.13.0+cpu")
+    (finding,) = (f for f in FINDINGS if f.title.startswith("a compiled step of SGD"))
+    about = finding.case, "float64", finding.tensors, lambda formula: True
+    assert finding.asked == "torch:compile=aot_eager"
+    for engine in (
+        "torch:compile=aot_eager",
+        "torch:device=cpu,compile=aot_eager",
+        "torch:compile=aot_eager,dtype=float64",
+    ):
+        assert known(engine, *about) == finding.title
+    for engine in ("torch", "torch:cpu", "torch:compile=eager", "torch:optimizer=foreach", "jax:compile=aot_eager"):
+        assert known(engine, *about) == ""
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")

@@ -48,6 +48,12 @@ def _newest_dropped(opt: Any, right: Any, state: dict[str, Any], G: Any, most: i
         state[key] = state[key][:most]
 
 
+def _gradient_in_its_memory(opt: Any, right: Any, state: dict[str, Any], G: Any, most: int) -> None:
+    # y[.] = g[.] - g[.]
+    state["prev_flat_grad"] = G
+    right(state, G, most)
+
+
 def _scale_upside_down(opt: Any, right: Any, state: dict[str, Any], G: Any, most: int) -> None:
     before = len(state["ro"]), state["ro"][-1:]
     right(state, G, most)
@@ -113,6 +119,14 @@ FAULTS = _rows(
         "a step of another length than 1",
         "issue class: a missing factor",
         _without_length,
+        "remember",
+    ),
+    (
+        "last gradient in the gradient's memory",
+        "y = g - g against g - g': g' is the array that the next gradient is written into",
+        "two evaluations",
+        "shivram1987/diffGrad#2, jettify/pytorch-optimizer#55",
+        _gradient_in_its_memory,
         "remember",
     ),
     (

@@ -46,6 +46,13 @@ def _rate_ignored(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -
     right(name, P, G, group)
 
 
+def _gradient_in_its_memory(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
+    if name in opt.state:
+        # What was written since into the memory of the gradient
+        opt.state[name]["prev"][...] = -G if group["maximize"] else G
+    right(name, P, G, group)
+
+
 FAULTS = (
     *common("Rprop", counted=False),
     mistake(
@@ -55,6 +62,14 @@ FAULTS = (
         "a sign that changes, and two steps",
         "issue class: state; the form before iRprop-",
         _gradient_kept,
+    ),
+    mistake(
+        "Rprop",
+        "last gradient in the gradient's memory",
+        "c = sign(g)^2 against sign(g) sign(g'): g' is the array that the next gradient is written into",
+        "a sign that changes",
+        "shivram1987/diffGrad#2, jettify/pytorch-optimizer#55",
+        _gradient_in_its_memory,
     ),
     mistake(
         "Rprop",

@@ -113,6 +113,25 @@ def _buffer_cleared(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any)
     right(name, P, G, group)
 
 
+def _rate_in_the_buffer(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
+    if group["momentum"] == 0:
+        right(name, P, G, group)
+        return
+    G, (B, new) = _gradient(P, G, group), _buffer(opt, name, P)
+    gamma, mu, tau = (special.lift(group[option], P) for option in ("lr", "momentum", "dampening"))
+    # b[.] = mu b[.] + (1 - tau) gamma g[.]
+    B[...] = gamma * G if new else mu * B + (1 - tau) * (gamma * G)
+    # theta[.] = theta[.] - b[.], or - (gamma g[.] + mu b[.])
+    P[...] = P - (gamma * G + mu * B if group["nesterov"] else B)
+
+
+def _buffer_is_the_gradient(opt: Any, right: Any, name: str, P: Any, G: Any, group: Any) -> None:
+    if "momentum_buffer" in opt.state.get(name, {}):
+        # What was written since into the memory of the gradient
+        opt.state[name]["momentum_buffer"][...] = _gradient(P, G, group)
+    right(name, P, G, group)
+
+
 def _otherwise(**options: Any) -> Any:
     """The update with some options other than they are."""
 
@@ -174,6 +193,20 @@ FAULTS = (
         "momentum, and two steps",
         "kozistr/pytorch_optimizer#516",
         _buffer_cleared,
+    ),
+    _sgd(
+        "rate inside the momentum buffer",
+        "b = mu b + gamma g, theta - b against b = mu b + g, theta - gamma b",
+        "momentum; the state, or a rate that changes",
+        "pytorch/pytorch#1099; a convention elsewhere, that of Sutskever et al., ICML 2013",
+        _rate_in_the_buffer,
+    ),
+    _sgd(
+        "momentum buffer in the gradient's memory",
+        "b = mu g_t + g_t against mu b + g_t: b is the array that the next gradient is written into",
+        "momentum, and two steps",
+        "shivram1987/diffGrad#2, jettify/pytorch-optimizer#55",
+        _buffer_is_the_gradient,
     ),
     _sgd(
         "nesterov without the gradient",

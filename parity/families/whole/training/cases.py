@@ -202,7 +202,14 @@ AROUND_THE_STEP = (
         clip={"max_norm": 0.5},
     ),
     _around("frozen half-way", Spec("AdamW", {"lr": 0.05, "weight_decay": 0.5}), frozen={"0.weight": 10, "2.bias": 2}),
-    _around("tied weights, clipped", MOMENTUM, network=TIED, arrays=TIED_ARRAYS, clip={"max_norm": 0.5}),
+    _around(
+        "tied weights, clipped, a falling rate",
+        MOMENTUM,
+        network=TIED,
+        arrays=TIED_ARRAYS,
+        clip={"max_norm": 0.5},
+        rates=tuple(0.5 * 0.75**k for k in range(20)),
+    ),
     _around(
         "a cosine schedule, clipped",
         Spec("AdamW", {"lr": 0.05}),

@@ -243,6 +243,35 @@ def _rate_one_late(loop: Loop, record: Train, k: int) -> Any:
     return value
 
 
+def _rate_in_the_velocity() -> Callable[[Train, Lift], Steps]:
+    def train(record: Train, lift: Lift) -> Steps:
+        velocity: Grads = {}
+
+        def update(loop: Loop, record: Train, k: int) -> Any:
+            opt, params = loop.update.opt, loop.update.net.params
+            value, grads = loop.gradients(record.batches[k])
+            momentum = record.optimizer.args.get("momentum", 0)
+            for name, P in params.items() if momentum else ():
+                if name not in velocity and opt.state.get(name):
+                    velocity[name] = special.lift(opt.param_groups[0]["lr"], P) * opt.state[name]["momentum_buffer"]
+            before = {name: P.copy() for name, P in params.items()}
+            # The buffer, which the state shows, moves as ever; the parameter is moved by a velocity of its own.
+            loop.step(grads)
+            for name, P in params.items() if momentum else ():
+                gamma, mu = special.lift(opt.param_groups[0]["lr"], P), special.lift(momentum, P)
+                # v[.] = mu v[.] + gamma g[.], from gamma g[.]
+                V = velocity[name] = (
+                    mu * velocity[name] + gamma * grads[name] if name in velocity else gamma * grads[name]
+                )
+                # theta[.] = theta[.] - v[.]
+                P[...] = before[name] - V
+            return value
+
+        return loop_of(update)(record, lift)
+
+    return train
+
+
 FAULTS = (
     Fault(
         "sequential update",
@@ -411,6 +440,13 @@ FAULTS = (
         "a schedule",
         "issue class: scheduler.step() in the wrong place",
         train=loop_of(_rate_one_late),
+    ),
+    Fault(
+        "rate inside the velocity",
+        "v = mu v + gamma g, theta - v against b = mu b + g, theta - gamma b",
+        "momentum and a rate that changes; equal while it stays",
+        "pytorch/pytorch#1099; a convention elsewhere, that of Sutskever et al., ICML 2013",
+        train=_rate_in_the_velocity(),
     ),
     *DROPOUT,
 )
