@@ -119,7 +119,7 @@ class Adafactor(Optimizer):
         # g[.] = dtheta[.], or -dtheta[.]
         G = self.gradient(P, G, group, coupled=False)
         # alpha = max(eps2, RMS(theta)) min(gamma, 1 / sqrt(t))
-        alpha = special.maximum(_rms(P, P.size), special.lift(eps2, P)) * -special.maximum(-(1 / np.sqrt(T)), -gamma)
+        alpha = _at_least(_rms(P, P.size), special.lift(eps2, P)) * -special.maximum(-(1 / np.sqrt(T)), -gamma)
         # theta[.] = theta[.] - gamma lambda theta[.]
         self.decay(P, group)
         w = np.power(T, group["beta2_decay"])
@@ -139,7 +139,12 @@ class Adafactor(Optimizer):
         # u[.] = g[.] / sqrt(max(v[.], eps1^2))
         U = G / np.sqrt(self.floored(V, eps1))
         # theta[.] = theta[.] - alpha u[.] / max(1, RMS(u) / d)
-        P[...] = P - alpha / special.maximum(_rms(U, P.size) / special.lift(group["d"], P), one) * U
+        P[...] = P - alpha / _at_least(_rms(U, P.size) / special.lift(group["d"], P), one) * U
+
+
+def _at_least(size: Array, least: Array) -> Array:
+    """max(least, size) as Python and torch have it, for which a NaN is no larger; a size is not below 0."""
+    return np.where(size > special.lift(-1.0, size), special.maximum(size, least), least)
 
 
 def _rms(X: Array, n: int) -> Array:

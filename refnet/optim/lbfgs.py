@@ -296,8 +296,8 @@ class LBFGS(Optimizer):
         first, size = next(iter(group["params"])), sum(math.prod(Q.shape) for Q in group["params"].values())
         there = {key: value for key, value in given.items() if value is not None and key != "al"}
         counters = {"func_evals", "n_iter"}
-        known = {array.name for array in self.schema}
-        if name != first or (there and there.keys() not in (counters, known)):
+        known = dict.fromkeys(array.name for array in self.schema)
+        if name != first or (there and there.keys() not in (counters, known.keys())):
             raise KeyError(f"{operation}: expected {', '.join(known)} of {first} alone, got {list(there)} of {name}")
         made: dict[str, Any] = {}
         for key, value in there.items():
@@ -330,4 +330,6 @@ def _fitting(operation: str, key: str, value: Any, shape: tuple[int, ...], P: Ar
     if shape and array.dtype != P.dtype:
         raise TypeError(f"{operation}: expected {key} of dtype {P.dtype}, got {array.dtype}")
     made: Array = np.asarray(array, P.dtype).copy()
+    if isinstance(made, np.ndarray) and made.dtype.kind == "f" and not (abs(made) < np.inf).all():
+        raise ValueError(f"{operation}: expected finite values in {key}, got NaN or infinity")
     return made

@@ -281,7 +281,7 @@ class Optimizer(ABC):
 
         Raises:
             KeyError: the state lacks a part, a group an option, or a parameter one of the arrays that belong together;
-                the state is that of an unknown parameter or of another optimizer.
+                a part or an option is unknown; the state is that of an unknown parameter or of another optimizer.
             ValueError: the groups have other parameters; an option is one that the optimizer refuses; a shape differs;
                 a value is NaN, infinite or too small.
             TypeError: the state is no dict, or a dtype differs.
@@ -305,6 +305,12 @@ class Optimizer(ABC):
             raise TypeError(f"{operation}: expected a dict, got {type(state_dict).__name__}")
         if missing := [part for part in ("state", "param_groups") if part not in state_dict]:
             raise KeyError(f"{operation}: expected a dict with state and param_groups; missing {', '.join(missing)}")
+        if unknown := sorted(map(str, state_dict.keys() - {"state", "param_groups"})):
+            raise KeyError(
+                f"{operation}: expected a dict with state and param_groups alone, got {', '.join(unknown)} too"
+            )
+        if not all(isinstance(group, Mapping) and "params" in group for group in state_dict["param_groups"]):
+            raise KeyError(f"{operation}: expected groups with params, got {list(state_dict['param_groups'])}")
         given = [list(group["params"]) for group in state_dict["param_groups"]]
         own = [list(group["params"]) for group in self.param_groups]
         places = iter(range(sum(map(len, own))))
@@ -315,6 +321,10 @@ class Optimizer(ABC):
             if missing := [option for option in self.options if option not in there]:
                 raise KeyError(
                     f"{operation}: expected groups with {', '.join(self.options)}; missing {', '.join(missing)}"
+                )
+            if unknown := sorted(map(str, there.keys() - {"params", *self.options} - IGNORED - SCHEDULED)):
+                raise KeyError(
+                    f"{operation}: expected groups with {', '.join(self.options)}, got {', '.join(unknown)} among them"
                 )
             groups.append({name: value for name, value in there.items() if name not in IGNORED})
             groups[-1]["params"] = here["params"]

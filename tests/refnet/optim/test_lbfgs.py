@@ -234,6 +234,7 @@ def test_a_state_that_does_not_fit_changes_nothing():
         ({"d": np.ones(3, np.float32)}, TypeError, "d of dtype float64, got float32"),
         ({"ro": []}, ValueError, "as many old_dirs as old_stps and ro"),
         ({"n_iter": -1}, ValueError, "n_iter to be at least 0"),
+        ({"prev_loss": np.nan}, ValueError, "finite values in prev_loss"),
     ):
         state = copy.deepcopy(before)
         state["state"]["x"].update(change)

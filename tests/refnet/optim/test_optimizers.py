@@ -549,6 +549,12 @@ def state_with(row, **changes):
     return state
 
 
+def with_options(row, **options):
+    state = state_with(row)
+    state["param_groups"][0] |= options
+    return state
+
+
 @pytest.mark.parametrize("row", EACH)
 def test_a_state_that_does_not_fit_changes_nothing(row):
     opt = row.ours({"w": row.w}, **row.settings[1])
@@ -561,6 +567,9 @@ def test_a_state_that_does_not_fit_changes_nothing(row):
         ({}, KeyError, "missing state, param_groups"),
         ([], TypeError, "expected a dict, got list"),
         (state_with(row, unknown=row.w), KeyError, "unknown"),
+        ({**state_with(row), "unknown": 1}, KeyError, "alone, got unknown too"),
+        (with_options(row, unknown=1), KeyError, "got unknown among them"),
+        ({**state_with(row), "param_groups": [{"lr": 0.1}]}, KeyError, "expected groups with params"),
         (state_with(row, **{of_shape: np.zeros(3)}), ValueError, rf"of shape {re.escape(str(row.shape))}, got \(3,\)"),
         (state_with(row, **{of_shape: row.w.astype(np.float32)}), TypeError, "of dtype float64, got float32"),
         (state_with(row, **{of_shape: row.w + np.inf}), ValueError, "finite values"),
@@ -665,9 +674,8 @@ def test_a_gradient_that_does_not_fit_changes_nothing(row):
         np.testing.assert_equal((params, opt.state), before)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.name != "Adafactor"], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", EACH)
 def test_nan_goes_where_it_goes_in_torch(row):
-    """Adafactor divides by a root mean square of all elements: here a NaN goes to all, torch's `max` passes over it."""
     params, course = draw(row, 3, np.float64, 2)
     tensors = tensors_of(params)
     ours, theirs = row.ours(params, **row.settings[0]), row.theirs(list(tensors.values()), **row.settings[0])
