@@ -31,7 +31,7 @@ def mistakes_in_answer(
             if all(_identical(own.get(name), again.right.get(name)) for name in failing):
                 continue
             for said in again.evaluations(fault, own):
-                if _accounts_for(said, own, answer, enclosures, failing):
+                if _accounts_for(said, own, again.right, answer, enclosures, failing):
                     looseness = max((_looseness(said[name]) for name in failing if name in said), default=0.0)
                     found.append((looseness, Diagnosis(fault.name, fault.what, fault.source, failing)))
                     break
@@ -56,7 +56,10 @@ def _two_at_once(
             own = again.answer(fault)
             if not all(_near(own.get(name), answer.get(name)) for name in failing):
                 continue
-            if any(_accounts_for(said, own, answer, enclosures, failing) for said in again.evaluations(fault, own)):
+            if any(
+                _accounts_for(said, own, again.right, answer, enclosures, failing)
+                for said in again.evaluations(fault, own)
+            ):
                 found.append(Diagnosis(fault.name, fault.what, fault.source, failing))
                 break
         except (*RAISED, AttributeError):
@@ -141,6 +144,7 @@ def _identical(a: Array | None, b: Array | None) -> bool:
 def _accounts_for(
     said: Mapping[str, Evaluation],
     own: Answer,
+    right: Answer,
     answer: Answer,
     enclosures: Mapping[str, Enclosure],
     failing: tuple[str, ...],
@@ -161,7 +165,7 @@ def _accounts_for(
     return any(
         name not in enclosures
         or _contradicts(said[name], enclosures[name])
-        or _identical(own.get(name), answer.get(name))
+        or (_identical(own.get(name), answer.get(name)) and not _identical(own.get(name), right.get(name)))
         if name in said
         else name not in answer
         for name in failing

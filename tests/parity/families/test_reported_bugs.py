@@ -7,22 +7,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 import parity
-from parity.budget.formats import Profile
-from parity.engines.faulty import FaultyEngine
-from parity.families.case import Draw, Spec, VJPCase
 from parity.families.listing import CONVENTIONS, FAULTS, REWRITINGS, select
 from parity.families.reported import HOW, REPORTED
 from parity.report import scores
 from parity.run import scoring
-from parity.truth.certify import certified
-from parity.verdict.answer import Judge
-from parity.verdict.diagnosis import diagnose
-from parity.verdict.evaluation import Request
-from parity.verdict.table import is_caught
 from tests.parity.families.test_reported_programs import PROGRAMS
 from tests.parity.families.test_reported_schedules import SCHEDULES
 
@@ -73,37 +62,3 @@ def test_the_score_of_the_reported_ones_alone() -> None:
     lines = scores.table_of_reports(found).columns[-1]._cells
     assert len(lines) == len(REPORTED)
     assert set(lines) == {"caught", "in no case", "tested", "convention", "harmless", "out of scope", "not yet"}
-
-
-# The seeded mistakes of which no kept case, drawn again, keeps the shapes of its answer.
-ROUND = VJPCase(
-    "Conv2d/circular, rows alone",
-    Spec(
-        "Conv2d",
-        {
-            "in_channels": 1,
-            "out_channels": 2,
-            "kernel_size": 2,
-            "stride": 3,
-            "padding": (1, 0),
-            "padding_mode": "circular",
-        },
-    ),
-    (Draw((2, 1, 5, 5)),),
-    (Draw((2, 2, 2, 2)),),
-    {"weight": Draw((2, 1, 2, 2)), "bias": Draw((2,))},
-)
-
-
-@pytest.mark.parametrize("family", ROUND.families)
-def test_circular_padding_along_the_other_axis_is_named_where_the_shapes_agree(family: str) -> None:
-    (fault,) = (fault for fault in FAULTS if fault.name == "circular padding along the other axis")
-    record = ROUND.record(family, "float64")
-    judge = Judge(Request(record, Profile.of("float64")), certified(record))
-    for engine, expected in ((FaultyEngine(), False), (FaultyEngine(fault), True)):
-        answer = engine.answer(record)  # type: ignore[arg-type]
-        failing = [v.name for v in judge(answer) if is_caught(v.verdict)]
-        assert bool(failing) is expected
-        found = [d.name for d in diagnose(judge.request, answer, judge.enclosures, failing)]
-        assert (fault.name in found) is expected
-    assert np.isfinite(answer["output"]).all()

@@ -83,4 +83,15 @@ CASES = (
             _conv(f"padding mode {mode}, same", kernel_size=(2, 3), Y=(5, 6), padding="same", padding_mode=mode),
         )
     ),
+    # The output has the same size with rows and columns exchanged.
+    _conv(
+        "padding mode circular, rows alone",
+        (2, 1, 5, 5),
+        (1, 2),
+        kernel_size=2,
+        Y=(2, 2),
+        stride=3,
+        padding=(1, 0),
+        padding_mode="circular",
+    ),
 )

@@ -57,12 +57,17 @@ def _channels_taken_in_turn(module: Any, right: Any, dY: Any, saved: Any) -> Any
     return dX, {**grads, "weight": dW.reshape(*module.params["weight"].shape)}
 
 
-def _circular_along_the_other_axis(module: Any) -> None:
+def _circular_along_the_other_axis(module: Any, right: Any, X: Any) -> Any:
     margins = module.margins
     if module.padding_mode != "circular" or margins()[0] == margins()[1]:
         raise Unsupported("rows and columns are padded alike, or not by the other end")
+    Y, _ = right(X)
     # P = X with the margins of the columns around its rows, and those of the rows around its columns
     module.margins = lambda: margins()[::-1]
+    turned, saved = right(X)
+    if turned.shape != Y.shape:
+        raise Unsupported("the output has another size, to which no upstream gradient belongs")
+    return turned, saved
 
 
 def _cropped_by_one(module: Any, right: Any, dY: Any, saved: Any) -> Any:
@@ -164,7 +169,7 @@ FAULTS = (
         "the padding of the columns around the rows, and the other way",
         "circular padding that is not the same for rows and columns",
         "pytorch/pytorch#37844",
-        {"Conv2d": _circular_along_the_other_axis},
+        {"Conv2d": replaced("forward", _circular_along_the_other_axis)},
     ),
     _conv(
         "padding cropped one row off",
