@@ -167,6 +167,8 @@ def test_a_listed_function_gives_in_every_arithmetic_what_it_gives_on_floats(nam
 
 MOST = 150
 """The most numbers of a case; a class has smaller ones for nearly all its settings."""
+OTHERWISE = {"TransformerEncoder": 2}
+"""How many of the smallest cases are taken of a class without such a small one, where one alone has wide bounds."""
 MODULES = sorted({name for name in nn.__all__ if isinstance(getattr(nn, name), type)} - {"Module"}, key=str.lower)
 
 
@@ -192,7 +194,7 @@ def settings(kind: str) -> list[VJPCase]:
             way = f"{case.spec}, {case.training}, {case.names}"
             smallest[way] = min(smallest.get(way, case), case, key=rank)
     small = [case for case in smallest.values() if rank(case)[2] <= MOST and not rank(case)[0]]
-    return small or [min(smallest.values(), key=rank)]
+    return small or sorted(smallest.values(), key=rank)[: OTHERWISE.get(kind, 1)]
 
 
 def moved(array: Any, run: int) -> Any:
@@ -265,8 +267,8 @@ def check(case: VJPCase) -> float:
     return widest
 
 
-DEEP = {"TransformerDecoderLayer": 32, "TransformerEncoder": 8}
-"""Three normalizations of few features in a row, or two layers of two: each multiplies bounds by more than values."""
+DEEP = {"TransformerDecoderLayer": 32}
+"""Three normalizations of few features in a row: each multiplies bounds by more than values."""
 
 
 @pytest.mark.parametrize("kind", MODULES)
