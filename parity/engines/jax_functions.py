@@ -326,6 +326,7 @@ ABSENT: Mapping[str, str] = {
     "Hardshrink": "jax.nn has no hardshrink",
     "Softshrink": "jax.nn has no softshrink",
     "Threshold": "jax.nn has no threshold",
+    "RReLU": "jax.nn has no rrelu",
     "GaussianNLLLoss": "neither JAX nor optax has a Gaussian likelihood of clamped variances",
     "PoissonNLLLoss": "jax.scipy.stats.poisson has log(t!), which this loss leaves out",
     "HingeEmbeddingLoss": "optax.hinge_loss is that of a classifier, with a margin of 1",

@@ -79,6 +79,30 @@ def _attention(torch: Any, **args: Any) -> Any:
     return ScaledDotProductAttention()
 
 
+def _rrelu(torch: Any, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> Any:
+    """torch.nn.RReLU, which cannot be handed slopes: with given ones torch's own backward kernel is handed what its
+    forward kernel keeps, the slopes, and 1 where the input is above 0."""
+
+    class OfSlopes(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(context: Any, x: Any, slopes: Any) -> Any:
+            noise = torch.where(x <= 0, slopes, 1.0).to(x.dtype)
+            context.save_for_backward(x, noise)
+            return x * noise
+
+        @staticmethod
+        def backward(context: Any, grad: Any) -> Any:
+            x, noise = context.saved_tensors
+            own = torch.ops.aten.rrelu_with_noise_backward(grad, x, noise, lower, upper, True, False)
+            return own, torch.where(x <= 0, grad * x, 0.0)
+
+    class RReLU(torch.nn.RReLU):  # type: ignore[misc]
+        def forward(self, input: Any, slopes: Any = None) -> Any:
+            return super().forward(input) if slopes is None else OfSlopes.apply(input, slopes)
+
+    return RReLU(lower, upper, inplace)
+
+
 def _rotary(torch: Any, **args: Any) -> Any:
     """Neighbours as complex numbers, as Meta's Llama has them, in float32 where the input is narrower; halves by
     `rotate_half`, as Hugging Face's Llama."""
@@ -174,6 +198,7 @@ OWN: Mapping[str, Callable[..., Any]] = {
     "HalfSquaredError": _half_squared_error,
     "ScaledDotProductAttention": _attention,
     "RotaryEmbedding": _rotary,
+    "RReLU": _rrelu,
     "SwiGLU": _swiglu,
     "GEGLU": _geglu,
 }

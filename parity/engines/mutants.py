@@ -36,7 +36,17 @@ __all__ = ["KINDS", "Mutant", "bearers", "classes", "drawing", "fault", "mutants
 
 KINDS = ("operator", "constant", "comparison", "axis", "index")
 
-LEFT_ALONE = ("__init__", "__repr__", "check", "extra_repr", "reset_parameters", "_collect", "bind", "state_dict")
+LEFT_ALONE = (
+    "__init__",
+    "__repr__",
+    "check",
+    "draws",
+    "extra_repr",
+    "reset_parameters",
+    "_collect",
+    "bind",
+    "state_dict",
+)
 """Methods that construct, refuse or describe."""
 
 

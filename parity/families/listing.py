@@ -49,6 +49,7 @@ TABLE = (
     "nn.activation_smooth",
     "nn.activation_exponential",
     "nn.activation_piecewise",
+    "nn.rrelu",
     "nn.activation_softmax",
     "nn.activation_gated",
     "nn.loss",

@@ -101,6 +101,7 @@ MODULES: Mapping[str, Facts] = {
     "CELU": Facts(),
     "LeakyReLU": Facts(),
     "ReLU6": Facts(),
+    "RReLU": Facts(("input", "slopes"), draws=True),
     "Hardtanh": Facts(),
     "Hardsigmoid": Facts(),
     "Hardswish": Facts(),

@@ -71,7 +71,7 @@ class Runs(ArrayLike, inner="a"):
     def astype(self, dtype: Any) -> Runs:
         return Runs(self.a.astype(dtype))
 
-    def __draws__(self, generator: Any) -> Any:
+    def __draws__(self, generator: Any, where: Any = None) -> Any:
         raise TypeError("Runs: expected a layer that draws nothing, got one with a generator, which runs cannot share")
 
     def __on_values__(self, check: Callable[[Any], None]) -> None:

@@ -233,12 +233,20 @@ def of_counter(f: Callable[[Array, Array], Array], t: Array, like: Array) -> Arr
     return f(t, lift(t, like))
 
 
-def rand(generator: Generator, X: Array) -> NDArray[np.float64]:
+def rand(generator: Generator, X: Array, where: Array | None = None) -> NDArray[np.float64]:
     """Uniform draws from [0, 1) of the shape of `X` (`Generator.rand`): plain numbers, whatever the arithmetic of X. An
     array that has something to say about it, such as one that records what is done, answers through `__draws__`.
+
+    `where`: draws are made only where it is True, in C order, and are 0 elsewhere.
     """
     own = getattr(X, "__draws__", None)
-    draws: NDArray[np.float64] = generator.rand(X.shape) if own is None else own(generator)
+    if own is not None:
+        answered: NDArray[np.float64] = own(generator) if where is None else own(generator, where)
+        return answered
+    if where is None:
+        return generator.rand(X.shape)
+    draws = np.zeros(X.shape)
+    draws[where] = generator.rand(int(np.count_nonzero(where)))
     return draws
 
 

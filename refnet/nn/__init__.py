@@ -26,6 +26,7 @@ from refnet.nn.activation_piecewise import (
     PReLU,
     ReLU,
     ReLU6,
+    RReLU,
     Softshrink,
     Threshold,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "PairwiseDistance",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RReLU",
     "ReLU",
     "ReLU6",
     "RotaryEmbedding",

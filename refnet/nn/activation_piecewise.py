@@ -11,6 +11,7 @@ import numpy as np
 
 from refnet import _check
 from refnet.arithmetic import special
+from refnet.generator import Generator, resolve
 from refnet.nn.activation_elementwise import Elementwise
 from refnet.nn.module import Array, Module, Params
 
@@ -74,6 +75,80 @@ class LeakyReLU(Elementwise):
 
     def _by_sign(self, X: Array, A: Array) -> Array:
         return np.where(X > 0, A, special.lift(self.negative_slope, X) * A)
+
+
+class RReLUSaved(NamedTuple):
+    """The input; where it is not on the side of slope 1; the slopes there; whether they were given."""
+
+    X: Array
+    off: Array
+    A: Array
+    given: bool
+
+
+class RReLU(Module):
+    """y = x for x > 0 and a x otherwise, elementwise, with a slope a for each element that is drawn from
+    [lower, upper) in training mode; in evaluation mode a = (lower + upper) / 2. The derivative at 0 is a, as torch's.
+
+    A NaN stays one; its gradient passes in training mode and has slope a in evaluation mode, as torch's.
+
+    Source: B. Xu et al., "Empirical Evaluation of Rectified Activations in Convolutional Network", arXiv:1505.00853.
+
+    Args:
+        lower, upper: of the slopes.
+        inplace: accepted as torch's; inputs are never written.
+        generator: source of the slopes that are not given: torch's on the CPU, for an input that is contiguous. Only
+            elements that are not above 0 have one drawn, so that a training that draws them is not captured.
+
+    Raises:
+        TypeError: the input or the slopes are not of floats, of one dtype.
+        ValueError: lower is above upper; the slopes have another shape than the input.
+    """
+
+    def __init__(
+        self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False, *, generator: Generator | None = None
+    ) -> None:
+        super().__init__()
+        for name, value in (("lower", lower), ("upper", upper)):
+            _check.number("RReLU", name, value)
+        if lower > upper:
+            raise ValueError(f"RReLU: expected lower of at most upper = {upper}, got {lower}")
+        self.lower, self.upper, self.inplace = lower, upper, inplace
+        self.generator = resolve(generator)
+
+    def extra_repr(self) -> str:
+        return f"lower={self.lower}, upper={self.upper}" + (", inplace=True" if self.inplace else "")
+
+    def forward(self, input: Array, slopes: Array | None = None) -> tuple[Array, RReLUSaved]:
+        """`slopes`: one for each element; None draws them. Evaluation mode leaves them alone."""
+        X = input
+        _check.floating("RReLU", input=X)
+        if slopes is not None:
+            _check.floating("RReLU", input=X, slopes=slopes)
+            _check.same_shape("RReLU", input=X, slopes=slopes)
+        off = X <= 0 if self.training else ~(X > 0)
+        if not self.training:
+            A = (special.lift(self.lower, X) + special.lift(self.upper, X)) / 2
+        elif slopes is None:
+            # in binary64 between bounds of X's dtype, as in torch
+            low, high = (special.lift(bound, X).astype(np.float64) for bound in (self.lower, self.upper))
+            A = special.lift(special.rand(self.generator, X, off) * (high - low) + low, X)
+        else:
+            A = slopes
+        # Y[.] = A[.] X[.] where X[.] <= 0, X[.] elsewhere
+        return np.where(off, A * X, X), RReLUSaved(X, off, A, slopes is not None)
+
+    def backward(self, grad_output: Array, saved: RReLUSaved) -> tuple[Any, Params]:
+        """The gradient of the input, or, where slopes were given, of both."""
+        dY, (X, off, A, given) = grad_output, saved
+        dY = _check.upstream("RReLU", dY, X.shape, X.dtype)
+        # dX[.] = A[.] dY[.] where X[.] <= 0, dY[.] elsewhere
+        dX = np.where(off, A * dY, dY)
+        if not given:
+            return dX, {}
+        # dA[.] = X[.] dY[.] where X[.] <= 0, 0 elsewhere; 0 where the slopes are left alone
+        dA = np.where(off, X * dY, special.lift(0.0, X)) if self.training else special.lift(np.zeros(X.shape), X)
+        return (dX, dA), {}
 
 
 class PReLUSaved(NamedTuple):

@@ -49,6 +49,10 @@ class Dropout(Module):
         self.p, self.inplace = p, inplace
         self.generator = resolve(generator)
 
+    @property
+    def draws(self) -> bool:
+        return super().draws and 0 < self.p < 1
+
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"
 

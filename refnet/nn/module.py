@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from refnet._steps import moved
+from refnet.generator import Generator
 
 Array = Any  # see refnet.arithmetic.special
 Params = dict[str, Array]
@@ -76,6 +77,11 @@ class Module(ABC):
         self.buffers = {}
         self.training = True
         self._modules: dict[str, Module] = {}
+
+    @property
+    def draws(self) -> bool:
+        """Whether `forward` may draw random numbers, as the module stands."""
+        return self.training and any(isinstance(value, Generator) for value in vars(self).values())
 
     @abstractmethod
     def forward(self, *inputs: Array) -> tuple[Array, Any]:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refnet.arithmetic.runs import Runs
-from refnet.generator import Generator
 from refnet.nn.module import Module, Params
 from refnet.optim.optimizer import SCHEDULED
 from refnet.train.configuration import configuration_of
@@ -51,7 +50,7 @@ class StackedModules:
             )
         _check_apart([{**net.params, **net.buffers} for net in nets])
         for module in nets[0].modules():
-            if module.training and any(isinstance(value, Generator) for value in vars(module).values()):
+            if module.draws:
                 raise TypeError(
                     f"ensemble: expected layers that draw nothing, got {type(module).__name__} in training mode, "
                     "with a generator that runs cannot share"

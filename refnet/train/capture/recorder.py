@@ -143,7 +143,9 @@ class Traced(ArrayLike, inner="a"):
 
     __copy__ = copy
 
-    def __draws__(self, generator: Generator) -> Traced:
+    def __draws__(self, generator: Generator, where: Any = None) -> Traced:
+        if where is not None:
+            raise Uncapturable("how many numbers are drawn depends on values")
         if all(generator is not known for known, _ in self.recorder.generators):
             self.recorder.generators.append((generator, generator.get_state()))
         return self.recorder.note(generator.uniform_, (), generator.rand(self.shape))

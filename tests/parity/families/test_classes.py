@@ -44,8 +44,8 @@ def test_a_row_says_what_the_class_says(name: str) -> None:
     facts, forward = MODULES[name], inspect.signature(getattr(refnet.nn, name).forward)
     assert len(facts.inputs) == len(forward.parameters) - 1 - len(facts.options)
     assert {*facts.options, *facts.dropout_masks} <= {*forward.parameters}
-    masks = facts.mask or bool(facts.dropout_masks)
-    assert facts.draws == ("generator" in inspect.signature(getattr(refnet.nn, name)).parameters and masks)
+    in_place_of_draws = facts.mask or bool(facts.dropout_masks) or "slopes" in facts.inputs
+    assert facts.draws == ("generator" in inspect.signature(getattr(refnet.nn, name)).parameters and in_place_of_draws)
     for case in OF_ITS_OWN[name]:
         assert isinstance(case, VJPCase)
         record = case.record(case.families[0], "float64")

@@ -22,6 +22,10 @@ REFUSED = {
     "Softshrink": (lambda: nn.Softshrink(-0.5), ValueError, "Softshrink: expected lambd to be at least 0, got -0.5"),
     "Hardshrink": (lambda: nn.Hardshrink("a"), TypeError, "Hardshrink: expected lambd to be a number, got 'a'"),
     "Threshold": (lambda: nn.Threshold(0, None), TypeError, "Threshold: expected value to be a number, got None"),
+    "RReLU": (lambda: nn.RReLU(0.5, 0.25), ValueError, "RReLU: expected lower of at most upper = 0.25, got 0.5"),
+    "RReLU of a word": (lambda: nn.RReLU("a"), TypeError, "RReLU: expected lower to be a number, got 'a'"),
+    "slopes": (lambda: nn.RReLU()(np.zeros(2), np.zeros(3)), ValueError, "RReLU: expected"),
+    "slopes of integers": (lambda: nn.RReLU()(np.zeros(2), np.zeros(2, int)), TypeError, "RReLU: expected slopes"),
     "PReLU": (lambda: nn.PReLU(0), ValueError, "PReLU: expected num_parameters to be at least 1, got 0"),
     "PReLU of half": (lambda: nn.PReLU(2.5), TypeError, "PReLU: expected num_parameters to be an integer, got 2.5"),
     "channels": (lambda: nn.PReLU(3)(np.zeros((2, 4))), ValueError, "PReLU: expected an input of 3 channels"),
@@ -135,3 +139,25 @@ def test_a_gated_block_draws_as_its_three_maps():
         "SwiGLU(\n  (gate_proj): Linear(in_features=3, out_features=4, bias=False)\n  (up_proj)"
     )
     assert repr(nn.GEGLU(3, 4, approximate="tanh")).startswith("GEGLU(\n  approximate='tanh'\n  (gate_proj)")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("bounds", [(), (-0.25, 0.75), (0.5, 0.5)], ids=str)
+def test_drawn_slopes_are_torchs(bounds, dtype):
+    """Only what is not above 0 has a slope drawn; in evaluation mode it is their mean."""
+    X = np.random.default_rng(0).normal(size=(37, 11)).astype(dtype)
+    X[:2] = [0.0] * 11, [np.nan] * 11
+    dY = np.random.default_rng(1).normal(size=X.shape).astype(dtype)
+    torch.manual_seed(4)
+    theirs, ours = torch.nn.RReLU(*bounds), nn.RReLU(*bounds, generator=Generator(4))
+    assert repr(ours) == repr(theirs)
+    for training in (True, False):
+        x = torch.tensor(X, requires_grad=True)
+        y = theirs.train(training)(x)
+        y.backward(torch.tensor(dY))
+        Y, saved = ours.train(training).forward(X)
+        same = np.testing.assert_array_equal if training else np.testing.assert_allclose
+        same(Y, y.detach().numpy())
+        same(ours.backward(dY, saved)[0], x.grad.numpy())
+        assert Y.dtype == dtype
+    assert ours.generator.get_state().tobytes() == torch.get_rng_state().numpy().tobytes()

@@ -36,6 +36,7 @@ LAYERS = {
     "LeakyReLU with arguments": ((0.3, True), {}, (4, 3)),
     "PReLU": ((), {}, (4, 3)),
     "PReLU of channels": ((3, 0.1), {}, (4, 3, 2)),
+    "RReLU": ((0.25, 0.25), {}, (4, 3)),
     "ReLU6": ((), {}, (4, 3)),
     "Hardtanh": ((), {}, (4, 3)),
     "Hardtanh with arguments": ((-0.3, 0.4, True), {}, (4, 3)),
@@ -89,7 +90,7 @@ NO_AXES = [
         "SELU",
         "CELU",
     ),
-    *("LeakyReLU", "PReLU", "ReLU6", "Hardtanh", "Hardswish", "Hardshrink", "Softshrink", "Threshold"),
+    *("LeakyReLU", "PReLU", "RReLU", "ReLU6", "Hardtanh", "Hardswish", "Hardshrink", "Softshrink", "Threshold"),
 ]
 """Those that take an input without axes."""
 EITHER = ("ELU", "SELU", "CELU", "ReLU6", "Hardtanh", "Hardswish", "Hardshrink", "Softshrink")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from parity.families.case import FULL, Draw, Spec, VJPCase, booleans
+from parity.families.case import FULL, GRID, Draw, Spec, VJPCase, booleans
 from parity.families.nn.transformer.cases import HIDDEN, at, kept_in_decoder, kept_in_encoder, parameters
 
 UNITS, LENGTH, KEYS = 4, 2, 3
@@ -51,9 +51,11 @@ def _masks(layers: int, shapes: Mapping[str, tuple[int, ...]], prefix: str = "")
     return {f"{prefix}{name}": Draw((layers, *shape), "mask") for name, shape in shapes.items()}
 
 
-def _encoder(
+def _given(
+    kind: str,
     what: str,
-    n: int | None,
+    inputs: Mapping[str, tuple[int, ...]],
+    kept: Mapping[str, tuple[int, ...]],
     *,
     layers: int = 2,
     norm: bool = False,
@@ -62,52 +64,34 @@ def _encoder(
     dropped: bool = False,
     dY: Draw | None = None,
     training: bool = True,
+    families: tuple[str, ...] = GRID,
     **options: Any,
 ) -> VJPCase:
-    first = options.get("batch_first", False)
-    shape = at(n, first, LENGTH, UNITS)
-    kept = _masks(layers, kept_in_encoder(n, first, 2, LENGTH, UNITS)) if dropped else {}
-    given = {**(masks or {}), **kept}
+    """A stack with inputs of these shapes, the first that of the output, and dropout masks of those."""
+    given = {**(masks or {}), **(_masks(layers, kept) if dropped else {})}
+    first, *_ = inputs.values()
     return VJPCase(
-        f"TransformerEncoder/{what}",
-        _spec("TransformerEncoder", layers, norm, bias, options),
-        (Draw(shape), *given.values()),
-        (dY or Draw(shape),),
-        _stack(ENCODER, layers, bias, norm),
+        f"{kind}/{what}",
+        _spec(kind, layers, norm, bias, options),
+        (*map(Draw, inputs.values()), *given.values()),
+        (dY or Draw(first),),
+        _stack(ENCODER if kind == "TransformerEncoder" else DECODER, layers, bias, norm),
         training,
-        FULL,
-        names=("src", *given),
+        families,
+        names=(*inputs, *given),
     )
 
 
-def _decoder(
-    what: str,
-    n: int | None,
-    *,
-    layers: int = 2,
-    norm: bool = False,
-    bias: bool = False,
-    keys: int = KEYS,
-    masks: Draws | None = None,
-    dropped: bool = False,
-    dY: Draw | None = None,
-    training: bool = True,
-    **options: Any,
-) -> VJPCase:
-    first = options.get("batch_first", False)
-    shape = at(n, first, LENGTH, UNITS)
-    kept = _masks(layers, kept_in_decoder(n, first, 2, LENGTH, UNITS, keys)) if dropped else {}
-    given = {**(masks or {}), **kept}
-    return VJPCase(
-        f"TransformerDecoder/{what}",
-        _spec("TransformerDecoder", layers, norm, bias, options),
-        (Draw(shape), Draw(at(n, first, keys, UNITS)), *given.values()),
-        (dY or Draw(shape),),
-        _stack(DECODER, layers, bias, norm),
-        training,
-        FULL,
-        names=("tgt", "memory", *given),
-    )
+def _encoder(what: str, n: int | None, **args: Any) -> VJPCase:
+    first = args.get("batch_first", False)
+    kept = kept_in_encoder(n, first, 2, LENGTH, UNITS)
+    return _given("TransformerEncoder", what, {"src": at(n, first, LENGTH, UNITS)}, kept, **args)
+
+
+def _decoder(what: str, n: int | None, keys: int = KEYS, **args: Any) -> VJPCase:
+    first = args.get("batch_first", False)
+    inputs = {"tgt": at(n, first, LENGTH, UNITS), "memory": at(n, first, keys, UNITS)}
+    return _given("TransformerDecoder", what, inputs, kept_in_decoder(n, first, 2, LENGTH, UNITS, keys), **args)
 
 
 def _both(
@@ -123,6 +107,7 @@ def _both(
     custom: tuple[Spec, ...] = (),
     heads: int = 2,
     arrays: Draws | None = None,
+    families: tuple[str, ...] = GRID,
     **args: Any,
 ) -> VJPCase:
     """A Transformer; `custom` encoder and decoder come with their arrays."""
@@ -144,24 +129,34 @@ def _both(
         (dY or Draw(shape),),
         arrays or own,
         True,
-        FULL,
+        families,
         names=("src", "tgt", *given),
     )
 
 
 CAUSAL = booleans((2, 2), 0, 1, 0, 0)
 PADDED = booleans((2, 2), 0, 0, 0, 1)
-PRE_NORM = {"norm_first": True, "activation": "gelu"}
+PRE_NORM = {"norm_first": True, "activation": "gelu", "batch_first": True}
 CUSTOM = (
-    _spec("TransformerEncoder", 1, False, True, PRE_NORM),
-    _spec("TransformerDecoder", 1, False, True, PRE_NORM),
+    _spec("TransformerEncoder", 2, False, False, PRE_NORM),
+    _spec("TransformerDecoder", 1, False, False, PRE_NORM),
 )
-TWO_LAYERS = (_spec("TransformerEncoder", 2, False, False, PRE_NORM),)
 
+# Most are on the grid, whose answers serve float64 and float32 alike: names and sizes of so many small tensors are most
+# of what is kept.
 CASES = (
     _encoder("empty batch", 0, layers=1, batch_first=True),
-    _encoder("batch 1, three layers", 1, layers=3, norm_first=True, batch_first=True),
-    _encoder("batch 3, a norm behind", 3, norm=True, bias=True, norm_first=True, batch_first=True, activation="gelu"),
+    _encoder("batch 1, three layers", 1, families=FULL, layers=3, norm_first=True, batch_first=True),
+    _encoder(
+        "batch 3, a norm behind",
+        3,
+        families=FULL,
+        norm=True,
+        bias=True,
+        norm_first=True,
+        batch_first=True,
+        activation="gelu",
+    ),
     _encoder(
         "batch 7, one layer, padding",
         7,
@@ -189,7 +184,9 @@ CASES = (
     _encoder("dropout in evaluation", 1, dropout=0.5, dropped=True, training=False, norm=True),
     _decoder("empty batch", 0, layers=1, batch_first=True),
     _decoder("batch 1, three layers", 1, layers=3, norm_first=True, batch_first=True),
-    _decoder("batch 3, gelu", 3, bias=True, norm_first=True, batch_first=True, activation="gelu"),
+    _decoder(
+        "batch 3, gelu", 3, families=FULL, layers=1, bias=True, norm_first=True, batch_first=True, activation="gelu"
+    ),
     _decoder("batch 7, one layer", 7, layers=1, batch_first=True, dY=Draw((7, 2, 4), layout="transposed")),
     _decoder(
         "no samples, all masks added",
@@ -207,9 +204,11 @@ CASES = (
     _decoder(
         "samples in columns, both masks causal",
         2,
+        families=FULL,
         norm=True,
         keys=2,
         norm_first=True,
+        layer_norm_eps=0.5,
         masks={"tgt_mask": CAUSAL, "memory_mask": CAUSAL, "memory_key_padding_mask": PADDED},
         tgt_is_causal=True,
         memory_is_causal=True,
@@ -218,20 +217,16 @@ CASES = (
     _decoder("dropout 0.5", 2, norm_first=True, dropout=0.5, dropped=True),
     _both("empty batch", 0, batch_first=True),
     _both(
-        "batch 1",
-        1,
+        "batch 3, gelu",
+        3,
+        families=FULL,
+        bias=True,
         batch_first=True,
         norm_first=True,
-        dY=Draw((1, 2, 4), "onehot", scale=-2.5),
-    ),
-    _both("batch 3, gelu", 3, bias=True, batch_first=True, norm_first=True, activation="gelu"),
-    _both(
-        "batch 7, eps 0.5, one head",
-        7,
-        heads=1,
-        batch_first=True,
-        layer_norm_eps=0.5,
-        dY=Draw((7, 2, 4), layout="transposed"),
+        activation="gelu",
+        # (of four units the deviation is now and then small: with a larger eps float32 sees every tensor)
+        layer_norm_eps=4.0,
+        dY=Draw((3, 2, 4), layout="transposed"),
     ),
     _both(
         "no samples, all masks added",
@@ -262,19 +257,24 @@ CASES = (
         memory_is_causal=True,
         dY=Draw((2, 2, 4), layout="expanded"),
     ),
-    _both("dropout 0.5", 2, (2, 1), norm_first=True, dropout=0.5, dropped=True),
     _both(
-        "custom encoder and decoder",
-        1,
-        custom=CUSTOM,
-        arrays={**_stack(ENCODER, 1, True, False, "encoder."), **_stack(DECODER, 1, True, False, "decoder.")},
+        "batch 7, dropout 0.5, eps 0.5, one head",
+        7,
+        (2, 1),
+        heads=1,
+        keys=2,
+        batch_first=True,
+        norm_first=True,
+        layer_norm_eps=0.5,
+        dropout=0.5,
+        dropped=True,
     ),
     _both(
-        "encoder of two layers",
-        3,
-        keys=2,
-        custom=TWO_LAYERS,
-        norm_first=True,
-        arrays={**_stack(ENCODER, 2, False, False, "encoder."), **_stack(DECODER, 1, False, True, "decoder.")},
+        "batch 1, custom encoder and decoder",
+        1,
+        custom=CUSTOM,
+        batch_first=True,
+        arrays={**_stack(ENCODER, 2, False, False, "encoder."), **_stack(DECODER, 1, False, False, "decoder.")},
+        dY=Draw((1, 2, 4), "onehot", scale=-2.5),
     ),
 )

@@ -99,6 +99,17 @@ def test_dropout_of_the_whole_set(place, p, do_updates):
     assert_same_bits(dropped(place, p), batch_size=None, iterations=60)
 
 
+def test_slopes_that_are_drawn_where_values_ask_for_it():
+    """RReLU draws as many numbers as there are elements not above 0: its training is plain. Evaluated, it is not."""
+
+    def begin(training):
+        rrelu = lambda: nn.RReLU(generator=Generator(9)).train(training)  # noqa: E731
+        return start(lambda: [linear(4, 5, 1), rrelu(), linear(5, 2, 2)])
+
+    assert_same_bits(begin(True), "how many numbers are drawn depends on values", iterations=120, record=False)
+    assert_same_bits(begin(False), iterations=120, record=False)
+
+
 def test_two_layers_of_dropout_on_one_generator(way):
     def layers():
         g = Generator(9)
