@@ -11,7 +11,7 @@ import pytest
 
 from parity.families.case import DTYPES
 from parity.families.listing import FAULTS, REWRITINGS, catalogue
-from parity.run.known_findings import FINDINGS
+from parity.verdict.known_findings import FINDINGS
 from refnet import nn, optim
 
 ROOT = Path(__file__).parent.parent

@@ -25,8 +25,6 @@ from parity.engines.base import Engine, Reply, ask, own_arithmetic, stated
 from parity.families.case import DTYPES, NARROW, Case, TrainCase, VJPCase, group
 from parity.records.record import Record, Train, Unsupported, UsageError
 from parity.run import pool
-from parity.run.findings_computed import Formula, shown
-from parity.run.known_findings import known
 from parity.run.results import CaseResult, Judged, Results, compare, digests, environment
 from parity.vectors import catalogue_answers
 from parity.verdict.conclusion import (
@@ -38,6 +36,8 @@ from parity.verdict.conclusion import (
     without_answer,
     without_state,
 )
+from parity.verdict.findings_computed import Formula, shown
+from parity.verdict.known_findings import known
 from parity.verdict.table import is_caught
 from refnet.arithmetic.array_like import Undecided
 

@@ -13,6 +13,7 @@ import numpy as np
 from refnet._steps import clock
 from refnet.arithmetic import special
 from refnet.nn.module import Array, Params
+from refnet.optim.param_groups import Group, groups_of, named, unscheduled
 
 Check = Callable[[str, str, Any], None]
 """Raises if an option is not what it must be; called with the optimizer's name, the option's name and its value."""
@@ -95,7 +96,7 @@ class Optimizer(ABC):
     def __init__(self, params: Any, defaults: Mapping[str, Any]) -> None:
         self.defaults = dict(defaults)
         self.check(self.defaults)
-        groups = _groups(self._name, params)
+        groups = groups_of(self._name, params)
         if not groups:
             raise ValueError(f"{self._name}: expected at least one parameter, got none")
         self.param_groups: list[dict[str, Any]] = []
@@ -192,7 +193,7 @@ class Optimizer(ABC):
                 f"got {', '.join(unknown)}"
             )
         own = {name: value for name, value in group.items() if name not in IGNORED}
-        added = {**self.defaults, **own, "params": _named(self._name, group["params"])}
+        added = {**self.defaults, **own, "params": named(self._name, group["params"])}
         self.check(added)
         held = {name: P for other in self.param_groups for name, P in other["params"].items()}
         places = {id(P): name for name, P in held.items()}
@@ -208,7 +209,7 @@ class Optimizer(ABC):
                     f"{self._name}: expected each parameter once, got {name} again (known as {places.get(id(P), name)})"
                 )
             places[id(P)] = name
-        self.param_groups.append(_Group(type(self), added))
+        self.param_groups.append(Group(type(self), added))
 
     def step(self, grads: Mapping[str, Array | None]) -> None:
         """Move the parameters, in place. One without a gradient, or with None, is left alone, and so is its state.
@@ -297,7 +298,7 @@ class Optimizer(ABC):
                 raise KeyError(f"{operation}: expected the state of {names}, got that of {name!r}")
             state[name] = self._fitting_state(operation, name, given, *params[name])
         self.state = state
-        self.param_groups = [_Group(type(self), group) for group in groups]
+        self.param_groups = [Group(type(self), group) for group in groups]
 
     def _fitting_groups(self, operation: str, state_dict: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The groups that a state describes, on the parameters held."""
@@ -328,7 +329,7 @@ class Optimizer(ABC):
                 )
             groups.append({name: value for name, value in there.items() if name not in IGNORED})
             groups[-1]["params"] = here["params"]
-            self.check(_unscheduled(groups[-1]))
+            self.check(unscheduled(groups[-1]))
         return groups
 
     def _fitting_state(
@@ -358,56 +359,6 @@ class Optimizer(ABC):
             _check_values(f"{operation}: expected {{}} in {key} of {name}, got {{}}", value, known[key].least)
             made[key] = value.copy()
         return made
-
-
-class _Group(dict[str, Any]):
-    """A group of parameters that refuses an option which its optimizer refuses."""
-
-    def __init__(self, optimizer: type[Optimizer], content: Mapping[str, Any]) -> None:
-        super().__init__(content)
-        self.optimizer = optimizer
-
-    def __reduce__(self) -> Any:
-        return _Group, (self.optimizer, dict(self))
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.update({name: value})
-
-    def update(self, *args: Any, **options: Any) -> None:
-        changed = dict(*args, **options)
-        self.optimizer.check({**_unscheduled(self), **changed})
-        super().update(changed)
-
-
-def _unscheduled(group: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a group without what a scheduler has made of its rate, which may be below 0."""
-    return {**group, "lr": group.get("initial_lr", group["lr"])}
-
-
-def _groups(operation: str, params: Any) -> list[Any]:
-    """The groups that an optimizer is made of."""
-    if isinstance(params, Mapping):
-        return [{"params": params}] if params else []
-    if not isinstance(params, Iterable) or hasattr(params, "dtype"):
-        raise TypeError(
-            f"{operation}: expected parameters by name, such as net.params, or groups, got {type(params).__name__}"
-        )
-    listed = list(params)
-    return [{"params": listed}] if listed and not isinstance(listed[0], Mapping) else listed
-
-
-def _named(operation: str, params: Any) -> dict[str, Array]:
-    """Parameters by name, from a dict of arrays or from pairs such as those of `named_parameters`."""
-    if isinstance(params, Mapping):
-        return dict(params)
-    pairs = [] if hasattr(params, "dtype") or not isinstance(params, Iterable) else list(params)
-    if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-        got = type(pairs[0] if pairs else params).__name__
-        raise TypeError(
-            f"{operation}: expected params as a dict of arrays, such as net.params, because gradients come by name, "
-            f"got {got} without a name"
-        )
-    return dict(pairs)
 
 
 def _shares(beta: float, X: Array) -> tuple[Array, Array]:

@@ -14,10 +14,11 @@ from parity.engines.base import ask
 from parity.families.listing import catalogue
 from parity.records.record import Unsupported
 from parity.report import console, export
-from parity.run import judging, known_findings
-from parity.run.known_findings import FINDINGS, known
+from parity.run import judging
 from parity.run.results import CaseResult, Results
+from parity.verdict import known_findings
 from parity.verdict.conclusion import Conclusion, OneRecord
+from parity.verdict.known_findings import FINDINGS, known
 from parity.verdict.table import is_caught
 from parity.verdict.tensor import TensorVerdict
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 
-from parity.run import findings_computed as computed
-from parity.run.findings_computed import Formula
+from parity.verdict import findings_computed as computed
+from parity.verdict import findings_of_optimizers as of_optimizers
+from parity.verdict.findings_computed import Formula
 
 Shown = Callable[[Formula], bool]
 NARROW = ("bfloat16", "float16")
@@ -31,8 +32,7 @@ class Finding:
         options: the engine's options without which it does not show, each with the values that show it: a compiler's
             backends, or ways of carrying out an optimizer's step. Other options do not matter.
         steady: whether it shows at every call; memory that nobody has written may hold the right number by chance.
-        profile: how torch computes the tensors that fail, `{dtype}` standing for the format: only what is right by that
-            profile is the finding. Empty where the finding is not about precision.
+        computes: what the framework computes there. Only what is this is the finding.
     """
 
     title: str
@@ -155,7 +155,7 @@ FINDINGS = (
         "radam's rectification has two digits in float32",
         "RAdam/groups, each with its options",
         ("update.gain", "state.gain.exp_avg", "state.gain.exp_avg_sq"),
-        computed.rectified_in_float32,
+        of_optimizers.rectified_in_float32,
         ("float32",),
         "optax",
         "0.2.",
@@ -165,7 +165,7 @@ FINDINGS = (
         "rprop moves by the step before",
         "Rprop/*",
         ("update.weight", "update.gain"),
-        computed.step_before,
+        of_optimizers.step_before,
         ("float64", "float32"),
         package="optax",
         versions="0.2.",
@@ -189,7 +189,7 @@ FINDINGS = (
         "Muon in bfloat16 overwrites its momentum buffer",
         "Muon/*",
         ("state.weight.momentum_buffer", "state.gain.momentum_buffer"),
-        computed.overwritten_momentum,
+        of_optimizers.overwritten_momentum,
         ("bfloat16",),
     ),
     *(
@@ -232,14 +232,14 @@ FINDINGS = (
         "Muon has two digits, in float64 too, and its documentation shows another buffer",
         "Muon/defaults",
         ("update.weight", "update.gain"),
-        computed.first_step_of_muon,
+        of_optimizers.first_step_of_muon,
         ("float64",),
     ),
     Finding(
         "a compiled step of SGD in float64 leaves a parameter without axes as it is",
         "SGD/lr 0.1, momentum 0.9, nesterov, maximize",
         ("update.gain", "state.gain.momentum_buffer"),
-        computed.left_as_it_is,
+        of_optimizers.left_as_it_is,
         ("float64",),
         options={"compile": ("aot_eager",)},
     ),
@@ -248,7 +248,7 @@ FINDINGS = (
             "capturable steps correct in float32 for parameters in float64",
             f"{name}/defaults",
             ("update.weight", "update.gain"),
-            computed.corrected_in_float32,
+            of_optimizers.corrected_in_float32,
             ("float64",),
             options={"optimizer": ("capturable",), "compile": ("eager",)},
         )
