@@ -9,7 +9,6 @@ import numpy as np
 
 from parity.families.fault import Fault, Lift, Steps, Train
 from parity.families.whole.training.loops import Grads, Loop, loop_of, parts_of, summed
-from parity.records import definition
 from refnet.arithmetic import special
 from refnet.nn import Sequential
 from refnet.nn.utils import EPSILON, NOT_CLIPPED, get_total_norm
@@ -237,7 +236,7 @@ def _never_frozen(loop: Loop, record: Train, k: int) -> Any:
 
 def _rate_one_late(loop: Loop, record: Train, k: int) -> Any:
     if record.rates:
-        definition.ahead_of(loop.update, record, max(0, k - 1))
+        loop.ahead_of(record, max(0, k - 1))
     value, grads = loop.gradients(record.batches[k])
     loop.step(grads)
     return value

@@ -32,6 +32,9 @@ class Loop:
         )
         return value, grads
 
+    def ahead_of(self, record: Train, k: int) -> None:
+        definition.ahead_of(self.update, record, k)
+
     def step(self, grads: Grads) -> None:
         self.update.opt.step({name: grads[name] for name in self.update.held if name in grads})
 
