@@ -41,7 +41,7 @@ def table_of_reports(scores: Scores, reported: Sequence[Any]) -> Table:
 def _told(report: Any, scores: Scores) -> str:
     """What was found of the mistakes that a bug is told by; and how else it is told."""
     if report.how != "seeded":
-        return report.how
+        return str(report.how)
     found = {s.fault.name: s for s in scores.faults}
     if not any(name in found for name in report.names):
         return "in no case"
