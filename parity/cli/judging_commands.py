@@ -191,13 +191,13 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool, reported: boo
 
     A part of the catalogue need not reveal every mistake.
     """
-    from parity.families.listing import select
+    from parity.families.listing import REPORTED, select
     from parity.report import console, scores
     from parity.run import scoring
 
     with console.progress("seeding faults") as (start, done):
         found = scoring.run(select(pattern), dtype, options.workers(jobs), start, done, each, reported)
-    scores.show(found, each, reported)
+    scores.show(found, each, REPORTED if reported else ())
     return found.sound if not pattern else not found.flagged
 
 

@@ -19,6 +19,7 @@ from parity.families.case import Case, group, selected
 from parity.families.fault import Fault
 from parity.families.formula import Variant, bearing_on
 from parity.families.large import LARGE
+from parity.families.reported import REPORTED
 from parity.families.whole.arithmetic import rewritings
 from parity.records.definition import Patch
 
@@ -29,6 +30,7 @@ __all__ = [
     "FILES",
     "LARGE",
     "NO_OTHER",
+    "REPORTED",
     "REWRITINGS",
     "TABLE",
     "WEAKER",

@@ -39,5 +39,8 @@ def _reported(row: dict[str, str | list[str]]) -> Reported:
 
 
 REPORTED: tuple[Reported, ...] = tuple(
-    map(_reported, json.loads((Path(__file__).parent / "reported_bugs.json").read_text(encoding="utf-8")))
+    sorted(
+        map(_reported, json.loads((Path(__file__).parent / "reported_bugs.json").read_text(encoding="utf-8"))),
+        key=lambda reported: HOW.index(reported.how),
+    )
 )

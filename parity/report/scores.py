@@ -2,58 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from parity.families.reported import HOW, REPORTED, Reported
 from parity.report.console import standard_output
 from parity.report.report import share
 from parity.verdict.score import Score, Scores
 
 
-def show(scores: Scores, each: bool, reported: bool = False) -> None:
+def show(scores: Scores, each: bool, reported: Sequence[Any] = ()) -> None:
     """Print the totals; and, if each mistake was made in every case, a line for each, and by how much it was caught; or
     a line for each publicly documented bug."""
     out = standard_output()
     if reported:
-        out.print(table_of_reports(scores))
-        out.print(summary_of_reports(scores), soft_wrap=True)
+        out.print(table_of_reports(scores, reported))
+        out.print(summary_of_reports(scores, reported), soft_wrap=True)
     elif each:
         out.print(table(scores))
     out.print(summary(scores, each), soft_wrap=True)
 
 
-def table_of_reports(scores: Scores) -> Table:
+def table_of_reports(scores: Scores, reported: Sequence[Any]) -> Table:
     """A line for each publicly documented bug: what was wrong, and how it is told."""
     made = Table(header_style="bold", box=None, padding=(0, 1))
     for heading in ("documented bug", "report", "told by", ""):
         made.add_column(heading, overflow="fold")
-    for report in sorted(REPORTED, key=lambda report: HOW.index(report.how)):
+    for report in reported:
         said = _told(report, scores)
         style = "bold red" if said == "not caught" else ""
         made.add_row(report.wrong, report.report, "; ".join(report.names), said, style=style)
     return made
 
 
-def _told(report: Reported, scores: Scores) -> str:
+def _told(report: Any, scores: Scores) -> str:
     """What was found of the mistakes that a bug is told by; and how else it is told."""
     if report.how != "seeded":
-        return report.how
+        return str(report.how)
     found = {s.fault.name: s for s in scores.faults}
     if not any(name in found for name in report.names):
         return "in no case"
     return "caught" if any(found[name].caught for name in report.names if name in found) else "not caught"
 
 
-def summary_of_reports(scores: Scores) -> str:
+def summary_of_reports(scores: Scores, reported: Sequence[Any]) -> str:
     """How many bugs there are of each kind."""
-    said = [_told(report, scores) for report in REPORTED]
-    seeded, caught = sum(report.how == "seeded" for report in REPORTED), said.count("caught")
+    said = [_told(report, scores) for report in reported]
+    seeded, caught = sum(report.how == "seeded" for report in reported), said.count("caught")
     return (
-        f"{len(REPORTED)} publicly documented bugs: {seeded} seeded in refnet, {caught} of them caught in these cases; "
+        f"{len(reported)} publicly documented bugs: {seeded} seeded in refnet, {caught} of them caught in these cases; "
         f"{said.count('tested')} programs that the project's tests show failing; {said.count('convention')} documented "
         f"conventions; {said.count('harmless')} reports of no bug; {said.count('out of scope')} out of scope, "
         f"{said.count('not yet')} not yet"

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from parity.families.case import Case, TrainCase
 from parity.families.fault import Fault
-from parity.families.listing import FAULTS, REWRITINGS
-from parity.families.reported import REPORTED
+from parity.families.listing import FAULTS, REPORTED, REWRITINGS
 from parity.run import pool
 from parity.vectors import catalogue_answers
 from parity.verdict.score import Score, Scores, merged, score_faults

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.fault import Fault, Patch, Unsupported, replaced
+from parity.families.fault import Fault, Patch, Unsupported, as_stored, replaced
 from refnet.arithmetic import special
 
 
@@ -75,15 +75,6 @@ def _sigmoid_zero_times_infinity(dY: Any, X: Any) -> Any:
     Y = 1 / (1 + E)
     # dX[.] = (dY[.] Y[.]^2) E[.], E[.] = exp(-X[.])
     return dY * (Y * Y) * E
-
-
-def as_stored(X: Any) -> Any:
-    """X as one reads it who walks through memory and knows nothing of strides."""
-    strides = getattr(X, "x", X).strides
-    order = sorted(range(len(strides)), key=lambda k: -strides[k])
-    if order == list(range(len(strides))) or min(strides, default=0) <= 0:
-        raise Unsupported("the input is stored in the order of its axes")
-    return X.transpose(order).reshape(*X.shape)
 
 
 def _saved_as_stored(module: Any, right: Any, X: Any) -> Any:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.families.fault import Fault, Patch, replaced
-from parity.families.nn.activation.faults import as_stored
+from parity.families.fault import Fault, Patch, as_stored, replaced
 from parity.families.nn.batchnorm.formulas import KINDS
 from refnet.arithmetic import special
 
