@@ -103,7 +103,7 @@ def run(
     about = ""
     if len(cases) > MANY:
         about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(asked)}"
-        about += "; the whole catalogue takes two to three minutes on two cores"
+        about += "; the whole catalogue takes about two minutes on two cores"
     with console.progress("judging", len(cases), about) as (_, done):
         results = judging.judge(cases, engines, asked, options.workers(jobs), timeout, done, profile)
     try:
