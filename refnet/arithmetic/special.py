@@ -250,6 +250,11 @@ def rand(generator: Generator, X: Array, where: Array | None = None) -> NDArray[
     return draws
 
 
+def uniform(generator: Generator, X: Array, low: float, high: float, where: Array | None = None) -> NDArray[np.float64]:
+    """`rand` from [low, high), and `low` where nothing is drawn."""
+    return rand(generator, X, where) * (high - low) + low
+
+
 def shift(X: Array, axis: int) -> Array:
     """The largest element along `axis` (kept, of size 1) as a value and not as a function of X.
 

@@ -132,7 +132,7 @@ class RReLU(Module):
         elif slopes is None:
             # in binary64 between bounds of X's dtype, as in torch
             low, high = (special.lift(bound, X).astype(np.float64) for bound in (self.lower, self.upper))
-            A = special.lift(special.rand(self.generator, X, off) * (high - low) + low, X)
+            A = special.lift(special.uniform(self.generator, X, low, high, off), X)
         else:
             A = slopes
         # Y[.] = A[.] X[.] where X[.] <= 0, X[.] elsewhere

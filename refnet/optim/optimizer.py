@@ -222,7 +222,7 @@ class Optimizer(ABC):
             TypeError: a gradient's dtype is not its parameter's.
         """
         due = self.due(grads)
-        clock.now = now = clock.now + 1
+        clock.now = now = next(clock.numbers)
         for name, P, G, group in due:
             self.update(name, P, G, group)
             clock.moved[id(P)] = now
