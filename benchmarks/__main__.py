@@ -17,7 +17,7 @@ LAZY = {
     ),
     "profile": (
         "benchmarks.speed.update_profile:profile",
-        "Take an update as machine code apart: what is called, and what each call takes.",
+        "Take an update as machine code apart: what is called, one after the other, and what each call takes.",
     ),
     "accuracy": (
         "benchmarks.accuracy:accuracy",

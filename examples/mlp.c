@@ -347,6 +347,13 @@ static void step(SGD s, Tensor p, const double *gradient, double *v, int first) 
     }
 }
 
+/* whether a parameter has no gradient in step k: neither it nor its state moves then */
+static int is_absent(const J *r, const char *name, int k) {
+    const J *absent = get(r, "absent"), *steps = absent ? get(absent, name) : NULL;
+    for (const J *s = steps ? steps->first : NULL; s; s = s->next) if ((int)s->number == k) return 1;
+    return 0;
+}
+
 static void optimize(const J *r, void (*head)(const J *), const J *of) {
     const J *spec = get(r, "spec"), *params = get(r, "params");
     if (strcmp(text(spec, "type"), "SGD")) { cannot("no %s", text(spec, "type")); return; }
@@ -356,24 +363,24 @@ static void optimize(const J *r, void (*head)(const J *), const J *of) {
         for (J *g = get(r, "groups") ? get(r, "groups")->first : NULL; g; g = g->next)
             for (J *n = get(g, "names")->first; n; n = n->next) if (!strcmp(n->text, j->key)) own = sgd(get(g, "args"), own);
         Tensor p = tensor(j), G = tensor(get(get(r, "grads"), j->key)), before = like(p), v = like(p);
-        int steps = G.shape[0];
+        int steps = G.shape[0], begun = 0, rows = 0;
         double *moved = grab(G.size * sizeof(double) + 8), *kept = grab(G.size * sizeof(double) + 8);
         for (int k = 0; k < steps; k++) {
             memcpy(before.v, p.v, p.size * sizeof(double));
-            step(own, p, G.v + k * p.size, v.v, k == 0);
+            if (!is_absent(r, j->key, k)) step(own, p, G.v + k * p.size, v.v, !begun++);
             for (size_t e = 0; e < p.size; e++) moved[k * p.size + e] = p.v[e] - before.v[e];
-            memcpy(kept + k * p.size, v.v, p.size * sizeof(double));
+            if (begun) memcpy(kept + rows++ * p.size, v.v, p.size * sizeof(double));
         }
         begin(j->key, "update.", p.rank, p.shape, steps); numbers(moved, G.size, 0); printf("]}");
         if (own.momentum == 0) continue;
-        begin(join(j->key, ".momentum_buffer"), "state.", p.rank, p.shape, steps); numbers(kept, G.size, 0); printf("]}");
+        begin(join(j->key, ".momentum_buffer"), "state.", p.rank, p.shape, rows); numbers(kept, rows * p.size, 0); printf("]}");
     }
 }
 
 static void train(const J *r, void (*head)(const J *), const J *of) {
     Module *network = build(get(r, "network"), get(r, "arrays"), ""), *last = build(get(r, "loss"), NULL, "");
     if (strcmp(text(get(r, "optimizer"), "type"), "SGD")) cannot("no %s", text(get(r, "optimizer"), "type"));
-    if (get(r, "clip") || get(r, "accumulate") || get(r, "frozen") || get(r, "rates")) cannot("nothing around a step");
+    if (get(r, "clip") || get(r, "accumulate") || get(r, "frozen") || get(r, "rates") || get(r, "masks")) cannot("nothing around a step");
     if (!is_loss(last)) cannot("no training on %s", last->type);
     if (strcmp(network->type, "Sequential")) cannot("no training of a %s", network->type);
     if (*unsupported) return;

@@ -240,7 +240,7 @@ function stack(shape, rows) {
   return { shape: [rows.length, ...shape], v };
 }
 
-function optimize({ spec, params, grads, groups = [] }) {
+function optimize({ spec, params, grads, groups = [], absent = {} }) {
   if (spec.type !== "SGD") throw new Unsupported(`no ${spec.type}`);
   const answer = {};
   for (const [name, array] of Object.entries(params)) {
@@ -248,9 +248,10 @@ function optimize({ spec, params, grads, groups = [] }) {
     const { shape, v: p } = read(array), G = read(grads[name]), state = {}, moved = [], kept = [];
     for (let k = 0; k < G.shape[0]; k++) {
       const before = p.slice();
-      step(options, p, G.v.subarray(k * p.length, (k + 1) * p.length), state);
+      // Without a gradient neither the parameter nor its state moves.
+      if (!absent[name]?.includes(k)) step(options, p, G.v.subarray(k * p.length, (k + 1) * p.length), state);
       moved.push(p.map((x, e) => x - before[e]));
-      kept.push(state.v.slice());
+      if (state.v) kept.push(state.v.slice());
     }
     answer[`update.${name}`] = stack(shape, moved);
     if (options.momentum !== 0) answer[`state.${name}.momentum_buffer`] = stack(shape, kept);
@@ -259,7 +260,7 @@ function optimize({ spec, params, grads, groups = [] }) {
 }
 
 function train({ network: spec, loss: lossSpec, optimizer, arrays, inputs, targets, batches, trainable, state, ...more }) {
-  for (const what of ["clip", "accumulate", "frozen", "rates"]) if (what in more) throw new Unsupported(`no ${what}`);
+  for (const what of ["clip", "accumulate", "frozen", "rates", "masks"]) if (what in more) throw new Unsupported(`no ${what}`);
   if (optimizer.type !== "SGD") throw new Unsupported(`no ${optimizer.type}`);
   const network = build(spec, arrays), loss = buildLoss(lossSpec), options = { ...DEFAULTS, ...optimizer.args };
   const X = read(inputs), T = read(targets), losses = [], one = { shape: [], v: Float64Array.of(1) };

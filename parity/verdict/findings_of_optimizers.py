@@ -125,12 +125,16 @@ def _lerp(B: Array, G: Array, weight: float) -> Array:
 
 
 def left_as_it_is(record: Record, _: Enclosures) -> Iterator[tuple[str, Computed]]:
-    """A parameter that never moves, and a buffer that stays the first gradient, negated for a maximum."""
+    """A parameter that never moves, and a buffer that decays from the first gradient, negated for a maximum."""
     assert isinstance(record, Optimize)
+    momentum = record.spec.args["momentum"]
     for name in record.params:
-        first = -record.gradients(0)[name]
-        yield f"update.{name}", Computed(np.zeros((record.steps, *first.shape)))
-        yield f"state.{name}.momentum_buffer", Computed(np.stack([first] * record.steps))
+        series = [-record.gradients(0)[name]]
+        for _step in range(1, record.steps):
+            # b[.] = mu b[.]
+            series.append(series[-1] * momentum)
+        yield f"update.{name}", Computed(np.zeros((record.steps, *series[0].shape)))
+        yield f"state.{name}.momentum_buffer", Computed(np.stack(series))
 
 
 def _correction_in_float32(opt: Any, right: Any, beta: float, t: Any, P: Any) -> Any:

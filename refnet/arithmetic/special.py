@@ -250,9 +250,11 @@ def rand(generator: Generator, X: Array, where: Array | None = None) -> NDArray[
     return draws
 
 
-def uniform(generator: Generator, X: Array, low: float, high: float, where: Array | None = None) -> NDArray[np.float64]:
-    """`rand` from [low, high), and `low` where nothing is drawn."""
-    return rand(generator, X, where) * (high - low) + low
+def uniform(generator: Generator, X: Array, low: float, high: float, where: Array | None = None) -> Array:
+    """`rand` from [low, high) in the dtype of X, and `low` where nothing is drawn; computed in binary64 between bounds
+    of that dtype, as torch does."""
+    a, b = (np.asarray(lift(bound, X), np.float64) for bound in (low, high))
+    return lift(rand(generator, X, where) * (b - a) + a, X)
 
 
 def shift(X: Array, axis: int) -> Array:

@@ -106,7 +106,12 @@ class RReLU(Module):
     """
 
     def __init__(
-        self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False, *, generator: Generator | None = None
+        self,
+        lower: float = 0.125,
+        upper: float = 0.3333333333333333,
+        inplace: bool = False,
+        *,
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("lower", lower), ("upper", upper)):
@@ -130,9 +135,7 @@ class RReLU(Module):
         if not self.training:
             A = (special.lift(self.lower, X) + special.lift(self.upper, X)) / 2
         elif slopes is None:
-            # in binary64 between bounds of X's dtype, as in torch
-            low, high = (special.lift(bound, X).astype(np.float64) for bound in (self.lower, self.upper))
-            A = special.lift(special.uniform(self.generator, X, low, high, off), X)
+            A = special.uniform(self.generator, X, self.lower, self.upper, off)
         else:
             A = slopes
         # Y[.] = A[.] X[.] where X[.] <= 0, X[.] elsewhere

@@ -106,10 +106,11 @@ CLASSES = (Runs, Traced, Budget, Taped, Scalars, TensorBalls, Altered, Rounded)
 COUNTING = {
     Runs: functions.OF_COUNTERS,
     Traced: functions.OF_COUNTERS,
-    Budget: ("of_counter",),
+    Budget: ("of_counter", "one_minus_power"),
     Rounded: ("of_counter",),
 }
-"""Arithmetics that hold a counter of steps for each run, or record one, and one that knows its format's rounding."""
+"""Arithmetics that hold a counter of steps for each run, or record one, one that knows its format's rounding, and
+one that is asked for the same exact powers again and again."""
 
 
 def unlike_the_list(arithmetic: type[ArrayLike]) -> set[str]:

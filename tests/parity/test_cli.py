@@ -94,7 +94,7 @@ def scored(monkeypatch):
     """In the place of scoring: every mistake is caught, and what is asked for is flagged, or missed."""
     asked = {"caught": 3, "flagged": 0}
 
-    def run(cases, dtype, jobs, start, done, each=True):
+    def run(cases, dtype, jobs, start, done, each=True, reported=False):
         asked.update(cases=[case.name for case in cases], dtype=dtype)
         fault = Score(FAULTS[0], dtype, 3, asked["caught"], 2e6, "Linear/batch 3", "full", "output")
         harmless = Score(REWRITINGS[0], dtype, 3, asked["flagged"], 0.5, "Linear/batch 3", "full", "output")

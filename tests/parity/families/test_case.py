@@ -435,8 +435,9 @@ PARTLY_ZERO = {
 """Tensors whose middle third is 0 at every input: a bias of keys moves all scores of a query alike. The other two
 thirds, of queries and values, are asked for."""
 
-DEEP = ("TransformerEncoder", "TransformerDecoder")
-"""Two layers in float32: no case sees every element of a bias of queries through the attentions and norms behind it."""
+DEEP = ("TransformerEncoder", "TransformerDecoder", "Transformer")
+"""Two layers, one behind the other, in float32: no case sees every element of a bias of queries and values through the
+attentions and norms behind it."""
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *(name for name in refnet.optim.__all__ if name not in OWED)])

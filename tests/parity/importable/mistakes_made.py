@@ -23,7 +23,12 @@ from parity.verdict.answer import Judge
 from parity.verdict.evaluation import Request
 
 CASES = {case.name: case for case in catalogue()}
-TYPES = {name: case.spec.types() for name, case in CASES.items() if not isinstance(case, TrainCase)}
+TYPES = {
+    name: {*case.network.types(), *case.loss.types(), *case.optimizer.types()}
+    if isinstance(case, TrainCase)
+    else case.spec.types()
+    for name, case in CASES.items()
+}
 
 UPDATES = 6
 """Of a training the first updates are made."""

@@ -34,6 +34,7 @@ EACH = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(("finding", "step"), EACH)
 def test_each_is_described_and_still_there(finding, step):
     """In every case, family and dtype that it names, or else it names too many."""
@@ -114,7 +115,7 @@ AT_MOST = 4
 def changed_and_known(finding):
     """What is changed in a tensor that shows the finding, and is still called a known finding or is good; and how many
     changes were made."""
-    engine, found, made = judging.engine(finding.shown_by), [], 0
+    engine, found, made = judging.engine(finding.asked), [], 0
     for dtype in finding.dtypes:
         asked_of = 0
         for case in (case for case in catalogue() if fnmatchcase(case.name, finding.case)):
@@ -144,7 +145,7 @@ def changed_and_known(finding):
                     verdicts = [v for v in asked.judge(reply.profile)(answer) if v.name in answer]
                     concluded = Conclusion(verdicts)
                     told = known(
-                        finding.shown_by,
+                        finding.asked,
                         case.name,
                         dtype,
                         [v.name for v in verdicts if is_caught(v.verdict)],
@@ -162,6 +163,7 @@ STEADY = [f for f in FINDINGS if f.steady]
 """Memory that nobody has written holds any number: a change of it is no other finding."""
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("finding", STEADY, ids=lambda f: f"{f.title}, {f.case}")
 def test_a_changed_tensor_is_no_known_finding(finding):
     """A tensor that shows a finding fails as a new one when it is changed in any other way: halved, negated, zeroed,

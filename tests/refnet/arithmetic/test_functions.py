@@ -1,7 +1,8 @@
 """Layers, losses and optimizers are written with the listed functions, to run in every arithmetic.
 
 The code is read, not run. `refnet/special.py` is exempt: it is where an arithmetic answers for itself what an
-expression cannot say. So is `refnet/nn/init.py`, which fills arrays of floats, no others.
+expression cannot say. So are `refnet/nn/init.py`, which fills arrays of
+floats, no others, and `refnet/nn/overwriting.py`, which takes digests of such.
 """
 
 import ast
@@ -14,7 +15,8 @@ import refnet
 from refnet.arithmetic import functions
 
 PACKAGE = Path(refnet.__file__).parent
-FILES = sorted({*PACKAGE.glob("nn/*.py"), *PACKAGE.glob("optim/*.py")} - {PACKAGE / "nn" / "init.py"})
+EXEMPT = {PACKAGE / "nn" / "init.py", PACKAGE / "nn" / "overwriting.py"}
+FILES = sorted({*PACKAGE.glob("nn/*.py"), *PACKAGE.glob("optim/*.py")} - EXEMPT)
 
 LISTED = {*functions.UFUNCS, *functions.FUNCTIONS, *functions.PLAIN}
 # What arrays have besides, to keep away from: `.T`, `.mean`, `.max`, ...
@@ -32,11 +34,13 @@ BASES = {
     "_BatchNorm",
     "_InstanceNorm",
     "LRScheduler",
+    "TransformerLayer",
 }
 # Where arrays come from files, not from another arithmetic, they may be looked at.
 DOORS = {
     "load_state_dict": {"isfinite", "all", "any", "min", "flags"},
     "_check_values": {"inf", "all", "min"},
+    "_fitting": {"inf", "all"},
     "due": {"flags"},
 }
 

@@ -14,16 +14,24 @@ ENCODER, DECODER = ("self_attn",), ("self_attn", "multihead_attn")
 GAIN = 0.25
 """Of the matrices: each norm divides by the deviation of a few features, so that bounds grow from layer to layer. The
 weights of norms are near 1 and biases small for the same reason."""
-NEAR_ONE = Draw((UNITS,), scale=0.125, offset=1.0)
+NEAR_ONE = {FULL: Draw((UNITS,), scale=0.125, offset=1.0), GRID: Draw((UNITS,), scale=0.5, offset=1.0)}
+"""On the grid no nearer than bfloat16 holds."""
 SMALL = 0.25
 
 Draws = Mapping[str, Draw]
 
 
-def _stack(attentions: tuple[str, ...], layers: int, bias: bool, norm: bool, prefix: str = "") -> dict[str, Draw]:
+def _stack(
+    attentions: tuple[str, ...],
+    layers: int,
+    bias: bool,
+    norm: bool,
+    prefix: str = "",
+    families: tuple[str, ...] = GRID,
+) -> dict[str, Draw]:
     """The parameters of a stack of layers with these attentions."""
     of_one = {
-        name: NEAR_ONE
+        name: NEAR_ONE[families]
         if "norm" in name and "weight" in name
         else replace(draw, scale=SMALL)
         if "bias" in name
@@ -31,7 +39,7 @@ def _stack(attentions: tuple[str, ...], layers: int, bias: bool, norm: bool, pre
         for name, draw in parameters(attentions, UNITS, bias, GAIN).items()
     }
     arrays = {f"{prefix}layers.{k}.{name}": draw for k in range(layers) for name, draw in of_one.items()}
-    arrays |= {f"{prefix}norm.weight": NEAR_ONE} if norm else {}
+    arrays |= {f"{prefix}norm.weight": NEAR_ONE[families]} if norm else {}
     return arrays | ({f"{prefix}norm.bias": Draw((UNITS,), scale=SMALL)} if norm and bias else {})
 
 
@@ -75,7 +83,7 @@ def _given(
         _spec(kind, layers, norm, bias, options),
         (*map(Draw, inputs.values()), *given.values()),
         (dY or Draw(first),),
-        _stack(ENCODER if kind == "TransformerEncoder" else DECODER, layers, bias, norm),
+        _stack(ENCODER if kind == "TransformerEncoder" else DECODER, layers, bias, norm, families=families),
         training,
         families,
         names=(*inputs, *given),
@@ -119,8 +127,8 @@ def _both(
         given |= _masks(layers[1], kept_in_decoder(n, first, heads, LENGTH, UNITS, keys), "decoder_")
     sizes = {"d_model": UNITS, "nhead": heads, "num_encoder_layers": layers[0], "num_decoder_layers": layers[1]}
     own = {
-        **_stack(ENCODER, layers[0], bias, True, "encoder."),
-        **_stack(DECODER, layers[1], bias, True, "decoder."),
+        **_stack(ENCODER, layers[0], bias, True, "encoder.", families),
+        **_stack(DECODER, layers[1], bias, True, "decoder.", families),
     }
     return VJPCase(
         f"Transformer/{what}",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from parity.families.fault import replaced
 from parity.families.formula import Variant
 from refnet.arithmetic.runs import Runs
@@ -21,7 +23,11 @@ def _computed_in_float32(x: Any, alpha: float) -> Any:
         # k units of 24 bits, or below the smallest normal number
         k = (3 * alpha + 5) * 2.0**-23
         return type(x).exact(x.x, x.profile, x.e + k / (1 - k) * (abs(x.x) + x.e) + 2.0**-126)
-    return x
+    if x.dtype == object:
+        return x
+    # Of floats one way of rounding it: two units in the last of 24 bits away.
+    near = x.astype(np.float32)
+    return (near + 2 * np.spacing(near)).astype(x.dtype)
 
 
 def _as_kept(opt: Any, right: Any, x: Any) -> Any:
