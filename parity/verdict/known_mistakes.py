@@ -160,14 +160,14 @@ def _accounts_for(
                 return False
         elif not _agrees(said[name], enclosures[name]) and not _holds(said[name], answer.get(name)):
             return False
-    # What is missing in both, as the state of an option that is ignored, is as the faulty formula says. A formula that
-    # may come out right, as a difference of large numbers, is told by its bits.
-    return any(
-        name not in enclosures
-        or _contradicts(said[name], enclosures[name])
-        or (_identical(own.get(name), answer.get(name)) and not _identical(own.get(name), right.get(name)))
-        if name in said
-        else name not in answer
+    # What is missing in both, as the state of an option that is ignored, is as the faulty formula says.
+    certainly = any(
+        name not in enclosures or _contradicts(said[name], enclosures[name]) if name in said else name not in answer
+        for name in failing
+    )
+    # A formula that may come out right, as a difference of large numbers, is told by its bits.
+    return certainly or all(
+        name in said and _identical(own.get(name), answer.get(name)) and not _identical(own.get(name), right.get(name))
         for name in failing
     )
 

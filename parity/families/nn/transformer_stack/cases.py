@@ -14,7 +14,10 @@ ENCODER, DECODER = ("self_attn",), ("self_attn", "multihead_attn")
 GAIN = 0.25
 """Of the matrices: each norm divides by the deviation of a few features, so that bounds grow from layer to layer. The
 weights of norms are near 1 and biases small for the same reason."""
-NEAR_ONE = {FULL: Draw((UNITS,), scale=0.125, offset=1.0), GRID: Draw((UNITS,), scale=0.5, offset=1.0)}
+NEAR_ONE: dict[tuple[str, ...], Draw] = {
+    FULL: Draw((UNITS,), scale=0.125, offset=1.0),
+    GRID: Draw((UNITS,), scale=0.5, offset=1.0),
+}
 """On the grid no nearer than bfloat16 holds."""
 SMALL = 0.25
 

@@ -27,7 +27,7 @@ def _computed_in_float32(x: Any, alpha: float) -> Any:
         return x
     # Of floats one way of rounding it: two units in the last of 24 bits away.
     near = x.astype(np.float32)
-    return (near + 2 * np.spacing(near)).astype(x.dtype)
+    return np.asarray(near + 2 * np.spacing(near), x.dtype)
 
 
 def _as_kept(opt: Any, right: Any, x: Any) -> Any:
