@@ -106,13 +106,14 @@ def trainings(found: Sequence[WholeTraining]) -> Group:
         ("again", "once more in the same process"),
     ):
         names = list(dict.fromkeys(one.contender for one in found))
-        table = _table("  network", "updates", *(column for name in names for column in (f"{name}, s", "")))
+        # (the spread of the rounds is in trainings.csv: beside the medians there is no room for it)
+        table = _table("  network", "updates", *(f"{name}, s" for name in names))
         for network in dict.fromkeys(one.network for one in found):
             cells: list[str] = []
             updates = max(one.updates for one in found if one.network == network)
             for one in (one for one in found if one.network == network):
                 values = getattr(one, what)
-                cells += [figure(float(np.median(values))), spread(values)] if one.measured else ["", ""]
+                cells.append(figure(float(np.median(values))) if one.measured else "")
             table.add_row(f"  {network.name}", f"{updates:,}", *cells)
         made += [Text(f"A training {words}", "bold"), table, Text()]
     notes = [f"{one.contender} on {one.network.name}: {one.reason}" for one in found if one.reason]

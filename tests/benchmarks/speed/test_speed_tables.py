@@ -134,11 +134,7 @@ def test_whole_trainings_have_a_line_for_each_network_and_a_table_for_each_way()
     fresh, loaded, again = text.split("A training ")[1:]
     for part, least in ((fresh, 1.5), (loaded, 1.0), (again, 0.75)):
         (line,) = (line for line in part.splitlines() if line.split()[:1] == ["64-64-10"])
-        shown = []
-        for k in range(2):
-            middle, low, high = map(speed_tables.figure, (least + k + 0.5, least + k, least + k + 1))
-            shown += [middle, f"({low}", "to", f"{high})"]
-        assert line.split()[1:] == ["10,000", *shown]
+        assert line.split()[1:] == ["10,000", *(speed_tables.figure(least + k + 0.5) for k in range(2))]
     assert "jax-loop on 2-2-2: too busy" in text
     rows = list(speed_tables.training_rows(TRAINED))
     assert (rows[1]["fresh"], rows[1]["loaded_least"], rows[1]["loaded_most"]) == (3.0, 2.0, 3.0)
