@@ -11,12 +11,13 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
-from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train
+from parity.records.record import VJP, Answer, Array, Optimize, Record, Spec, Train, UsageError
 
 DTYPES = ("float64", "float32", "int64", "bool")
 """The dtypes that arrays may have."""
@@ -79,6 +80,37 @@ def member(document: Any, name: str, kind: type, where: str, default: Any = None
         came = "nothing" if name not in document else brief(found)
         raise Malformed(f"{where}: expected {name} ({kind.__name__}), got {came}")
     return found
+
+
+Made = TypeVar("Made")
+
+
+def read(file: Path, most: int, made_of: Callable[[Any], Made]) -> Made:
+    """What is made of the JSON in a file of at most so many bytes.
+
+    Raises:
+        UsageError: it can't be read, is larger, or is not what is expected (`made_of` raises `Malformed`).
+    """
+    try:
+        size = file.stat().st_size
+        if size > most:
+            raise UsageError(f"{file}: expected at most {most:,} bytes, got {size:,}")
+        with file.open("rb") as stream:
+            content = stream.read(most + 1)
+    except OSError as error:
+        raise UsageError(f"{file}: expected a readable file, got: {error.strerror}") from None
+    try:
+        return made_of(loads(content))
+    except Malformed as error:
+        raise UsageError(f"{file}: {error}") from None
+
+
+def expect_format(document: Any, name: str, version: int) -> None:
+    """Refuse a file of another format, or of another version of it."""
+    if member(document, "format", str, "the file") != name:
+        raise Malformed(f"expected the format {name}, got {brief(document['format'])}")
+    if member(document, "version", int, "the file") != version:
+        raise Malformed(f"expected version {version} of the format {name}, got {document['version']}")
 
 
 def profile_arguments(profiles: Any, dtype: str) -> tuple[str | None, str | None]:

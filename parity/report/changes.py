@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from parity.records.encoding import Malformed, brief, loads, member
-from parity.records.record import UsageError
+from parity.records import encoding
+from parity.records.encoding import Malformed, brief, member
 from parity.report.console import standard_output
 from parity.report.export import FORMAT, VERSION
 from parity.verdict.table import SEVERITY, is_ok
@@ -103,28 +105,17 @@ def read(file: Path, engine: str | None = None, dtype: str | None = None) -> Run
     Raises:
         UsageError: it can't be read, is no such file, or has not exactly one engine (of that name).
     """
-    try:
-        size = file.stat().st_size
-        if size > MOST_BYTES:
-            raise UsageError(f"{file}: expected at most {MOST_BYTES:,} bytes, got {size:,}")
-        document = loads(file.read_bytes())
-        if member(document, "format", str, "the file") != FORMAT:
-            raise Malformed(f"expected the format {FORMAT}, got {brief(document['format'])}")
-        if member(document, "version", int, "the file") != VERSION:
-            raise Malformed(f"expected version {VERSION} of the format {FORMAT}, got {document['version']}")
-        there = tuple(member(document, "engines", dict, "the file"))
-        if engine is None and len(there) != 1:
-            raise Malformed(f"expected --engines, since the file has results of {brief(', '.join(there))}")
-        if engine is not None and engine not in there:
-            raise Malformed(f"expected results of {engine}, got those of {brief(', '.join(there))}")
-        return _run(document, engine or there[0], dtype)
-    except OSError as error:
-        raise UsageError(f"{file}: expected a readable file, got: {error.strerror}") from None
-    except Malformed as error:
-        raise UsageError(f"{file}: {error}") from None
+    return encoding.read(file, MOST_BYTES, partial(_run, engine=engine, dtype=dtype))
 
 
-def _run(document: Any, engine: str, dtype: str | None) -> Run:
+def _run(document: Any, engine: str | None, dtype: str | None) -> Run:
+    encoding.expect_format(document, FORMAT, VERSION)
+    there = tuple(member(document, "engines", dict, "the file"))
+    if engine is None and len(there) != 1:
+        raise Malformed(f"expected --engines, since the file has results of {brief(', '.join(there))}")
+    engine = engine or there[0]
+    if engine not in there:
+        raise Malformed(f"expected results of {engine}, got those of {brief(', '.join(there))}")
     tensors: dict[tuple[str, str, str, str], Tensor] = {}
     unsupported = set()
     cases = member(document, "cases", list, "the file")
@@ -139,8 +130,8 @@ def _run(document: Any, engine: str, dtype: str | None) -> Run:
             unsupported.add(record)
         bits = member(case, "bits", dict, where, {})
         for tensor in member(case, "verdicts", list, where):
-            name = member(tensor, "name", str, where)
-            tensors[*record, name] = _tensor(tensor, str(bits.get(name, "")), where)
+            own = member(tensor, "name", str, where)
+            tensors[*record, own] = _tensor(tensor, str(bits.get(own, "")), where)
     if not tensors:
         raise Malformed(f"expected tensors of {engine}{f' in {dtype}' if dtype else ''}, got none")
     environment = {str(key): str(value) for key, value in member(document, "environment", dict, "the file").items()}
@@ -192,8 +183,8 @@ def _moved(old: Tensor, new: Tensor, digits: float, same_format: bool) -> bool:
     within = old.verdict in WITHIN_ROUNDING and new.verdict in WITHIN_ROUNDING
     if (old.verdict, old.formula) != (new.verdict, new.formula) and not within:
         return True
-    # Infinite digits are those of an exact value.
-    return same_format and min(old.digits, 17.0) - new.digits > digits
+    # Where nothing was off, digits were infinite by chance: within rounding none of them is lost.
+    return same_format and math.isfinite(old.digits) and old.digits - new.digits > digits
 
 
 def show(found: Changes, verbose: bool = False) -> None:

@@ -16,12 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from parity.records.encoding import (
-    Malformed,
-    brief,
-    loads,
-    member,
-)
+from parity.records.encoding import Malformed, brief, expect_format, member, read
 from parity.records.record import Array, UsageError
 from parity.vectors.store import ordered
 
@@ -139,25 +134,11 @@ def read_answers(file: Path) -> dict[str, Any]:
     Raises:
         UsageError: it can't be read, or is no such file.
     """
-    try:
-        size = file.stat().st_size
-        if size > MOST_BYTES:
-            raise UsageError(f"{file}: expected at most {MOST_BYTES:,} bytes, got {size:,}")
-        with file.open("rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{file}: expected a readable file, got: {error.strerror}") from None
-    try:
-        return _answers(loads(content))
-    except Malformed as error:
-        raise UsageError(f"{file}: {error}") from None
+    return read(file, MOST_BYTES, _answers)
 
 
 def _answers(document: Any) -> dict[str, Any]:
-    if member(document, "format", str, "the file") != ANSWERS:
-        raise Malformed(f"expected the format {ANSWERS}, got {brief(document['format'])}")
-    if member(document, "version", int, "the file") != VERSION:
-        raise Malformed(f"expected version {VERSION} of the format {ANSWERS}, got {document['version']}")
+    expect_format(document, ANSWERS, VERSION)
     answers = member(document, "answers", list, "the file")
     if not 0 < len(answers) <= MOST_ANSWERS:
         raise Malformed(f"expected 1 to {MOST_ANSWERS:,} answers, got {len(answers):,}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 
+from parity.engines import loading
 from parity.verdict import findings_computed as computed
 from parity.verdict import findings_of_optimizers as of_optimizers
 from parity.verdict.findings_computed import Formula
@@ -27,12 +28,12 @@ class Finding:
     Attributes:
         title: of its section in docs/findings.md, behind the framework's name and version.
         case: a pattern of the cases' names. dtypes, tensors: in which formats and tensors it shows.
+        computes: what the framework computes there. Only what is this is the finding.
         package, versions: whose failure it is, and how the versions begin that have it.
         engine: the engine that shows it, where that has another name than the package.
         options: the engine's options without which it does not show, each with the values that show it: a compiler's
             backends, or ways of carrying out an optimizer's step. Other options do not matter.
         steady: whether it shows at every call; memory that nobody has written may hold the right number by chance.
-        computes: what the framework computes there. Only what is this is the finding.
     """
 
     title: str
@@ -60,11 +61,9 @@ class Finding:
     def explains(self, engine: str, case: str, dtype: str, tensors: Collection[str], shown: Shown) -> bool:
         """Whether it accounts for all failing tensors of an engine's answer; `shown` says whether these are what a
         formula gives."""
-        name, _, given = engine.partition(":")
-        own = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
         return (
-            name == self.shown_by
-            and all(own.get(option) in values for option, values in self.options.items())
+            engine.partition(":")[0] == self.shown_by
+            and all(loading.options(engine).get(option) in values for option, values in self.options.items())
             and fnmatchcase(case, self.case)
             and dtype in self.dtypes
             and set(tensors) <= set(self.tensors)

@@ -55,7 +55,7 @@ def test_nothing_moved(before):
 
 
 def test_to_and_fro_within_rounding_is_no_move_and_a_lost_digit_is(before, tmp_path):
-    tensors = (verdict("output", "rounding", 17.5), verdict("grad_input", "rounding", 5.5))
+    tensors = (verdict("output", "rounding", 7.2), verdict("grad_input", "rounding", 5.5))
     bits = {"output": "00", "grad_input": "02"}
     after = save(tmp_path / "b.json", "torch", ("float32", tensors, bits), torch="2.0")
     status, lines = told(before, after)
