@@ -137,3 +137,13 @@ def test_a_python_example(name, tmp_path):
 
 def test_every_example_is_run():
     assert {p.stem for p in EXAMPLES.glob("*.py")} == PYTHON.keys()
+
+
+def test_the_kernels_of_triton_without_a_device(capsys):
+    """With one: tests/parity/test_devices.py."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a device")
+    code, text = run(EXAMPLES / "triton_layer_norm.py")
+    assert (code, text) == (2, "")
+    assert capsys.readouterr().err.startswith("triton_layer_norm: expected ")

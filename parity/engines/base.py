@@ -39,8 +39,12 @@ class Engine:
     profiles: Mapping[str, str] = {}
 
     def profile(self, dtype: str) -> Profile:
-        """How the engine computes in `dtype`: as `profiles` says."""
-        return stated(self.profiles.get(dtype, dtype))
+        """How the engine computes in `dtype`: as `computing` says."""
+        return stated(self.computing(dtype))
+
+    def computing(self, dtype: str) -> str:
+        """How the engine computes in `dtype`, as `parity.budget.formats.Profile.parse` reads it: as `profiles` says."""
+        return self.profiles.get(dtype, dtype)
 
     def vjp(self, record: VJP) -> Answer:
         """Answer a VJP record."""

@@ -17,6 +17,10 @@ from parity.records.record import VJP, Answer, Array, Optimize, Unsupported, Usa
 PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu", "METAL")
 """The names that JAX's documentation gives to what it computes on."""
 
+FACTORS = {"gpu": "tf32", "cuda": "tf32", "tpu": "bfloat16"}
+"""The format of the factors of products in float32, where it is another one by default, see
+<https://docs.jax.dev/en/latest/_autosummary/jax.default_matmul_precision.html>."""
+
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
@@ -51,6 +55,14 @@ class JaxEngine(Engine):
             if value not in known:
                 raise UsageError(f"engine jax: expected {key}={' or '.join(filter(None, known))}, got {value!r}")
         self.device, self.dtype, self.compile = device, dtype, compile == "1"
+
+    def computing(self, dtype: str) -> str:
+        """How JAX computes in `dtype`: its products in float32 have narrower factors on a GPU or TPU, unless
+        `jax_default_matmul_precision` says otherwise."""
+        if dtype == "float32" and self.jax.config.jax_default_matmul_precision in (None, "default", "fastest"):
+            factors = FACTORS.get(self.device or self.jax.default_backend())
+            return f"float32, factors in {factors}" if factors else "float32"
+        return super().computing(dtype)
 
     @contextmanager
     def _settings(self, dtype: str) -> Iterator[None]:

@@ -203,3 +203,17 @@ OWN: Mapping[str, Callable[..., Any]] = {
     "GEGLU": _geglu,
 }
 """How to make each in torch, from torch itself and the arguments of its class."""
+
+
+def objective(torch: Any, network: Any, loss: Any) -> Any:
+    """A network with a loss behind it, as one module of inputs and targets."""
+
+    class Objective(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.loss = network, loss
+
+        def forward(self, input: Any, target: Any) -> Any:
+            return self.loss(self.network(input), target)
+
+    return Objective()

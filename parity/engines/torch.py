@@ -14,7 +14,7 @@ import numpy as np
 
 import refnet
 from parity.engines.base import Engine
-from parity.engines.modules_in_torch import OWN, dropping, graph, masked
+from parity.engines.modules_in_torch import OWN, dropping, graph, masked, objective
 from parity.records.record import (
     VJP,
     Answer,
@@ -85,6 +85,12 @@ class TorchEngine(Engine):
         self._lacking: dict[str, str] = {}
         self._format: Any = None
 
+    def computing(self, dtype: str) -> str:
+        """How torch computes in `dtype`; TF32 where its matrix products in float32 may take that on the device."""
+        if dtype == "float32" and self.device.type == "cuda" and self.torch.get_float32_matmul_precision() != "highest":
+            return "tf32"
+        return super().computing(dtype)
+
     def _require(self, dtype: str) -> None:
         """Refuse a dtype that was not asked for or that the device does not have, or a device that is not there."""
         if self.dtype not in ("", dtype):
@@ -148,7 +154,7 @@ class TorchEngine(Engine):
             return graph(self.torch, [layers[k] for k in spec.places], **spec.args)
         if spec.type == "Objective":
             network, loss = spec.layers
-            return _objective(
+            return objective(
                 self.torch, self._construct(network, {}, dtype), self._construct(loss, within(arrays, "loss."), dtype)
             )
         if spec.type in OWN:
@@ -165,8 +171,18 @@ class TorchEngine(Engine):
         with warnings.catch_warnings():
             # That a faster way will not be taken.
             warnings.filterwarnings("ignore", "enable_nested_tensor is True", UserWarning)
-            module = make(**args, **given)
+            module = self._made(make, spec.type, **args, **given)
         return module.to(dtype)
+
+    def _made(self, make: Any, name: str, *params: Any, **args: Any) -> Any:
+        """A module or optimizer; an argument that this version of torch does not have is no mistake of it."""
+        try:
+            return make(*params, **args)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            lacking = str(error).partition("argument ")[2]
+            raise Unsupported(f"torch {self.torch.__version__}: {name} has no argument {lacking}") from None
 
     def vjp(self, record: VJP) -> Answer:
         try:
@@ -204,10 +220,9 @@ class TorchEngine(Engine):
             apart = max(len(inputs) - about.together, 1)
             together = (tuple(inputs[apart:]),) if inputs[apart:] else ()
             with warnings.catch_warnings():
-                # What torch says of an even kernel and padding="same" concerns its speed.
-                warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
-                # And of KLDivLoss's "mean", that it is no divergence.
-                warnings.filterwarnings("ignore", "reduction: 'mean' divides", UserWarning)
+                # An even kernel and padding="same" concern speed; KLDivLoss's "mean" is no divergence.
+                for said in ("Using padding='same'", "reduction: 'mean' divides"):
+                    warnings.filterwarnings("ignore", said, UserWarning)
                 output = run(*inputs[:apart], *together)
         outputs = [y for y in output if y is not None] if isinstance(output, tuple) else [output]
         torch.autograd.backward(outputs, [self._tensor(g) for g in record.grad_outputs])
@@ -224,6 +239,16 @@ class TorchEngine(Engine):
         }
 
     def optimize(self, record: Optimize) -> Answer:
+        try:
+            return self._optimize(record)
+        except RuntimeError as error:
+            # The first step says whether it is fused on this device.
+            if "requires all the params to be" not in str(error):
+                raise
+            way = f"{self.implementation} step on {self.device}"
+            raise Unsupported(f"torch's {record.spec.type} has no {way}") from None
+
+    def _optimize(self, record: Optimize) -> Answer:
         self._require(record.dtype)
         if record.objective is None:
             params = {name: self._tensor(p).clone().requires_grad_() for name, p in record.params.items()}
@@ -254,7 +279,10 @@ class TorchEngine(Engine):
         if not isinstance(given, SparseGradient):
             return self._tensor(given)
         indices, values = self._tensor(np.atleast_2d(given.indices)), self._tensor(given.values)
-        return self.torch.sparse_coo_tensor(indices, values, p.shape, check_invariants=True)
+        with warnings.catch_warnings():
+            # That other sparse tensors are not checked.
+            warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled", UserWarning)
+            return self.torch.sparse_coo_tensor(indices, values, p.shape, check_invariants=True)
 
     def _optimizer(self, spec: Spec, params: Mapping[str, Any], groups: Any = None) -> Any:
         if not hasattr(self.torch.optim, spec.type):
@@ -270,7 +298,8 @@ class TorchEngine(Engine):
             raise Unsupported(f"torch.optim.{spec.type} has no {self.implementation} implementation")
         if "capturable" in asked and self.device.type == "cpu" and not self.backend:
             raise Unsupported("torch's capturable steps need a device other than the processor, or torch.compile")
-        return make(given, **spec.args, **{name: value for name, value in asked.items() if name in known})
+        implementation = {name: value for name, value in asked.items() if name in known}
+        return self._made(make, spec.type, given, **spec.args, **implementation)
 
     def train(self, record: Train) -> Answer:
         self._require(record.dtype)
@@ -395,7 +424,7 @@ def _linear(params: Mapping[str, Any]) -> Any:
 
 
 def _line(error: Exception) -> str:
-    """The first sentence of what torch says, which goes on for many lines."""
+    """The first sentence of what torch says."""
     return str(error).partition("\n")[0].partition(". ")[0]
 
 
@@ -418,15 +447,3 @@ def _array(tensor: Any) -> Array:
     # A format that NumPy lacks goes in float32.
     array: Array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy().copy()
     return array
-
-
-def _objective(torch: Any, network: Any, loss: Any) -> Any:
-    class Objective(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.network, self.loss = network, loss
-
-        def forward(self, input: Any, target: Any) -> Any:
-            return self.loss(self.network(input), target)
-
-    return Objective()

@@ -338,3 +338,30 @@ def by_another_frequency(record: Record, _: Enclosures) -> Iterator[tuple[str, C
     made, size = _added_by_bags(record, partial(_nearest, record.dtype)), abs(record.grad_outputs[0]).sum()
     u = 0.0 if record.dtype in ("bfloat16", "float16") else FORMATS[record.dtype].u
     yield "grad.weight", Computed(made, np.where(made == 0, 0.0, 4 * u * size * len(record.inputs[0])))
+
+
+def padding_as_class_0(record: Record, enclosures: Enclosures) -> Iterator[tuple[str, Computed]]:
+    """MultiLabelMarginLoss, sum_k sum_i max(0, 1 - x[t_k] + x[i]) / C over the classes i that are no target, where k
+    goes over all C places and t_k is 0 from the first -1 on; and its gradient."""
+    assert isinstance(record, VJP)
+    (X, T), (dY,), C = record.inputs, record.grad_outputs, record.inputs[0].shape[-1]
+    shape, way, X, T = X.shape, record.spec.args.get("reduction", "mean"), X.reshape(-1, C), T.reshape(-1, C)
+    L, dX, size = np.zeros(len(X)), np.zeros(X.shape), np.zeros(X.shape)
+    dL = np.broadcast_to(dY.reshape(-1) / (len(X) if way == "mean" else 1), len(X))
+    for n, (x, targets) in enumerate(zip(X.astype(np.float64), T, strict=True)):
+        given = targets[: np.append(targets, -1).tolist().index(-1)]
+        others = ~np.isin(np.arange(C), given)
+        for t in np.append(given, np.zeros(C - len(given), np.int64)):
+            M = 1 - x[t] + x
+            counted = others & (M >= 0)
+            L[n] += M[counted].sum() / C
+            dM = counted * dL[n] / C
+            dX[n] += dM
+            dX[n, t] -= dM.sum()
+            size[n] += abs(dM)
+            size[n, t] += abs(dM).sum()
+    # Every term is rounded a few times, and a sum as often as it has terms.
+    u = (C * C + len(X) + 4) * FORMATS[record.dtype].u
+    total = L.reshape(shape[:-1]) if way == "none" else np.array(L.sum() if way == "sum" else L.mean())
+    yield "output", Computed(total, u * total)
+    yield "grad_input.0", Computed(dX.reshape(shape), u * size.reshape(shape))

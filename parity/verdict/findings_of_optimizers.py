@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,12 @@ def step_before(record: Record, enclosures: Enclosures) -> Iterator[tuple[str, C
     """optax's rprop: each update is the one that was due a step earlier, or 0 where the gradient goes against that; the
     first is 0. Adding an update to a parameter rounds once."""
     assert isinstance(record, Optimize)
+    own = {name: args for names, args in record.groups or () for name in names}
     for name, p in record.params.items():
         e = enclosures[f"update.{name}"]
         G = np.stack([record.gradients(k).get(name, np.zeros_like(p)) for k in range(record.steps)])
+        if {**record.spec.args, **own.get(name, {})}.get("maximize"):
+            G = -G
         before, within = (np.concatenate([np.zeros_like(a[:1]), a[:-1]]) for a in (e.truth.hi, e.bound))
         due = np.where(G * before > 0, 0.0, before)
         size = abs(p.astype(np.float64)) + np.cumsum(abs(due) + within, axis=0)
@@ -155,5 +159,41 @@ def _as_in_float32(correction: Any, beta: float, t: Any) -> Any:
     return Budget.exact(correction.x, correction.profile, correction.e + e)
 
 
-corrected_in_float32 = variant({kind: replaced("correction", _correction_in_float32) for kind in ("AdamW", "NAdam")})
-"""Adam's kin, whose bias correction is computed in float32 for parameters in float64."""
+def _rectification_in_float32(opt: Any, right: Any, beta2: float, t: Any, P: Any) -> Any:
+    r = right(beta2, t, P)
+    if not isinstance(r, Budget):
+        return r
+    # rho_t = rho - 2 t b / (1 - b), b = beta2^t: of numbers of the size of rho, whose roundings count for as much more
+    # as rho is larger than what stands under the root.
+    k, rho = float(np.max(t, initial=1)), 2 / (1 - beta2) - 1
+    rho_t = rho - 2 * k * beta2**k / (1 - beta2**k)
+    if rho_t <= 5:
+        return r
+    times = rho * (1 / (rho_t - 4) + 1 / (rho_t - 2) + 1 / rho_t) + 4
+    return Budget.exact(r.x, r.profile, r.e + FORMATS["float32"].growth(8) * times * (abs(r.x) + r.e))
+
+
+def _all_in_float32(opt: Any) -> None:
+    replaced("correction", _correction_in_float32)(opt)
+    replaced("rectification", _rectification_in_float32)(opt)
+
+
+CORRECTING = ("Adam", "AdamW", "NAdam", "Adamax")
+corrected_in_float32 = variant(
+    {**{kind: replaced("correction", _correction_in_float32) for kind in CORRECTING}, "RAdam": _all_in_float32}
+)
+"""Adam's kin, whose bias correction is computed in float32 for parameters in float64, and RAdam's rectification too."""
+
+
+def averages_in_float32(record: Record, _: Enclosures) -> Iterator[tuple[str, Computed]]:
+    """The running means m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2 with b1 and b2 as float32 has them: 1 - 0.999
+    is 0.000999987 then."""
+    assert isinstance(record, Optimize)
+
+    def narrow(args: Mapping[str, Any]) -> dict[str, Any]:
+        betas = args.get("betas", (0.9, 0.999))
+        return {**args, "betas": tuple(float(np.float32(beta)) for beta in betas)}
+
+    groups = record.groups and tuple((names, narrow({**record.spec.args, **own})) for names, own in record.groups)
+    changed = replace(record, spec=replace(record.spec, args=narrow(record.spec.args)), groups=groups)
+    yield from around_itself(changed, {})

@@ -13,12 +13,22 @@ from importlib.metadata import PackageNotFoundError, version
 from parity.engines import loading
 from parity.verdict import findings_computed as computed
 from parity.verdict import findings_of_optimizers as of_optimizers
+from parity.verdict import findings_on_cuda as on_cuda
 from parity.verdict.findings_computed import Formula
 
 Shown = Callable[[Formula], bool]
 NARROW = ("bfloat16", "float16")
 ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad")
 """Optimizers that divide by a root and an eps that float16 does not hold."""
+
+OF_MOMENTS = tuple(
+    f"{what}.{name}{key}"
+    for name in ("weight", "gain")
+    for what, keys in (("update", ("",)), ("state", (".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".exp_inf")))
+    for key in keys
+)
+"""Updates and running means of a record's parameters."""
+CUDA: Mapping[str, Collection[str]] = {"device": ("cuda",)}
 
 
 @dataclass(frozen=True)
@@ -29,10 +39,10 @@ class Finding:
         title: of its section in docs/findings.md, behind the framework's name and version.
         case: a pattern of the cases' names. dtypes, tensors: in which formats and tensors it shows.
         computes: what the framework computes there. Only what is this is the finding.
-        package, versions: whose failure it is, and how the versions begin that have it.
+        package, versions: whose failure it is, and how the versions begin that have it; the first stands in the title.
         engine: the engine that shows it, where that has another name than the package.
         options: the engine's options without which it does not show, each with the values that show it: a compiler's
-            backends, or ways of carrying out an optimizer's step. Other options do not matter.
+            backends, ways of carrying out an optimizer's step, or kinds of device. Other options do not matter.
         steady: whether it shows at every call; memory that nobody has written may hold the right number by chance.
     """
 
@@ -42,7 +52,7 @@ class Finding:
     computes: Formula
     dtypes: Collection[str] = ("float64", "float32", *NARROW)
     package: str = "torch"
-    versions: str = "2.13."
+    versions: tuple[str, ...] = ("2.13.", "2.11.")
     steady: bool = True
     engine: str = ""
     options: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -63,7 +73,7 @@ class Finding:
         formula gives."""
         return (
             engine.partition(":")[0] == self.shown_by
-            and all(loading.options(engine).get(option) in values for option, values in self.options.items())
+            and all(_given(engine, option) in values for option, values in self.options.items())
             and fnmatchcase(case, self.case)
             and dtype in self.dtypes
             and set(tensors) <= set(self.tensors)
@@ -106,7 +116,7 @@ FINDINGS = (
         computed.log1p,
         ("float64",),
         "jax",
-        "0.10.",
+        ("0.10.", "0.11."),
     ),
     Finding(
         "MultiMarginLoss and MultiLabelMarginLoss of an empty batch return memory that nobody has written",
@@ -136,7 +146,7 @@ FINDINGS = (
         computed.softmax_in_float32,
         ("float64",),
         "jax",
-        "0.10.",
+        ("0.10.", "0.11."),
     ),
     *(
         Finding(
@@ -146,7 +156,7 @@ FINDINGS = (
             computed.norm_of_zero,
             ("float64", "float32"),
             package="jax",
-            versions="0.10.",
+            versions=("0.10.", "0.11."),
         )
         for p in ("1.5", "2", "3")
     ),
@@ -157,7 +167,7 @@ FINDINGS = (
         of_optimizers.rectified_in_float32,
         ("float32",),
         "optax",
-        "0.2.",
+        ("0.2.",),
         engine="jax",
     ),
     Finding(
@@ -167,7 +177,7 @@ FINDINGS = (
         of_optimizers.step_before,
         ("float64", "float32"),
         package="optax",
-        versions="0.2.",
+        versions=("0.2.",),
         engine="jax",
     ),
     Finding(
@@ -245,13 +255,84 @@ FINDINGS = (
     *(
         Finding(
             "capturable steps correct in float32 for parameters in float64",
-            f"{name}/defaults",
-            ("update.weight", "update.gain"),
+            f"{name}/*",
+            OF_MOMENTS,
             of_optimizers.corrected_in_float32,
             ("float64",),
-            options={"optimizer": ("capturable",), "compile": ("eager",)},
+            options={"optimizer": ("capturable",), **where},
         )
-        for name in ("AdamW", "NAdam")
+        for name in (*of_optimizers.CORRECTING, "RAdam")
+        for where in ({"compile": ("eager",)}, CUDA)
+    ),
+    *(
+        Finding(
+            "on CUDA fused steps of Adam and AdamW take 1 - beta in float32",
+            f"{name}/*",
+            OF_MOMENTS,
+            of_optimizers.averages_in_float32,
+            ("float32",),
+            versions=("2.11.",),
+            options={"optimizer": ("fused",), **CUDA},
+        )
+        for name in ("Adam", "AdamW")
+    ),
+    *(
+        Finding(
+            "on CUDA Hardsigmoid and Hardswish take float32's 1/6 in float64",
+            f"{name}/*",
+            tensors,
+            formula,
+            ("float64",),
+            versions=("2.11.",),
+            options=CUDA,
+        )
+        for name, tensors, formula in (
+            ("Hardsigmoid", ("output", "grad_input"), on_cuda.hardsigmoid),
+            ("Hardswish", ("output",), on_cuda.hardswish),
+        )
+    ),
+    Finding(
+        "on CUDA max_norm of Embedding and EmbeddingBag leaves out the absolute values but for the norms 1 and 2",
+        "Embedding*/*max_norm *, norm_type *",
+        ("output",),
+        on_cuda.norm_without_absolute_values,
+        versions=("2.11.",),
+        options=CUDA,
+    ),
+    Finding(
+        "on CUDA BatchNorm's bias gradient in bfloat16 and float16 is rounded between threads",
+        "BatchNorm*/*",
+        ("grad.bias",),
+        on_cuda.bias_by_shuffles,
+        NARROW,
+        versions=("2.11.",),
+        options=CUDA,
+    ),
+    Finding(
+        "on CUDA MultiMarginLoss in bfloat16 and float16 takes its margins in that format",
+        "MultiMarginLoss/*",
+        ("output",),
+        on_cuda.margins_in_the_format,
+        NARROW,
+        versions=("2.11.",),
+        options=CUDA,
+    ),
+    Finding(
+        "a compiled MultiLabelMarginLoss takes what fills up the targets for class 0",
+        "MultiLabelMarginLoss/*",
+        ("output", "grad_input.0"),
+        computed.padding_as_class_0,
+        ("float64", "float32"),
+        options={"compile": ("aot_eager_decomp_partition", "1", "inductor")},
+    ),
+    Finding(
+        "on CUDA the weight gradient of Embedding in bfloat16 and float16 is added up in that format, 32 at a time",
+        "Embedding/*",
+        ("grad.weight",),
+        on_cuda.rows_by_thirty_two,
+        NARROW,
+        versions=("2.11.",),
+        options=CUDA,
     ),
 )
 
@@ -261,6 +342,11 @@ def known(engine: str, case: str, dtype: str, failing: Collection[str], shown: S
     if not failing:
         return ""
     return next((f.title for f in FINDINGS if f.explains(engine, case, dtype, failing, shown)), "")
+
+
+def _given(engine: str, option: str) -> str:
+    """The value of an engine's option, of a device the kind: "cuda" of "cuda:1"."""
+    return loading.options(engine).get(option, "").partition(":")[0]
 
 
 def _installed(package: str) -> str:

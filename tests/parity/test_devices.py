@@ -1,5 +1,9 @@
 """What is on an accelerator is judged where it comes from. Skipped where there is none."""
 
+import runpy
+import warnings
+from pathlib import Path
+
 import pytest
 
 import parity
@@ -21,6 +25,11 @@ def device(request):
     torch.manual_seed(0)
     # In TF32 the factors of a product have 11 bits, which nobody declares here.
     torch.backends.cuda.matmul.allow_tf32 = False
+    with warnings.catch_warnings():
+        # torch says once that the thread of the backward pass had no context yet.
+        warnings.filterwarnings("ignore", "Attempting to run cuBLAS", UserWarning)
+        w = torch.ones(2, 2, device=request.param, requires_grad=True)
+        (w @ w).sum().backward()
     return request.param
 
 
@@ -67,6 +76,31 @@ def test_modules(device, arrays):
 def test_an_output_left_on_the_processor(arrays):
     report = parity.check(lambda x, w, b: F.linear(x, w, b).cpu(), "linear", *arrays)
     assert "as the inputs are, got one on cpu" in report["call"].reason
+
+
+def test_kernels_of_triton(device, capsys):
+    pytest.importorskip("triton")
+    if device != "cuda":
+        pytest.skip("the example asks for cuda")
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "triton_layer_norm.py"))
+    assert example["main"]([]) == 0
+    assert capsys.readouterr().out.startswith("ok: ")
+    assert example["main"](["--mistake"]) == 1
+    assert "axis of 16 with 17: output" in capsys.readouterr().out
+
+
+def test_tf32_is_named_where_nobody_declares_it(device, arrays):
+    if device != "cuda":
+        pytest.skip("TF32 is of cuda")
+    x, w = (torch.randn(shape, device="cuda") for shape in ((64, 256), (64, 256)))
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        report = parity.check(F.linear, "linear", x, w)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert {v.verdict for v in report.verdicts} == {"imprecise"}
+    assert {v.formula for v in report.verdicts} == {"products of 11 bits"}
+    assert parity.check(F.linear, "linear", x, w).ok
 
 
 def test_an_optimizer(arrays):

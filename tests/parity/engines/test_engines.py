@@ -372,6 +372,40 @@ def test_a_device_that_is_not_there(torch_engine, short_training, device):
         assert one_line(caught.value) == str(caught.value)
 
 
+def test_an_argument_that_this_torch_lacks(torch_engine, monkeypatch):
+    class Older(torch_engine.torch.nn.GroupNorm):
+        def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, device=None, dtype=None):
+            super().__init__(num_groups, num_channels, eps, affine, device, dtype)
+
+    monkeypatch.setattr(torch_engine.torch.nn, "GroupNorm", Older)
+    with pytest.raises(Unsupported, match=r"torch 2.*: GroupNorm has no argument 'bias'"):
+        torch_engine.vjp(BY_NAME["GroupNorm/no bias"].record("full", "float32"))
+    assert torch_engine.vjp(BY_NAME["GroupNorm/batch 3"].record("full", "float32")).keys() >= {"output", "grad.bias"}
+
+
+def test_a_step_that_a_device_lacks(torch_engine, monkeypatch):
+    def step(optimizer, closure=None):
+        raise RuntimeError("`fused=True` requires all the params to be floating point Tensors of supported devices")
+
+    monkeypatch.setattr(torch_engine.torch.optim.Adagrad, "step", step)
+    with pytest.raises(Unsupported, match="torch's Adagrad has no fused step on cpu"):
+        loading.load("torch:optimizer=fused").optimize(BY_NAME["Adagrad/defaults"].record("full", "float32"))
+
+
+@pytest.mark.parametrize(("precision", "product"), [("highest", "float32"), ("high", "tf32"), ("medium", "tf32")])
+def test_tf32_is_declared_where_torch_may_take_it(torch_engine, precision, product):
+    torch = torch_engine.torch
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        engine = loading.load("torch:cuda")
+        assert engine.profile("float32") == Profile.of("float32", product=product)
+        assert engine.profile("float64") == Profile.of("float64")
+        assert torch_engine.profile("float32") == Profile.of("float32")
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_a_device_that_torch_does_not_know(torch_engine):
     assert refusal("torch:abacus").startswith("engine torch: expected a device of torch, got 'abacus': ")
 

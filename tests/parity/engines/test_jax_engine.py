@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from parity.budget.formats import Profile
 from parity.engines import loading, optax_updates
 from parity.engines.jax import JaxEngine
 from parity.families.case import DTYPES, OptimizeCase
@@ -181,3 +182,14 @@ def test_values_that_it_has_not(options):
     (key, value), *_ = options.items()
     with pytest.raises(UsageError, match=f"engine jax: expected {key}=.*, got '{value}'"):
         JaxEngine(**options)
+
+
+@pytest.mark.parametrize(
+    ("device", "factors"), [("gpu", "tf32"), ("cuda", "tf32"), ("tpu", "bfloat16"), ("cpu", "float32")]
+)
+def test_narrow_factors_are_declared(device, factors):
+    engine = loading.load(f"jax:{device}")
+    assert engine.profile("float32") == Profile.of("float32", product=factors)
+    assert engine.profile("float64") == Profile.of("float64")
+    with jax.default_matmul_precision("highest"):
+        assert engine.profile("float32") == Profile.of("float32")
