@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from parity.budget.bounds import up
-from parity.budget.formats import ULPS
 from parity.families.formula import Variant
 from refnet.arithmetic import special
 from refnet.arithmetic.runs import Runs
@@ -65,7 +63,9 @@ def _further_off(dX: Any, G: Any, S: Any, D: Any, P: Any, c: int) -> Any:
         return Runs(_further_off(dX.a, G.a, S.a, D.a, P.a, c))
     storage, classes = dX.profile.storage, S.shape[c]
     d, tiny = 2 * storage.u, storage.tiny
-    exp, log = (ULPS[name] * d / (1 - ULPS[name] * d) for name in ("exp", "log"))
+    # What exp and log round, as parts of their results: seen in those of 0 and 4.
+    rounded = (f(type(dX).exact(np.array(x), dX.profile)) for f, x in ((np.exp, 0.0), (np.log, 4.0)))
+    exp, log = (y.e / y.x for y in rounded)
     # How large the engine's own numbers may be. An infinite logit is the same in every evaluation.
     largest_S, largest_L, largest_P, largest_G = (abs(v.x) + 2 * v.e for v in (S, np.log(D), P, G))
     largest_S = np.where(np.isinf(S.x), 0.0, largest_S)
@@ -81,8 +81,9 @@ def _further_off(dX: Any, G: Any, S: Any, D: Any, P: Any, c: int) -> Any:
     # exp(S - log D) is off by a part e_P of itself, with its product by G and one rounding more; so is G / D E, which
     # has E's error and that of the sum, and two roundings
     e_P = (np.expm1(e_A) * (1 + exp) + exp) * (1 + 3 * d) + 3 * d
-    added = up(largest_G * (largest_P * e_P + 2 * tiny) * (1 + 4 * d) + 4 * tiny)
-    return type(dX).exact(dX.x, dX.profile, dX.e + np.where(largest_G == 0, 0.0, added))
+    added = largest_G * (largest_P * e_P + 2 * tiny) * (1 + 4 * d) + 4 * tiny
+    # Outward: all of this was computed in binary64.
+    return type(dX).exact(dX.x, dX.profile, dX.e + np.where(largest_G == 0, 0.0, added * (1 + 2.0**-40)))
 
 
 def _of_log_sum(module: Any) -> None:
