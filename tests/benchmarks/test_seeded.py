@@ -2,6 +2,7 @@
 
 import json
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from click.testing import CliRunner
 from benchmarks import seeded
 from refnet.generator import default_generator
 from refnet.nn.utils import clip_grad_norm_
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "seeded-10000.json"
 
 fused = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
@@ -41,6 +44,18 @@ def test_from_one_seed_and_nothing_copied(network, dtype):
     assert (last.failures, last.torch_failures, last.undecided) == (0, 0, 0)
     assert 0 < last.share <= 1
     assert last.blind < 0.05
+
+
+def test_what_is_committed_has_no_wrong_update():
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))
+    last = {(row["network"], row["dtype"]): row for row in rows}
+    assert set(last) == {(network, dtype) for network in seeded.NETWORKS for dtype in ("float64", "float32")}
+    for row in last.values():
+        assert row["update"] == 10_000
+        assert row["same_draws"]
+        assert (row["failures"], row["torch_failures"], row["undecided"]) == (0, 0, 0)
+        # Nothing is explained by a formula that torch does not use.
+        assert set(row["torch_formulas"]) <= {"1 - beta ** t", "nll(log_softmax(x))"}
 
 
 @fused
