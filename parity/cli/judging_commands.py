@@ -162,7 +162,8 @@ def compare(
 ) -> None:
     """Say what moved between two files of `parity run --json`: versions, bits, verdicts, digits.
 
-    Exit code 1 where a tensor that was right is no longer right, or where the files have no tensor in common.
+    Exit code 1 where a tensor that was right is not any more, or is not proved to be any more, and where the files have
+    no tensor in common.
     """
     from parity.report import changes
 
