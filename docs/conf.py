@@ -12,6 +12,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 html_theme = "furo"
+pygments_dark_style = "monokai"
 html_title = "refnet"
 html_static_path = []
 html_extra_path = ["worked-example.html"]

@@ -23,7 +23,7 @@ from parity.expression import enclose
 from parity.records import functionals, torch_modules
 from parity.records.record import VJP, UsageError
 from parity.report.report import Report
-from parity.shrinking import smallest
+from parity.shrinking import qualified_name, smallest
 from parity.sweeping import Tried, swept
 from parity.verdict.any_record import (
     Found,
@@ -76,8 +76,8 @@ def check(
             module (compiled or scripted too), or a pair (forward, backward) of plain functions: forward(*inputs) gives
             (output, saved), backward(grad_output, saved) the gradient by each input that is of floats.
         reference: the name of a function of torch.nn.functional, with its arguments, or of a class of torch.nn, whose
-            input and parameters are the inputs; an expression in NumPy; `parity.trusted(function)`; or None for a
-            module of a covered class.
+            input and parameters are the inputs (of a module's own ones under their names); an expression in NumPy;
+            `parity.trusted(function)`; or None for a module of a covered class.
         inputs: the arguments of fn in order, and those of the reference without what is given by name. The gradient by
             each array of floats is judged; where some ask for a gradient (`requires_grad`), by those alone.
         grad_output: the upstream gradient; random where none is given. Of several outputs, a tuple.
@@ -108,8 +108,7 @@ def check(
     failing: Tried | None = None
     if sweep:
         report, failing = swept(asked, first, grad_output, tile)
-    own = [v.name for v in first.verdicts if v.verdict == "FAIL"]
-    if own:
+    if any(v.verdict == "FAIL" for v in first.verdicts):
         failing = Tried("", asked, first)
     if failing is not None:
         report.script = smallest(failing, grad_output)
@@ -161,12 +160,11 @@ class Asked:
     def title(self) -> str:
         """What is judged, and against what, in words."""
         fn = self.fn[0] if isinstance(self.fn, tuple) else self.fn
-        name = getattr(fn, "__qualname__", type(fn).__name__)
+        name = qualified_name(fn)
         if self.reference is None:
             return f"{name} as torch documents it"
         if isinstance(self.reference, Trusted):
-            trusted = getattr(self.reference.function, "__qualname__", "a function")
-            return f"{name} against {trusted} in float64"
+            return f"{name} against {qualified_name(self.reference.function)} in float64"
         return f"{name} against {self.reference if isinstance(self.reference, str) else 'the expression'}"
 
     def bound(self) -> tuple[Any, dict[str, Any]]:
@@ -286,7 +284,10 @@ class Asked:
         """The record that the reference makes of the inputs, and the name of each input's gradient in an answer."""
         values = [function_call.to_numpy(x) if function_call.is_array(x) else x for x in self.inputs]
         if self.reference is not None:
-            record, places = functionals.record_of(self.reference, values, self.keywords, self.options)
+            kept = torch_modules.state_for(self.fn, self.reference, function_call.to_numpy, self.keywords, self.options)
+            values, named = [*values, *kept.values()], (*self.keywords, *kept)
+            record, places = functionals.record_of(self.reference, values, named, self.options)
+            places = {k: place for k, place in places.items() if k < len(self.inputs)}
         elif function_call.is_module(self.fn):
             own = (values, function_call.to_numpy, self.keywords, self.options)
             record, places = torch_modules.record_of_module(self.fn, *own)
@@ -418,7 +419,7 @@ class Asked:
 def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile, seed: int) -> list[Array]:
     """The upstream gradients: those given, or random numbers of the format."""
     if grad_output is None:
-        draws = np.random.default_rng(seed)
+        draws = function_call.seed_draws(seed)
         return [function_call.rounded(draws.standard_normal(shape), profile) for shape in shapes]
     given = grad_output if isinstance(grad_output, (tuple, list)) else [grad_output]
     seeds = [function_call.to_numpy(g) for g in given]

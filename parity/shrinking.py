@@ -29,7 +29,11 @@ Asked = Any
 LENGTHS = (1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 128, 129)
 """Those that an axis is tried with: small ones, and those at which tiles end."""
 
-ROUNDER: Sequence[Callable[[Array], Array]] = (np.round, lambda x: np.round(2 * x) / 2, lambda x: np.round(x, 1))
+ROUNDER: Sequence[Callable[[Array], Array]] = (
+    lambda x: np.round(x) + 0.0,  # The sum makes 0 of -0.
+    lambda x: np.round(2 * x) / 2 + 0.0,
+    lambda x: np.round(x, 1) + 0.0,
+)
 
 MOST = 300
 """Elements up to which a program is written."""
@@ -398,13 +402,19 @@ def _names(asked: Asked) -> list[str]:
     return [names.get(k, f"x{k}") for k in range(len(asked.inputs))]
 
 
+def qualified_name(fn: Any) -> str:
+    """The name of a function; of a class's method with the class that it was taken from: LayerNorm.apply, not
+    Function.apply."""
+    owner = getattr(fn, "__self__", None)
+    if isinstance(owner, type):
+        return f"{owner.__qualname__}.{fn.__name__}"
+    return str(getattr(fn, "__qualname__", type(fn).__name__))
+
+
 def _place(fn: Any) -> tuple[str, str]:
     """The module that a function can be imported from, and its name there; no module where there is none such."""
     owner = getattr(fn, "__self__", None)
-    if isinstance(owner, type):
-        module, path = owner.__module__, f"{owner.__qualname__}.{fn.__name__}"
-    else:
-        module, path = getattr(fn, "__module__", None) or "", getattr(fn, "__qualname__", type(fn).__name__)
+    module, path = getattr(owner if isinstance(owner, type) else fn, "__module__", None) or "", qualified_name(fn)
     if type(fn).__module__.startswith("torch.nn.modules") and not list(fn.children()):
         return "torch.nn", repr(fn)
     for home in (module, "torch.nn.functional", "torch"):

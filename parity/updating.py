@@ -125,7 +125,7 @@ def _record(
     values = {name: function_call.to_numpy(p) for name, p in named.items()}
     absent: dict[str, tuple[int, ...]] = {}
     if grads is None:
-        draws = np.random.default_rng(seed)
+        draws = function_call.seed_draws(seed)
         given = {n: function_call.rounded(draws.standard_normal((steps, *v.shape)), profile) for n, v in values.items()}
     else:
         rows = [_by_name(row, list(named), k) for k, row in enumerate(grads)]

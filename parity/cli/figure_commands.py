@@ -139,7 +139,7 @@ def certify(pattern: str, check: bool, large: bool, jobs: int | None) -> None:
 @options.jobs
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
-    """Write the cases to DIR for readers in any language: records, certified answers, budgets, what each reveals.
+    """Write the cases to DIR for readers in any language: records, certified answers, budgets, known mistakes.
 
     JSON, and safetensors for large arrays; docs/vectors.md describes them. DIR is empty or not there yet. The cases of
     `parity --large`, of which some elements are certified, are left out.

@@ -86,7 +86,13 @@ def run(
     jobs: int | None = None,
     timeout: float = 120.0,
 ) -> None:
-    """Judge engines on the catalogue, or on a part of it."""
+    """Judge engines on the catalogue, or on a part of it.
+
+    For example: parity run -k LayerNorm --engine torch:device=cuda,dtype=bfloat16. The whole catalogue takes about two
+    minutes on two cores for refnet and torch.
+
+    Exit code: 0 when every engine conforms, 1 when anything fails or nothing was judged, 2 for bad usage.
+    """
     from parity.families.listing import select
     from parity.report import console, export
     from parity.run import judging
@@ -162,7 +168,8 @@ def compare(
 ) -> None:
     """Say what moved between two files of `parity run --json`: versions, bits, verdicts, digits.
 
-    Exit code 1 where a tensor that was right is no longer right, or where the files have no tensor in common.
+    Exit code 1 where a tensor that was right is not any more, or is not proved to be any more, and where the files have
+    no tensor in common.
     """
     from parity.report import changes
 

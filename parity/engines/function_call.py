@@ -243,11 +243,7 @@ def _plain(name: str) -> str:
 
 
 def _call_torch(
-    fn: Any,
-    inputs: Sequence[Any],
-    seeds: _Seeds,
-    wanted: Sequence[int],
-    options: Mapping[str, Any],
+    fn: Any, inputs: Sequence[Any], seeds: _Seeds, wanted: Sequence[int], options: Mapping[str, Any]
 ) -> Called:
     import torch
 
@@ -297,11 +293,7 @@ def forward_torch(
 
 
 def _call_jax(
-    fn: Any,
-    inputs: Sequence[Any],
-    seeds: _Seeds,
-    wanted: Sequence[int],
-    options: Mapping[str, Any],
+    fn: Any, inputs: Sequence[Any], seeds: _Seeds, wanted: Sequence[int], options: Mapping[str, Any]
 ) -> Called:
     if seeds.given is None or not wanted:
         outputs = _several(fn(*inputs, **options))
@@ -334,11 +326,7 @@ def pullback(fn: Any, inputs: Sequence[Any], wanted: Sequence[int], options: Map
 
 
 def _call_numpy(
-    fn: Any,
-    inputs: Sequence[Any],
-    seeds: _Seeds,
-    wanted: Sequence[int],
-    options: Mapping[str, Any],
+    fn: Any, inputs: Sequence[Any], seeds: _Seeds, wanted: Sequence[int], options: Mapping[str, Any]
 ) -> Called:
     outputs = _several(fn(*inputs, **options))
     _arrays(outputs)
@@ -412,6 +400,12 @@ def format_of_all(inputs: Sequence[Any]) -> str:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise UsageError(f"check: expected finite values in input {k}, got {values[~np.isfinite(values)][0]}")
     return next(iter(floating))
+
+
+def seed_draws(seed: int) -> np.random.Generator:
+    """What random upstream gradients are drawn from. Inputs that somebody drew by `default_rng(seed)` are other
+    numbers: of an upstream gradient equal to the input, gradients of a normalization vanish."""
+    return np.random.default_rng([seed, 0x67726164])
 
 
 def rounded(values: Array, profile: Profile) -> Array:

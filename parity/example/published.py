@@ -29,7 +29,7 @@ class Published:
 
 
 SOURCES = {
-    "article": 'the article, "Backpropagation Algorithm in Neural Network"; its formulas are lost',
+    "article": 'the article, "Backpropagation Algorithm in Neural Network", whose printed formulas are missing',
     "original": 'what it retells: M. Mazur, "A Step by Step Backpropagation Example", mattmazur.com, 2015',
     "copies": "other copies of the original",
 }

@@ -190,11 +190,12 @@ def _compared(judge: Judge, key: str, typed: Typed) -> Iterator[Text]:
     truth, blur = judge.truth(key)
     agree, differ = mark(fixed(typed.exact, typed.places), fixed(truth, typed.places))
     label = "in binary64" if blur else "certified"
+    where = f"decimal {len(agree.partition('.')[2]) + 1} differs" if "." in agree else "differs before the point"
     yield (
         Text(f"  {'yours':<12}{agree}")
         .append(differ, style="bold underline")
         .append(f"{'  ' if differ else ''}")
-        .append(f"(digit {sum(map(str.isdigit, agree)) + 1} differs)" if differ else "")
+        .append(f"({where})" if differ else "")
     )
     yield Text(f"  {label:<12}{fixed(truth, min(typed.places + 3, 60))}")
 

@@ -99,7 +99,7 @@ def common(kind: str, decoupled: bool = False, counted: bool = True, narrow: boo
         "options of a group ignored",
         "the defaults against the group's own options",
         "groups with options of their own",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         _defaults_for_all,
     )
     yield mistake(
@@ -115,7 +115,7 @@ def common(kind: str, decoupled: bool = False, counted: bool = True, narrow: boo
         "absent gradient as zero",
         "a step with a gradient of 0 against no step",
         "a gradient that is absent",
-        "issue class: None against zero",
+        "kind of bug: None against zero",
         _absent_as_zero,
         "step",
     )
@@ -125,7 +125,7 @@ def common(kind: str, decoupled: bool = False, counted: bool = True, narrow: boo
             "rate in float32",
             "the rate rounded to 24 bits against the rate",
             "a rate that float32 does not hold, in float64",
-            "issue class: a constant in another format",
+            "kind of bug: a constant in another format",
             _rate_in_float32,
             dtypes=("float64",),
         )
@@ -163,7 +163,7 @@ def common(kind: str, decoupled: bool = False, counted: bool = True, narrow: boo
             "weight decay coupled",
             "g + lambda theta, then the step, against theta - gamma lambda theta",
             "weight decay",
-            "issue class: decay coupled or not",
+            "kind of bug: decay coupled or not",
             _coupled,
         )
         yield mistake(
@@ -189,6 +189,6 @@ def common(kind: str, decoupled: bool = False, counted: bool = True, narrow: boo
             "weight decay of an index",
             "g + lambda k against g + lambda theta",
             "weight decay",
-            "issue class: an index for a value, in Adam mlverse/torch#821",
+            "kind of bug: an index for a value, in Adam mlverse/torch#821",
             decay_of_index,
         )

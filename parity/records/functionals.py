@@ -218,13 +218,26 @@ def inputs_of(kind: str) -> int:
 
 def arrays_in_order(kind: str, args: Mapping[str, Any], arrays: Sequence[Array]) -> dict[str, Array]:
     """Arrays under the names of a class's parameters, in the order of its state_dict."""
-    try:
-        names = list(getattr(refnet.nn, kind)(**args).params)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"check: expected arguments that {kind} takes, got others: {error}") from None
+    names = _params_of(kind, args)
     if len(names) != len(arrays):
         raise UsageError(f"check: expected {', '.join(names) or 'no parameters'} after the input, got {len(arrays)}")
     return dict(zip(names, arrays, strict=True))
+
+
+def own_arrays_of(name: str, options: Mapping[str, Any]) -> list[str]:
+    """The names of the parameters and buffers of a functional or a class."""
+    look_up(name)
+    functional = _functional(name)
+    if functional is None:
+        return _params_of(name, options)
+    return [given for given in functional.params if given in functional.signature.parameters]
+
+
+def _params_of(kind: str, args: Mapping[str, Any]) -> list[str]:
+    try:
+        return list(getattr(refnet.nn, kind)(**args).params)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"check: expected arguments that {kind} takes, got others: {error}") from None
 
 
 def buffers_among(name: Any, count: int, keywords: Sequence[str], named: Iterable[str]) -> set[int]:
@@ -281,7 +294,8 @@ def record_of(
         kind = functional.of(bound) if functional.of else functional.type
         spec = Spec(kind, functional.args(bound))
     except (ValueError, TypeError, IndexError) as error:
-        raise UsageError(f"check: expected arguments that {name}{functional.signature} takes, got: {error}") from None
+        shapes = ", ".join(f"{given} of shape {bound[given].shape}" for given in [*inputs, *params])
+        raise UsageError(f"check: expected {name}{functional.signature}, got {shapes}: {error}") from None
     training = bool(bound[functional.training]) if functional.training else True
     return VJP(spec, params, tuple(bound[given] for given in inputs), (), training), places
 

@@ -70,7 +70,10 @@ def spec_of_module(module: Any, kind: str) -> Spec:
         children = list(module.children())
         return Spec("Sequential", {}, tuple(spec_of_module(m, class_name(m)) for m in children))
     if not hasattr(refnet.nn, kind):
-        functionals.look_up(kind)
+        raise UsageError(
+            f"check: expected a module that refnet covers, got a {kind}; a module of one's own has a reference "
+            'before its inputs: parity.check(module, "rms_norm", x, normalized_shape=[8])'
+        )
     inside = [found for path in LAYERS.get(kind, ()) if (found := _attribute(module, path)) is not None]
     layers = tuple(spec_of_module(m, class_name(m)) for m in inside)
     told = _TOLD[kind](module) if kind in _TOLD else {}
@@ -192,6 +195,32 @@ def record_of_module(
     places = functionals.places_of(len(arrays), [number[name] for name in arrays])
     spec = Spec(spec.type, {**spec.args, **rest}, spec.layers)
     return VJP(spec, params, tuple(given[name] for name in arrays), (), training, tuple(arrays)), places
+
+
+def state_for(
+    module: Any, reference: str, to_numpy: Callable[[Any], Array], keywords: Sequence[str], options: Args
+) -> dict[str, Array]:
+    """The parameters and buffers of a module that the reference takes under their names; none of a function.
+
+    Args:
+        reference: the name of a functional or a class. keywords, options: what the reference is given already.
+
+    Raises:
+        UsageError: the module has a parameter that the reference does not take.
+    """
+    module = getattr(module, "_orig_mod", module)
+    if not hasattr(module, "named_parameters"):
+        return {}
+    taken = functionals.own_arrays_of(reference, options)
+    params = [name for name, _ in module.named_parameters()]
+    if taken and (other := [name for name in params if name not in taken]):
+        due = f"called as {reference} has them ({', '.join(taken)})"
+        raise UsageError(
+            f"check: expected the parameters of {class_name(module)} {due}, got {', '.join(other)}; "
+            "a function that takes them as inputs is made by torch.func.functional_call"
+        )
+    state = dict(module.state_dict())
+    return {name: to_numpy(state[name]) for name in taken if name in state and name not in (*keywords, *options)}
 
 
 def _arguments(module: Any, kind: str, values: Sequence[Any], keywords: Sequence[str], options: Args) -> dict[str, Any]:

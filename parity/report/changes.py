@@ -28,6 +28,10 @@ WITHIN_ROUNDING = ("exact", "rounding")
 """Between these two a tensor goes to and fro with the inputs and the order of a sum."""
 
 
+OPEN = ("blind", "undecided")
+"""Verdicts that are not good and say nothing against the engine."""
+
+
 class Tensor(NamedTuple):
     """A tensor as a run judged it. Bits are a hash of it; empty where the file has none."""
 
@@ -38,7 +42,9 @@ class Tensor(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.verdict}{f' by {self.formula}' if self.formula else ''}, {self.digits:.1f} digits"
+        known = "every digit" if self.digits > 0 else "no digit"
+        digits = f"{self.digits:.1f} digits" if math.isfinite(self.digits) else known
+        return f"{self.verdict}{f' by {self.formula}' if self.formula else ''}, {digits}"
 
 
 class Change(NamedTuple):
@@ -52,6 +58,11 @@ class Change(NamedTuple):
     def is_worse(self) -> bool:
         """It was good, or did not count, and is not."""
         return is_ok(self.before.verdict) and not is_ok(self.after.verdict)
+
+    @property
+    def is_open(self) -> bool:
+        """It is worse, and not wrong: nothing is proved of it now."""
+        return self.is_worse and self.after.verdict in OPEN
 
     @property
     def is_better(self) -> bool:
@@ -202,10 +213,16 @@ def _lines(found: Changes, most: int | None) -> Iterator[str]:
         old, new = (run.environment.get(key, "not told") for run in (before, after))
         if old != new:
             yield f"{key}: {old} -> {new}"
-    worse = found.worse
+    open_now = [change for change in found.moved if change.is_open]
+    worse = [change for change in found.worse if not change.is_open]
     better = [change for change in found.moved if change.is_better]
     rest = [change for change in found.moved if not (change.is_worse or change.is_better)]
-    for heading, changes in (("no longer right", worse), ("right now", better), ("moved", rest)):
+    for heading, changes in (
+        ("no longer right", worse),
+        ("no longer proved", open_now),
+        ("right now", better),
+        ("moved", rest),
+    ):
         for change in changes[:most]:
             yield f"{heading}: {change.name}: {change.before} -> {change.after}"
             if change.is_worse and change.after.reason:
@@ -218,9 +235,23 @@ def _lines(found: Changes, most: int | None) -> Iterator[str]:
     for count, what in ((found.lost, "answered before, unsupported now"), (found.gained, "unsupported before")):
         if count:
             yield f"{count} records {what}"
+    if not found.both:
+        yield _apart(before, after)
+        return
     if found.same_bits is not None:
         yield f"same bits: {found.same_bits} of {found.both} tensors"
-    yield f"no longer right: {len(worse)}, right now: {len(better)}, moved otherwise: {len(rest)}"
+    proved = f"no longer proved: {len(open_now)}, " if open_now else ""
+    yield f"no longer right: {len(worse)}, {proved}right now: {len(better)}, moved otherwise: {len(rest)}"
+
+
+def _apart(before: Run, after: Run) -> str:
+    """Why two runs may have no tensor in common."""
+    forms = [sorted({key[2] for key in run.tensors}) for run in (before, after)]
+    if set(forms[0]) & set(forms[1]):
+        return "nothing to compare: the two were asked about other cases"
+    first, second = (" and ".join(f) for f in forms)
+    how = f"--dtypes {forms[0][0]} {forms[1][0]}"
+    return f"nothing to compare: the first is in {first}, the second in {second}; {how} holds one beside the other"
 
 
 def _ways(found: Changes) -> Iterator[str]:

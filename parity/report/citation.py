@@ -99,8 +99,8 @@ class Citation:
 
 def split(text: str) -> tuple[str, str]:
     """A citation's id as the figure's name and the digest behind it; empty where it was left out."""
-    name, mark, digest = text.strip().rpartition(" #")
-    return (name, digest) if mark else (digest, "")
+    name, mark, digest = text.strip().rpartition("#")
+    return (name.rstrip(), digest) if mark else (digest, "")
 
 
 def check_digest(name: str, asked: str, made_from: str) -> None:
@@ -126,7 +126,7 @@ def need_balls() -> None:
         import flint  # noqa: F401
     except ImportError:
         raise UsageError(
-            "cite: --verify expected the package python-flint, got none; install it with: pip install 'refnet[certify]'"
+            "cite: --verify expected the package python-flint, got none; install it with: pip install python-flint"
         ) from None
 
 

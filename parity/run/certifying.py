@@ -75,7 +75,7 @@ def run(
         import flint  # noqa: F401
     except ImportError:
         raise UsageError(
-            "certify: expected the package python-flint, got none; install it with: pip install 'refnet[certify]'"
+            "certify: expected the package python-flint, got none; install it with: pip install python-flint"
         ) from None
     kept = {name: _kept(name, check, folder) for name in sorted({catalogue_answers.file_name(case) for case in cases})}
     asked = {what.key: what for what in _asked(cases, kept)}

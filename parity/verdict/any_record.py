@@ -192,4 +192,6 @@ def asked_again(
 
 
 def _shrinks(errors: Sequence[float], exponent: float) -> str:
-    return f"errors {errors[0]:.2g} and {errors[1]:.2g}, exponent {exponent:.2f}"
+    """In words; an exponent is 1 where the error shrinks as rounding does, and 0 where it stays."""
+    how = f", exponent {exponent:.2f} (1: as rounding shrinks, 0: not at all)" if math.isfinite(exponent) else ""
+    return f"largest errors {errors[0]:.2g} in the coarser format and {errors[1]:.2g} in the finer one{how}"

@@ -92,7 +92,7 @@ INPUT = {
     "a backward hook": ((hooked("full_backward_hook"), X), {}, "got one with backward_hooks"),
     "a hook inside": ((torch.nn.Sequential(hooked("forward_hook")), X), {}, "got one with forward_hooks"),
     "parametrizations": ((weight_normed(), X), {}, "got one with parametrizations"),
-    "a class that is not covered": ((torch.nn.Fold((4, 5), (2, 2)), X), {}, "that refnet covers, got 'Fold'"),
+    "a class that is not covered": ((torch.nn.Fold((4, 5), (2, 2)), X), {}, "that refnet covers, got a Fold"),
     "no reference": (
         (F.relu, None, X),
         {},

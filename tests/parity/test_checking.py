@@ -242,7 +242,7 @@ def test_a_custom_function_with_a_known_mistake():
     assert "consistent with: bias gradient averaged" in str(report)
     document = json.loads(report.to_json())
     assert document["ok"] is False
-    with pytest.raises(AssertionError, match=r"not ok: Function\.apply against linear"):
+    with pytest.raises(AssertionError, match=r"not ok: Dense\.apply against linear"):
         assert report.ok, report
 
 
@@ -312,3 +312,22 @@ def test_bad_input():
     hooked = torch.nn.Linear(5, 3)
     hooked.register_forward_hook(lambda *a: None)
     bad("expected a Linear as torch has it, got one with forward_hooks", hooked, x)
+
+
+def test_the_upstream_gradient_is_nobodys_input():
+    """Inputs drawn as people draw them, by default_rng(0), are not the upstream gradient: of a normalization with equal
+    weights the gradient would vanish, and zeros pass."""
+    x, w = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32), np.full(8, 0.9, np.float32)
+
+    def forward(x, w):
+        r = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(1e-6))
+        return x * r * w, (x * r, w, r)
+
+    def backward(g, saved):
+        h, w, r = saved
+        a = g * w
+        return r * (a - h * (a * h).mean(-1, keepdims=True)), (g * h).sum(0)
+
+    report = parity.check((forward, backward), "rms_norm", x, w, normalized_shape=[8], eps=1e-6)
+    assert set(verdicts(report).values()) == {"rounding"}, report
+    assert report["grad_input"].detection_limit < 1e-4

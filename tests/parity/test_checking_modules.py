@@ -187,3 +187,70 @@ def test_what_no_class_says_is_refused(module: Any, options: Any, message: str) 
     with pytest.raises(UsageError) as raised:
         parity.check(module(), X, **options)
     assert str(raised.value).startswith(f"check: {message}")
+
+
+class OwnRMSNorm(nn.Module):
+    """As people write it."""
+
+    def __init__(self, n: int, name: str = "weight") -> None:
+        super().__init__()
+        self.name = name
+        self.register_parameter(name, nn.Parameter(torch.randn(n)))
+
+    def forward(self, x):
+        return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-6) * getattr(self, self.name)
+
+
+@pytest.mark.parametrize("reference", ["rms_norm", "RMSNorm"])
+def test_the_parameters_of_a_module_of_ones_own(reference):
+    """They are the reference's under their names, and their gradients are judged."""
+    torch.manual_seed(0)
+    x, module = torch.randn(4, 8), OwnRMSNorm(8)
+    report = parity.check(module, reference, x, normalized_shape=[8], eps=1e-6)
+    assert report.ok, report
+    assert [v.name for v in report.verdicts] == ["output", "grad_input", "grad.weight"]
+
+    class Detached(OwnRMSNorm):
+        def forward(self, x):
+            return super().forward(x) - x.detach() * self.weight + x.detach() * self.weight.detach()
+
+    wrong = parity.check(Detached(8), reference, x, normalized_shape=[8], eps=1e-6)
+    assert [v.name for v in wrong.verdicts if v.verdict == "FAIL"] == ["grad.weight"], wrong
+
+
+def test_a_class_without_a_functional_takes_a_modules_parameters():
+    torch.manual_seed(0)
+
+    class Norm(nn.InstanceNorm1d):
+        """One of one's own that keeps torch's names."""
+
+    report = parity.check(Norm(4, affine=True), "InstanceNorm1d", torch.randn(3, 4, 5), num_features=4, affine=True)
+    assert report.ok, report
+    assert [v.name for v in report.verdicts] == ["output", "grad_input", "grad.weight", "grad.bias"]
+
+
+def test_the_buffers_of_a_module_of_ones_own():
+    torch.manual_seed(0)
+
+    class Norm(nn.BatchNorm1d):
+        """One of one's own that keeps torch's names."""
+
+    x = torch.randn(6, 3)
+    right, wrong = Norm(3).eval(), Norm(3, eps=1e-3).eval()
+    for norm in (right, wrong):
+        norm.running_var.mul_(3)
+    report = parity.check(right, "batch_norm", x)
+    assert report.ok, report
+    assert {"grad.weight", "buffer.running_mean", "buffer.running_var"} <= {v.name for v in report.verdicts}
+    assert not parity.check(wrong, "batch_norm", x).ok
+    with pytest.raises(UsageError, match="expected training=False with running statistics"):
+        parity.check(Norm(3), "batch_norm", x, training=True)
+
+
+def test_parameters_that_the_reference_does_not_take():
+    x = torch.randn(4, 8)
+    due = r"parameters of OwnRMSNorm called as rms_norm has them \(weight\), got scale; a function .*functional_call"
+    with pytest.raises(UsageError, match=due):
+        parity.check(OwnRMSNorm(8, "scale"), "rms_norm", x, normalized_shape=[8], eps=1e-6)
+    with pytest.raises(UsageError, match=r"got a OwnRMSNorm; a module of one's own has a reference"):
+        parity.check(OwnRMSNorm(8), x)

@@ -168,7 +168,8 @@ def test_found_in_a_norm(name):
     x, w, b = torch.randn(4, 6), torch.randn(6), torch.randn(6)
     assert parity.check(layer_norm(), "layer_norm", x, (6,), w, b, sweep=True).ok
     report = parity.check(NORMS[name], "layer_norm", x, (6,), w, b, sweep=True)
-    assert {"output", "grad_input", "grad.weight"} <= set(failing(report)), report
+    # A part of 1e-5 in float32 is near what the budget sees: the tensors differ in which of the trials show it.
+    assert {"output", "grad_input", "grad.weight"} <= {trial.split(": ")[-1] for trial in failing(report)}, report
 
 
 def test_a_number_as_upstream_gradient():

@@ -30,7 +30,7 @@ def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
         return
     problem = str(surface["problem"].iloc[0])
     arms = regimes(study.arms(problem))
-    names = ", ".join(arm.name for arm in arms)
+    names = "; ".join(arm.name for arm in arms)
     runs = path["seed"].nunique()
     yield Figure(
         name="descent",

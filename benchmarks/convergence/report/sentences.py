@@ -65,8 +65,10 @@ def amount(value: float, axis: str) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """a, b and c"""
+    """a, b and c; with semicolons where a comma is part of a word: a; b, decaying rate; and c"""
     *most, last = words
+    if any("," in word for word in (*most, last)):
+        return "; ".join([*most, f"and {last}"]) if most else last
     return f"{', '.join(most)} and {last}" if most else last
 
 

@@ -28,7 +28,12 @@ def test_the_articles_figure_is_recognised_without_a_step():
     assert not right
     assert "It is printed as E after 1 update, and is a bug's figure." in text
     assert "Yielded by: sequential, biases frozen, after 1 update." in text
+    assert "yours       0.291027924  (decimal 7 differs)" in text
     assert "certified   0.291027773694" in text
+
+
+def test_a_figure_that_differs_before_the_point():
+    assert "1.291027774  (differs before the point)" in said("1.291027774", "E@1")[1]
 
 
 def test_the_articles_figure_is_recognised_at_the_first_step():

@@ -90,6 +90,17 @@ def test_a_tensor_that_left_the_truth_ends_in_exit_code_1(before, tmp_path):
     assert lines[0].startswith(f"right now: {NAME}, grad_input")
 
 
+def test_what_is_no_longer_proved_is_not_called_wrong(before, tmp_path):
+    lost = verdict("grad_input", "blind", -float("inf"), reason="zeros would pass")
+    tensors = (verdict("output", "exact", float("inf")), lost)
+    after = save(tmp_path / "b.json", "torch", ("float32", tensors, {"output": "00", "grad_input": "02"}))
+    status, lines = told(before, after)
+    assert status == 1
+    assert lines[0] == f"no longer proved: {NAME}, grad_input: rounding, 7.0 digits -> blind, no digit"
+    assert lines[1] == "  zeros would pass"
+    assert lines[-1] == "no longer right: 0, no longer proved: 1, right now: 0, moved otherwise: 0"
+
+
 def test_another_formula_is_named(before, tmp_path):
     tensors = (verdict("grad_input", "unstable", 6.5, "1 - y^2"),)
     after = save(tmp_path / "b.json", "torch", ("float32", tensors, {}))
@@ -106,11 +117,13 @@ def test_two_formats_beside_each_other(before, tmp_path):
     after = save(tmp_path / "b.json", "torch:dtype=bfloat16", ("bfloat16", tensors, {"output": "00"}))
     status, lines = told(before, after)
     assert (status, lines[1]) == (1, "0 tensors in both, 2 in the first alone, 2 in the second alone")
+    apart = "nothing to compare: the first is in float32, the second in bfloat16"
+    assert lines[2:] == [f"{apart}; --dtypes float32 bfloat16 holds one beside the other"]
     status, lines = told(before, after, "--dtypes", "float32", "bfloat16")
     assert status == 1
     assert lines[:2] == [
         "engine: torch -> torch:dtype=bfloat16",
-        "no longer right: Tanh/batch 3, full, output: exact, inf digits -> FAIL, 1.0 digits",
+        "no longer right: Tanh/batch 3, full, output: exact, every digit -> FAIL, 1.0 digits",
     ]
     assert lines[-1] == "no longer right: 1, right now: 0, moved otherwise: 0"
 

@@ -69,7 +69,8 @@ def every_kind():
 def test_what_is_cited_is_found_again(name):
     home = cited_figures if name.startswith(cited_figures.PREFIX) else cited_tensors
     found, _ = home.answer(name)
-    assert home.answer(found.id)[0].text() == found.text()
+    for written in (found.id, found.id.replace(" #", "#")):
+        assert home.answer(written)[0].text() == found.text()
 
 
 def test_an_id_of_other_inputs_is_refused():

@@ -70,7 +70,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY for X > 0, dY a exp(X) for X < 0",
         lambda m, dY, X: np.where(_off(X)[0], dY * (special.lift(ALPHA, X) * _off(X)[1]), dY),
         "any",
-        "issue class: a factor left out",
+        "kind of bug: a factor left out",
     ),
     (
         "selu' scaled twice",
@@ -90,7 +90,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY l exp(X) for X < 0",
         lambda m, dY, X: dY * np.where(_off(X)[0], special.lift(SCALE, X) * _off(X)[1], special.lift(SCALE, X)),
         "X < 0",
-        "issue class: a factor left out",
+        "kind of bug: a factor left out",
     ),
     (
         "selu' without its exponential",
@@ -98,7 +98,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY l a for X < 0 against dX = dY l a exp(X)",
         lambda m, dY, X: dY * special.lift(SCALE, X) * np.where(X < 0, special.lift(ALPHA, X), 1),
         "X < 0",
-        "issue class: an exponential left out",
+        "kind of bug: an exponential left out",
     ),
     (
         "celu' is elu's",
@@ -106,7 +106,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY a exp(X) for X < 0",
         lambda m, dY, X: np.where(_off(X)[0], dY * (_a(m, X) * _off(X)[1]), dY),
         "alpha other than 1",
-        "issue class: the derivative of another activation",
+        "kind of bug: the derivative of another activation",
     ),
     (
         "celu' over alpha",
@@ -114,7 +114,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY exp(X / a) / a for X < 0",
         lambda m, dY, X: np.where(_celu_exp(m, X)[0], dY * (_celu_exp(m, X)[1] / _a(m, X)), dY),
         "alpha other than 1",
-        "issue class: a chain rule applied twice",
+        "kind of bug: a chain rule applied twice",
     ),
     (
         "celu' of x",
@@ -122,7 +122,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY exp(X) for X < 0",
         lambda m, dY, X: np.where(_off(X)[0], dY * _off(X)[1], dY),
         "alpha other than 1",
-        "issue class: an argument's factor left out",
+        "kind of bug: an argument's factor left out",
     ),
 )
 
@@ -133,7 +133,7 @@ VALUES: tuple[Row, ...] = (
         "Y = exp(a X) - 1 for X < 0",
         lambda m, X: np.where(X <= 0, np.expm1(np.where(X <= 0, _a(m, X) * X, special.lift(0.0, X))), X),
         "alpha other than 1",
-        "issue class: a factor in the wrong place",
+        "kind of bug: a factor in the wrong place",
     ),
     (
         "elu where the branch overflows",
@@ -160,7 +160,7 @@ VALUES: tuple[Row, ...] = (
         "Y = a (exp(X) - 1) for X < 0",
         lambda m, X: np.where(X <= 0, _a(m, X) * np.expm1(np.where(X <= 0, X, special.lift(0.0, X))), X),
         "alpha other than 1",
-        "issue class: an argument's factor left out",
+        "kind of bug: an argument's factor left out",
     ),
 )
 

@@ -110,21 +110,21 @@ FAULTS = (
                 "even and odd elements for the halves",
                 replaced("forward", _glu_interleaved),
                 "more than two elements along the axis",
-                "issue class: another layout",
+                "kind of bug: another layout",
             ),
             (
                 "the gate without its derivative",
                 "dB = dY A s(B) against dY A s(B) s(-B)",
                 _glu(lambda dY, A, B, S, Z: (dY * S, dY * (A * S))),
                 "any",
-                "issue class: an inner derivative left out",
+                "kind of bug: an inner derivative left out",
             ),
             (
                 "the gate without the value",
                 "dB = dY s(B) s(-B)",
                 _glu(lambda dY, A, B, S, Z: (dY * S, dY * (S * Z))),
                 "any",
-                "issue class: a factor left out",
+                "kind of bug: a factor left out",
             ),
             (
                 "the gradients swapped",
@@ -138,7 +138,7 @@ FAULTS = (
                 "dA = dY",
                 _glu(lambda dY, A, B, S, Z: (dY + 0 * A, dY * (A * (S * Z)))),
                 "any",
-                "issue class: a factor left out",
+                "kind of bug: a factor left out",
             ),
         )
     ),
@@ -175,7 +175,7 @@ FAULTS = (
                 "dA = dH f'(A) against dH B f'(A)",
                 _gate_without_value,
                 "any",
-                "issue class: a factor left out",
+                "kind of bug: a factor left out",
             ),
             (
                 "one path back to the input",
@@ -183,7 +183,7 @@ FAULTS = (
                 "dX = dA Wg against dA Wg + dB Wu",
                 _one_path,
                 "any",
-                "issue class: a missing term",
+                "kind of bug: a missing term",
             ),
             (
                 "the weights' gradients swapped",
@@ -199,7 +199,7 @@ FAULTS = (
                 "dA = dH B against dH B f'(A)",
                 _no_activation_slope,
                 "any",
-                "issue class: a derivative left out",
+                "kind of bug: a derivative left out",
             ),
         )
     ),

@@ -35,7 +35,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = 0 for X < 0",
         lambda m, dY, X: np.where(X > 0, dY, 0),
         "X < 0",
-        "issue class: the derivative of another activation",
+        "kind of bug: the derivative of another activation",
     ),
     (
         "leaky relu' times x",
@@ -43,7 +43,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = a X for X < 0 against a dY",
         lambda m, dY, X: np.where(X > 0, dY, _n(m, X) * X),
         "X < 0",
-        "issue class: the forward's line in the backward",
+        "kind of bug: the forward's line in the backward",
     ),
     (
         "leaky relu' by the gradient's sign",
@@ -51,7 +51,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = a dY where dY < 0 against where X < 0",
         lambda m, dY, X: np.where(dY > 0, dY, _n(m, X) * dY),
         "an upstream gradient of both signs",
-        "issue class: a mask of the wrong array",
+        "kind of bug: a mask of the wrong array",
     ),
     (
         "leaky relu' over its slope",
@@ -59,7 +59,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY / a for X < 0 where a is not 0",
         lambda m, dY, X: np.where(X > 0, dY, dY / _n(m, X)),
         "X < 0",
-        "issue class: an inverse",
+        "kind of bug: an inverse",
     ),
     (
         "relu6' without its upper bound",
@@ -83,7 +83,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = 0 for X > 1",
         lambda m, dY, X: np.where(X <= 0, 0, np.where(X >= 1, 0, dY)),
         "X between 1 and 6",
-        "issue class: the derivative of another activation",
+        "kind of bug: the derivative of another activation",
     ),
     (
         "relu6' by its output, bounds taken in",
@@ -91,7 +91,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY where 0 <= Y <= 6: everywhere",
         lambda m, dY, X: dY + 0 * dY,
         "X < 0 or X > 6",
-        "issue class: a mask of the wrong array",
+        "kind of bug: a mask of the wrong array",
     ),
     (
         "hardtanh' with the bounds of the default",
@@ -99,7 +99,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY where -1 < X < 1 whatever the bounds",
         lambda m, dY, X: np.where(X <= -1, 0, np.where(X >= 1, 0, dY)),
         "other bounds",
-        "issue class: an argument ignored",
+        "kind of bug: an argument ignored",
     ),
     (
         "hardtanh' is tanh's",
@@ -107,7 +107,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY (1 - tanh(X)^2)",
         lambda m, dY, X: dY * (1 - np.tanh(X) * np.tanh(X)),
         "any",
-        "issue class: the derivative of another activation",
+        "kind of bug: the derivative of another activation",
     ),
     (
         "hardtanh' without its lower bound",
@@ -115,7 +115,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY for X < a",
         lambda m, dY, X: np.where(X >= special.lift(m.max_val, X), 0, dY),
         "X below the lower bound",
-        "issue class: a term left out",
+        "kind of bug: a term left out",
     ),
     (
         "hardsigmoid' without its bounds",
@@ -131,7 +131,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY where -3 < X < 3",
         lambda m, dY, X: np.where(X <= -3, 0, np.where(X >= 3, 0, dY)),
         "any",
-        "issue class: a factor left out",
+        "kind of bug: a factor left out",
     ),
     (
         "hardsigmoid' is 1 / 5",
@@ -147,7 +147,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY s(X) s(-X)",
         lambda m, dY, X: dY * (special.sigmoid(X) * special.sigmoid(-X)),
         "any",
-        "issue class: the derivative of another activation",
+        "kind of bug: the derivative of another activation",
     ),
     (
         "hardswish' is hardsigmoid",
@@ -155,7 +155,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY (X + 3) / 6",
         lambda m, dY, X: np.where(X <= -3, 0, np.where(X < 3, dY * ((X + 3) / 6), dY)),
         "any",
-        "issue class: a product rule cut short",
+        "kind of bug: a product rule cut short",
     ),
     (
         "hardswish' with 0.3333",
@@ -171,7 +171,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY (2 X + 3) / 6 everywhere",
         lambda m, dY, X: dY * ((2 * X + 3) / 6),
         "|X| > 3",
-        "issue class: a mask left out",
+        "kind of bug: a mask left out",
     ),
     (
         "hardshrink' without its mask",
@@ -179,7 +179,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY everywhere, but at 0",
         lambda m, dY, X: np.where(X == 0, 0, dY),
         "|X| < l",
-        "issue class: a mask left out",
+        "kind of bug: a mask left out",
     ),
     (
         "hardshrink' of one side",
@@ -187,7 +187,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY where X > l alone",
         lambda m, dY, X: np.where(X > _t(m, X), dY, 0),
         "X < -l",
-        "issue class: an absolute value left out",
+        "kind of bug: an absolute value left out",
     ),
     (
         "hardshrink' by the gradient",
@@ -195,7 +195,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY where |dY| > l",
         lambda m, dY, X: np.where(np.absolute(dY) > _t(m, X), dY, 0),
         "any",
-        "issue class: a mask of the wrong array",
+        "kind of bug: a mask of the wrong array",
     ),
     (
         "softshrink' without its mask",
@@ -203,7 +203,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY everywhere, but at 0",
         lambda m, dY, X: np.where(X == 0, 0, dY),
         "|X| < l",
-        "issue class: a mask left out",
+        "kind of bug: a mask left out",
     ),
     (
         "softshrink' of one side",
@@ -211,7 +211,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY where X > l alone",
         lambda m, dY, X: np.where(X > _t(m, X), dY, 0),
         "X < -l",
-        "issue class: an absolute value left out",
+        "kind of bug: an absolute value left out",
     ),
     (
         "softshrink' with the sign of x",
@@ -219,7 +219,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = -dY where X < -l",
         lambda m, dY, X: np.where(X > _t(m, X), dY, np.where(X < -_t(m, X), -dY, 0)),
         "X < -l",
-        "issue class: a sign",
+        "kind of bug: a sign",
     ),
     (
         "threshold' at 0",
@@ -227,7 +227,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY where X > 0 against where X > t",
         lambda m, dY, X: np.where(X > 0, dY, 0),
         "X between 0 and t",
-        "issue class: an argument ignored",
+        "kind of bug: an argument ignored",
     ),
     (
         "threshold' passes its value",
@@ -235,7 +235,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = v dY where X <= t",
         lambda m, dY, X: np.where(X > special.lift(m.threshold, X), dY, special.lift(m.value, X) * dY),
         "v other than 0",
-        "issue class: the forward's line in the backward",
+        "kind of bug: the forward's line in the backward",
     ),
     (
         "threshold' by the gradient",
@@ -243,7 +243,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY where dY > t",
         lambda m, dY, X: np.where(dY > special.lift(m.threshold, X), dY, 0),
         "any",
-        "issue class: a mask of the wrong array",
+        "kind of bug: a mask of the wrong array",
     ),
 )
 
@@ -254,7 +254,7 @@ VALUES: tuple[Row, ...] = (
         "Y = a X for X > 0",
         lambda m, X: np.where(X > 0, _n(m, X) * X, X),
         "any",
-        "issue class: swapped branches",
+        "kind of bug: swapped branches",
     ),
     (
         "relu6 by a difference",
@@ -274,7 +274,7 @@ VALUES: tuple[Row, ...] = (
             np.where(X >= special.lift(m.max_val, X), special.lift(m.max_val, X), X),
         ),
         "bounds that are not each other's negatives",
-        "issue class: an argument ignored",
+        "kind of bug: an argument ignored",
     ),
     (
         "hardsigmoid by a difference",
@@ -290,7 +290,7 @@ VALUES: tuple[Row, ...] = (
         "Y = (X + 3) / 6 against X (X + 3) / 6",
         lambda m, X: np.where(X <= -3, 0, np.where(X >= 3, 1, (X + 3) / 6)),
         "any",
-        "issue class: a factor left out",
+        "kind of bug: a factor left out",
     ),
     (
         "hardswish doubled",
@@ -298,7 +298,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X (X + 3) / 3",
         lambda m, X: X * (np.where(X <= -3, 0, np.where(X >= 3, 6, X + 3)) / 3),
         "any",
-        "issue class: a factor",
+        "kind of bug: a factor",
     ),
     (
         "hardshrink is softshrink",
@@ -306,7 +306,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X - l for X > l",
         lambda m, X: np.where(X > _t(m, X), X - _t(m, X), np.where(X < -_t(m, X), X + _t(m, X), _zero(X))),
         "any",
-        "issue class: another activation",
+        "kind of bug: another activation",
     ),
     (
         "softshrink is hardshrink",
@@ -314,7 +314,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X for |X| > l",
         lambda m, X: np.where(X >= -_t(m, X), np.where(X <= _t(m, X), 0, X), X),
         "any",
-        "issue class: another activation",
+        "kind of bug: another activation",
     ),
     (
         "softshrink the other way",
@@ -322,7 +322,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X - l for X < -l",
         lambda m, X: np.where(X >= -_t(m, X), np.where(X <= _t(m, X), 0, X - _t(m, X)), X - _t(m, X)),
         "X < -l",
-        "issue class: a sign",
+        "kind of bug: a sign",
     ),
     (
         "threshold without its value",
@@ -330,7 +330,7 @@ VALUES: tuple[Row, ...] = (
         "Y = 0 where X <= t",
         lambda m, X: np.where(X <= special.lift(m.threshold, X), 0, X),
         "v other than 0",
-        "issue class: an argument ignored",
+        "kind of bug: an argument ignored",
     ),
     (
         "threshold taken in",
@@ -338,7 +338,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X where X >= t",
         lambda m, X: np.where(X < special.lift(m.threshold, X), special.lift(m.value, X), X),
         "X = t",
-        "issue class: a bound taken in",
+        "kind of bug: a bound taken in",
     ),
 )
 
@@ -399,7 +399,7 @@ FAULTS = (
                 "dW / N against dW",
                 _prelu_not_reduced,
                 "more than one sample",
-                "issue class: 1/N",
+                "kind of bug: 1/N",
             ),
             (
                 "prelu: dW from every input",
@@ -415,9 +415,9 @@ FAULTS = (
                 "dX = dY against dX = W dY for X < 0",
                 _prelu_straight,
                 "X < 0",
-                "issue class: a factor left out",
+                "kind of bug: a factor left out",
             ),
-            ("prelu: dW with the other sign", "backward", "-dW against dW", _prelu_sign, "any", "issue class: a sign"),
+            ("prelu: dW with the other sign", "backward", "-dW against dW", _prelu_sign, "any", "kind of bug: a sign"),
             (
                 "prelu in place",
                 "backward",
@@ -432,7 +432,7 @@ FAULTS = (
                 "Y = W[0] X against W[c] X for X < 0",
                 _prelu_first_weight,
                 "a weight for each channel",
-                "issue class: an index left out",
+                "kind of bug: an index left out",
             ),
         )
     ),

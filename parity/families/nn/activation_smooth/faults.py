@@ -75,14 +75,14 @@ def _softplus(m: Any, X: Any) -> Any:
 
 SLOPES: tuple[Row, ...] = (
     # name, class, the faulty formula, its gradient, what reveals it, where it was seen
-    ("silu' is s", "SiLU", "dX = dY s(X)", lambda m, dY, X: dY * S(X), "any", "issue class: a product rule cut short"),
+    ("silu' is s", "SiLU", "dX = dY s(X)", lambda m, dY, X: dY * S(X), "any", "kind of bug: a product rule cut short"),
     (
         "silu' is the sigmoid's",
         "SiLU",
         "dX = dY s(X) s(-X)",
         lambda m, dY, X: dY * (S(X) * S(-X)),
         "any",
-        "issue class: the derivative of another activation",
+        "kind of bug: the derivative of another activation",
     ),
     (
         "silu' without its x",
@@ -106,7 +106,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY P(X)",
         lambda m, dY, X: dY * _normal(X),
         "any",
-        "issue class: a product rule cut short",
+        "kind of bug: a product rule cut short",
     ),
     (
         "gelu' of the other approximation",
@@ -122,7 +122,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY T",
         lambda m, dY, X: dY * _mish_parts(X)[0],
         "any",
-        "issue class: a product rule cut short",
+        "kind of bug: a product rule cut short",
     ),
     (
         "mish' without softplus'",
@@ -130,7 +130,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY (T + X (1 - T^2))",
         lambda m, dY, X: dY * (_mish_parts(X)[0] + X * _mish_parts(X)[1]),
         "any",
-        "issue class: an inner derivative left out",
+        "kind of bug: an inner derivative left out",
     ),
     (
         "mish' with 1 - T",
@@ -138,7 +138,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY (T + X s(X) (1 - T))",
         lambda m, dY, X: dY * (_mish_parts(X)[0] + X * S(X) * (1 - _mish_parts(X)[0])),
         "any",
-        "issue class: a derivative misremembered",
+        "kind of bug: a derivative misremembered",
     ),
     (
         "softplus' times beta",
@@ -178,7 +178,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY s(X) against dX = dY s(-X)",
         lambda m, dY, X: dY * S(X),
         "any",
-        "issue class: a sign in an argument",
+        "kind of bug: a sign in an argument",
     ),
     (
         "log-sigmoid' with the other sign",
@@ -186,7 +186,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = -dY s(-X)",
         lambda m, dY, X: -(dY * S(-X)),
         "any",
-        "issue class: a sign",
+        "kind of bug: a sign",
     ),
     (
         "log-sigmoid' is the sigmoid's",
@@ -194,7 +194,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY s(X) s(-X)",
         lambda m, dY, X: dY * (S(X) * S(-X)),
         "any",
-        "issue class: the derivative of another activation",
+        "kind of bug: the derivative of another activation",
     ),
     (
         "softsign' not squared",
@@ -202,7 +202,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY / (1 + |X|)",
         lambda m, dY, X: dY / (1 + np.absolute(X)),
         "any",
-        "issue class: a derivative misremembered",
+        "kind of bug: a derivative misremembered",
     ),
     (
         "softsign' without the sign of x",
@@ -210,7 +210,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY (1 / D - X / D^2), D = 1 + |X|",
         lambda m, dY, X: dY * (1 / (1 + np.absolute(X)) - X / (1 + np.absolute(X)) / (1 + np.absolute(X))),
         "X < 0",
-        "issue class: an inner derivative left out",
+        "kind of bug: an inner derivative left out",
     ),
     (
         "softsign' is that of x / (1 + x^2)",
@@ -218,7 +218,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY / (1 + X^2)",
         lambda m, dY, X: dY / (1 + X * X),
         "any",
-        "issue class: the derivative of another activation",
+        "kind of bug: the derivative of another activation",
     ),
     (
         "tanhshrink' is that of tanh",
@@ -226,7 +226,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY (1 - T^2) against dX = dY T^2",
         lambda m, dY, X: dY * (1 - np.tanh(X) * np.tanh(X)),
         "any",
-        "issue class: a term left out",
+        "kind of bug: a term left out",
     ),
     (
         "tanhshrink' not squared",
@@ -234,7 +234,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = dY T",
         lambda m, dY, X: dY * np.tanh(X),
         "any",
-        "issue class: a derivative misremembered",
+        "kind of bug: a derivative misremembered",
     ),
     (
         "tanhshrink' with the other sign",
@@ -242,7 +242,7 @@ SLOPES: tuple[Row, ...] = (
         "dX = -dY T^2",
         lambda m, dY, X: -(dY * (np.tanh(X) * np.tanh(X))),
         "any",
-        "issue class: a sign",
+        "kind of bug: a sign",
     ),
 )
 
@@ -253,7 +253,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X s(1.702 X)",
         lambda m, X: X * S(special.lift(1.702, X) * X),
         "any",
-        "issue class: the quick approximation of another activation",
+        "kind of bug: the quick approximation of another activation",
     ),
     (
         "gelu by 1.702",
@@ -261,7 +261,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X s(1.702 X)",
         lambda m, X: X * S(special.lift(1.702, X) * X),
         "any",
-        "issue class: the quick approximation",
+        "kind of bug: the quick approximation",
     ),
     (
         "gelu without its half",
@@ -269,7 +269,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X erfc(-X / sqrt(2))",
         lambda m, X: X * (2 * _normal(X)),
         "any",
-        "issue class: a factor left out",
+        "kind of bug: a factor left out",
     ),
     (
         "mish overflows",
@@ -285,7 +285,7 @@ VALUES: tuple[Row, ...] = (
         "Y = log(1 + exp(b X)) against log(1 + exp(b X)) / b",
         lambda m, X: np.where(_linear(m, X), X, _softplus(m, X)),
         "beta other than 1",
-        "issue class: a factor left out",
+        "kind of bug: a factor left out",
     ),
     (
         "softplus' threshold on x",
@@ -301,7 +301,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X where b X >= t against where b X > t",
         lambda m, X: np.where(_beta(m, X) * X >= special.lift(m.threshold, X), X, _softplus(m, X) / _beta(m, X)),
         "b X = t",
-        "issue class: a bound taken in",
+        "kind of bug: a bound taken in",
     ),
     (
         "log of a sigmoid",
@@ -309,7 +309,7 @@ VALUES: tuple[Row, ...] = (
         "Y = log(s(X)): the logarithm of 0",
         lambda m, X: np.log(S(X)),
         "X below -709 in float64",
-        "issue class: underflow",
+        "kind of bug: underflow",
     ),
     (
         "log-sigmoid is -softplus(x)",
@@ -317,7 +317,7 @@ VALUES: tuple[Row, ...] = (
         "Y = -log(1 + exp(X)) against -log(1 + exp(-X))",
         lambda m, X: special.log_sigmoid(-X),
         "any",
-        "issue class: a sign in an argument",
+        "kind of bug: a sign in an argument",
     ),
     (
         "softsign without |.|",
@@ -325,7 +325,7 @@ VALUES: tuple[Row, ...] = (
         "Y = X / (1 + X)",
         lambda m, X: X / (1 + X),
         "X < 0",
-        "issue class: an absolute value left out",
+        "kind of bug: an absolute value left out",
     ),
     (
         "tanhshrink the other way",
@@ -333,7 +333,7 @@ VALUES: tuple[Row, ...] = (
         "Y = tanh(X) - X",
         lambda m, X: np.tanh(X) - X,
         "any",
-        "issue class: a sign",
+        "kind of bug: a sign",
     ),
 )
 
@@ -358,7 +358,7 @@ FAULTS = (
         "gelu' by tanh with a x^2 for 3 a x^2",
         "U' = k (1 + a X^2) against k (1 + 3 a X^2)",
         'approximate="tanh"',
-        "issue class: the derivative of a cube",
+        "kind of bug: the derivative of a cube",
         {"GELU": _gelu_tanh(lambda dY, X: _gelu_tanh_misses(dY, X, 1))},
     ),
 )

@@ -62,14 +62,14 @@ FAULTS = (
         "softmin's gradient without its sign",
         "dX = Y (dY - sum_k Y dY) against minus that",
         "any",
-        "issue class: a sign",
+        "kind of bug: a sign",
         {"Softmin": replaced("backward", _turned)},
     ),
     Fault(
         "softmin is softmax",
         "Y = softmax(X) against softmax(-X)",
         "any",
-        "issue class: a sign in an argument",
+        "kind of bug: a sign in an argument",
         {"Softmin": replaced("forward", _of_x)},
     ),
     Fault(
@@ -83,7 +83,7 @@ FAULTS = (
         "softmin's or softmax2d's Jacobian taken for diagonal",
         "dX = dY Y (1 - Y)",
         "more than one class with an upstream gradient",
-        "issue class: a missing term",
+        "kind of bug: a missing term",
         {name: replaced("backward", _diagonal) for name in ("Softmin", "Softmax2d")},
     ),
     Fault(
@@ -97,14 +97,14 @@ FAULTS = (
         "softmin or softmax2d without a shift",
         "exp(X) against exp(X - max X): infinity / infinity",
         "X above 709 in float64, 88 in float32",
-        "issue class: overflow",
+        "kind of bug: overflow",
         {name: replaced("forward", _without_shift) for name in ("Softmin", "Softmax2d")},
     ),
     Fault(
         "softmax2d along the last axis",
         "sum over the places of a row against sum over channels",
         "more than one place or channel",
-        "issue class: a wrong axis",
+        "kind of bug: a wrong axis",
         {"Softmax2d": replaced("forward", _last_axis)},
     ),
 )

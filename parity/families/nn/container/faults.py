@@ -55,7 +55,7 @@ FAULTS = (
         "input kept in the layer",
         "self.X = X against a saved X for each use: a second use overwrites the first one's",
         "one layer at two places",
-        "issue class: state in the layer",
+        "kind of bug: state in the layer",
         {"Sequential": replaced("backward", _saved_in_the_layer)},
     ),
 )

@@ -70,7 +70,7 @@ FAULTS = (
         "dropout not scaled",
         "X against X / (1 - p) where kept",
         "training mode",
-        "issue class: a missing factor",
+        "kind of bug: a missing factor",
         {"Dropout": replaced("forward", _not_scaled)},
     ),
     Fault(
@@ -84,21 +84,21 @@ FAULTS = (
         "dropout in evaluation mode",
         "[kept] X / (1 - p) against X in evaluation mode",
         "evaluation mode",
-        "issue class: the mode ignored",
+        "kind of bug: the mode ignored",
         {"Dropout": replaced("forward", _always)},
     ),
     Fault(
         "dropout's mask left out backward",
         "dX = dY / (1 - p) against dX = [kept] dY / (1 - p)",
         "an element that is dropped",
-        "issue class: a missing factor",
+        "kind of bug: a missing factor",
         {"Dropout": replaced("backward", _not_masked_backward)},
     ),
     Fault(
         "dropout's scale left out backward",
         "dX = [kept] dY against dX = [kept] dY / (1 - p)",
         "an element that is kept",
-        "issue class: a missing factor",
+        "kind of bug: a missing factor",
         {"Dropout": replaced("backward", _not_scaled_backward)},
     ),
 )

@@ -113,7 +113,7 @@ def _from_the_end(module: Any, right: Any, dY: Any, saved: Any) -> Any:
 
 
 def _otherwise(kind: str, name: str, what: str, reveal: str, by: Any, method: str = "backward") -> Fault:
-    return Fault(f"{kind}: {name}", what, reveal, f"issue class: {name}", {kind: replaced(method, by)})
+    return Fault(f"{kind}: {name}", what, reveal, f"kind of bug: {name}", {kind: replaced(method, by)})
 
 
 FAULTS = (
@@ -121,14 +121,14 @@ FAULTS = (
         "weight not transposed",
         "dX = dY W^T against dX = dY W, for a weight of (out, in)",
         "as many inputs as outputs: other shapes do not fit",
-        "issue class: a transposed W",
+        "kind of bug: a transposed W",
         {"Linear": replaced("backward", _weight_not_transposed)},
     ),
     Fault(
         "weight gradient transposed",
         "dW = X^T dY against dW = dY^T X",
         "any; as many inputs as outputs, if only values are compared",
-        "issue class: a transposed W",
+        "kind of bug: a transposed W",
         {"Linear": replaced("backward", _gradient_transposed)},
     ),
     Fault(
@@ -142,7 +142,7 @@ FAULTS = (
         "bias gradient of the last sample",
         "db = dY[N - 1] against db = sum_n dY",
         "a batch of more than one",
-        "issue class: a bias gradient not summed over the batch",
+        "kind of bug: a bias gradient not summed over the batch",
         {"Linear": replaced("backward", _bias_of_last_sample)},
     ),
     Fault(
@@ -156,7 +156,7 @@ FAULTS = (
         "bias gradient from the weight's",
         "db[o] = sum_i dW[o,i] against db[o] = sum_n dY[n,o]",
         "any",
-        "issue class: the gradient of another parameter",
+        "kind of bug: the gradient of another parameter",
         {"Linear": replaced("backward", _bias_from_the_weights)},
     ),
     Fault(
@@ -177,7 +177,7 @@ FAULTS = (
         "bias not added",
         "Y = X W^T against Y = X W^T + b",
         "a bias that is not 0, as it often is at the start",
-        "issue class: a missing term",
+        "kind of bug: a missing term",
         {"Linear": replaced("forward", _bias_forgotten)},
     ),
     _otherwise("Identity", "gradient of ones", "dX = 1 against dX = dY", "a gradient other than 1", _ones),
@@ -209,7 +209,7 @@ FAULTS = (
         "input of the previous sample",
         "dW = sum_n dY[n] X[n - 1] against dW = sum_n dY[n] X[n]",
         "a batch of more than one",
-        "issue class: an index off by one",
+        "kind of bug: an index off by one",
         {"Linear": replaced("backward", _input_of_previous_sample)},
     ),
 )

@@ -132,28 +132,28 @@ _OF_ENCODER = (
         "norms in the other place",
         "norm_first taken for its opposite",
         "any",
-        "issue class: pre-norm and post-norm",
+        "kind of bug: pre-norm and post-norm",
         _norms,
     ),
     _encoder(
         "gradient through the value left out",
         "dX = dQ + dK against dQ + dK + dV",
         "any",
-        "issue class: a missing term",
+        "kind of bug: a missing term",
         _without_value,
     ),
     _encoder(
         "eps of the second norm",
         "the default against layer_norm_eps",
         "an eps of its own",
-        "issue class: an argument that is not handed on",
+        "kind of bug: an argument that is not handed on",
         replaced("forward", _one_eps),
     ),
     _encoder(
         "dropout1 not differentiated",
         "dA = dX1 against [kept] dX1 / (1 - p)",
         "dropout",
-        "issue class: a missing factor",
+        "kind of bug: a missing factor",
         replaced("backward", _dropout_forgotten),
     ),
     _encoder(
@@ -165,7 +165,7 @@ _OF_ENCODER = (
     ),
 )
 
-_BEHIND = "issue class: a missing term"
+_BEHIND = "kind of bug: a missing term"
 
 FAULTS = _OF_ENCODER + tuple(
     Fault(f"decoder layer: {name}", what, reveal, source, {"TransformerDecoderLayer": patch})
@@ -196,42 +196,42 @@ FAULTS = _OF_ENCODER + tuple(
             "norms in the other place",
             "norm_first taken for its opposite",
             "any",
-            "issue class: pre-norm and post-norm",
+            "kind of bug: pre-norm and post-norm",
             _norms,
         ),
         (
             "backward with norms in the other place",
             "dS = dX + dnorm(dX) against dnorm(dX + ...)",
             "any",
-            "issue class: pre-norm and post-norm",
+            "kind of bug: pre-norm and post-norm",
             replaced("backward", _back_in_other_order),
         ),
         (
             "memory_mask for the target",
             "self_attn under memory_mask",
             "two masks that differ",
-            "issue class: an argument in another's place",
+            "kind of bug: an argument in another's place",
             replaced("forward", _memory_mask_for_target),
         ),
         (
             "padding of the memory left out",
             "memory_key_padding_mask = None",
             "padding of the memory",
-            "issue class: an argument that is not handed on",
+            "kind of bug: an argument that is not handed on",
             replaced("forward", _padding_for_target),
         ),
         (
             "dropout mask of another place",
             "dF by the mask of dropout2",
             "dropout",
-            "issue class: a value saved for another place",
+            "kind of bug: a value saved for another place",
             replaced("backward", _other_dropout),
         ),
         (
             "dropout1 not differentiated",
             "dA = dS1 against [kept] dS1 / (1 - p)",
             "dropout",
-            "issue class: a missing factor",
+            "kind of bug: a missing factor",
             replaced("backward", _dropout_forgotten),
         ),
         (
@@ -245,7 +245,7 @@ FAULTS = _OF_ENCODER + tuple(
             "memory through a norm",
             "norm2(M) against M, with norm_first",
             "norm_first",
-            "issue class: pre-norm and post-norm",
+            "kind of bug: pre-norm and post-norm",
             _normed_memory,
         ),
     )

@@ -171,9 +171,9 @@ def _padding_of_source_for_memory(both: Any, right: Any, *args: Any, **given: An
     return Y, saved._replace(names=[n for n in saved.names if n != "memory_key_padding_mask"])
 
 
-_MISSING = "issue class: a missing term"
-_STATE = "issue class: a value saved for another place"
-_ARGUMENT = "issue class: an argument that is not handed on"
+_MISSING = "kind of bug: a missing term"
+_STATE = "kind of bug: a value saved for another place"
+_ARGUMENT = "kind of bug: an argument that is not handed on"
 
 
 def _of_stack(kind: str, letter: str, mask: str) -> tuple[Fault, ...]:
@@ -199,14 +199,14 @@ def _of_stack(kind: str, letter: str, mask: str) -> tuple[Fault, ...]:
             f"{letter}: backward in the order of forward",
             "df_N(... df_1(dY)) against df_1(... df_N(dY))",
             "layers",
-            "issue class: another order",
+            "kind of bug: another order",
             replaced("backward", _in_forward_order),
         ),
         (
             f"{letter}: one layer in every place",
             "f_1(... f_1(X)): one layer, not copied",
             "layers that differ",
-            "torch.nn documentation of ModuleList; issue class: [layer] * N",
+            "torch.nn documentation of ModuleList; kind of bug: [layer] * N",
             replaced("forward", _first_layer_again),
         ),
         (f"{letter}: {mask} left out", f"{mask} = 0", f"a {mask}", _ARGUMENT, replaced("forward", _zero_mask(mask))),
@@ -214,7 +214,7 @@ def _of_stack(kind: str, letter: str, mask: str) -> tuple[Fault, ...]:
             f"{letter}: dropout masks of the first layer",
             "K_1 for K_k",
             "dropout in layers",
-            "issue class: one seed for all layers",
+            "kind of bug: one seed for all layers",
             replaced("forward", _one_dropout),
         ),
     )
@@ -239,21 +239,21 @@ FAULTS = (
             "transformer: memory detached",
             "dsrc = 0 against dencoder(dM)",
             "any",
-            "issue class: a graph that is cut",
+            "kind of bug: a graph that is cut",
             replaced("backward", _memory_detached),
         ),
         (
             "transformer: masks of target and memory exchanged",
             "tgt_mask in memory_mask's place",
             "both masks, added",
-            "issue class: an argument in another's place",
+            "kind of bug: an argument in another's place",
             replaced("forward", _swapped("tgt_mask", "memory_mask")),
         ),
         (
             "transformer: paddings of source and target exchanged",
             "src_key_padding_mask in tgt_key_padding_mask's place",
             "both paddings, added",
-            "issue class: an argument in another's place",
+            "kind of bug: an argument in another's place",
             replaced("forward", _swapped("src_key_padding_mask", "tgt_key_padding_mask")),
         ),
         (
@@ -267,7 +267,7 @@ FAULTS = (
             "transformer: padding of the source for the memory",
             "memory_key_padding_mask = src_key_padding_mask",
             "padding of the source alone",
-            "issue class: a default of one's own",
+            "kind of bug: a default of one's own",
             replaced("forward", _padding_of_source_for_memory),
         ),
         (

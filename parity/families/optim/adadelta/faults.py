@@ -38,7 +38,7 @@ FAULTS = (
         "eps outside the roots",
         "(sqrt(u) + eps) / (sqrt(v) + eps) against sqrt(u + eps) / sqrt(v + eps)",
         "any",
-        "issue class: eps placement",
+        "kind of bug: eps placement",
         _updating(ratio=lambda U, V, eps: (np.sqrt(U) + eps) / (np.sqrt(V) + eps)),
     ),
     mistake(
@@ -46,7 +46,7 @@ FAULTS = (
         "no roots",
         "(u + eps) / (v + eps) against the quotient of the roots",
         "any",
-        "issue class: square against root",
+        "kind of bug: square against root",
         _updating(ratio=lambda U, V, eps: (U + eps) / (V + eps)),
     ),
     mistake(
@@ -54,7 +54,7 @@ FAULTS = (
         "the mean of gradients for that of steps",
         "u of g^2 against u of x^2",
         "two steps",
-        "issue class: another variable",
+        "kind of bug: another variable",
         _updating(kept=lambda G, X, gamma: G),
     ),
     mistake(
@@ -62,7 +62,7 @@ FAULTS = (
         "the rate in the mean",
         "u of (gamma x)^2 against u of x^2",
         "a rate other than 1, and two steps",
-        "issue class: the rate inside or outside",
+        "kind of bug: the rate inside or outside",
         _updating(kept=lambda G, X, gamma: gamma * X),
     ),
     mistake(
@@ -70,7 +70,7 @@ FAULTS = (
         "rho exchanged",
         "(1 - rho) v + rho g^2 against rho v + (1 - rho) g^2",
         "a rho other than 1/2",
-        "issue class: momentum against a moving average",
+        "kind of bug: momentum against a moving average",
         _rho_exchanged,
     ),
 )

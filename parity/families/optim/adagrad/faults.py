@@ -22,7 +22,7 @@ FAULTS = (
         "no root",
         "g / (s + eps) against g / (sqrt(s) + eps)",
         "any",
-        "issue class: square against root",
+        "kind of bug: square against root",
         updating(divisor=lambda S, eps: S + eps),
     ),
     mistake(
@@ -30,7 +30,7 @@ FAULTS = (
         "the sum as a mean",
         "s + (g^2 - s) / t against s + g^2",
         "two steps",
-        "issue class: a mean against a sum",
+        "kind of bug: a mean against a sum",
         updating(total=lambda S, G, T: S + (G * G - S) / T),
     ),
     mistake(
@@ -38,7 +38,7 @@ FAULTS = (
         "the rate decays from the first step",
         "gamma / (1 + t eta) against gamma / (1 + (t - 1) eta)",
         "lr_decay",
-        "issue class: off by one",
+        "kind of bug: off by one",
         updating(before=lambda T: T),
     ),
     mistake(
@@ -46,7 +46,7 @@ FAULTS = (
         "initial accumulator ignored",
         "s_0 = 0 against tau",
         "an initial accumulator",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         _initial_value_ignored,
     ),
 )

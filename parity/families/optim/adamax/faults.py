@@ -30,7 +30,7 @@ FAULTS = (
         "bias correction of the largest",
         "m / (u / (1 - beta2^t)) against m / u",
         "the first steps",
-        "issue class: bias correction",
+        "kind of bug: bias correction",
         updating(divisor=lambda U, eps, C2: U / C2),
     ),
     mistake(
@@ -46,7 +46,7 @@ FAULTS = (
         "the largest without decay",
         "max(u, |g| + eps) against max(beta2 u, |g| + eps)",
         "gradients that become smaller",
-        "issue class: a missing factor",
+        "kind of bug: a missing factor",
         updating(largest=lambda U, beta2, G, eps: special.maximum(U, np.absolute(G) + eps)),
     ),
     mistake(
@@ -54,7 +54,7 @@ FAULTS = (
         "the largest of signed gradients",
         "max(beta2 u, g + eps) against max(beta2 u, |g| + eps)",
         "a gradient below zero",
-        "issue class: a missing magnitude",
+        "kind of bug: a missing magnitude",
         updating(largest=lambda U, beta2, G, eps: special.maximum(beta2 * U, G + eps)),
     ),
 )

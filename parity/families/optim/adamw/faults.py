@@ -31,7 +31,7 @@ FAULTS = (
         "decay scaled by the corrected rate",
         "alpha / (1 - beta1^t) lambda theta against alpha lambda theta",
         "weight decay, in the first steps",
-        "issue class: bias correction",
+        "kind of bug: bias correction",
         _decay_scaled_by_the_corrected_rate,
     ),
     mistake(
@@ -39,7 +39,7 @@ FAULTS = (
         "the largest second moment forgotten",
         "u = v against max(u, v) in the state",
         "amsgrad and gradients that become smaller",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         _largest_forgotten,
     ),
 )

@@ -48,7 +48,7 @@ FAULTS = (
         "lambd ignored",
         "theta and eta do not decay",
         "lambd",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         otherwise(lambd=0),
     ),
     mistake(
@@ -56,7 +56,7 @@ FAULTS = (
         "alpha ignored",
         "alpha = 0.75 against the option",
         "an alpha other than the default",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         otherwise(alpha=0.75),
     ),
     mistake(
@@ -64,7 +64,7 @@ FAULTS = (
         "averaging from the start",
         "mu = 1 / (t + 1) against 1 / max(1, t - t0)",
         "any",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         _average_from_the_start,
     ),
     mistake(
@@ -72,7 +72,7 @@ FAULTS = (
         "averaging before the step",
         "a of theta_(t-1) against a of theta_t",
         "any",
-        "issue class: order of operations",
+        "kind of bug: order of operations",
         _average_before_the_step,
     ),
     mistake(
@@ -80,7 +80,7 @@ FAULTS = (
         "the rate of the next step",
         "eta_t against eta_(t-1)",
         "lambd",
-        "issue class: off by one",
+        "kind of bug: off by one",
         _rate_of_the_next_step,
     ),
     mistake(
@@ -88,7 +88,7 @@ FAULTS = (
         "the decay of the rate without the rate",
         "1 + lambda t against 1 + lambda gamma t",
         "lambd, and two steps",
-        "issue class: a missing factor",
+        "kind of bug: a missing factor",
         _decay_of_the_whole_rate,
     ),
 )

@@ -41,13 +41,13 @@ def _decay_not_scaled(opt: Any, right: Any, P: Any, group: Any) -> None:
 
 FAULTS = (
     *common("Lion", decoupled=True, counted=False),
-    mistake("Lion", "no sign", "c against sign(c)", "any", "issue class: a missing sign", _updating(lambda C, M, G: C)),
+    mistake("Lion", "no sign", "c against sign(c)", "any", "kind of bug: a missing sign", _updating(lambda C, M, G: C)),
     mistake(
         "Lion",
         "sign of the mean",
         "sign(m_t) against sign(c_t)",
         "signs that change",
-        "issue class: order of operations",
+        "kind of bug: order of operations",
         _updating(lambda C, M, G: _sign(M)),
     ),
     mistake(
@@ -55,7 +55,7 @@ FAULTS = (
         "sign of the gradient",
         "sign(g) against sign(c)",
         "signs that change",
-        "issue class: signSGD for Lion",
+        "kind of bug: signSGD for Lion",
         _updating(lambda C, M, G: _sign(G)),
     ),
     mistake(
@@ -63,16 +63,16 @@ FAULTS = (
         "betas exchanged",
         "beta2 for c and beta1 for m",
         "any",
-        "issue class: arguments in another order",
+        "kind of bug: arguments in another order",
         _betas_exchanged,
     ),
-    mistake("Lion", "one beta", "beta1 for m too", "any", "issue class: an option ignored", _one_beta),
+    mistake("Lion", "one beta", "beta1 for m too", "any", "kind of bug: an option ignored", _one_beta),
     mistake(
         "Lion",
         "decay not scaled by the rate",
         "lambda theta against eta lambda theta",
         "weight decay",
-        "issue class: decay scaled by the rate or not",
+        "kind of bug: decay scaled by the rate or not",
         _decay_not_scaled,
         "decay",
     ),

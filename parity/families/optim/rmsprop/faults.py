@@ -29,7 +29,7 @@ FAULTS = (
         "no root",
         "g / (v + eps) against g / (sqrt(v) + eps)",
         "any",
-        "issue class: square against root",
+        "kind of bug: square against root",
         updating(divisor=lambda opt, V, A, eps: (V if A is None else V - A * A) + eps),
     ),
     mistake(
@@ -45,7 +45,7 @@ FAULTS = (
         "the mean not squared",
         "sqrt(v - a) against sqrt(v - a^2)",
         "centered",
-        "issue class: a missing square",
+        "kind of bug: a missing square",
         updating(divisor=lambda opt, V, A, eps: np.sqrt(V if A is None else np.absolute(V - A)) + eps),
     ),
     mistake(
@@ -53,7 +53,7 @@ FAULTS = (
         "divided after the momentum",
         "(mu b + g) / d against mu b + g / d",
         "momentum, and two steps",
-        "issue class: order of operations",
+        "kind of bug: order of operations",
         updating(momentum=_divided_late),
     ),
     mistake(
@@ -61,7 +61,7 @@ FAULTS = (
         "squares added up",
         "v = alpha v + g^2 against alpha v + (1 - alpha) g^2",
         "any",
-        "issue class: momentum against a moving average",
+        "kind of bug: momentum against a moving average",
         updating(second=lambda V, alpha, G: special.lift(alpha, G) * V + G * G),
     ),
 )

@@ -60,7 +60,7 @@ FAULTS = (
         "gradient kept where the sign has changed",
         "g' = g against 0, so that the step shrinks twice",
         "a sign that changes, and two steps",
-        "issue class: state; the form before iRprop-",
+        "kind of bug: state; the form before iRprop-",
         _gradient_kept,
     ),
     mistake(
@@ -76,7 +76,7 @@ FAULTS = (
         "etas exchanged",
         "eta- for growing steps, eta+ for shrinking ones",
         "two steps",
-        "issue class: arguments in another order",
+        "kind of bug: arguments in another order",
         _etas_exchanged,
     ),
     mistake(
@@ -84,7 +84,7 @@ FAULTS = (
         "steps not bounded",
         "d without its bounds",
         "a step at a bound",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         _not_bounded,
     ),
     mistake(
@@ -92,7 +92,7 @@ FAULTS = (
         "largest step ignored",
         "at most 50 against the option",
         "a step at its largest",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         _largest_ignored,
     ),
     mistake(
@@ -100,7 +100,7 @@ FAULTS = (
         "a change of sign not seen",
         "c = |c|",
         "a sign that changes",
-        "issue class: sign",
+        "kind of bug: sign",
         _never_turns,
         "sign_of_product",
     ),
@@ -109,7 +109,7 @@ FAULTS = (
         "steps do not shrink",
         "d = max(d, d') in the state",
         "a sign that changes",
-        "issue class: state",
+        "kind of bug: state",
         _step_not_shrunk,
     ),
     mistake(
@@ -117,7 +117,7 @@ FAULTS = (
         "first step of 0.01",
         "d_0 = 0.01 against the rate",
         "a rate other than the default",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         _rate_ignored,
     ),
 )

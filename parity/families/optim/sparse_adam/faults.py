@@ -51,7 +51,7 @@ FAULTS = (
         "of equal indices the last counts",
         "the last of the values of one row against their sum",
         "a row that comes twice in one gradient",
-        "issue class: a sparse gradient that is not coalesced",
+        "kind of bug: a sparse gradient that is not coalesced",
         _last_one_counts,
     ),
     mistake(
@@ -59,7 +59,7 @@ FAULTS = (
         "moments of all rows decay",
         "beta m of the rows without a gradient against m",
         "a row without a gradient after one with",
-        "issue class: lazy moments or not",
+        "kind of bug: lazy moments or not",
         _moments_of_all_rows,
     ),
     mistake(
@@ -67,7 +67,7 @@ FAULTS = (
         "no square",
         "|g| against g^2",
         "any",
-        "issue class: a missing factor",
+        "kind of bug: a missing factor",
         _squares_added,
         "moving_average_of_squares",
     ),
@@ -76,7 +76,7 @@ FAULTS = (
         "no bias correction",
         "1 against 1 - beta^t",
         "the first steps",
-        "issue class: bias correction left out",
+        "kind of bug: bias correction left out",
         _no_correction,
         "correction",
     ),
@@ -85,7 +85,7 @@ FAULTS = (
         "a step without rows does not count",
         "t of the steps with rows against t of all",
         "a gradient without rows",
-        "issue class: a counter that stands still",
+        "kind of bug: a counter that stands still",
         _counted_with_rows_alone,
     ),
     mistake(
@@ -93,7 +93,7 @@ FAULTS = (
         "eps ignored",
         "sqrt(v) + 1e-30 against sqrt(v) + eps",
         "a gradient of the size of eps",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         otherwise(eps=1e-30),
     ),
     mistake(
@@ -101,7 +101,7 @@ FAULTS = (
         "maximize ignored",
         "g against -g",
         "maximize",
-        "issue class: an option ignored",
+        "kind of bug: an option ignored",
         otherwise(maximize=False),
     ),
 )

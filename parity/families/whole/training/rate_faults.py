@@ -52,7 +52,7 @@ RATES = (
         "rate of the update before",
         "gamma_(k-1) against gamma_k",
         "a schedule",
-        "issue class: scheduler.step() in the wrong place",
+        "kind of bug: scheduler.step() in the wrong place",
         train=loop_of(_rate_one_late),
     ),
     Fault(

@@ -65,6 +65,7 @@ def test_other_figures():
     ]
     assert sentences.listed(["a", "b", "c"]) == "a, b and c"
     assert sentences.listed(["a"]) == "a"
+    assert sentences.listed(["a", "a, once", "b"]) == "a; a, once; and b"
 
 
 def short(study):
