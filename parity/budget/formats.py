@@ -23,7 +23,7 @@ ULPS = {"exp": 3, "log": 4, "log1p": 3, "tanh": 7, "sin": 3, "cos": 3, "expm1": 
 - NumPy's test data (above) allow sin and cos 2 and expm1 3 from the correctly rounded value.
 - power: Arm's optimized routines, which glibc has, state 0.82 for their powf, AMD's library 1.99 for its fast pow.
 - refnet's own erf (NumPy has none) was measured at 1.7 in float64 and 2.6 in float32, and its erfc, beside what the
-  rounding of x^2 costs, at 2.7 and 3.3; erfc is granted what erf is.
+  rounding of x^2 costs, at 2.6 and 3.4; erfc is granted what erf is.
 - SLEEF's reference states 1.0 for its functions named `_u10`.
 """
 

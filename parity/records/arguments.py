@@ -171,5 +171,24 @@ def of_attention(bound: Mapping[str, Any]) -> Args:
     return {name: bound[name] for name in ("dropout_p", "is_causal", "scale", "enable_gqa", "alignment")}
 
 
+def slopes(
+    input: Any,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+    slopes: Any = None,
+) -> None:
+    """torch's arguments of rrelu, and the slopes that a function may be handed."""
+
+
+def rrelu(bound: Mapping[str, Any]) -> Args:
+    if bound["training"] and bound["slopes"] is None:
+        raise UsageError("check: expected slopes with training=True, as what is drawn can't be known, got none")
+    if bound["slopes"] is not None and not bound["training"]:
+        raise UsageError("check: expected training=True with slopes, which evaluation leaves alone")
+    return {name: bound[name] for name in ("lower", "upper", "inplace")}
+
+
 def prelu(bound: Mapping[str, Any]) -> Args:
     return {"num_parameters": bound["weight"].size}

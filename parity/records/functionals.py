@@ -45,6 +45,12 @@ FUNCTIONALS = {
     "elu": _of("ELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
     "celu": _of("CELU", lambda input, alpha=1.0, inplace=False: 0, "input"),
     "leaky_relu": _of("LeakyReLU", lambda input, negative_slope=0.01, inplace=False: 0, "input"),
+    # (of the class, so that the class of that name keeps arguments of its own: it is in training mode)
+    "rrelu": replace(
+        _of("RReLU", arguments.slopes, "input slopes", args=arguments.rrelu),
+        of=lambda bound: "RReLU",
+        training="training",
+    ),
     "prelu": _of("PReLU", lambda input, weight: 0, "input", "weight", arguments.prelu),
     "hardtanh": _of("Hardtanh", lambda input, min_val=-1.0, max_val=1.0, inplace=False: 0, "input"),
     "hardshrink": _of("Hardshrink", lambda input, lambd=0.5: 0, "input"),

@@ -182,7 +182,8 @@ def record_of_module(
     params = {name: to_numpy(t) for name, t in state.items()}
     spec, training = spec_of_module(module, kind), bool(module.training)
     if training and (drawing := next(_drawing(spec), "")):
-        raise UsageError(f"check: expected {kind}.eval(), or no dropout: what {drawing} draws is not known")
+        instead = f"{kind}.eval()" if drawing == "RReLU" else f"{kind}.eval(), or no dropout"
+        raise UsageError(f"check: expected {instead}: what {drawing} draws is not known")
     if not (spec.facts.options or keywords or options):
         return VJP(spec, params, tuple(values), (), training), functionals.places_of(len(values), range(len(values)))
     given = _arguments(module, kind, values, keywords, options or {})
@@ -238,7 +239,8 @@ def _arguments(module: Any, kind: str, values: Sequence[Any], keywords: Sequence
 def _drawing(spec: Spec) -> Iterator[str]:
     """The classes inside that draw random numbers in training."""
     facts = spec.facts
-    if (facts.draws or facts.dropout_masks) and 0 < spec.args.get("dropout", spec.args.get("p", 0)) < 1:
+    share = spec.args.get("dropout", spec.args.get("p", 0))
+    if spec.type == "RReLU" or ((facts.draws or facts.dropout_masks) and 0 < share < 1):
         yield spec.type
     for layer in spec.layers:
         yield from _drawing(layer)

@@ -253,13 +253,18 @@ def norm_of_zero(record: Record, enclosures: Enclosures) -> Iterator[tuple[str, 
         yield f"grad_input.{k}", Computed(np.full(shape, np.nan), there=np.broadcast_to(there, shape))
 
 
-def bias_row_by_row(record: Record, _: Enclosures) -> Iterator[tuple[str, Computed]]:
-    """LayerNorm's bias gradient: each thread adds up the rows of its share in the storage format, rounding every sum;
-    these are added in float32."""
+def bias_row_by_row(bias: str) -> Formula:
+    """The gradient of the bias of a LayerNorm whose output is the record's."""
+    return lambda record, _: _bias_row_by_row(record, bias)
+
+
+def _bias_row_by_row(record: Record, bias: str) -> Iterator[tuple[str, Computed]]:
+    """Each thread adds up the rows of its share in the storage format, rounding every sum; these are added in
+    float32."""
     import torch
 
     assert isinstance(record, VJP)
-    nearest, shape = FORMATS[record.dtype].nearest, record.arrays["bias"].shape
+    nearest, shape = FORMATS[record.dtype].nearest, record.arrays[bias].shape
     rows = record.grad_outputs[0].reshape(-1, *shape)
     share = -(-len(rows) // torch.get_num_threads()) or 1
     parts = [np.zeros(shape)]
@@ -268,7 +273,7 @@ def bias_row_by_row(record: Record, _: Enclosures) -> Iterator[tuple[str, Comput
         for row in rows[first : first + share]:
             part = nearest(part + row)
         parts.append(part)
-    yield "grad.bias", Computed(nearest(np.sum(np.array(parts, np.float32), 0, dtype=np.float32)))
+    yield f"grad.{bias}", Computed(nearest(np.sum(np.array(parts, np.float32), 0, dtype=np.float32)))
 
 
 def rows_one_by_one(record: Record, _: Enclosures) -> Iterator[tuple[str, Computed]]:

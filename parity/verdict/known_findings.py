@@ -18,7 +18,7 @@ from parity.verdict.findings_computed import Formula
 
 Shown = Callable[[Formula], bool]
 NARROW = ("bfloat16", "float16")
-ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad")
+ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "SparseAdam")
 """Optimizers that divide by a root and an eps that float16 does not hold."""
 
 OF_MOMENTS = tuple(
@@ -180,12 +180,15 @@ FINDINGS = (
         versions=("0.2.",),
         engine="jax",
     ),
-    Finding(
-        "LayerNorm's bias gradient in bfloat16 and float16 is added up in that format",
-        "LayerNorm/*",
-        ("grad.bias",),
-        computed.bias_row_by_row,
-        NARROW,
+    *(
+        Finding(
+            "LayerNorm's bias gradient in bfloat16 and float16 is added up in that format",
+            case,
+            (f"grad.{bias}",),
+            computed.bias_row_by_row(bias),
+            NARROW,
+        )
+        for case, bias in (("LayerNorm/*", "bias"), ("TransformerEncoder/*, a norm behind", "norm.bias"))
     ),
     Finding(
         "the weight gradients of Embedding and EmbeddingBag in bfloat16 and float16 are added up in that format",
@@ -203,14 +206,18 @@ FINDINGS = (
     ),
     *(
         Finding(
-            "in float16 Adam and six other optimizers make a parameter NaN at their default eps",
+            "in float16 Adam and seven other optimizers make a parameter NaN at their default eps",
             f"{name}/*{what}*",
             ("update.weight", "update.gain", "state.weight.momentum_buffer", "state.gain.momentum_buffer"),
             computed.in_float16(),
             ("float16",),
         )
         for name in ADAPTIVE
-        for what in ("zero", "gradients of 1e-12", *(["gradients of the size of eps"] if name == "Adam" else []))
+        for what in (
+            "zero",
+            "gradients of 1e-12",
+            *(["gradients of the size of eps"] if name in ("Adam", "SparseAdam") else []),
+        )
     ),
     *(
         Finding(

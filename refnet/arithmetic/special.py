@@ -96,11 +96,7 @@ def erfc(X: Array) -> Array:
 
 def erf_derivative(X: Array) -> Array:
     """2 / sqrt(pi) exp(-x^2), elementwise. No arithmetic but that of floats could write the factor as a number."""
-    return _answer("erf_derivative", X, _erf_derivative)
-
-
-def _erf_derivative(X: Array) -> Array:
-    return np.exp(-(X * X)) * (2 / math.sqrt(math.pi))
+    return _answer("erf_derivative", X, error_function.erf_derivative)
 
 
 def maximum(A: Array, B: Array) -> Array:
@@ -428,7 +424,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "log_sigmoid": _log_sigmoid,
     "erf": error_function.erf,
     "erfc": error_function.erfc,
-    "erf_derivative": _erf_derivative,
+    "erf_derivative": error_function.erf_derivative,
     "amax_weights": _amax_weights,
     "one_minus_power": _one_minus_power,
     "largest": _largest,

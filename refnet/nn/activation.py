@@ -116,18 +116,18 @@ class GELU(Elementwise):
 
     def function(self, X: Array) -> Array:
         if self.approximate == "none":
-            # H[.] = X[.] / sqrt(2)     Y[.] = X[.] erfc(-H[.]) / 2
-            H = X / np.sqrt(special.lift(2.0, X))
-            return X * (special.erfc(-H) / 2)
+            # G[.] = -sqrt(1/2) X[.]     Y[.] = X[.] erfc(G[.]) / 2
+            G = -np.sqrt(special.lift(0.5, X)) * X
+            return X * (0.5 * special.erfc(G))
         # Y[.] = X[.] s(2 U[.])
         U, _ = _inner(X)
         return X * special.sigmoid(2 * U)
 
     def gradient(self, dY: Array, X: Array) -> Array:
         if self.approximate == "none":
-            # dX[.] = dY[.] (erfc(-H[.]) + H[.] erf'(H[.])) / 2
-            H = X / np.sqrt(special.lift(2.0, X))
-            return dY * ((special.erfc(-H) + H * special.erf_derivative(H)) / 2)
+            # dX[.] = dY[.] (erfc(G[.]) - G[.] erf'(G[.])) / 2
+            G = -np.sqrt(special.lift(0.5, X)) * X
+            return dY * (0.5 * (special.erfc(G) - G * special.erf_derivative(G)))
         # dX[.] = dY[.] s(2 U[.]) (1 + X[.] s(-2 U[.]) 2 U'[.])
         U, V = _inner(X)
         Y, Z = special.sigmoids(2 * U)

@@ -175,6 +175,7 @@ def other_dropout() -> Any:
     [
         (lambda: encoder_layer(dropout=0.1), {}, "expected TransformerEncoderLayer.eval(), or no dropout: what Transf"),
         (lambda: nn.Dropout(0.5), {}, "expected Dropout.eval(), or no dropout: what Dropout draws is not known"),
+        (nn.RReLU, {}, "expected RReLU.eval(): what RReLU draws is not known"),
         (unalike, {}, "expected layers of a TransformerEncoder that are alike, got TransformerEncoderLayer("),
         (other_norm, {}, "expected a TransformerEncoderLayer with a LayerNorm at each of its places, got RMSNorm"),
         (other_dropout, {}, "expected a TransformerEncoderLayer with one dropout in all its parts, got 0.0 and 0.5"),

@@ -4,6 +4,7 @@ import pytest
 
 import parity
 from parity.records.functionals import FUNCTIONALS
+from parity.records.record import UsageError
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -38,6 +39,7 @@ CALLS = {
     "celu": ((X,), {"alpha": 0.5}),
     "leaky_relu": ((X,), {"negative_slope": 0.2}),
     "prelu": ((X, drawn(6)), {}),
+    "rrelu": ((X,), {"lower": 0.25, "upper": 0.5}),
     "hardtanh": ((X,), {"min_val": -0.5, "max_val": 0.75}),
     "hardshrink": ((X,), {"lambd": 0.25}),
     "softshrink": ((X,), {"lambd": 0.25}),
@@ -105,3 +107,21 @@ def test_torch_is_right(name, dtype):
         **{key: of(value) for key, value in options.items()},
     )
     assert not wrong.ok
+
+
+def test_slopes_that_are_drawn_are_not_known():
+    """rrelu in evaluation has no draws; in training it is given its slopes, or there is no truth."""
+    slopes = drawn(4, 6)
+
+    def leaky(input, slopes):
+        return torch.where(input > 0, input, slopes * input)
+
+    report = parity.check(leaky, "rrelu", X, slopes=slopes, training=True)
+    assert report.ok, report
+    assert [v.name for v in report.verdicts] == ["output", "grad_input.0", "grad_input.1"]
+    assert not parity.check(lambda input, slopes: leaky(input, 2 * slopes), "rrelu", X, slopes=slopes, training=True).ok
+    assert not parity.check(lambda input: F.rrelu(input, 0.25, 0.75), "rrelu", X).ok
+    with pytest.raises(UsageError, match="expected slopes with training=True, as what is drawn can't be known, got"):
+        parity.check(F.rrelu, "rrelu", X, training=True)
+    with pytest.raises(UsageError, match="expected training=True with slopes, which evaluation leaves alone"):
+        parity.check(leaky, "rrelu", X, slopes=slopes)

@@ -17,7 +17,7 @@ from refnet.generator import Generator
 from refnet.train.capture import comparison, native, replay
 from refnet.train.capture.comparison import Comparison
 from refnet.train.capture.contract import why_not
-from refnet.train.capture.program import Program, Ref, results_of
+from refnet.train.capture.program import Program, Ref
 from refnet.train.capture.recorder import Interrupted, Uncapturable, never
 from refnet.train.capture.recording import Recording, record
 from refnet.train.capture.storage import Storage, arrays_of
@@ -307,7 +307,7 @@ class Captured:
         step = _Step(call, self._machine(recording, arrays, size), generators, recording.checks, 1, _next_comparison(1))
         machine = step.machine
         # (with one way alone there is nothing to compare it with)
-        inside = [] if machine is None else results_of(recording.program, arrays)
+        inside = [] if machine is None else machine.inside
         ways = [comparison.Captured(call, inside)]
         if machine is not None:
             ways.append(comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside))

@@ -49,7 +49,7 @@ ELEMENTWISE = frozenset(
 )
 """Ufuncs that may write over an operand of the same layout: each element is read before it is written."""
 
-REPEATABLE = ELEMENTWISE | {np.matmul}
+REPEATABLE = ELEMENTWISE | {np.matmul, np.where}
 
 
 class Ref(NamedTuple):
@@ -207,11 +207,6 @@ def _owner(array: NDArray[Any]) -> NDArray[Any]:
 def _address(array: NDArray[Any]) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-def results_of(program: Program, arrays: Mapping[Ref, NDArray[Any]]) -> list[NDArray[Any]]:
-    """What the operations write in the program's own roots, where these are their arrays."""
-    return [arrays[out] for out in dict.fromkeys(op.out for op in program.operations) if program.own(out)]
 
 
 def simplify(program: Program, parameters: int, interrupted: Callable[[], bool] = never) -> None:

@@ -40,7 +40,7 @@ def layout(program: Program) -> dict[Ref, NDArray[Any]]:
             root = ref.root
             if root in places and last[root] == index and holder.get(places[root]) == root:
                 del holder[places[root]]
-    memory = [_aligned(size) for size in sizes]
+    memory = [aligned(size) for size in sizes]
     for root, content in program.first.items():
         memory[places[root]][: content.nbytes] = _bytes(content)
 
@@ -73,7 +73,8 @@ def _left(size: int, sizes: list[int], holder: dict[int, int]) -> int:
     return len(sizes) - 1
 
 
-def _aligned(size: int) -> NDArray[np.uint8]:
+def aligned(size: int) -> NDArray[np.uint8]:
+    """So many bytes, where the widest vectors like them."""
     # All bits set, which is NaN: what a trial forgot to compute must not be there from before.
     raw = np.full(size + ALIGNMENT, 255, np.uint8)
     start = -raw.__array_interface__["data"][0] % ALIGNMENT

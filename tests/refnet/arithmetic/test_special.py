@@ -64,6 +64,23 @@ def test_the_complement_of_the_error_function_is_accurate_everywhere(dtype):
     assert np.isnan(ends[3])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_derivative_of_the_error_function_is_accurate_everywhere(dtype):
+    info = np.finfo(dtype)
+    sizes = np.r_[np.geomspace(1e-30, 30, 2000), np.linspace(0, 28, 2000), float(info.max)].astype(dtype)
+    x = np.r_[sizes, -sizes]
+    with mpmath.workdps(60), np.errstate(all="raise", under="ignore"):
+        for value, found in zip(x, special.erf_derivative(x), strict=True):
+            true = 2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-(mpmath.mpf(float(value)) ** 2))
+            # exp is off by 3 units in the last place at most, the factor and the product by half a unit each, and x^2
+            # by half a unit of x^2.
+            units = 4 + min(abs(float(value)), 28.0) ** 2 / 2
+            assert abs(float(found) - true) <= units * float(info.eps) * true + 2 * float(info.tiny), value
+    ends = special.erf_derivative(np.array([np.inf, -np.inf, np.nan], dtype))
+    assert ends[:2].tolist() == [0, 0]
+    assert np.isnan(ends[2])
+
+
 def test_runs_follow_what_is_done_on_floats():
     x = np.linspace(-50, 50, 12).reshape(3, 4)
     for part, expected in zip(special.sigmoids(Runs(x)), special.sigmoids(x), strict=True):

@@ -7,7 +7,7 @@ loop. What is not prescribed, such as exp and the order of a long sum, stays Num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -66,6 +66,9 @@ CASTS = {
     ("double", "float"): "{y} = fptrunc double {a} to float",
 }
 """Copies from one type to another, rounded to nearest as IEEE 754 has it, by LLVM's types."""
+
+WIDEST = 512
+"""Bits of the widest vectors that there are."""
 
 ZERO = "{y} = bitcast {t} zeroinitializer to {t}"
 
@@ -130,6 +133,14 @@ def elementwise(form: str, operands: Sequence[Operand], out: Operand) -> Stateme
     return Statement(tuple(operands), out, lines)
 
 
+def single_term(fused: bool) -> str:
+    """The formula of a matrix product of one term, added to 0 with one rounding (`fused`) or with two, which differ in
+    the sign of a product that underflows to 0."""
+    if fused:
+        return "{y} = call {t} @llvm.fma.{f}({t} {a}, {t} {b}, {t} 0.0)"
+    return "{y}.p = fmul {t} {a}, {b}\n  {y} = fadd {t} {y}.p, 0.0"
+
+
 def short_sum(total: Operand, first: Operand, terms: int, step: int) -> Statement:
     """`total` plus the sum of `terms` numbers, added from the first to the last."""
 
@@ -171,26 +182,38 @@ class Kernel(NamedTuple):
     operands: tuple[Operand, ...]
 
 
-def kernel(sizes: Sequence[int], statements: Sequence[Statement]) -> Kernel:
+def kernel(
+    sizes: Sequence[int], statements: Sequence[Statement], unread: Collection[int] = (), *, long: bool = False
+) -> Kernel:
     """All statements at every place, the last axis innermost. A single axis may have any size: `dims[0]`.
 
     What a statement has computed stays in a register for those after it: two operands are the same numbers, or lie
-    apart.
+    apart. Results that begin at an address in `unread` are for these statements alone and are not stored.
+
+    `long`: whether there are so many elements that the widest vectors pay; a processor's own choice may be shorter.
     """
     operands = dict.fromkeys(operand for statement in statements for operand in (*statement.operands, statement.out))
     places = {operand: place for place, operand in enumerate(operands)}
     depth = len(sizes)
     ends = ["%n"] if depth == 1 else [str(size) for size in sizes]
-    lines = ["define void @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data) {", "entry:", "%n = load i64, ptr %dims"]
+    wide = f' "prefer-vector-width"="{WIDEST}"' if long else ""
+    lines = [f"define void @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data){wide} {{"]
+    lines += ["entry:", "%n = load i64, ptr %dims"]
     for place in places.values():
         lines += [f"%q{place} = getelementptr ptr, ptr %args, i64 {place}", f"%p{place} = load ptr, ptr %q{place}"]
+    # The same number at every place, and nobody writes it: it is read once.
+    written = {statement.out.first for statement in statements}
+    same = {
+        operand: f"%s{places[operand]}" for operand in places if not any(operand.steps) and operand.first not in written
+    }
+    lines += [f"{name} = load {operand.type}, ptr %p{places[operand]}, align 1" for operand, name in same.items()]
     lines.append("br label %axis0")
     for axis in range(depth):
         before = "entry" if axis == 0 else f"axis{axis - 1}"
         lines += [f"axis{axis}:", f"%i{axis} = phi i64 [0, %{before}], [%n{axis}, %next{axis}]"]
         if axis < depth - 1:
             lines.append(f"br label %axis{axis + 1}")
-    lines += [*_body(places, statements), f"br label %next{depth - 1}"]
+    lines += [*_body(places, statements, same, unread), f"br label %next{depth - 1}"]
     # Whatever the addresses: no place of the innermost axis needs what another has written.
     independent = all(statement.out.steps[-1] for statement in statements)
     for axis in reversed(range(depth)):
@@ -208,7 +231,10 @@ def kernel(sizes: Sequence[int], statements: Sequence[Statement]) -> Kernel:
     return Kernel("\n".join(lines), tuple(places))
 
 
-def _body(places: dict[Operand, int], statements: Sequence[Statement]) -> list[str]:
+def _body(
+    places: dict[Operand, int], statements: Sequence[Statement], known: dict[Operand, str], unread: Collection[int]
+) -> list[str]:
+    """`known`: operands that have been read."""
     lines: list[str] = []
     for operand, place in places.items():
         offset = "0"
@@ -219,7 +245,6 @@ def _body(places: dict[Operand, int], statements: Sequence[Statement]) -> list[s
                 offset = f"%o{place}.{axis}"
         lines.append(f"%a{place} = getelementptr i8, ptr %p{place}, i64 {offset}")
     last = {statement.out: number for number, statement in enumerate(statements)}
-    known: dict[Operand, str] = {}
     for number, statement in enumerate(statements):
         for operand in statement.operands:
             if operand not in known:
@@ -232,6 +257,6 @@ def _body(places: dict[Operand, int], statements: Sequence[Statement]) -> list[s
         lines += statement.lines(y, [known[operand] for operand in statement.operands])
         # (what was read there in another type is no longer there)
         known = {operand: name for operand, name in known.items() if operand.first != out.first} | {out: y}
-        if last[out] == number:
+        if last[out] == number and out.first not in unread:
             lines.append(f"store {out.type} {y}, ptr %a{places[out]}, align 1, !llvm.access.group !group")
     return lines

@@ -121,7 +121,8 @@ define void @loss(ptr %args, ptr %dims, ptr %steps, ptr %data) {
 }
 
 ; Calls that are done on one block of elements after the other. dims: how many elements, how many in a block, how many
-; calls; data: the calls.
+; calls; data: the calls, whose operands move from an element to the next, between blocks, by their outer steps: memory
+; of one block's size does not move.
 define void @blocks(ptr %args, ptr %dims, ptr %steps, ptr %data) {
 entry:
   %size = load i64, ptr %dims
@@ -156,6 +157,8 @@ body:
   %s = load ptr, ptr %s.at
   %k.at = getelementptr %call, ptr %c, i64 0, i32 6
   %k = load i64, ptr %k.at
+  %m.at = getelementptr %call, ptr %c, i64 0, i32 9
+  %m = load ptr, ptr %m.at
   store i64 %count, ptr %d
   br label %move
 move:
@@ -164,10 +167,10 @@ move:
   br i1 %last, label %moving, label %call
 moving:
   %f.j = getelementptr i64, ptr %f, i64 %j
-  %s.j = getelementptr i64, ptr %s, i64 %j
+  %m.j = getelementptr i64, ptr %m, i64 %j
   %a.j = getelementptr i64, ptr %a, i64 %j
   %start = load i64, ptr %f.j
-  %step = load i64, ptr %s.j
+  %step = load i64, ptr %m.j
   %off = mul i64 %from, %step
   %at = add i64 %start, %off
   store i64 %at, ptr %a.j

@@ -14,19 +14,20 @@ that its loop makes of it.
 from __future__ import annotations
 
 import ctypes
-import functools
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refnet.train.capture.native import llvm_loops
+from refnet.train.capture.native import block_memory, llvm_loops
+from refnet.train.capture.native.pending import Axes, Loop, Pending, Work, grouped
 from refnet.train.capture.native.summation import Summation, order_of_products
 from refnet.train.capture.native.translator import NotNative, fuses
-from refnet.train.capture.program import ELEMENTWISE, Operation
+from refnet.train.capture.program import ELEMENTWISE, Operation, Ref
+from refnet.train.capture.replay import aligned
 
 BLOCK = 2048
 """Elements that operations on long arrays are carried out on in turn: a few such blocks fit into the nearest cache."""
@@ -49,13 +50,6 @@ class _UFunc(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("nin", "nout", "nargs", "identity")),
         *((name, ctypes.POINTER(ctypes.c_void_p)) for name in ("functions", "data")),
     )
-
-
-class Loop(NamedTuple):
-    """A loop by its address, or by its kernel's text, and the address of its data."""
-
-    function: int | str
-    data: int = 0
 
 
 class Call(NamedTuple):
@@ -90,15 +84,7 @@ def loops_of(ufunc: np.ufunc) -> list[int]:
     return [fields.functions[at] or 0 for at in range(len(ufunc.types))]
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """The axes of a call: sizes, and for each the step of every operand in bytes; the innermost last."""
-
-    sizes: tuple[int, ...]
-    steps: tuple[tuple[int, ...], ...]
-
-
-def _axes(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> _Axes:
+def _axes(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> Axes:
     """Axes without those of size 1, and joined where one step leads on from another in every operand."""
     axes = [(size, steps) for size, *steps in zip(shape, *operands, strict=True) if size != 1]
     joined: list[tuple[int, list[int]]] = []
@@ -108,89 +94,36 @@ def _axes(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> _Axes:
         else:
             joined.append((size, steps))
     joined = joined or [(1, [0] * len(operands))]
-    return _Axes(tuple(size for size, _ in joined), tuple(tuple(steps) for _, steps in joined))
+    return Axes(tuple(size for size, _ in joined), tuple(tuple(steps) for _, steps in joined))
 
 
 def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
     return array.strides if array.shape == shape else np.broadcast_to(array, shape).strides
 
 
-@dataclass(eq=False)
-class _Work:
-    """An elementwise operation that waits for others to share a loop with: its operands and result, where they begin
-    and their steps; written out, or a loop of NumPy's.
-    """
-
-    axes: _Axes
-    first: tuple[int, ...]
-    does: llvm_loops.Statement | Loop
-
-    @functools.cached_property
-    def operands(self) -> list[_Operand]:
-        """Each with its steps, and where its elements lie, at most: from the lowest byte to behind the highest. The
-        result comes last.
-        """
-        found = []
-        for first, steps in zip(self.first, zip(*self.axes.steps, strict=True), strict=True):
-            ways = [(size - 1) * step for size, step in zip(self.axes.sizes, steps, strict=True)]
-            low, high = first + sum(way for way in ways if way < 0), first + sum(way for way in ways if way > 0) + 8
-            found.append((first, steps, low, high))
-        return found
-
-
-_Operand = tuple[int, tuple[int, ...], int, int]
-
-
-class _Pending:
-    """Elementwise operations that share a loop: they take turns at every place.
-
-    Attributes:
-        works: the operations, in order.
-    """
-
-    def __init__(self) -> None:
-        self.works: list[_Work] = []
-        # (as sets: many operations have operands in common)
-        self._operands: set[_Operand] = set()
-        self._results: set[_Operand] = set()
-
-    def take(self, work: _Work) -> bool:
-        """Take one more, if it may be: what one operation writes, the others have at the same places or not at all."""
-        operands = work.operands
-        fits = not self.works or (
-            work.axes.sizes == self.works[0].axes.sizes
-            and _apart_or_same(operands[-1:], self._operands)
-            and _apart_or_same(operands, self._results)
-        )
-        if fits:
-            self.works.append(work)
-            self._operands.update(operands)
-            self._results.add(operands[-1])
-        return fits
-
-
-def _apart_or_same(some: Iterable[_Operand], others: Iterable[_Operand]) -> bool:
-    for first, steps, low, high in some:
-        for place, ways, lowest, highest in others:
-            if low < highest and lowest < high and (first != place or steps != ways):
-                return False
-    return True
-
-
 class Lowering:
     """Calls, one after the other.
+
+    Args:
+        spans: see `block_memory.spans_of`.
 
     Attributes:
         calls: the table.
         inside: for a line of the table that does calls block by block, its number and these.
         kept: what must live as long as the table.
+        passing: the roots that never are in their place, but in memory of one block's size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spans: Mapping[int, block_memory.Span] = MappingProxyType({})) -> None:
         self.calls: list[Call] = []
         self.kept: list[Any] = []
         self.inside: list[tuple[int, list[Call]]] = []
-        self._pending = _Pending()
+        self.passing: set[int] = set()
+        self._spans = spans
+        self._blocks: dict[int, int] = {}
+        self._number = -1
+        self._roots: dict[int, int] = {}
+        self._pending = Pending()
 
     def done(self) -> Self:
         self._flush()
@@ -207,12 +140,12 @@ class Lowering:
         self._flush()
         self.calls.append(Call(Loop(name, data), self.numbers(list(map(address_of, arrays))), 0, self.numbers(dims)))
 
-    def call(self, loop: Loop, arrays: Sequence[NDArray[Any]], dims: Sequence[int], axes: _Axes) -> None:
+    def call(self, loop: Loop, arrays: Sequence[NDArray[Any]], dims: Sequence[int], axes: Axes) -> None:
         """`loop` along the innermost axis, or with its own `dims` behind that, once for each place on the others."""
         self._flush()
         self._call(loop, tuple(map(address_of, arrays)), dims, axes)
 
-    def _call(self, loop: Loop, first: tuple[int, ...], dims: Sequence[int], axes: _Axes) -> None:
+    def _call(self, loop: Loop, first: tuple[int, ...], dims: Sequence[int], axes: Axes) -> None:
         """(A loop may leave its pointers anywhere, as that of matmul does, so each call gets them anew.)"""
         if 0 in axes.sizes:
             return
@@ -230,6 +163,9 @@ class Lowering:
     def operation(self, operation: Operation, args: list[NDArray[Any]], out: NDArray[Any]) -> None:
         """What `replay` does by a call into NumPy."""
         called, options = operation.function, dict(operation.options)
+        self._number += 1
+        refs = zip((*operation.args, operation.out), (*args, out), strict=True)
+        self._roots = {id(array): ref.root for ref, array in refs if isinstance(ref, Ref) and ref.root in self._spans}
         if called in ELEMENTWISE:
             form = llvm_loops.formula(called, [array.dtype for array in args], out.dtype)
             self.elementwise(form or _loop(called, (*args, out)), (*args, out))
@@ -272,20 +208,21 @@ class Lowering:
             return
         *operands, result = self._operands(arrays, axes)
         work = llvm_loops.elementwise(does, operands, result) if isinstance(does, str) else does
-        self._add(_Work(axes, tuple(map(address_of, arrays)), work))
+        roots = tuple(self._roots.get(id(array)) for array in arrays)
+        self._add(Work(axes, tuple(map(address_of, arrays)), work, self._number, roots))
 
-    def _operands(self, arrays: Sequence[NDArray[Any]], axes: _Axes) -> list[llvm_loops.Operand]:
+    def _operands(self, arrays: Sequence[NDArray[Any]], axes: Axes) -> list[llvm_loops.Operand]:
         return [
             llvm_loops.Operand(address_of(array), steps, llvm_loops.type_of(array.dtype))
             for array, steps in zip(arrays, zip(*axes.steps, strict=True), strict=True)
         ]
 
-    def _add(self, work: _Work) -> None:
+    def _add(self, work: Work) -> None:
         if not self._pending.take(work):
             self._flush()
             self._pending.take(work)
 
-    def statements(self, axes: _Axes, statements: Sequence[llvm_loops.Statement]) -> None:
+    def statements(self, axes: Axes, statements: Sequence[llvm_loops.Statement]) -> None:
         """A loop of its own."""
         self._flush()
         self.calls.append(self._kernel(axes.sizes, statements))
@@ -301,36 +238,56 @@ class Lowering:
         pending = self._pending.works
         if not pending:
             return
-        self._pending = _Pending()
-        axes = pending[0].axes
-        in_blocks = len(pending) > 1 and len(axes.sizes) == 1 and axes.sizes[0] >= LONG
-        inside: list[Call] = []
-        for is_statement, group in itertools.groupby(pending, lambda work: isinstance(work.does, llvm_loops.Statement)):
-            if is_statement:
-                statements = [work.does for work in group if isinstance(work.does, llvm_loops.Statement)]
-                if in_blocks:
-                    inside.append(self._kernel_on_blocks(statements))
-                else:
-                    self.calls.append(self._kernel(axes.sizes, statements))
-                continue
-            for work in group:
-                assert isinstance(work.does, Loop)
-                if in_blocks:
-                    inside.append(self._on_blocks(work.does, work.first, work.axes.steps[0]))
-                else:
-                    self._call(work.does, work.first, (), work.axes)
-        if in_blocks:
-            self.calls.append(Call(Loop("blocks"), 0, 0, self.numbers([axes.sizes[0], BLOCK, len(inside)])))
+        self._pending = Pending()
+        sizes = pending[0].axes.sizes
+        if len(pending) > 1 and len(sizes) == 1 and sizes[0] >= LONG:
+            inside = self._on_blocks(pending)
+            self.calls.append(Call(Loop("blocks"), 0, 0, self.numbers([sizes[0], BLOCK, len(inside)])))
             self.inside.append((len(self.calls) - 1, inside))
+            return
+        for statements, works in grouped(pending):
+            if statements:
+                self.calls.append(self._kernel(sizes, statements))
+            for work in [] if statements else works:
+                assert isinstance(work.does, Loop)
+                self._call(work.does, work.first, (), work.axes)
 
-    def _on_blocks(self, loop: Loop, first: Sequence[int], steps: Sequence[int]) -> Call:
-        args, start, dims, steps_at = map(self.numbers, (first, first, [0], steps))
-        return Call(loop, args, start, dims, steps_at, len(first))
+    def _on_blocks(self, works: Sequence[Work]) -> list[Call]:
+        """What is done on each block; from the last to the first, as what is read later says what must be stored."""
+        roots = block_memory.inside(works, self._spans)
+        self.passing |= roots
+        for work in works:
+            places = zip(work.first, work.roots, strict=True)
+            work.first = tuple(self._block(address) if root in roots else address for address, root in places)
+        blocks = {
+            address for work in works for address, root in zip(work.first, work.roots, strict=True) if root in roots
+        }
+        calls, live = list[Call](), set[int]()
+        for statements, group in reversed(grouped(works)):
+            if statements:
+                placed = [block_memory.moved(does, work.first) for does, work in zip(statements, group, strict=True)]
+                text, operands = llvm_loops.kernel([0], placed, blocks - live, long=True)
+                first, steps = [operand.first for operand in operands], [operand.steps[0] for operand in operands]
+                calls.append(self._on_block(Loop(text), first, steps, blocks))
+            for work in reversed(group):
+                if isinstance(work.does, Loop):
+                    calls.append(self._on_block(work.does, work.first, work.axes.steps[0], blocks))
+                live.discard(work.first[-1])
+                live.update(blocks.intersection(work.first[:-1]))
+        return calls[::-1]
 
-    def _kernel_on_blocks(self, statements: Sequence[llvm_loops.Statement]) -> Call:
-        text, operands = llvm_loops.kernel([0], statements)
-        first, steps = ([operand.first for operand in operands], [operand.steps[0] for operand in operands])
-        return self._on_blocks(Loop(text), first, steps)
+    def _on_block(self, loop: Loop, first: Sequence[int], steps: Sequence[int], blocks: set[int]) -> Call:
+        moves = [0 if address in blocks else step for address, step in zip(first, steps, strict=True)]
+        args, start, dims, steps_at, moves_at = map(self.numbers, (first, first, [0], steps, moves))
+        return Call(loop, args, start, dims, steps_at, len(first), outer=moves_at)
+
+    def _block(self, address: int) -> int:
+        """Memory of one block's size for what the program has laid out at this address."""
+        if address not in self._blocks:
+            memory = aligned(8 * BLOCK)
+            self.kept.append(memory)
+            self._blocks[address] = address_of(memory)
+        return self._blocks[address]
 
     def copy(self, array: NDArray[Any], out: NDArray[Any]) -> None:
         cast = llvm_loops.CASTS.get((llvm_loops.type_of(array.dtype), llvm_loops.type_of(out.dtype)))
@@ -352,6 +309,9 @@ class Lowering:
             raise NotNative("a matrix product of vectors, or of nothing")
         outer = out.shape[:-2]
         (m, k), n = a.shape[-2:], b.shape[-1]
+        if k == 1 and out.size >= LONG and (how := _order(a, b, out)) is not None:
+            self.elementwise(llvm_loops.single_term(how.fused), (a, b, out))
+            return
         if outer and m * k * n <= TINY_PRODUCT and (how := _order(a, b, out)) is not None:
             self._products(how, a, b, out)
             return
@@ -360,7 +320,7 @@ class Lowering:
         *rest, innermost = axes.steps
         cores = [stride for array in (a, b, out) for stride in array.strides[-2:]]
         self.call(
-            _loop(np.matmul, (a, b, out)), (a, b, out), (m, k, n), _Axes(axes.sizes, (*rest, (*innermost, *cores)))
+            _loop(np.matmul, (a, b, out)), (a, b, out), (m, k, n), Axes(axes.sizes, (*rest, (*innermost, *cores)))
         )
 
     def _products(self, how: Summation, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
@@ -402,7 +362,7 @@ class Lowering:
             total, row, _ = self._operands((out, array, out), joined)
             self.statements(joined, [llvm_loops.elementwise(form, (total, row), total)])
         else:
-            rows = _Axes(joined.sizes[:-1] or (1,), tuple(around) or ((0, 0, 0),))
+            rows = Axes(joined.sizes[:-1] or (1,), tuple(around) or ((0, 0, 0),))
             total, row, _ = self._operands((out, array, out), rows)
             self.statements(rows, [llvm_loops.short_sum(total, row, joined.sizes[-1], array_step)])
 

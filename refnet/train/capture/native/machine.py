@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refnet.train.capture.native import translator
-from refnet.train.capture.native.lowering import Call, Loop, Lowering, address_of
+from refnet.train.capture.native import block_memory, translator
+from refnet.train.capture.native.lowering import Call, Lowering, address_of
+from refnet.train.capture.native.pending import Loop
 from refnet.train.capture.native.translator import NotNative
 from refnet.train.capture.program import Program, Ref
 from refnet.train.capture.recorder import Interrupted, never
@@ -30,6 +31,7 @@ class Machine:
 
     Attributes:
         table: the calls of an update, one a line.
+        inside: what is in the program's own memory after an update, but for what never is there.
 
     Raises:
         NotNative: llvmlite is missing; something in the program is no loop of NumPy's; or the translation would take
@@ -53,7 +55,7 @@ class Machine:
         if not self._result.flags.c_contiguous:
             raise NotNative("a loss that does not lie in order")
         self._state = np.zeros(3, np.int64)
-        lowering, state = Lowering(), address_of(self._state)
+        lowering, state = Lowering(block_memory.spans_of(program)), address_of(self._state)
         self._samples = 0
         for whole, buffer in data:
             row = whole[:1].nbytes
@@ -75,6 +77,8 @@ class Machine:
             lowering.operation(operation, args, out)
         lowering.fixed("loss", (self._result,), (self._result.nbytes,), state)
         self._kept: list[Any] = [lowering.kept, arrays, program.given, list(data), list(cells)]
+        outs = block_memory.kept(program, {ref: address_of(array) for ref, array in arrays.items()}, lowering.passing)
+        self.inside = [arrays[out] for out in outs]
         self.table = self._translated(lowering.done(), worth, interrupted)
 
     def _translated(self, lowering: Lowering, worth: float, interrupted: Callable[[], bool]) -> NDArray[np.int64]:

@@ -19,14 +19,14 @@ from refnet.train.capture.recorder import Recorder, Traced
 @pytest.fixture(autouse=True, scope="module")
 def dirty_memory():
     with pytest.MonkeyPatch.context() as patch:
-        aligned = replay._aligned
+        aligned = replay.aligned
 
         def dirty(size):
             memory = aligned(size)
             memory.fill(255)
             return memory
 
-        patch.setattr(replay, "_aligned", dirty)
+        patch.setattr(replay, "aligned", dirty)
         yield
 
 
@@ -427,6 +427,7 @@ def test_a_fault_falls_into_a_pitfall(fault, seed_fault):
         (lambda X, Y: (X + Y) * (Y + X), ["add", "add", "multiply"]),
         (lambda X, Y: X.mT.copy() + X.mT.copy(), ["copyto", "copyto", "add"]),
         (lambda X, Y: np.where(X > Y, X, Y) + np.where(X > Y, Y, X), ["greater", "where", "where", "add"]),
+        (lambda X, Y: np.where(X > Y, X, Y) * np.where(X > Y, X, Y), ["greater", "where", "multiply"]),
     ],
 )
 def test_repetitions(step, left):

@@ -125,6 +125,17 @@ def test_matrix_products(dtype):
     assert_same_bits(lambda X: X.mT @ X, full(9, 5, dtype=dtype))
 
 
+@pytest.mark.arithmetic
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_outer_products(dtype):
+    for m, n in ((64, 64), (1, 5_000), (5_000, 1), (77, 130)):
+        A, B = full(m, 1, dtype=dtype), full(1, n, dtype=dtype)
+        A[:: m // 2 + 1], B[:, ::3] = -0.0, -0.0
+        A[-1], B[:, -1] = np.finfo(dtype).tiny, -np.finfo(dtype).smallest_subnormal
+        assert_same_bits(lambda A, B: A @ B + 1, A, B)
+        assert_same_bits(lambda A, B: A @ B, A, B)
+
+
 def test_casts():
     values = np.array([0.1, -0.0, 1e-45, 1e38, np.inf, np.nan, 2.0**-150, 1 + 2.0**-24, 1 + 3 * 2.0**-24])
     for X in (values, full(40), full(5000)):
@@ -191,6 +202,68 @@ def test_long_operations_take_turns():
 
     assert_same_bits(in_place, X, Y)
     assert_same_bits(lambda X, Y: np.where(X > Y, X, Y) * X, X.astype(np.float32), Y.astype(np.float32))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_operations_on_blocks(seed, monkeypatch):
+    """What is needed in one block, by another loop of the block, by a later loop, and after all of them; in memory that
+    several arrays take in turn."""
+    monkeypatch.setattr(lowering, "BLOCK", 4)
+    monkeypatch.setattr(lowering, "LONG", 8)
+    draws = np.random.default_rng(seed)
+    recipe = [(draws.integers(8), *draws.random(3)) for _ in range(draws.integers(3, 25))]
+
+    def step(*given):
+        arrays = list(given)
+        for what, *which in recipe:
+            a, b, c = (arrays[int(choice * len(arrays))] for choice in which)
+            match int(what):
+                case 0:
+                    arrays.append(np.exp(a * 0.1))
+                case 1:
+                    arrays.append(np.where(a > b, b, c))
+                case 2:
+                    arrays[-1] = a - b
+                case 3:
+                    arrays.append(a * b.sum(axis=-1, keepdims=True))
+                case 4 if len(arrays) > 2:
+                    arrays[-1][..., 1:] = b[..., :-1] + c[..., 1:]
+                case _:
+                    arrays.append(a * b + c)
+        return sum(arrays[2:], arrays[0] * arrays[1])
+
+    assert_same_bits(step, full(11), full(11))
+
+
+def test_what_one_block_needs_is_never_in_memory_whole(monkeypatch):
+    monkeypatch.setattr(lowering, "BLOCK", 4)
+    monkeypatch.setattr(lowering, "LONG", 8)
+    recorder, X = Recorder(), DRAWS.standard_normal(11)
+
+    def parts(X):
+        """First what the last line reads in another order, then what the lines before it alone need."""
+        S = X * X
+        E = np.exp(S)
+        Y = E + 1
+        over, T = Y > 2, X * 3
+        Z = np.where(over, Y, T)
+        return Y, Z, S, E, over, T
+
+    Y, Z, *_ = parts(Traced(X, recorder))
+    result = (Y[..., :-1] * Z[..., 1:]).sum(axis=-1)
+    program = build(recorder.operations, [X], result.a)
+    arrays = replay.layout(program)
+    machine = native.Machine(program, arrays, [], [])
+    outs = {operation.out for operation in program.operations}
+    replay.function(program, arrays, [], indexed=False)(slice(None))
+    expected = [array.tobytes() for array in machine.inside]
+    for out in outs:
+        arrays[out][...] = 0
+    machine.run(1)
+    assert [array.tobytes() for array in machine.inside] == expected
+    read_later, passing = ({part.tobytes() for part in some} for some in (parts(X)[:2], parts(X)[2:]))
+    assert read_later <= set(expected)
+    assert not passing & {arrays[out].tobytes() for out in outs}
 
 
 OF_SEVERAL = {

@@ -58,6 +58,8 @@ def test_each_order_is_told_from_the_others(dtype, library):
     for how in ORDERS:
         library(lambda A, B, how=how: summation._summed(how, A, B))
         assert of_packed(2, 3, 2, dtype, fused=True) == how
+        # Of a single term the rounding alone is to be told: by the sign of a product that underflows.
+        assert of_packed(70, 1, 80, dtype, fused=True).fused == how.fused
 
 
 def test_another_order_is_none(library):
@@ -95,9 +97,12 @@ def written_out(A, B):
 
 
 @pytest.mark.parametrize("how", [*ORDERS, None])
-def test_stacks_of_tiny_products_are_written_out_if_the_order_is_known(how, monkeypatch):
+def test_stacks_of_tiny_products_and_outer_products_are_written_out_if_the_order_is_known(how, monkeypatch):
     monkeypatch.setattr(lowering, "order_of_products", lambda *_, **__: how)
     A, B = np.ones((6, 4, 2)), np.ones((6, 2, 2))
     assert written_out(A, B) == (how is not None)
     assert not written_out(np.ones((6, 8, 4)), np.ones((6, 4, 8)))
     assert not written_out(A[0], B[0])
+    assert written_out(np.ones((64, 1)), np.ones((1, 64))) == (how is not None)
+    assert not written_out(np.ones((63, 1)), np.ones((1, 65)))
+    assert not written_out(np.ones((64, 2)), np.ones((2, 64)))
