@@ -143,8 +143,16 @@ def test_a_known_norm():
     utils.clip_grads_with_norm_(one, 0.5, utils.get_total_norm(one, 3))
     utils.clip_grad_norm_(other, 0.5, 3)
     np.testing.assert_equal(one, other)
+    # torch's bits, whatever kind of number the norm is.
+    for known in (8.0, 8, np.float32(8.0)):
+        G, g = np.array([6.0], np.float32), torch.tensor([6.0], requires_grad=True)
+        g.grad = g.detach().clone()
+        utils.clip_grads_with_norm_([G], 4.0, known)
+        torch.nn.utils.clip_grads_with_norm_([g], 4.0, torch.tensor(8.0))
+        np.testing.assert_array_equal(G, g.grad.numpy())
 
 
+READ_ONLY = np.broadcast_to(np.ones(1), (3,))
 REFUSED = [
     (lambda g: utils.clip_grad_norm_(g, -1.0), ValueError, "expected max_norm to be at least 0, got -1.0"),
     (lambda g: utils.clip_grad_norm_(g, math.nan), ValueError, "expected max_norm to be at least 0, got nan"),
@@ -155,6 +163,14 @@ REFUSED = [
     (lambda g: utils.clip_grad_value_({**g, "k": np.arange(3)}, 1.0), TypeError, "as arrays of floats, got int64"),
     (lambda g: utils.clip_grad_norm_([*g.values(), np.ones(2, np.float32)], 1.0), TypeError, "of one dtype, got"),
     (lambda g: utils.clip_grad_norm_(["w"], 1.0), TypeError, "as arrays of floats, got str"),
+    (lambda g: utils.clip_grad_norm_(None, 1.0), TypeError, "expected gradients to be a list, got NoneType"),
+    (lambda g: utils.clip_grad_norm_(g, 1.0, "two"), TypeError, "expected norm_type to be a number, got 'two'"),
+    (lambda g: utils.clip_grad_norm_(g, 1.0, None), TypeError, "expected norm_type to be a number, got None"),
+    (lambda g: utils.clip_grads_with_norm_(g, 1.0, "3"), TypeError, "expected total_norm to be a number, got '3'"),
+    (lambda g: utils.clip_grads_with_norm_(g, 1.0, np.ones(2)), ValueError, r"to be one number, got shape \(2,\)"),
+    (lambda g: utils.clip_grad_norm_({**g, "k": READ_ONLY}, 1.0), ValueError, "clip_grad_norm_: .* is read-only"),
+    (lambda g: utils.clip_grad_value_({**g, "k": READ_ONLY}, 0.1), ValueError, "clip_grad_value_: .* is read-only"),
+    (lambda g: utils.clip_grads_with_norm_({**g, "k": READ_ONLY}, 1.0, 9.0), ValueError, "with_norm_: .* is read-only"),
 ]
 
 

@@ -187,6 +187,43 @@ def test_wrong_averages_are_refused_and_nothing_is_written():
         np.testing.assert_array_equal(P, before[name])
 
 
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda net: swa_utils.AveragedModel(net, avg_fn=3),
+            "expected avg_fn to be a function, got int",
+        ),
+        (lambda net: swa_utils.AveragedModel(net, multi_avg_fn=[]), "expected multi_avg_fn to be a function, got list"),
+        (lambda net: swa_utils.AveragedModel(net).update_parameters([]), "update_parameters: expected model to be a M"),
+        (lambda net: swa_utils.update_bn([], {}), "update_bn: expected model to be a Module, got dict"),
+        (lambda net: swa_utils.update_bn(3, nn.BatchNorm1d(2)), "update_bn: expected loader to give batches, got int"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(act, message):
+    with pytest.raises(TypeError, match=message):
+        act(networks("float64")[0])
+
+
+def test_averages_that_are_no_real_numbers_are_not_written():
+    ours, _ = networks("float64")
+    model = swa_utils.AveragedModel(ours, avg_fn=lambda A, W, n: A * 1j)
+    model.update_parameters(ours)
+    before = {name: P.copy() for name, P in model.state_dict().items()}
+    with pytest.raises(TypeError, match="AveragedModel: expected avg_fn to give real numbers, got complex128"):
+        model.update_parameters(ours)
+    np.testing.assert_equal(model.state_dict(), before)
+
+
+def test_a_loader_that_is_no_loader_leaves_the_statistics():
+    norm = nn.BatchNorm1d(2)
+    norm(np.array([[1.0, 2.0], [3.0, 5.0]]))
+    before = {name: B.copy() for name, B in norm.buffers.items()}
+    with pytest.raises(TypeError, match="expected loader"):
+        swa_utils.update_bn(None, norm)
+    np.testing.assert_equal(norm.buffers, before)
+
+
 def test_update_bn_takes_the_average_of_all_batches():
     # Multiples of 1/64, four samples, two batches: every step but one division is exact.
     draws = np.random.default_rng(6)
