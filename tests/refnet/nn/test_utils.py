@@ -152,6 +152,26 @@ def test_a_known_norm():
         np.testing.assert_array_equal(G, g.grad.numpy())
 
 
+@pytest.mark.parametrize("p", [None, 1, 3, math.inf])
+def test_clipping_gives_new_gradients_that_are_torchs(p):
+    """As `clip_grad_norm_` bit for bit, and as torch's within what is derived above."""
+    within = 24 * 4 * (p if p in (1, 3) else 2) * np.finfo(np.float64).eps
+    order = {} if p is None else {"norm_type": p}
+    grads = draw(9)
+    torchs = parameters(grads)
+    torch.nn.utils.clip_grad_norm_(torchs, 0.5, **order)
+    clipped = utils.Clipping(0.5, **order).of(grads)
+    own = draw(9)
+    utils.clip_grad_norm_(own, 0.5, **order)
+    for name, other in zip(grads, torchs, strict=True):
+        np.testing.assert_array_equal(clipped[name], own[name])
+        np.testing.assert_allclose(clipped[name], other.grad.numpy(), rtol=within)
+    np.testing.assert_equal(grads, draw(9))
+    utils.clip_grad_value_(own, 0.125)
+    np.testing.assert_equal(utils.Clipping(clip_value=0.125).of(clipped), own)
+    assert utils.NOT_CLIPPED.of(grads) == grads
+
+
 READ_ONLY = np.broadcast_to(np.ones(1), (3,))
 REFUSED = [
     (lambda g: utils.clip_grad_norm_(g, -1.0), ValueError, "expected max_norm to be at least 0, got -1.0"),

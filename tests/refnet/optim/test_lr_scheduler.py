@@ -622,6 +622,37 @@ def test_a_group_that_came_later():
         closed.step()
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize(("threshold_mode", "threshold"), [("rel", 0.25), ("abs", 1.0)])
+def test_what_is_better_by_exactly_the_threshold_is_not_better(mode, threshold_mode, threshold):
+    """4 (1 - 1/4) = 4 - 1 = 3, and 4 (1 + 1/4) = 4 + 1 = 5, without rounding; a little further is better."""
+    ours, theirs = (
+        library.ReduceLROnPlateau(opt, mode, 0.5, 9, threshold, threshold_mode)
+        for library, opt in (
+            (lr_scheduler, one()),
+            (torch.optim.lr_scheduler, torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)),
+        )
+    )
+    edge, beyond = (3.0, 2.75) if mode == "min" else (5.0, 5.25)
+    for metrics, best, bad in ((4.0, 4.0, 0), (edge, 4.0, 1), (4.0, 4.0, 2), (beyond, beyond, 0)):
+        ours.step(metrics)
+        theirs.step(metrics)
+        assert (ours.best, ours.num_bad_epochs) == (theirs.best, theirs.num_bad_epochs) == (best, bad)
+
+
+def test_a_rate_that_would_fall_by_exactly_eps_stays_as_torchs():
+    """1/2 - 1/4 is no more than 1/4."""
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    for library, opt in ((lr_scheduler, one(lr=0.5)), (torch.optim.lr_scheduler, theirs)):
+        rates = []
+        for eps in (0.25, 0.249):
+            scheduler = library.ReduceLROnPlateau(opt, factor=0.5, patience=0, eps=eps)
+            scheduler.step(1.0)
+            scheduler.step(1.0)
+            rates += scheduler.get_last_lr()
+        assert rates == [0.5, 0.25]
+
+
 def test_one_least_rate_holds_for_a_group_that_came_later():
     scheduler = lr_scheduler.ReduceLROnPlateau(one(), patience=0, min_lr=0.05)
     scheduler.optimizer.add_param_group({"params": {"late": np.zeros(1)}, "lr": 0.8})
@@ -763,6 +794,27 @@ def test_a_restart_is_where_the_sum_of_powers_says():
             theirs.step(epoch)
             wrong += [(M, n)] * (theirs.T_cur != 0)
     assert wrong == [(3, 5), (9, 5), (10, 3)]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"total_steps": 1},
+        {"epochs": 1, "steps_per_epoch": 3},
+        {"epochs": 3, "steps_per_epoch": 1},
+        {"total_steps": 3, "div_factor": 0.5, "final_div_factor": 0.5},
+    ],
+    ids=str,
+)
+def test_short_cycles_have_torchs_bits(setting):
+    row = next(row for row in ROWS if row.name == "OneCycleLR")
+    ours, theirs = (of(row, {"max_lr": 0.5, **setting}) for of in (ours_of, theirs_of))
+    assert ours.total_steps == theirs.total_steps
+    for _ in range(ours.total_steps):
+        assert options(ours) == options(theirs)
+        ours.step()
+        theirs.step()
+    assert options(ours) == options(theirs)
 
 
 @pytest.mark.parametrize("share", [0.1, 1.0])

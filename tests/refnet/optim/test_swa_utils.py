@@ -54,9 +54,23 @@ def test_averages_are_the_exact_ones_within_four_roundings(name):
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1])
-def test_a_decay_outside_is_refused(decay):
-    with pytest.raises(ValueError, match="get_ema_avg_fn: expected decay to be at least 0 and at most 1"):
-        swa_utils.get_ema_avg_fn(decay)
+@pytest.mark.parametrize("name", ["get_ema_avg_fn", "get_ema_multi_avg_fn"])
+def test_a_decay_outside_is_refused(name, decay):
+    with pytest.raises(ValueError, match=f"{name}: expected decay to be at least 0 and at most 1"):
+        getattr(swa_utils, name)(decay)
+    with pytest.raises(ValueError, match="decay"):
+        getattr(torchs, name)(decay)
+
+
+@pytest.mark.parametrize("decay", [(), (0.0,), (1.0,)], ids=str)
+def test_averages_with_the_default_decay_and_the_ends_are_torchs(decay):
+    """Of 1 and 3: 3 - 2 d, with torch's d; by torch's lerp up to a rounding of 2 u each of at most 4."""
+    A, W = np.array([1.0]), np.array([3.0])
+    a, w = torch.from_numpy(A.copy()), torch.from_numpy(W.copy())
+    np.testing.assert_array_equal(swa_utils.get_ema_avg_fn(*decay)(A, W, 2), torchs.get_ema_avg_fn(*decay)(a, w, 2))
+    swa_utils.get_ema_multi_avg_fn(*decay)([A], [W], 2)
+    torchs.get_ema_multi_avg_fn(*decay)([a], [w], 2)
+    np.testing.assert_allclose(A, a.numpy(), rtol=0, atol=2 * 2 * 4 * 2.0**-53)
 
 
 AVERAGES = {
@@ -242,6 +256,17 @@ def test_update_bn_takes_the_average_of_all_batches():
     np.testing.assert_array_max_ulp(ours.buffers["running_var"], theirs.running_var.numpy(), 2)
     assert ours.buffers["num_batches_tracked"] == theirs.num_batches_tracked.item() == 2
     assert (ours.momentum, ours.training) == (0.3, False)
+
+
+def test_update_bn_without_batches_begins_anew_as_torchs():
+    ours, theirs = nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2, dtype=torch.float64)
+    X = np.array([[1.0, 2.0], [3.0, 5.0]])
+    ours(X)
+    theirs(torch.from_numpy(X))
+    swa_utils.update_bn([], ours)
+    torchs.update_bn([], theirs)
+    assert {name: B.tolist() for name, B in ours.buffers.items()} == {n: B.tolist() for n, B in theirs.named_buffers()}
+    assert ours.buffers["running_var"].tolist() == [1.0, 1.0]
 
 
 def test_update_bn_leaves_momentum_and_mode_after_an_error_and_networks_without_a_norm_alone():
