@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 from types import FunctionType
 from typing import Any, ClassVar
@@ -69,18 +70,19 @@ class LRScheduler:
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self.optimizer = self._own(optimizer)
         self.last_epoch = _check.size(self._name, "last_epoch", last_epoch, -1)
-        for place, group in enumerate(optimizer.param_groups):
-            if last_epoch == -1:
-                group.setdefault("initial_lr", group["lr"])
-            elif "initial_lr" not in group:
-                raise KeyError(
-                    f"{self._name}: expected groups with initial_lr to go on from last_epoch {last_epoch}, got group "
-                    f"{place} without; load the optimizer's state first"
-                )
-        self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        # Without a meaning here: torch's schedulers have it in their state.
-        self._get_lr_called_within_step = False
-        self._initial_step()
+        with whole_or_none(optimizer):
+            for place, group in enumerate(optimizer.param_groups):
+                if last_epoch == -1:
+                    group.setdefault("initial_lr", group["lr"])
+                elif "initial_lr" not in group:
+                    raise KeyError(
+                        f"{self._name}: expected groups with initial_lr to go on from last_epoch {last_epoch}, got "
+                        f"group {place} without; load the optimizer's state first"
+                    )
+            self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+            # Without a meaning here: torch's schedulers have it in their state.
+            self._get_lr_called_within_step = False
+            self._initial_step()
 
     @property
     def _name(self) -> str:
@@ -145,12 +147,12 @@ class LRScheduler:
                 rates = self.closed_form_lr()
             momentums = self.get_momentum()
             self._check_groups(rates)
+            if momentums is not None:
+                self._set_momentums(momentums)
         except BaseException:
             self.last_epoch = before
             raise
         self._set(rates)
-        if momentums is not None:
-            self._set_momentums(momentums)
 
     def _set(self, rates: Iterable[Any]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -162,11 +164,12 @@ class LRScheduler:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def _set_momentums(self, momentums: Iterable[Any]) -> None:
-        for group, momentum in zip(self.optimizer.param_groups, momentums, strict=True):
-            if "betas" in self.optimizer.defaults:
-                group["betas"] = (momentum, *group["betas"][1:])
-            else:
-                group["momentum"] = momentum
+        with whole_or_none(self.optimizer):
+            for group, momentum in zip(self.optimizer.param_groups, momentums, strict=True):
+                if "betas" in self.optimizer.defaults:
+                    group["betas"] = (momentum, *group["betas"][1:])
+                else:
+                    group["momentum"] = momentum
 
     def _number(self, name: str, value: Any) -> Any:
         """What a function of the user's has returned, if it is a number."""
@@ -271,6 +274,20 @@ class LRScheduler:
                 _give_attributes(getattr(self, name), value)
             else:
                 vars(self)[name] = value.copy() if isinstance(value, list | dict) else value
+
+
+@contextmanager
+def whole_or_none(optimizer: Optimizer) -> Iterator[None]:
+    """Puts the groups' options back where an error ends what changes them."""
+    before = [dict(group) for group in optimizer.param_groups]
+    try:
+        yield
+    except BaseException:
+        for group, options in zip(optimizer.param_groups, before, strict=True):
+            group.clear()
+            # Past the check of the group: a rate may have been below 0.
+            dict.update(group, options)
+        raise
 
 
 def _attributes(function: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from refnet import _check
-from refnet.optim.lr_scheduler_base import LRScheduler
+from refnet.optim.lr_scheduler_base import LRScheduler, whole_or_none
 from refnet.optim.optimizer import Optimizer
 
 
@@ -19,6 +19,11 @@ def _has_momentum(operation: str, optimizer: Optimizer) -> bool:
             "cycle_momentum=False cycles the rate alone"
         )
     return "betas" in optimizer.defaults
+
+
+def _momentum_check(is_beta: bool) -> Callable[[str, str, Any], None]:
+    """What an optimizer asks of its momentum, or of the first of its betas."""
+    return _check.between(0, 1, high_too=False) if is_beta else _check.not_negative
 
 
 class CyclicLR(LRScheduler):
@@ -86,16 +91,19 @@ class CyclicLR(LRScheduler):
         self.cycle_momentum = cycle_momentum
         if cycle_momentum:
             self.use_beta1 = _has_momentum(self._name, optimizer)
-            self.base_momentums = self.per_group("base_momentum", base_momentum)
-            self.max_momentums = self.per_group("max_momentum", max_momentum)
-        if last_epoch == -1:
-            if cycle_momentum:
-                self._set_momentums(self.max_momentums)
-                for group, M, m in zip(optimizer.param_groups, self.max_momentums, self.base_momentums, strict=True):
-                    group.update(max_momentum=M, base_momentum=m)
-            for group, b in zip(optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = b
-        super().__init__(optimizer, last_epoch)
+            check = _momentum_check(self.use_beta1)
+            self.base_momentums = self.per_group("base_momentum", base_momentum, check)
+            self.max_momentums = self.per_group("max_momentum", max_momentum, check)
+        with whole_or_none(optimizer):
+            if last_epoch == -1:
+                if cycle_momentum:
+                    self._set_momentums(self.max_momentums)
+                    both = zip(self.max_momentums, self.base_momentums, strict=True)
+                    for group, (M, m) in zip(optimizer.param_groups, both, strict=True):
+                        group.update(max_momentum=M, base_momentum=m)
+                for group, b in zip(optimizer.param_groups, base_lrs, strict=True):
+                    group["lr"] = b
+            super().__init__(optimizer, last_epoch)
         self.base_lrs = base_lrs
 
     def _height(self) -> tuple[float, float]:
@@ -202,8 +210,9 @@ class OneCycleLR(LRScheduler):
         self.cycle_momentum = cycle_momentum
         if cycle_momentum:
             self.use_beta1 = _has_momentum(self._name, optimizer)
-            low = self.per_group("base_momentum", base_momentum)
-            high = self.per_group("max_momentum", max_momentum)
+            check = _momentum_check(self.use_beta1)
+            low = self.per_group("base_momentum", base_momentum, check)
+            high = self.per_group("max_momentum", max_momentum, check)
         if last_epoch == -1:
             if cycle_momentum:
                 self._set_momentums(high)

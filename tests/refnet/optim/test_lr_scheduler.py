@@ -605,6 +605,49 @@ def test_a_function_that_gives_no_number_changes_nothing(make, returned):
     assert (repr(scheduler.state_dict()), repr(scheduler.optimizer.param_groups)) == (state, groups)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda opt: lr_scheduler.LambdaLR(opt, lambda epoch: None),
+        lambda opt: lr_scheduler.CyclicLR(opt, 0.1, 0.2, scale_fn=lambda c: None),
+        lambda opt: lr_scheduler.CyclicLR(opt, 0.1, 0.2, max_momentum=[0.9, -0.5]),
+        lambda opt: lr_scheduler.OneCycleLR(opt, 0.1, 9, base_momentum=[0.9, -0.5]),
+        lambda opt: lr_scheduler.OneCycleLR(opt, 0.1, 9, max_momentum=[0.9, math.nan]),
+        lambda opt: lr_scheduler.StepLR(opt, 3, last_epoch=4),
+    ],
+)
+def test_a_scheduler_that_cannot_be_made_leaves_the_groups(make):
+    opt = optim.SGD([{"params": {str(k): np.zeros(1)}, "lr": lr} for k, lr in enumerate(RATES)], momentum=0.5)
+    before = repr(opt.param_groups)
+    with pytest.raises((TypeError, ValueError, KeyError), match="LR: expected "):
+        make(opt)
+    assert repr(opt.param_groups) == before
+
+
+@pytest.mark.parametrize("bound", ["base_momentum", "max_momentum"])
+@pytest.mark.parametrize("name", ["CyclicLR", "OneCycleLR"])
+def test_a_beta_of_1_is_refused_as_the_optimizer_refuses_it(name, bound):
+    opt = optim.Adam({"w": np.zeros(1)})
+    for taken in (0.0, 0.999):
+        getattr(lr_scheduler, name)(opt, 0.1, 9, **{bound: taken})
+    with pytest.raises(ValueError, match=f"{name}: expected {bound} to be at least 0 and below 1, got 1.0"):
+        getattr(lr_scheduler, name)(opt, 0.1, 9, **{bound: 1.0})
+    # Of momentum torch and refnet take any that is not negative.
+    getattr(lr_scheduler, name)(one(momentum=0.5), 0.1, 9, **{bound: 1.0})
+
+
+def test_a_momentum_that_an_optimizer_refuses_at_a_step_changes_nothing():
+    """At the top h is 1 and s is -2: 0.9 for the first group, 0.9 + 2 (0.9 - 0.1) = 2.5 for the second."""
+    groups = [{"params": {str(k): np.zeros(1)}, "lr": lr} for k, lr in enumerate(RATES)]
+    scheduler = lr_scheduler.CyclicLR(
+        optim.Adam(groups), 0.01, 0.1, 1, scale_fn=lambda c: -2.0, base_momentum=[0.9, 0.1], max_momentum=[0.9, 0.9]
+    )
+    state, before = repr(scheduler.state_dict()), repr(scheduler.optimizer.param_groups)
+    with pytest.raises(ValueError, match="Adam: expected betas to be at least 0 and below 1"):
+        scheduler.step()
+    assert (repr(scheduler.state_dict()), repr(scheduler.optimizer.param_groups)) == (state, before)
+
+
 @pytest.mark.parametrize("half", [0.5, np.float32(0.5), np.array(0.5), Fraction(1, 2)], ids=repr)
 def test_a_function_may_give_any_number(half):
     scheduler = lr_scheduler.LambdaLR(one(), lambda epoch: half)
