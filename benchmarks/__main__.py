@@ -71,6 +71,10 @@ LAZY = {
         "benchmarks.diagnosis:diagnosis",
         "Make each known mistake at a seed and shape of no kept case, and ask whether its diagnosis names it.",
     ),
+    "mutants": (
+        "benchmarks.tested_mutants:mutants_command",
+        "Change schedules, clipping, averages and samplers at one place, and see whether a test notices.",
+    ),
     "yardstick": (
         "benchmarks.yardstick.yardstick_command:yardstick",
         "Measure what enclosing and judging take against size, in seconds and memory.",

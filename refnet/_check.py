@@ -76,6 +76,14 @@ def size(operation: str, name: str, value: Any, least: int = 0) -> int:
     return made
 
 
+def listed(operation: str, name: str, value: Any) -> list[Any]:
+    """`value` as a list; TypeError if it has no elements to go through."""
+    try:
+        return list(value)
+    except TypeError:
+        raise TypeError(f"{operation}: expected {name} to be a list, got {type(value).__name__}") from None
+
+
 def dtype_of(operation: str, dtype: Any, device: Any = None) -> np.dtype[Any]:
     """The dtype of a layer's parameters: float64 unless another is given; `device` can only be the processor."""
     if device is not None and str(device).partition(":")[0] != "cpu":

@@ -140,6 +140,15 @@ def test_mutants():
     assert total == killed + excused + survived
 
 
+def test_tested_mutants():
+    kept = json.loads((ROOT / "benchmarks/results/tested-mutants.json").read_text(encoding="utf-8"))["modules"]
+    total, killed = (sum(one[name] for one in kept) for name in ("mutants", "killed"))
+    excused, survived = (sum(len(one[name]) for one in kept) for name in ("excused", "survived"))
+    said = f"Of {total:,} mutants, {killed:,} are killed by some test, {excused} are excused, and {survived} survive"
+    assert said in " ".join(README.split())
+    assert total == killed + excused + survived
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
 def test_links_lead_somewhere(link):
     assert (Path(__file__).parent.parent / link).exists()

@@ -15,7 +15,9 @@ all its classes run, are mutants of the base. Left alone is what no answer depen
   nothing else, the calls of `_check`, a call whose value is dropped, and a local value that only these read;
 - -1 as a size in a `reshape`, for which NumPy takes any negative number alike.
 
-No record reaches schedulers, clipping of gradients, averages of weights and initial values: nothing of them is changed.
+No record reaches schedulers, clipping of gradients, averages of weights and initial values. `in_file` has the mutants
+of such a file: every line is changed, what constructs and what refuses too, and only messages of errors are left alone.
+Tests have to notice them (`python -m benchmarks mutants`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from typing import Any
 import refnet
 from parity.families.fault import Fault
 
-__all__ = ["KINDS", "Mutant", "bearers", "classes", "drawing", "fault", "mutants"]
+__all__ = ["KINDS", "Mutant", "bearers", "changed_file", "classes", "drawing", "fault", "in_file", "mutants"]
 
 KINDS = ("operator", "constant", "comparison", "axis", "index")
 
@@ -71,10 +73,10 @@ SHARED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one class.
+    """One change of one class, or of one file.
 
     Attributes:
-        type: the class that is judged. number: of the change among those of this class. kind: one of KINDS.
+        type: the class that is judged, or the module. number: of the change among those. kind: one of KINDS.
         place: the method or function, and the line in its file. before, after: the expression that is changed.
     """
 
@@ -129,13 +131,34 @@ def _home(name: str) -> str:
 
 def mutants(name: str) -> list[Mutant]:
     """Every mutant of a class, in the order of its file."""
-    tree = _parsed(_home(name))
+    return _described(name, _changes(_parsed(_home(name)), name))
+
+
+def in_file(home: str) -> list[Mutant]:
+    """Every mutant of a whole module, in the order of its file."""
+    return _described(home, _anywhere(_parsed(home)))
+
+
+def changed_file(home: str, number: int | None) -> ast.Module:
+    """The source of a module with this change; with none as it is."""
+    tree = _parsed(home)
+    if number is not None:
+        _, change = list(_anywhere(tree))[number]
+        change.apply()
+    return ast.fix_missing_locations(tree)
+
+
+def _described(name: str, changes: Iterator[tuple[str, _Change]]) -> list[Mutant]:
     found = []
-    for number, (place, change) in enumerate(_changes(tree, name)):
+    for number, (place, change) in enumerate(changes):
         before = ast.unparse(change.shown)
         change.apply()
         after = ast.unparse(change.shown)
         change.undo()
+        if "\n" in before:
+            # Of a loop or the like the line that differs.
+            lines = zip(before.splitlines(), after.splitlines(), strict=True)
+            before, after = next((a.strip(), b.strip()) for a, b in lines if a != b)
         line = f"{place}, line {getattr(change.shown, 'lineno', 0)}"
         found.append(Mutant(name, number, change.kind, line, before, after))
     return found
@@ -201,6 +224,30 @@ def _changes(tree: ast.Module, name: str) -> Iterator[tuple[str, _Change]]:
         for statement in function.body:
             for change in _in(statement, statement, idle):
                 yield place, change
+
+
+def _anywhere(node: ast.Module | ast.ClassDef, within: str = "") -> Iterator[tuple[str, _Change]]:
+    """The changes of a whole file or class: of what stands in it, of default arguments, and of every function."""
+    for statement in node.body:
+        if isinstance(statement, ast.ClassDef):
+            yield from _anywhere(statement, f"{within}{statement.name}.")
+        elif isinstance(statement, ast.FunctionDef):
+            place = within + statement.name
+            for default, shown in _defaults(statement.args):
+                yield from ((place, change) for change in _in(default, shown, refusals=True))
+            for line in statement.body:
+                yield from ((place, change) for change in _in(line, line, refusals=True))
+        elif not isinstance(statement, ast.Import | ast.ImportFrom):
+            yield from ((within[:-1] or "module", change) for change in _in(statement, statement, refusals=True))
+
+
+def _defaults(given: ast.arguments) -> Iterator[tuple[ast.expr, ast.keyword]]:
+    """Each default of a function, and with its name."""
+    by_place = [*given.posonlyargs, *given.args][len(given.posonlyargs) + len(given.args) - len(given.defaults) :]
+    named = [*zip(by_place, given.defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    for own, default in named:
+        if default is not None:
+            yield default, ast.copy_location(ast.keyword(own.arg, default), default)
 
 
 def _tops(tree: ast.Module) -> dict[str, ast.ClassDef | ast.FunctionDef]:
@@ -276,18 +323,22 @@ def _idle(function: ast.FunctionDef, tops: Mapping[str, ast.stmt]) -> set[int]:
     return idle
 
 
-def _in(node: ast.AST, shown: ast.AST, idle: Set[int] = frozenset()) -> Iterator[_Change]:
-    """The changes in a node and below it, but for what computes nothing; `shown` is the expression around it."""
-    if isinstance(node, ast.If) and all(map(_refuses, node.body)):
+def _in(node: ast.AST, shown: ast.AST, idle: Set[int] = frozenset(), refusals: bool = False) -> Iterator[_Change]:
+    """The changes in a node and below it, but for what computes nothing; `shown` is the expression around it.
+
+    Args:
+        refusals: whether what only refuses is changed too. Messages never are.
+    """
+    if not refusals and isinstance(node, ast.If) and all(map(_refuses, node.body)):
         for other in node.orelse:
             yield from _in(other, other, idle)
         return
-    if _refuses(node) or isinstance(node, ast.JoinedStr) or id(node) in idle:
+    if isinstance(node, ast.Raise | ast.JoinedStr) or id(node) in idle or (not refusals and _refuses(node)):
         return
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return
     if isinstance(node, ast.AnnAssign) and node.value is not None:
-        yield from _in(node.value, node, idle)
+        yield from _in(node.value, node, idle, refusals)
         return
     shown = shown if isinstance(node, ast.Constant | ast.UnaryOp | ast.Tuple | ast.keyword) else node
     yield from (replace(change, shown=shown if isinstance(node, ast.Constant) else node) for change in _here(node))
@@ -296,7 +347,7 @@ def _in(node: ast.AST, shown: ast.AST, idle: Set[int] = frozenset()) -> Iterator
     for child in ast.iter_child_nodes(node):
         is_index = isinstance(node, ast.Subscript) and child is node.slice and any(_indices(node))
         if not (isinstance(child, ast.arguments) or is_index or _is_open_size(node, child)):
-            yield from _in(child, shown, idle)
+            yield from _in(child, shown, idle, refusals)
 
 
 def _is_open_size(node: ast.AST, child: ast.AST) -> bool:

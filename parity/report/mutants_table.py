@@ -11,11 +11,11 @@ from parity.report.console import percent, standard_output
 from parity.run.mutating import Survival
 
 
-def show(found: Sequence[Survival]) -> None:
-    """Print a line for each class, then those that survived and the excused, and the totals."""
+def show(found: Sequence[Survival], of: str = "class") -> None:
+    """Print a line for each class, or module, then those that survived and the excused, and the totals."""
     out = standard_output()
     made = Table(header_style="bold", box=None, padding=(0, 1))
-    made.add_column("class")
+    made.add_column(of)
     for heading in ("mutants", "killed", "survived", "excused", "share"):
         made.add_column(heading, justify="right")
     for s in found:

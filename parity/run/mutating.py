@@ -70,7 +70,11 @@ def all_ok(found: Sequence[Survival], share: float = 1.0) -> bool:
 
 def sample(name: str, share: float, seed: int) -> list[Mutant]:
     """This part of the mutants of a class, at least one where there is any: the same for the same seed."""
-    made = mutants.mutants(name)
+    return part(mutants.mutants(name), name, share, seed)
+
+
+def part(made: Sequence[Mutant], name: str, share: float, seed: int) -> list[Mutant]:
+    """This part of some mutants, in their order."""
     chosen = random.Random(f"{seed}:{name}").sample(range(len(made)), math.ceil(share * len(made)))
     return [made[k] for k in sorted(chosen)]
 
@@ -125,16 +129,17 @@ def to_json(found: Sequence[Survival], dtype: str, share: float, seed: int) -> s
         "dtype": dtype,
         "share": share,
         "seed": seed,
-        "classes": [
-            {
-                "class": s.type,
-                "mutants": s.count,
-                "killed": len(s.killed),
-                "survived": list(s.survived),
-                "excused": s.excused,
-                "killed by": dict(Counter(by.partition(",")[0] for by in s.killed.values())),
-            }
-            for s in found
-        ],
+        "classes": [{"class": s.type, **figures(s)} for s in found],
     }
     return json.dumps(document, indent=1) + "\n"
+
+
+def figures(found: Survival) -> dict[str, object]:
+    """What is kept of the mutants of one class."""
+    return {
+        "mutants": found.count,
+        "killed": len(found.killed),
+        "survived": list(found.survived),
+        "excused": found.excused,
+        "killed by": dict(Counter(by.partition(",")[0] for by in found.killed.values())),
+    }

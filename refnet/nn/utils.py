@@ -70,6 +70,7 @@ def clip_grad_norm_(
     """
     arrays = _listed("clip_grad_norm_", grads)
     check_max_norm("clip_grad_norm_", max_norm)
+    _are_writable("clip_grad_norm_", arrays)
     N = _total_norm("clip_grad_norm_", arrays, norm_type, error_if_nonfinite)
     _scale(arrays, max_norm, N)
     return N
@@ -78,7 +79,13 @@ def clip_grad_norm_(
 def clip_grads_with_norm_(grads: Gradients, max_norm: float, total_norm: Array, foreach: bool | None = None) -> None:
     """The second half of `clip_grad_norm_`, with a norm N = `total_norm` that is known."""
     check_max_norm("clip_grads_with_norm_", max_norm)
-    _scale(_listed("clip_grads_with_norm_", grads), max_norm, total_norm)
+    arrays = _listed("clip_grads_with_norm_", grads)
+    _check.is_number("clip_grads_with_norm_", "total_norm", total_norm)
+    if shape := np.shape(total_norm):
+        raise ValueError(f"clip_grads_with_norm_: expected total_norm to be one number, got shape {shape}")
+    _are_writable("clip_grads_with_norm_", arrays)
+    like = arrays[0].dtype if arrays else np.float64
+    _scale(arrays, max_norm, np.asarray(total_norm, like) if isinstance(total_norm, float | int) else total_norm)
 
 
 def clip_grad_value_(grads: Gradients, clip_value: float, foreach: bool | None = None) -> None:
@@ -92,7 +99,9 @@ def clip_grad_value_(grads: Gradients, clip_value: float, foreach: bool | None =
         foreach: accepted as torch's, and without a meaning here.
     """
     _check.not_negative("clip_grad_value_", "clip_value", clip_value)
-    for G in _listed("clip_grad_value_", grads):
+    arrays = _listed("clip_grad_value_", grads)
+    _are_writable("clip_grad_value_", arrays)
+    for G in arrays:
         G[...] = clipped_value(G, clip_value)
 
 
@@ -177,7 +186,10 @@ def _total_norm(operation: str, arrays: list[Array], norm_type: float, error_if_
 
 
 def _norm_order(operation: str, norm_type: float) -> float:
-    p = float(norm_type)
+    try:
+        p = float(norm_type)
+    except (TypeError, ValueError):
+        raise TypeError(f"{operation}: expected norm_type to be a number, got {norm_type!r}") from None
     if not p > 0:
         raise ValueError(f"{operation}: expected norm_type above 0, got {norm_type!r}")
     return p
@@ -196,7 +208,7 @@ def check_max_norm(operation: str, max_norm: Any, name: str = "max_norm") -> Non
 
 def _listed(operation: str, grads: Gradients) -> list[Array]:
     values: Any = [grads] if hasattr(grads, "dtype") else grads.values() if isinstance(grads, Mapping) else grads
-    arrays = [G for G in values if G is not None]
+    arrays = [G for G in _check.listed(operation, "gradients", values) if G is not None]
     for G in arrays:
         dtype = getattr(G, "dtype", None)
         if getattr(dtype, "kind", None) not in ("f", "O"):
@@ -204,3 +216,9 @@ def _listed(operation: str, grads: Gradients) -> list[Array]:
         if dtype != arrays[0].dtype:
             raise TypeError(f"{operation}: expected gradients of one dtype, got {arrays[0].dtype} and {dtype}")
     return arrays
+
+
+def _are_writable(operation: str, arrays: list[Array]) -> None:
+    """Raise before the first is written where one cannot be, such as what NumPy's `broadcast_to` gives."""
+    if any(isinstance(G, np.ndarray) and not G.flags.writeable for G in arrays):
+        raise ValueError(f"{operation}: expected gradients that can be written to, got one that is read-only")

@@ -67,8 +67,9 @@ class LambdaLR(LRScheduler):
 
     def get_lr(self) -> list[Any]:
         self._check_groups(self.base_lrs)
+        now = zip(self.base_lrs, self.lr_lambdas, strict=True)
         # eta_e = eta f(e)
-        return [eta * f(self.last_epoch) for eta, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        return [eta * self._number("lr_lambda", f(self.last_epoch)) for eta, f in now]
 
 
 class MultiplicativeLR(LRScheduler):
@@ -97,8 +98,9 @@ class MultiplicativeLR(LRScheduler):
         if self._is_initial:
             return self._rates()
         self._check_groups(self.lr_lambdas)
+        now = zip(self._rates(), self.lr_lambdas, strict=True)
         # eta_e = eta_(e-1) f(e)
-        return [eta * f(self.last_epoch) for eta, f in zip(self._rates(), self.lr_lambdas, strict=True)]
+        return [eta * self._number("lr_lambda", f(self.last_epoch)) for eta, f in now]
 
 
 class StepLR(LRScheduler):
@@ -145,7 +147,8 @@ class MultiStepLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        listed = [_check.size(self._name, "a milestone", milestone) for milestone in milestones]
+        given = _check.listed(self._name, "milestones", milestones)
+        listed = [_check.size(self._name, "a milestone", milestone) for milestone in given]
         if listed != sorted(listed):
             raise ValueError(f"{self._name}: expected milestones in ascending order, got {listed}")
         _check.number(self._name, "gamma", gamma)
@@ -158,6 +161,15 @@ class MultiStepLR(LRScheduler):
             return self._rates()
         # eta_e = eta_(e-1) gamma^n
         return [eta * self.gamma**n for eta in self._rates()]
+
+    def _check_state(self, state: Any) -> None:
+        super()._check_state(state)
+        operation, given = f"{self._name}.load_state_dict", state["milestones"]
+        if not isinstance(given, Counter):
+            raise TypeError(f"{operation}: expected milestones to be a Counter, got {type(given).__name__}")
+        for milestone, n in given.items():
+            _check.size(operation, "a milestone", milestone)
+            _check.size(operation, "how often a milestone counts", n)
 
     def closed_form_lr(self) -> list[Any]:
         k = bisect_right(sorted(self.milestones.elements()), self.last_epoch)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Real
 from types import FunctionType
 from typing import Any, ClassVar
 
 from refnet import _check
 from refnet.optim.optimizer import Optimizer
 
-COUNTS = ("last_epoch", "_step_count", "cooldown_counter", "num_bad_epochs")
-"""Names in a state that are integers."""
+LEAST = {
+    **dict.fromkeys(("last_epoch", "_step_count", "cooldown_counter", "num_bad_epochs"), -1),
+    **dict.fromkeys(("total_iters", "anneal_epochs", "patience", "cooldown"), 0),
+    **dict.fromkeys(("step_size", "T_0", "T_i", "T_mult", "total_steps"), 1),
+}
+"""Names in a state that are integers, and the least of each."""
+
+POSITIVE = ("T_max", "total_size")
+"""Names in a state that are above 0."""
+
+BOUNDLESS = ("best", "mode_worse")
+"""Names in a state that may be infinite."""
 
 PER_GROUP = ("base_lrs", "_last_lr", "max_lrs", "min_lrs", "base_momentums", "max_momentums", "lr_lambdas")
 """Names in a state that have one entry for each group."""
@@ -47,6 +60,9 @@ class LRScheduler:
     functions: ClassVar[tuple[str, ...]] = ()
     """Attributes that are functions of the user's, or lists of them. A state has their attributes, not themselves."""
 
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Attributes that are one of some texts."""
+
     optimizer: Optimizer
     last_epoch: int
     _last_lr: list[Any]
@@ -54,18 +70,19 @@ class LRScheduler:
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self.optimizer = self._own(optimizer)
         self.last_epoch = _check.size(self._name, "last_epoch", last_epoch, -1)
-        for place, group in enumerate(optimizer.param_groups):
-            if last_epoch == -1:
-                group.setdefault("initial_lr", group["lr"])
-            elif "initial_lr" not in group:
-                raise KeyError(
-                    f"{self._name}: expected groups with initial_lr to go on from last_epoch {last_epoch}, got group "
-                    f"{place} without; load the optimizer's state first"
-                )
-        self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        # Without a meaning here: torch's schedulers have it in their state.
-        self._get_lr_called_within_step = False
-        self._initial_step()
+        with whole_or_none(optimizer):
+            for place, group in enumerate(optimizer.param_groups):
+                if last_epoch == -1:
+                    group.setdefault("initial_lr", group["lr"])
+                elif "initial_lr" not in group:
+                    raise KeyError(
+                        f"{self._name}: expected groups with initial_lr to go on from last_epoch {last_epoch}, got "
+                        f"group {place} without; load the optimizer's state first"
+                    )
+            self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+            # Without a meaning here: torch's schedulers have it in their state.
+            self._get_lr_called_within_step = False
+            self._initial_step()
 
     @property
     def _name(self) -> str:
@@ -130,12 +147,12 @@ class LRScheduler:
                 rates = self.closed_form_lr()
             momentums = self.get_momentum()
             self._check_groups(rates)
+            if momentums is not None:
+                self._set_momentums(momentums)
         except BaseException:
             self.last_epoch = before
             raise
         self._set(rates)
-        if momentums is not None:
-            self._set_momentums(momentums)
 
     def _set(self, rates: Iterable[Any]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -147,11 +164,18 @@ class LRScheduler:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def _set_momentums(self, momentums: Iterable[Any]) -> None:
-        for group, momentum in zip(self.optimizer.param_groups, momentums, strict=True):
-            if "betas" in self.optimizer.defaults:
-                group["betas"] = (momentum, *group["betas"][1:])
-            else:
-                group["momentum"] = momentum
+        with whole_or_none(self.optimizer):
+            for group, momentum in zip(self.optimizer.param_groups, momentums, strict=True):
+                if "betas" in self.optimizer.defaults:
+                    group["betas"] = (momentum, *group["betas"][1:])
+                else:
+                    group["momentum"] = momentum
+
+    def _number(self, name: str, value: Any) -> Any:
+        """What a function of the user's has returned, if it is a number."""
+        if not isinstance(value, Real) and getattr(value, "ndim", None) != 0:
+            raise TypeError(f"{self._name}: expected {name} to return a number, got {value!r}")
+        return value
 
     def _check_groups(self, values: list[Any]) -> None:
         if len(values) != (groups := len(self.optimizer.param_groups)):
@@ -194,8 +218,9 @@ class LRScheduler:
 
         Raises:
             KeyError: the state lacks an entry, or has an unknown one.
-            ValueError: there is not one value for each group or scheduler; a count is too small.
-            TypeError: the state is no dict, or a count no integer.
+            ValueError: there is not one value for each group or scheduler; a value is out of its range, or NaN.
+            TypeError: the state is no dict, or a value not what it should be: an integer, a number, a text, a truth
+                value, or a list.
         """
         self._check_state(state_dict)
         self._load(state_dict)
@@ -209,14 +234,36 @@ class LRScheduler:
             raise KeyError(f"{operation}: expected {', '.join(sorted(due))}; missing {', '.join(missing)}")
         if unknown := sorted(state.keys() - due):
             raise KeyError(f"{operation}: expected {', '.join(sorted(due))}; got {', '.join(unknown)} among them")
-        for name in due & {*COUNTS}:
-            _check.size(operation, name, state[name], -1)
-        for name in due & {*PER_GROUP, "_schedulers"}:
-            own = getattr(self, name)
-            if not isinstance(state[name], list | tuple) or len(state[name]) != len(own):
-                raise ValueError(f"{operation}: expected {name} with {len(own)} entries, got {state[name]!r}")
+        for name in sorted(due):
+            self._check_value(operation, name, getattr(self, name), state[name])
         for part, given in zip(vars(self).get("_schedulers", ()), state.get("_schedulers", ()), strict=True):
             part._check_state(given)
+
+    def _check_value(self, operation: str, name: str, own: Any, given: Any) -> None:
+        """Raise unless a value of a state may come into the place of the present one."""
+        if name in (*PER_GROUP, "_schedulers"):
+            if not isinstance(given, list | tuple) or len(given) != len(own):
+                raise ValueError(f"{operation}: expected {name} with {len(own)} entries, got {given!r}")
+            for one in given if name in PER_GROUP else ():
+                if name not in self.functions:
+                    _check.is_number(operation, name, one)
+                elif one is not None and not isinstance(one, Mapping):
+                    raise TypeError(f"{operation}: expected {name} to be dicts or None, got {one!r}")
+        elif name in self.functions:
+            if given is not None and not isinstance(given, Mapping):
+                raise TypeError(f"{operation}: expected {name} to be a dict or None, got {given!r}")
+        elif name in LEAST:
+            _check.size(operation, name, given, LEAST[name])
+        elif name in POSITIVE:
+            _check.between(0, math.inf, low_too=False)(operation, name, given)
+        elif name in BOUNDLESS:
+            _check.is_number(operation, name, given)
+        elif name in self.choices and given != own:
+            _check.one_of(operation, name, given, self.choices[name])
+        elif isinstance(own, bool):
+            _check.flag(operation, name, given)
+        elif isinstance(own, Real) and not (given is None and name == "default_min_lr"):
+            _check.number(operation, name, given)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():
@@ -227,6 +274,20 @@ class LRScheduler:
                 _give_attributes(getattr(self, name), value)
             else:
                 vars(self)[name] = value.copy() if isinstance(value, list | dict) else value
+
+
+@contextmanager
+def whole_or_none(optimizer: Optimizer) -> Iterator[None]:
+    """Puts the groups' options back where an error ends what changes them."""
+    before = [dict(group) for group in optimizer.param_groups]
+    try:
+        yield
+    except BaseException:
+        for group, options in zip(optimizer.param_groups, before, strict=True):
+            group.clear()
+            # Past the check of the group: a rate may have been below 0.
+            dict.update(group, options)
+        raise
 
 
 def _attributes(function: Any) -> Any:

@@ -14,7 +14,7 @@ from refnet.optim.optimizer import Optimizer
 
 def _parts(operation: str, optimizer: Any, schedulers: Any) -> tuple[list[LRScheduler], Optimizer]:
     """The schedulers, all of one optimizer that step without a metric, and that optimizer."""
-    listed = list(schedulers)
+    listed = _check.listed(operation, "schedulers", schedulers)
     if not listed:
         raise ValueError(f"{operation}: expected at least one scheduler, got none")
     for place, part in enumerate(listed):
@@ -85,14 +85,7 @@ class SequentialLR(LRScheduler):
                     f"{self._name}: expected schedulers that are not made of others, got {type(part).__name__} at "
                     f"place {place}"
                 )
-        self._milestones = [_check.size(self._name, "a milestone", milestone) for milestone in milestones]
-        if self._milestones != sorted(self._milestones):
-            raise ValueError(f"{self._name}: expected milestones in ascending order, got {self._milestones}")
-        if len(self._milestones) != len(self._schedulers) - 1:
-            raise ValueError(
-                f"{self._name}: expected one milestone less than schedulers, got {len(self._milestones)} and "
-                f"{len(self._schedulers)}"
-            )
+        self._milestones = self._in_order(self._name, milestones)
         self.last_epoch = _check.size(self._name, "last_epoch", last_epoch, -1) + 1
         for group in optimizer.param_groups:
             dict.update(group, lr=group["initial_lr"])
@@ -101,6 +94,22 @@ class SequentialLR(LRScheduler):
         first = self._schedulers[bisect_right(self._milestones, 0)]
         first._initial_step()
         self._last_lr = first.get_last_lr()
+
+    def _in_order(self, operation: str, milestones: Any) -> list[int]:
+        """Milestones, if they are in ascending order and one less than schedulers."""
+        given = _check.listed(operation, "milestones", milestones)
+        made = [_check.size(operation, "a milestone", milestone) for milestone in given]
+        if made != sorted(made):
+            raise ValueError(f"{operation}: expected milestones in ascending order, got {made}")
+        if len(made) != len(self._schedulers) - 1:
+            raise ValueError(
+                f"{operation}: expected one milestone less than schedulers, got {len(made)} and {len(self._schedulers)}"
+            )
+        return made
+
+    def _check_state(self, state: Any) -> None:
+        super()._check_state(state)
+        self._in_order(f"{self._name}.load_state_dict", state["_milestones"])
 
     def step(self) -> None:  # type: ignore[override]
         """Set the rates of the next epoch."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from refnet import _check
-from refnet.optim.lr_scheduler_base import LRScheduler
+from refnet.optim.lr_scheduler_base import LRScheduler, whole_or_none
 from refnet.optim.optimizer import Optimizer
 
 
@@ -19,6 +19,11 @@ def _has_momentum(operation: str, optimizer: Optimizer) -> bool:
             "cycle_momentum=False cycles the rate alone"
         )
     return "betas" in optimizer.defaults
+
+
+def _momentum_check(is_beta: bool) -> Callable[[str, str, Any], None]:
+    """What an optimizer asks of its momentum, or of the first of its betas."""
+    return _check.between(0, 1, high_too=False) if is_beta else _check.not_negative
 
 
 class CyclicLR(LRScheduler):
@@ -45,6 +50,10 @@ class CyclicLR(LRScheduler):
     """
 
     functions: ClassVar[tuple[str, ...]] = ("_scale_fn_custom",)
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mode": ("triangular", "triangular2", "exp_range"),
+        "scale_mode": ("cycle", "iterations"),
+    }
 
     def __init__(
         self,
@@ -64,17 +73,17 @@ class CyclicLR(LRScheduler):
     ) -> None:
         self.optimizer = self._own(optimizer)
         base_lrs = self.per_group("base_lr", base_lr, _check.not_negative)
-        self.max_lrs = self.per_group("max_lr", max_lr)
+        self.max_lrs = self.per_group("max_lr", max_lr, _check.not_negative)
         up = float(_check.size(self._name, "step_size_up", step_size_up, 1))
         down = up if step_size_down is None else float(_check.size(self._name, "step_size_down", step_size_down, 1))
         self.total_size = up + down
         self.step_ratio = up / self.total_size
         if scale_fn is None:
-            _check.one_of(self._name, "mode", mode, ("triangular", "triangular2", "exp_range"))
+            _check.one_of(self._name, "mode", mode, self.choices["mode"])
             scale_mode = "iterations" if mode == "exp_range" else "cycle"
         elif not callable(scale_fn):
             raise TypeError(f"{self._name}: expected scale_fn to be a function or None, got {scale_fn!r}")
-        _check.one_of(self._name, "scale_mode", scale_mode, ("cycle", "iterations"))
+        _check.one_of(self._name, "scale_mode", scale_mode, self.choices["scale_mode"])
         _check.number(self._name, "gamma", gamma)
         _check.flag(self._name, "cycle_momentum", cycle_momentum)
         self.mode, self.gamma, self.scale_mode = mode, gamma, scale_mode
@@ -82,16 +91,19 @@ class CyclicLR(LRScheduler):
         self.cycle_momentum = cycle_momentum
         if cycle_momentum:
             self.use_beta1 = _has_momentum(self._name, optimizer)
-            self.base_momentums = self.per_group("base_momentum", base_momentum)
-            self.max_momentums = self.per_group("max_momentum", max_momentum)
-        if last_epoch == -1:
-            if cycle_momentum:
-                self._set_momentums(self.max_momentums)
-                for group, M, m in zip(optimizer.param_groups, self.max_momentums, self.base_momentums, strict=True):
-                    group.update(max_momentum=M, base_momentum=m)
-            for group, b in zip(optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = b
-        super().__init__(optimizer, last_epoch)
+            check = _momentum_check(self.use_beta1)
+            self.base_momentums = self.per_group("base_momentum", base_momentum, check)
+            self.max_momentums = self.per_group("max_momentum", max_momentum, check)
+        with whole_or_none(optimizer):
+            if last_epoch == -1:
+                if cycle_momentum:
+                    self._set_momentums(self.max_momentums)
+                    both = zip(self.max_momentums, self.base_momentums, strict=True)
+                    for group, (M, m) in zip(optimizer.param_groups, both, strict=True):
+                        group.update(max_momentum=M, base_momentum=m)
+                for group, b in zip(optimizer.param_groups, base_lrs, strict=True):
+                    group["lr"] = b
+            super().__init__(optimizer, last_epoch)
         self.base_lrs = base_lrs
 
     def _height(self) -> tuple[float, float]:
@@ -106,7 +118,8 @@ class CyclicLR(LRScheduler):
 
     def _scale(self, c: int, e: int) -> float:
         if self._scale_fn_custom is not None:
-            return self._scale_fn_custom(c if self.scale_mode == "cycle" else e)
+            made: float = self._number("scale_fn", self._scale_fn_custom(c if self.scale_mode == "cycle" else e))
+            return made
         if self.mode == "triangular":
             return 1.0
         # s = 1 / 2^(c-1), or gamma^e
@@ -157,6 +170,8 @@ class OneCycleLR(LRScheduler):
         three_phase: as above.
     """
 
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"_anneal_func_type": ("cos", "linear")}
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -183,7 +198,7 @@ class OneCycleLR(LRScheduler):
         else:
             raise ValueError(f"{self._name}: expected total_steps, or epochs and steps_per_epoch, got neither")
         _check.between(0, 1)(self._name, "pct_start", pct_start)
-        _check.one_of(self._name, "anneal_strategy", anneal_strategy, ("cos", "linear"))
+        _check.one_of(self._name, "anneal_strategy", anneal_strategy, self.choices["_anneal_func_type"])
         positive = _check.between(0, math.inf, low_too=False)
         positive(self._name, "div_factor", div_factor)
         positive(self._name, "final_div_factor", final_div_factor)
@@ -195,8 +210,9 @@ class OneCycleLR(LRScheduler):
         self.cycle_momentum = cycle_momentum
         if cycle_momentum:
             self.use_beta1 = _has_momentum(self._name, optimizer)
-            low = self.per_group("base_momentum", base_momentum)
-            high = self.per_group("max_momentum", max_momentum)
+            check = _momentum_check(self.use_beta1)
+            low = self.per_group("base_momentum", base_momentum, check)
+            high = self.per_group("max_momentum", max_momentum, check)
         if last_epoch == -1:
             if cycle_momentum:
                 self._set_momentums(high)
@@ -206,6 +222,14 @@ class OneCycleLR(LRScheduler):
                 i = t / div_factor
                 group.update(initial_lr=i, max_lr=t, min_lr=i / final_div_factor)
         super().__init__(optimizer, last_epoch)
+
+    def _check_state(self, state: Any) -> None:
+        super()._check_state(state)
+        given, names = state["_schedule_phases"], self._schedule_phases[0].keys()
+        if not isinstance(given, list) or not given or any(getattr(one, "keys", dict)() != names for one in given):
+            raise ValueError(
+                f"{self._name}.load_state_dict: expected _schedule_phases, each with {', '.join(names)}, got {given!r}"
+            )
 
     def _annealed(self, what: str) -> list[Any]:
         """The rate or momentum of each group."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import SupportsFloat
+from collections.abc import Mapping
+from typing import ClassVar, SupportsFloat
 
 from refnet import _check
 from refnet.optim.lr_scheduler_base import LRScheduler
@@ -33,6 +34,8 @@ class ReduceLROnPlateau(LRScheduler):
         eps: the least change.
     """
 
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"mode": ("min", "max"), "threshold_mode": ("rel", "abs")}
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -46,11 +49,11 @@ class ReduceLROnPlateau(LRScheduler):
         eps: float = 1e-8,
     ) -> None:
         self.optimizer = self._own(optimizer)
-        _check.one_of(self._name, "mode", mode, ("min", "max"))
+        _check.one_of(self._name, "mode", mode, self.choices["mode"])
         _check.between(0, 1, high_too=False)(self._name, "factor", factor)
         self.patience = _check.size(self._name, "patience", patience)
         _check.number(self._name, "threshold", threshold)
-        _check.one_of(self._name, "threshold_mode", threshold_mode, ("rel", "abs"))
+        _check.one_of(self._name, "threshold_mode", threshold_mode, self.choices["threshold_mode"])
         self.cooldown = _check.size(self._name, "cooldown", cooldown)
         _check.not_negative(self._name, "eps", eps)
         self.factor, self.eps = factor, eps
@@ -64,7 +67,12 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics: SupportsFloat, epoch: int | None = None) -> None:  # type: ignore[override]
         """Take in the metric of an epoch: a number, or an array of one."""
-        x = float(metrics)
+        try:
+            x = float(metrics)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{self._name}.step: expected metrics to be a number, or an array of one, got {type(metrics).__name__}"
+            ) from None
         self._check_limits()
         self.last_epoch = self.last_epoch + 1 if epoch is None else _check.size(f"{self._name}.step", "epoch", epoch)
         if self._is_better(x, self.best):

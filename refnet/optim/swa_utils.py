@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -80,6 +80,11 @@ def _real(A: Array) -> Array:
     return np.asarray(A, np.float32) if A.dtype.kind in "iu" else A
 
 
+def _is_module(operation: str, model: Any) -> None:
+    if not isinstance(model, Module):
+        raise TypeError(f"{operation}: expected model to be a Module, got {type(model).__name__}")
+
+
 class AveragedModel(Module):
     """A copy of a network whose parameters are the average of those that it was shown, for SWA and EMA.
 
@@ -97,7 +102,7 @@ class AveragedModel(Module):
         use_buffers: whether buffers are averaged as parameters are; if not, they are copied at every update.
 
     Raises:
-        TypeError: `model` is no Module, or `use_buffers` no truth value.
+        TypeError: `model` is no Module, a function none, or `use_buffers` no truth value.
         ValueError: both functions are given.
     """
 
@@ -112,8 +117,10 @@ class AveragedModel(Module):
         use_buffers: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(model, Module):
-            raise TypeError(f"AveragedModel: expected model to be a Module, got {type(model).__name__}")
+        _is_module("AveragedModel", model)
+        for name, function in (("avg_fn", avg_fn), ("multi_avg_fn", multi_avg_fn)):
+            if function is not None and not callable(function):
+                raise TypeError(f"AveragedModel: expected {name} to be a function, got {type(function).__name__}")
         if avg_fn is not None and multi_avg_fn is not None:
             raise ValueError("AveragedModel: expected one of avg_fn and multi_avg_fn, got both")
         _check.flag("AveragedModel", "use_buffers", use_buffers)
@@ -143,7 +150,9 @@ class AveragedModel(Module):
         Raises:
             ValueError: its parameters and buffers are not those of the network that was copied, by name, shape and
                 dtype, or `avg_fn` gives another shape. Nothing is written then.
+            TypeError: `model` is no Module, or `avg_fn` gives no real numbers.
         """
+        _is_module("AveragedModel.update_parameters", model)
         averaged = self._pairs("parameters", self.module.params, model.params)
         buffers = self._pairs("buffers", self.module.buffers, model.buffers)
         if self.use_buffers:
@@ -160,6 +169,8 @@ class AveragedModel(Module):
             for (A, _), new in zip(averaged, after, strict=True):
                 if np.shape(new) != A.shape:
                     raise ValueError(f"AveragedModel: expected avg_fn to keep the shape {A.shape}, got {np.shape(new)}")
+                if (kind := np.asarray(new).dtype).kind not in "fiuO":
+                    raise TypeError(f"AveragedModel: expected avg_fn to give real numbers, got {kind}")
             for (A, _), new in zip(averaged, after, strict=True):
                 A[...] = new
         for A, W in buffers:
@@ -183,9 +194,14 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
         model: the network. Without a BatchNorm nothing happens.
         device: accepted as torch's, and without a meaning here.
     """
+    _is_module("update_bn", model)
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not norms:
         return
+    try:
+        batches = iter(loader)
+    except TypeError:
+        raise TypeError(f"update_bn: expected loader to give batches, got {type(loader).__name__}") from None
     momenta, was_training = [norm.momentum for norm in norms], model.training
     model.train()
     try:
@@ -195,7 +211,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
             for name, first in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
                 if name in norm.buffers:
                     norm.buffers[name][...] = first
-        for batch in loader:
+        for batch in batches:
             model(batch[0] if isinstance(batch, (list, tuple)) else batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -217,6 +233,8 @@ class SWALR(LRScheduler):
         anneal_epochs, anneal_strategy: as above.
     """
 
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"_anneal_strategy": ("cos", "linear")}
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -227,7 +245,7 @@ class SWALR(LRScheduler):
     ) -> None:
         self.optimizer = self._own(optimizer)
         rates = self.per_group("swa_lr", swa_lr, _check.not_negative)
-        _check.one_of(self._name, "anneal_strategy", anneal_strategy, ("cos", "linear"))
+        _check.one_of(self._name, "anneal_strategy", anneal_strategy, self.choices["_anneal_strategy"])
         self.anneal_epochs = _check.size(self._name, "anneal_epochs", anneal_epochs)
         self._anneal_strategy = anneal_strategy
         for group, s in zip(optimizer.param_groups, rates, strict=True):

@@ -11,7 +11,7 @@ import pytest
 import refnet
 from parity.engines import mutants
 from parity.engines.faulty import NO_FAULT, FaultyEngine
-from parity.engines.mutants import KINDS, _changes, classes, fault
+from parity.engines.mutants import KINDS, _anywhere, _changes, classes, fault
 from parity.families.listing import catalogue, select
 from parity.run import mutating
 from parity.vectors import catalogue_answers
@@ -64,6 +64,41 @@ def test_the_operators():
 def test_what_is_left_alone():
     made = "class C:\n def __init__(s):\n  s.a = 1\n"
     assert changes(made + " def f(s, a):\n  '1'\n  _check.x(1)\n  if a > 1:\n   raise E(1)") == []
+
+
+def test_of_a_whole_file_every_line_is_changed_but_for_messages():
+    source = (
+        "N = 3\nclass C:\n K: int = 4\n def __init__(s, a, b=1, *, c=2):\n  if a > N:\n   raise E(f'{a + 1}', a + 1)\n"
+        "  _check.size(a, 5)\ndef f():\n def g(a):\n  return -a\n return g\n"
+    )
+    tree = ast.parse(source)
+    found = []
+    for place, change in _anywhere(tree):
+        change.apply()
+        found.append((place, ast.unparse(change.shown)))
+        change.undo()
+    assert ast.unparse(tree) == ast.unparse(ast.parse(source))
+    assert found == [
+        ("module", "N = 4"),
+        ("C", "K: int = 5"),
+        ("C.__init__", "b=2"),
+        ("C.__init__", "c=3"),
+        ("C.__init__", "a >= N"),
+        ("C.__init__", "a < N"),
+        ("C.__init__", "_check.size(a, 6)"),
+        ("f", "+a"),
+    ]
+
+
+def test_a_changed_file_has_one_change():
+    first = mutants.in_file("refnet.amp.grad_scaler")[0]
+    assert (first.before, first.after) == ("2.0 ** 16", "3.0 ** 16")
+    right, wrong = (ast.unparse(mutants.changed_file(first.type, n)).splitlines() for n in (None, 0))
+    assert (
+        right == ast.unparse(ast.parse(Path(refnet.amp.grad_scaler.__file__).read_text(encoding="utf-8"))).splitlines()
+    )
+    ((before, after),) = ((a, b) for a, b in zip(right, wrong, strict=True) if a != b)
+    assert before.replace(first.before, first.after) == after
 
 
 def test_what_only_refuses_is_left_alone():

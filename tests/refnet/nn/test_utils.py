@@ -143,8 +143,36 @@ def test_a_known_norm():
     utils.clip_grads_with_norm_(one, 0.5, utils.get_total_norm(one, 3))
     utils.clip_grad_norm_(other, 0.5, 3)
     np.testing.assert_equal(one, other)
+    # torch's bits, whatever kind of number the norm is.
+    for known in (8.0, 8, np.float32(8.0)):
+        G, g = np.array([6.0], np.float32), torch.tensor([6.0], requires_grad=True)
+        g.grad = g.detach().clone()
+        utils.clip_grads_with_norm_([G], 4.0, known)
+        torch.nn.utils.clip_grads_with_norm_([g], 4.0, torch.tensor(8.0))
+        np.testing.assert_array_equal(G, g.grad.numpy())
 
 
+@pytest.mark.parametrize("p", [None, 1, 3, math.inf])
+def test_clipping_gives_new_gradients_that_are_torchs(p):
+    """As `clip_grad_norm_` bit for bit, and as torch's within what is derived above."""
+    within = 24 * 4 * (p if p in (1, 3) else 2) * np.finfo(np.float64).eps
+    order = {} if p is None else {"norm_type": p}
+    grads = draw(9)
+    torchs = parameters(grads)
+    torch.nn.utils.clip_grad_norm_(torchs, 0.5, **order)
+    clipped = utils.Clipping(0.5, **order).of(grads)
+    own = draw(9)
+    utils.clip_grad_norm_(own, 0.5, **order)
+    for name, other in zip(grads, torchs, strict=True):
+        np.testing.assert_array_equal(clipped[name], own[name])
+        np.testing.assert_allclose(clipped[name], other.grad.numpy(), rtol=within)
+    np.testing.assert_equal(grads, draw(9))
+    utils.clip_grad_value_(own, 0.125)
+    np.testing.assert_equal(utils.Clipping(clip_value=0.125).of(clipped), own)
+    assert utils.NOT_CLIPPED.of(grads) == grads
+
+
+READ_ONLY = np.broadcast_to(np.ones(1), (3,))
 REFUSED = [
     (lambda g: utils.clip_grad_norm_(g, -1.0), ValueError, "expected max_norm to be at least 0, got -1.0"),
     (lambda g: utils.clip_grad_norm_(g, math.nan), ValueError, "expected max_norm to be at least 0, got nan"),
@@ -155,6 +183,14 @@ REFUSED = [
     (lambda g: utils.clip_grad_value_({**g, "k": np.arange(3)}, 1.0), TypeError, "as arrays of floats, got int64"),
     (lambda g: utils.clip_grad_norm_([*g.values(), np.ones(2, np.float32)], 1.0), TypeError, "of one dtype, got"),
     (lambda g: utils.clip_grad_norm_(["w"], 1.0), TypeError, "as arrays of floats, got str"),
+    (lambda g: utils.clip_grad_norm_(None, 1.0), TypeError, "expected gradients to be a list, got NoneType"),
+    (lambda g: utils.clip_grad_norm_(g, 1.0, "two"), TypeError, "expected norm_type to be a number, got 'two'"),
+    (lambda g: utils.clip_grad_norm_(g, 1.0, None), TypeError, "expected norm_type to be a number, got None"),
+    (lambda g: utils.clip_grads_with_norm_(g, 1.0, "3"), TypeError, "expected total_norm to be a number, got '3'"),
+    (lambda g: utils.clip_grads_with_norm_(g, 1.0, np.ones(2)), ValueError, r"to be one number, got shape \(2,\)"),
+    (lambda g: utils.clip_grad_norm_({**g, "k": READ_ONLY}, 1.0), ValueError, "clip_grad_norm_: .* is read-only"),
+    (lambda g: utils.clip_grad_value_({**g, "k": READ_ONLY}, 0.1), ValueError, "clip_grad_value_: .* is read-only"),
+    (lambda g: utils.clip_grads_with_norm_({**g, "k": READ_ONLY}, 1.0, 9.0), ValueError, "with_norm_: .* is read-only"),
 ]
 
 

@@ -9,6 +9,7 @@ import inspect
 import math
 import pickle
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -74,6 +75,15 @@ def at_once(library, opt):
     return library.SequentialLR(opt, parts, [0, 20])
 
 
+def from_the_first_epoch(library, opt):
+    parts = [library.ConstantLR(opt, 0.5), library.ExponentialLR(opt, 0.9), library.StepLR(opt, 2)]
+    return library.SequentialLR(opt, parts, [1, 2])
+
+
+def one_alone(library, opt):
+    return library.SequentialLR(opt, [library.ExponentialLR(opt, 0.9)], [])
+
+
 def chained_sequence(library, opt):
     parts = [library.LinearLR(opt, 0.5, total_iters=5), library.ExponentialLR(opt, 0.99)]
     return library.ChainedScheduler([library.SequentialLR(opt, parts, [5]), library.MultiStepLR(opt, [20, 40], 0.5)])
@@ -101,7 +111,7 @@ ROWS = [
         "MultiStepLR",
         ({"milestones": [5, 20, 20, 41]}, {"milestones": (1, 2), "gamma": 0.3}, {"milestones": []}),
         (),
-        ({"milestones": [20, 5]}, {"milestones": [-1, 5]}, {"milestones": [1.5]}),
+        ({"milestones": [20, 5]}, {"milestones": [-1, 5]}, {"milestones": [1.5]}, {"milestones": 5}),
     ),
     Row(
         "ConstantLR",
@@ -118,13 +128,19 @@ ROWS = [
     Row("ExponentialLR", ({"gamma": 0.93}, {"gamma": 1}), (), ({"gamma": math.nan}, {"gamma": None})),
     Row(
         "PolynomialLR",
-        ({}, {"total_iters": 60, "power": 0.9}, {"total_iters": 33, "power": 3}),
+        ({}, {"total_iters": 60, "power": 0.9}, {"total_iters": 33, "power": 3}, {"total_iters": 1}),
         (),
         ({"total_iters": 0}, {"power": math.inf}),
     ),
     Row(
         "CosineAnnealingLR",
-        ({"T_max": 7}, {"T_max": 50, "eta_min": 0.01}, {"T_max": 1}, {"T_max": 12.5, "eta_min": 0.2}),
+        (
+            {"T_max": 7},
+            {"T_max": 50, "eta_min": 0.01},
+            {"T_max": 1},
+            {"T_max": 12.5, "eta_min": 0.2},
+            {"T_max": 6, "eta_min": 0.02},
+        ),
         (),
         ({"T_max": 0}, {"T_max": 5, "eta_min": math.nan}),
     ),
@@ -145,6 +161,8 @@ ROWS = [
                 "mode": "triangular2",
             },
             {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 4, "mode": "exp_range", "gamma": 0.97},
+            {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 1, "step_size_down": 2},
+            {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 2, "step_size_down": 1},
             {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 4, "scale_fn": Halving(0.5), "cycle_momentum": False},
             {
                 "base_lr": 0.01,
@@ -160,6 +178,7 @@ ROWS = [
         (
             {"base_lr": 0.1, "max_lr": 1.0, "step_size_up": 0},
             {"base_lr": -0.1, "max_lr": 1.0},
+            {"base_lr": 0.1, "max_lr": -1.0},
             {"base_lr": 0.1, "max_lr": 1.0, "scale_fn": 0.5},
             {"base_lr": 0.1, "max_lr": 1.0, "scale_fn": wave, "scale_mode": "square"},
         ),
@@ -184,7 +203,7 @@ ROWS = [
         ({"max_lr": -0.5, "total_steps": 9}, {"max_lr": 0.5, "total_steps": 9, "div_factor": 0.0}),
     ),
     Row("ChainedScheduler", (chained, chained_sequence)),
-    Row("SequentialLR", (sequential, at_once)),
+    Row("SequentialLR", (sequential, at_once, from_the_first_epoch, one_alone)),
     Row(
         "ReduceLROnPlateau",
         (
@@ -492,6 +511,36 @@ WRONG = {
         ValueError,
         re.escape("MultiStepLR: expected milestones in ascending order, got [30, 10]"),
     ),
+    "sequential, no milestones": (
+        lambda: (lambda opt: lr_scheduler.SequentialLR(opt, [lr_scheduler.StepLR(opt, 1)], None))(one()),
+        TypeError,
+        "SequentialLR: expected milestones to be a list, got NoneType",
+    ),
+    "chained, one alone": (
+        lambda: lr_scheduler.ChainedScheduler(lr_scheduler.StepLR(one(), 3)),
+        TypeError,
+        "ChainedScheduler: expected schedulers to be a list, got StepLR",
+    ),
+    "a metric that is a text": (
+        lambda: lr_scheduler.ReduceLROnPlateau(one()).step("low"),
+        TypeError,
+        "ReduceLROnPlateau.step: expected metrics to be a number, or an array of one, got str",
+    ),
+    "several metrics": (
+        lambda: lr_scheduler.ReduceLROnPlateau(one()).step(np.ones(2)),
+        TypeError,
+        "ReduceLROnPlateau.step: expected metrics to be a number, or an array of one, got ndarray",
+    ),
+    "a last epoch below -1": (
+        lambda: lr_scheduler.StepLR(one(), 3, last_epoch=-2),
+        ValueError,
+        "StepLR: expected last_epoch to be at least -1, got -2",
+    ),
+    "sequential, a last epoch below -1": (
+        lambda: (lambda opt: lr_scheduler.SequentialLR(opt, [lr_scheduler.StepLR(opt, 1)], [], -2))(one()),
+        ValueError,
+        "SequentialLR: expected last_epoch to be at least -1, got -2",
+    ),
     "no momentum to cycle": (
         lambda: lr_scheduler.OneCycleLR(optim.Adagrad({"w": np.zeros(2)}), 0.1, 5),
         ValueError,
@@ -537,6 +586,74 @@ def test_a_function_that_raises_changes_nothing():
     assert (repr(scheduler.state_dict()), repr(scheduler.optimizer.param_groups)) == (state, groups)
 
 
+@pytest.mark.parametrize("returned", [None, "a", [0.5], np.ones(2), np.ones(1)], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda f: lr_scheduler.LambdaLR(one(), f),
+        lambda f: lr_scheduler.MultiplicativeLR(one(), f),
+        lambda f: lr_scheduler.CyclicLR(one(momentum=0.5), 0.1, 0.2, scale_fn=f, scale_mode="iterations"),
+    ],
+    ids=["LambdaLR", "MultiplicativeLR", "CyclicLR"],
+)
+def test_a_function_that_gives_no_number_changes_nothing(make, returned):
+    scheduler = make(lambda epoch: returned if epoch else 1.0)
+    state, groups = repr(scheduler.state_dict()), repr(scheduler.optimizer.param_groups)
+    message = f"^{type(scheduler).__name__}: expected (lr_lambda|scale_fn) to return a number, got "
+    with pytest.raises(TypeError, match=message + re.escape(repr(returned))):
+        scheduler.step()
+    assert (repr(scheduler.state_dict()), repr(scheduler.optimizer.param_groups)) == (state, groups)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda opt: lr_scheduler.LambdaLR(opt, lambda epoch: None),
+        lambda opt: lr_scheduler.CyclicLR(opt, 0.1, 0.2, scale_fn=lambda c: None),
+        lambda opt: lr_scheduler.CyclicLR(opt, 0.1, 0.2, max_momentum=[0.9, -0.5]),
+        lambda opt: lr_scheduler.OneCycleLR(opt, 0.1, 9, base_momentum=[0.9, -0.5]),
+        lambda opt: lr_scheduler.OneCycleLR(opt, 0.1, 9, max_momentum=[0.9, math.nan]),
+        lambda opt: lr_scheduler.StepLR(opt, 3, last_epoch=4),
+    ],
+)
+def test_a_scheduler_that_cannot_be_made_leaves_the_groups(make):
+    opt = optim.SGD([{"params": {str(k): np.zeros(1)}, "lr": lr} for k, lr in enumerate(RATES)], momentum=0.5)
+    before = repr(opt.param_groups)
+    with pytest.raises((TypeError, ValueError, KeyError), match="LR: expected "):
+        make(opt)
+    assert repr(opt.param_groups) == before
+
+
+@pytest.mark.parametrize("bound", ["base_momentum", "max_momentum"])
+@pytest.mark.parametrize("name", ["CyclicLR", "OneCycleLR"])
+def test_a_beta_of_1_is_refused_as_the_optimizer_refuses_it(name, bound):
+    opt = optim.Adam({"w": np.zeros(1)})
+    for taken in (0.0, 0.999):
+        getattr(lr_scheduler, name)(opt, 0.1, 9, **{bound: taken})
+    with pytest.raises(ValueError, match=f"{name}: expected {bound} to be at least 0 and below 1, got 1.0"):
+        getattr(lr_scheduler, name)(opt, 0.1, 9, **{bound: 1.0})
+    # Of momentum torch and refnet take any that is not negative.
+    getattr(lr_scheduler, name)(one(momentum=0.5), 0.1, 9, **{bound: 1.0})
+
+
+def test_a_momentum_that_an_optimizer_refuses_at_a_step_changes_nothing():
+    """At the top h is 1 and s is -2: 0.9 for the first group, 0.9 + 2 (0.9 - 0.1) = 2.5 for the second."""
+    groups = [{"params": {str(k): np.zeros(1)}, "lr": lr} for k, lr in enumerate(RATES)]
+    scheduler = lr_scheduler.CyclicLR(
+        optim.Adam(groups), 0.01, 0.1, 1, scale_fn=lambda c: -2.0, base_momentum=[0.9, 0.1], max_momentum=[0.9, 0.9]
+    )
+    state, before = repr(scheduler.state_dict()), repr(scheduler.optimizer.param_groups)
+    with pytest.raises(ValueError, match="Adam: expected betas to be at least 0 and below 1"):
+        scheduler.step()
+    assert (repr(scheduler.state_dict()), repr(scheduler.optimizer.param_groups)) == (state, before)
+
+
+@pytest.mark.parametrize("half", [0.5, np.float32(0.5), np.array(0.5), Fraction(1, 2)], ids=repr)
+def test_a_function_may_give_any_number(half):
+    scheduler = lr_scheduler.LambdaLR(one(), lambda epoch: half)
+    assert scheduler.get_last_lr() == [0.05]
+
+
 def test_a_group_that_came_later():
     """A recursion takes it along, as in torch; what needs its first rate says so."""
     opt = one()
@@ -546,6 +663,37 @@ def test_a_group_that_came_later():
     assert recursive.get_last_lr() == [0.025, 0.4]
     with pytest.raises(ValueError, match=r"LambdaLR: expected the 1 groups that the optimizer had .* got 2"):
         closed.step()
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize(("threshold_mode", "threshold"), [("rel", 0.25), ("abs", 1.0)])
+def test_what_is_better_by_exactly_the_threshold_is_not_better(mode, threshold_mode, threshold):
+    """4 (1 - 1/4) = 4 - 1 = 3, and 4 (1 + 1/4) = 4 + 1 = 5, without rounding; a little further is better."""
+    ours, theirs = (
+        library.ReduceLROnPlateau(opt, mode, 0.5, 9, threshold, threshold_mode)
+        for library, opt in (
+            (lr_scheduler, one()),
+            (torch.optim.lr_scheduler, torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)),
+        )
+    )
+    edge, beyond = (3.0, 2.75) if mode == "min" else (5.0, 5.25)
+    for metrics, best, bad in ((4.0, 4.0, 0), (edge, 4.0, 1), (4.0, 4.0, 2), (beyond, beyond, 0)):
+        ours.step(metrics)
+        theirs.step(metrics)
+        assert (ours.best, ours.num_bad_epochs) == (theirs.best, theirs.num_bad_epochs) == (best, bad)
+
+
+def test_a_rate_that_would_fall_by_exactly_eps_stays_as_torchs():
+    """1/2 - 1/4 is no more than 1/4."""
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    for library, opt in ((lr_scheduler, one(lr=0.5)), (torch.optim.lr_scheduler, theirs)):
+        rates = []
+        for eps in (0.25, 0.249):
+            scheduler = library.ReduceLROnPlateau(opt, factor=0.5, patience=0, eps=eps)
+            scheduler.step(1.0)
+            scheduler.step(1.0)
+            rates += scheduler.get_last_lr()
+        assert rates == [0.5, 0.25]
 
 
 def test_one_least_rate_holds_for_a_group_that_came_later():
@@ -582,6 +730,80 @@ STATES = {
 }
 
 
+VALUES = [
+    ("ExponentialLR", {"gamma": 0.5}, {"gamma": None}, "gamma to be a number, got None"),
+    ("ExponentialLR", {"gamma": 0.5}, {"gamma": math.nan}, "gamma to be a number, got nan"),
+    ("ExponentialLR", {"gamma": 0.5}, {"_is_initial": 0}, "_is_initial to be True or False, got 0"),
+    ("ExponentialLR", {"gamma": 0.5}, {"base_lrs": ["0.3", 0.1]}, "base_lrs to be a number, got '0.3'"),
+    ("StepLR", {"step_size": 5}, {"step_size": 0}, "step_size to be at least 1, got 0"),
+    ("StepLR", {"step_size": 5}, {"_step_count": -2}, "_step_count to be at least -1, got -2"),
+    ("ConstantLR", {}, {"total_iters": -1}, "total_iters to be at least 0, got -1"),
+    ("MultiStepLR", {"milestones": [5]}, {"milestones": [5]}, "milestones to be a Counter, got list"),
+    ("MultiStepLR", {"milestones": [5]}, {"milestones": Counter(["5"])}, "a milestone to be an integer, got '5'"),
+    ("MultiStepLR", {"milestones": [5]}, {"milestones": Counter([-1])}, "a milestone to be at least 0, got -1"),
+    ("MultiStepLR", {"milestones": [5]}, {"milestones": Counter({5: -1})}, "how often .* to be at least 0, got -1"),
+    ("CosineAnnealingLR", {"T_max": 5}, {"T_max": 0}, "T_max to be above 0"),
+    ("CosineAnnealingWarmRestarts", {"T_0": 5}, {"T_i": 0}, "T_i to be at least 1, got 0"),
+    ("LambdaLR", {"lr_lambda": Halving(0.9)}, {"lr_lambdas": [{"base": 0.5}, 3]}, "lr_lambdas to be dicts or None"),
+    (
+        "CyclicLR",
+        {"base_lr": 0.1, "max_lr": 0.2, "scale_fn": wave},
+        {"_scale_fn_custom": wave},
+        "_scale_fn_custom to be a dict or None",
+    ),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": 0.2}, {"mode": "square"}, "mode to be one of triangular, triangular2, exp"),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": 0.2}, {"total_size": 0.0}, "total_size to be above 0"),
+    ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9}, {"_schedule_phases": []}, "_schedule_phases, each with end_step"),
+    ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9}, {"_schedule_phases": None}, "_schedule_phases, each with end"),
+    ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9}, {"_schedule_phases": [{}]}, "_schedule_phases, each with end_s"),
+    ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9}, {"_anneal_func_type": "step"}, "to be one of cos, linear, got"),
+    ("ReduceLROnPlateau", {}, {"mode": "low"}, "mode to be one of min, max, got 'low'"),
+    ("ReduceLROnPlateau", {}, {"best": "low"}, "best to be a number, got 'low'"),
+    ("ReduceLROnPlateau", {}, {"patience": -1}, "patience to be at least 0, got -1"),
+    ("ReduceLROnPlateau", {}, {"min_lrs": [0.0]}, "min_lrs with 2 entries"),
+]
+
+
+@pytest.mark.parametrize(("name", "setting", "wrong", "message"), VALUES)
+def test_a_value_of_a_state_that_does_not_fit_changes_nothing(name, setting, wrong, message):
+    ours = ours_of(next(row for row in ROWS if row.name == name), setting)
+    before = repr(ours.state_dict())
+    with pytest.raises((TypeError, ValueError), match=f"^{name}.load_state_dict: expected .*{message}"):
+        ours.load_state_dict({**ours.state_dict(), "last_epoch": 7, **wrong})
+    assert repr(ours.state_dict()) == before
+
+
+@pytest.mark.parametrize(
+    ("milestones", "message"),
+    [
+        ([19, 7, 33], "in ascending order, got [19, 7, 33]"),
+        ([7, 19], "one milestone less than schedulers, got 2 and 4"),
+        ([7, 19, 33, 40], "one milestone less than schedulers, got 4 and 4"),
+    ],
+)
+def test_milestones_of_a_state_that_do_not_fit_change_nothing(milestones, message):
+    ours = ours_of(next(row for row in ROWS if row.name == "SequentialLR"), sequential)
+    before = repr(ours.state_dict())
+    with pytest.raises(ValueError, match=f"^SequentialLR.load_state_dict: expected .*{re.escape(message)}"):
+        ours.load_state_dict({**ours.state_dict(), "last_epoch": 7, "_milestones": milestones})
+    assert repr(ours.state_dict()) == before
+
+
+def test_the_arguments_of_a_state_come_along():
+    """Such as other phases, and one least rate in place of a list of them."""
+    row = next(row for row in ROWS if row.name == "OneCycleLR")
+    setting = {"max_lr": 0.5, "total_steps": 60}
+    three, two = ours_of(row, {**setting, "three_phase": True}), ours_of(row, setting)
+    two.load_state_dict(three.state_dict())
+    for _ in range(50):
+        two.step()
+        three.step()
+        assert two.get_last_lr() == three.get_last_lr()
+    listed, single = (lr_scheduler.ReduceLROnPlateau(one(), min_lr=least) for least in ([0.01], 0.02))
+    single.load_state_dict(listed.state_dict())
+    assert (single.min_lrs, single.default_min_lr) == ([0.01], None)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("which", STATES)
 def test_a_state_that_does_not_fit_changes_nothing(which, inside):
@@ -615,6 +837,27 @@ def test_a_restart_is_where_the_sum_of_powers_says():
             theirs.step(epoch)
             wrong += [(M, n)] * (theirs.T_cur != 0)
     assert wrong == [(3, 5), (9, 5), (10, 3)]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"total_steps": 1},
+        {"epochs": 1, "steps_per_epoch": 3},
+        {"epochs": 3, "steps_per_epoch": 1},
+        {"total_steps": 3, "div_factor": 0.5, "final_div_factor": 0.5},
+    ],
+    ids=str,
+)
+def test_short_cycles_have_torchs_bits(setting):
+    row = next(row for row in ROWS if row.name == "OneCycleLR")
+    ours, theirs = (of(row, {"max_lr": 0.5, **setting}) for of in (ours_of, theirs_of))
+    assert ours.total_steps == theirs.total_steps
+    for _ in range(ours.total_steps):
+        assert options(ours) == options(theirs)
+        ours.step()
+        theirs.step()
+    assert options(ours) == options(theirs)
 
 
 @pytest.mark.parametrize("share", [0.1, 1.0])

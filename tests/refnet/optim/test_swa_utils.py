@@ -54,9 +54,23 @@ def test_averages_are_the_exact_ones_within_four_roundings(name):
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1])
-def test_a_decay_outside_is_refused(decay):
-    with pytest.raises(ValueError, match="get_ema_avg_fn: expected decay to be at least 0 and at most 1"):
-        swa_utils.get_ema_avg_fn(decay)
+@pytest.mark.parametrize("name", ["get_ema_avg_fn", "get_ema_multi_avg_fn"])
+def test_a_decay_outside_is_refused(name, decay):
+    with pytest.raises(ValueError, match=f"{name}: expected decay to be at least 0 and at most 1"):
+        getattr(swa_utils, name)(decay)
+    with pytest.raises(ValueError, match="decay"):
+        getattr(torchs, name)(decay)
+
+
+@pytest.mark.parametrize("decay", [(), (0.0,), (1.0,)], ids=str)
+def test_averages_with_the_default_decay_and_the_ends_are_torchs(decay):
+    """Of 1 and 3: 3 - 2 d, with torch's d; by torch's lerp up to a rounding of 2 u each of at most 4."""
+    A, W = np.array([1.0]), np.array([3.0])
+    a, w = torch.from_numpy(A.copy()), torch.from_numpy(W.copy())
+    np.testing.assert_array_equal(swa_utils.get_ema_avg_fn(*decay)(A, W, 2), torchs.get_ema_avg_fn(*decay)(a, w, 2))
+    swa_utils.get_ema_multi_avg_fn(*decay)([A], [W], 2)
+    torchs.get_ema_multi_avg_fn(*decay)([a], [w], 2)
+    np.testing.assert_allclose(A, a.numpy(), rtol=0, atol=2 * 2 * 4 * 2.0**-53)
 
 
 AVERAGES = {
@@ -187,6 +201,43 @@ def test_wrong_averages_are_refused_and_nothing_is_written():
         np.testing.assert_array_equal(P, before[name])
 
 
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda net: swa_utils.AveragedModel(net, avg_fn=3),
+            "expected avg_fn to be a function, got int",
+        ),
+        (lambda net: swa_utils.AveragedModel(net, multi_avg_fn=[]), "expected multi_avg_fn to be a function, got list"),
+        (lambda net: swa_utils.AveragedModel(net).update_parameters([]), "update_parameters: expected model to be a M"),
+        (lambda net: swa_utils.update_bn([], {}), "update_bn: expected model to be a Module, got dict"),
+        (lambda net: swa_utils.update_bn(3, nn.BatchNorm1d(2)), "update_bn: expected loader to give batches, got int"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(act, message):
+    with pytest.raises(TypeError, match=message):
+        act(networks("float64")[0])
+
+
+def test_averages_that_are_no_real_numbers_are_not_written():
+    ours, _ = networks("float64")
+    model = swa_utils.AveragedModel(ours, avg_fn=lambda A, W, n: A * 1j)
+    model.update_parameters(ours)
+    before = {name: P.copy() for name, P in model.state_dict().items()}
+    with pytest.raises(TypeError, match="AveragedModel: expected avg_fn to give real numbers, got complex128"):
+        model.update_parameters(ours)
+    np.testing.assert_equal(model.state_dict(), before)
+
+
+def test_a_loader_that_is_no_loader_leaves_the_statistics():
+    norm = nn.BatchNorm1d(2)
+    norm(np.array([[1.0, 2.0], [3.0, 5.0]]))
+    before = {name: B.copy() for name, B in norm.buffers.items()}
+    with pytest.raises(TypeError, match="expected loader"):
+        swa_utils.update_bn(None, norm)
+    np.testing.assert_equal(norm.buffers, before)
+
+
 def test_update_bn_takes_the_average_of_all_batches():
     # Multiples of 1/64, four samples, two batches: every step but one division is exact.
     draws = np.random.default_rng(6)
@@ -205,6 +256,17 @@ def test_update_bn_takes_the_average_of_all_batches():
     np.testing.assert_array_max_ulp(ours.buffers["running_var"], theirs.running_var.numpy(), 2)
     assert ours.buffers["num_batches_tracked"] == theirs.num_batches_tracked.item() == 2
     assert (ours.momentum, ours.training) == (0.3, False)
+
+
+def test_update_bn_without_batches_begins_anew_as_torchs():
+    ours, theirs = nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2, dtype=torch.float64)
+    X = np.array([[1.0, 2.0], [3.0, 5.0]])
+    ours(X)
+    theirs(torch.from_numpy(X))
+    swa_utils.update_bn([], ours)
+    torchs.update_bn([], theirs)
+    assert {name: B.tolist() for name, B in ours.buffers.items()} == {n: B.tolist() for n, B in theirs.named_buffers()}
+    assert ours.buffers["running_var"].tolist() == [1.0, 1.0]
 
 
 def test_update_bn_leaves_momentum_and_mode_after_an_error_and_networks_without_a_norm_alone():

@@ -1,6 +1,7 @@
 """Against torch.utils.data.DataLoader: the same batches, and the same generator state after each."""
 
-from itertools import islice
+from collections import Counter
+from itertools import groupby, islice
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from refnet.generator import Generator, default_generator, manual_seed
-from refnet.train.sampler import batches, order
+from refnet.train.sampler import Order, batches, order
 
 SEEDS = (0, 2**31, 2**32 + 5, 2**40, -1)
 CASES = [
@@ -51,6 +52,63 @@ def test_batches_and_states_are_a_dataloaders(case):
     for seed in SEEDS:
         ours, theirs = Generator(seed), torch.Generator().manual_seed(seed)
         assert_same_course(case, ours, theirs, ours, theirs)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_sizes_are_those_of_a_dataloaders_batches(case):
+    n, batch_size, _, drop_last = case
+    ours = Order(n, batch_size, False, False, drop_last)
+    loader = DataLoader(TensorDataset(torch.arange(n)), batch_size, drop_last=drop_last)
+    assert ours.updates_per_epoch == len(loader)
+    sizes = [len(batch) for _ in range(4) for (batch,) in loader]
+    runs = [len(list(run)) for _, run in groupby(sizes)]
+    # Where all batches are of one size the run has no end.
+    alike = [left for run in runs for left in range(run, 0, -1)] if len(runs) > 1 else [None] * len(sizes)
+    for k in range(3 * len(loader)):
+        assert (ours.size(k), ours.alike(k)) == (sizes[k], alike[k])
+        counted = Counter(sizes[:k])
+        assert {size: count for size, count in ours.sizes(k).items() if count} == counted
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 12, 100])
+def test_the_whole_set_is_one_batch_of_an_epoch(size):
+    ours = Order(size, None, False, False, False)
+    assert (ours.updates_per_epoch, ours.size(5), ours.sizes(7), ours.alike(2)) == (1, size, {size: 7}, None)
+    assert not ours.drawn
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[2]], ids=str)
+def test_what_is_drawn_after_the_last_batch_is_drawn_at_the_end(case):
+    n, batch_size, _, drop_last = case
+    ours = Order(n, batch_size, True, False, drop_last)
+    for updates in range(2 * ours.updates_per_epoch + 1):
+        g, theirs = Generator(3), torch.Generator().manual_seed(3)
+        for _ in islice(ours.batches(g), updates):
+            pass
+        ours.finish(g, updates)
+        loader = DataLoader(
+            TensorDataset(torch.arange(n)), batch_size, shuffle=True, drop_last=drop_last, generator=theirs
+        )
+        epochs, left = divmod(updates, len(loader))
+        for _ in range(epochs):
+            list(loader)
+        if left:
+            list(islice(loader, left))
+        np.testing.assert_array_equal(g.get_state(), theirs.get_state().numpy())
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_several_batches_at_once_are_those_one_after_the_other(shuffle):
+    for updates in ([2, 2, 1], [1, 3], [4, 4]):
+        ours, theirs = Generator(4), torch.Generator().manual_seed(4)
+        actual = batches(8, 2, shuffle=shuffle, generator=ours)
+        expected = torch_batches(8, 2, shuffle, False, theirs)
+        for count in updates:
+            np.testing.assert_array_equal(actual.take(count), np.stack(list(islice(expected, count))))
+            np.testing.assert_array_equal(ours.get_state(), theirs.get_state().numpy())
+    with pytest.raises(ValueError, match="take expected 3 full batches, got one of 1 samples"):
+        batches(5, 2, shuffle=shuffle, generator=Generator(4)).take(3)
+    assert batches(5, None).take(3) is None
 
 
 @pytest.mark.parametrize(("batch_size", "drop_last"), [(32, False), (32, True), (1, False)])
