@@ -13,7 +13,7 @@ import numpy as np
 from parity.families.case import Case
 from parity.families.fault import Fault
 from parity.records.record import VJP, Optimize, Record, Train, Unsupported
-from parity.verdict.answer import Judge
+from parity.verdict.answer import Judge, same_bits
 from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.lockstep import judge_steps
 from parity.verdict.recomputed import Recomputed, trained
@@ -234,12 +234,12 @@ class _AnswerMeasure:
             return None
         except RAISED:
             return _Measured(True, 0.0, "", True) if self.judge else None
-        if answer.keys() == self.right.keys() and all(_same(answer[name], t) for name, t in self.right.items()):
+        if answer.keys() == self.right.keys() and all(same_bits(answer[name], t) for name, t in self.right.items()):
             return None
         if self.judge is None:
             return None
         unasked = answer.keys() - self.right.keys()
-        changed = [name for name in self.judge.enclosures if not _same(answer.get(name), self.right[name])]
+        changed = [name for name in self.judge.enclosures if not same_bits(answer.get(name), self.right[name])]
         findings: list[_Measured] = []
         for name in changed:
             findings.append(self._tensor(self.judge, name, answer.get(name), choices))
@@ -308,15 +308,10 @@ class _TrainingMeasure:
             answer = trained(self.record, fault)
         except RAISED:
             return _Measured(True, 0.0, "", True)
-        if all(_same(answer[name], right) for name, right in self.right.items()):
+        if all(same_bits(answer[name], right) for name, right in self.right.items()):
             return None
         verdicts = judge_steps(TrainingRequest.plain(self.record), answer)
         failing = [v for v in verdicts if is_caught(v.verdict)]
         worst = max(failing or verdicts, key=lambda v: v.share if math.isfinite(v.share) else 0.0)
         exact = any(not math.isfinite(v.share) for v in failing)
         return _Measured(bool(failing), worst.share if math.isfinite(worst.share) else 0.0, worst.name, exact)
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two tensors have the same bits."""
-    return a is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
