@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 STUDIES: dict[Extent, tuple[tuple[str, ...], int]] = {
     "small": (("line", "iris"), 8),
     "full": (tuple(name for name in PROBLEMS if name not in REAL), 20),
-    "real": (REAL, 5),
+    # the fewest runs of which an interval of the differences can be made
+    "real": (REAL, 6),
 }
 """Of each extent, the problems and the final runs of each arm."""
 
@@ -64,7 +65,7 @@ def _executor_spec(context: click.Context, parameter: click.Parameter, value: st
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
-    help="Final runs of each arm. [default: 8; with --full: 20; with --real: 5]",
+    help="Final runs of each arm. [default: 8; with --full: 20; with --real: 6]",
 )
 @click.option(
     "--iterations", type=click.IntRange(min=1), default=10_000, show_default=True, help="Updates of each run."
