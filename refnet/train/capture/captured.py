@@ -238,7 +238,9 @@ class Captured:
             values = np.concatenate([cell.reshape(len(rates), -1) for cell in cells], axis=1)
             values = values.astype(self._rates[0].dtype)
         start = time.perf_counter()
-        losses[...] = step.machine.run(len(losses), indices, values)
+        made = step.machine.run(len(losses), indices, values, losses)
+        if made is not losses:
+            losses[...] = made
         if rates is not None:
             self.read_rates()
         each = (time.perf_counter() - start) / len(losses)

@@ -108,12 +108,19 @@ class Comparison:
         results = [self._result(way, batch, before, states)[0] for way in ways]
         self._storage.settle()
         value = self._update(batch)
-        expected = bits([value, *self._storage.originals()])
-        return value, [result == expected for result in results]
+        left = [value, *self._storage.originals()]
+        return value, [result.agrees(left) for result in results]
 
     def _compare(self, batch: Any, ways: Sequence[Captured], agree: list[bool]) -> None:
         before, states = self._storage.contents(), self._states()
-        results = [self._result(way, batch, before, states) for way in ways]
+        results = []
+        for k, way in enumerate(ways):
+            result, inside = self._result(way, batch, before, states)
+            results.append(result)
+            if k == 0:
+                first = Snapshot(inside)
+            else:
+                agree[k] = agree[k] and first.agrees(inside)
         self._storage.settle()
         try:
             value = self._update(batch)
@@ -121,19 +128,19 @@ class Comparison:
             return  # This batch is refused when its turn comes.
         finally:
             self._restore(states)
-        expected = bits([value, *self._storage.originals()])
-        for k, (result, inside) in enumerate(results):
-            agree[k] = agree[k] and result == expected and inside == results[0][1]
+        left = [value, *self._storage.originals()]
+        for k, result in enumerate(results):
+            agree[k] = agree[k] and result.agrees(left)
 
     def _result(
         self, way: Captured, batch: Any, before: Sequence[NDArray[Any]], states: Sequence[NDArray[np.uint8]]
-    ) -> tuple[list[bytes], list[bytes]]:
-        """What an update leaves behind, which is then taken back."""
+    ) -> tuple[Snapshot, Sequence[NDArray[Any]]]:
+        """What an update leaves behind, which is then taken back; and what it has computed in between, where it is."""
         try:
             # The plain update warns for both.
             with np.errstate(all="ignore"):
                 value = np.array(way.run(batch))
-            return bits([value, *self._storage.homes()]), bits(way.inside)
+            return Snapshot([value, *self._storage.homes()]), way.inside
         except Exception as error:
             raise Uncapturable(f"a replay failed: {type(error).__name__}: {error}") from error
         finally:
@@ -144,7 +151,7 @@ class Comparison:
     def _move(self, draws: np.random.Generator) -> None:
         """Other parameters and another state: every bit of the significand in use, and no sign of the state changed."""
         for home in self._storage.parameters:
-            home[...] = home + draws.normal(0, 0.5, home.shape)
+            home[...] = home + draws.uniform(-1, 1, home.shape)
         for home in self._storage.state:
             if home.ndim and home.dtype.kind == "f":
                 home[...] = home * draws.uniform(1, 2, home.shape)
@@ -157,24 +164,44 @@ class Comparison:
             generator.set_state(state)
 
 
-def bits(arrays: Iterable[Any]) -> list[bytes]:
-    """The bytes of arrays, every NaN the same: which sign it has is up to the loop that made it. Small arrays of a
-    dtype are taken together: there are many."""
+class Snapshot:
+    """The bits of some arrays, to tell whether others have them too; every NaN is the same, for which sign it has is up
+    to the loop that made it. Small arrays of a dtype are taken together: there are many. Large ones are compared where
+    they are: a second copy of them would take longer than the update."""
+
+    def __init__(self, arrays: Iterable[Any]) -> None:
+        small, large = _sorted(arrays)
+        self._small, self._large = small, [array.copy() for array in large]
+
+    def agrees(self, arrays: Iterable[Any]) -> bool:
+        small, large = _sorted(arrays)
+        if small.keys() != self._small.keys() or len(large) != len(self._large):
+            return False
+        pairs = [(own, small[kind]) for kind, own in self._small.items()]
+        return all(same_bits(own, other) for own, other in (*pairs, *zip(self._large, large, strict=True)))
+
+
+def _sorted(arrays: Iterable[Any]) -> tuple[dict[Any, NDArray[Any]], list[NDArray[Any]]]:
+    """The small arrays, by their dtype, as one of each; and the large ones."""
     small: dict[Any, list[NDArray[Any]]] = {}
-    found = []
+    large = []
     for array in map(np.asarray, map(plain, arrays)):
         if array.size < MANY:
             small.setdefault(array.dtype, []).append(array.reshape(-1))
         else:
-            found.append(_bytes(array))
-    return found + [_bytes(np.concatenate(some)) for some in small.values()]
+            large.append(array)
+    return {kind: np.concatenate(some) for kind, some in small.items()}, large
 
 
-def _bytes(array: NDArray[Any]) -> bytes:
-    if array.dtype.kind == "f" and np.count_nonzero(nan := np.isnan(array)):
-        array = np.where(nan, array.dtype.type(np.nan), array)
-    content: bytes = array.tobytes()
-    return content
+def same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether two arrays of numbers have the same bits, but for those of NaNs."""
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    as_integers = f"u{one.itemsize}"
+    equal = one.view(as_integers) == other.view(as_integers)
+    if not equal.all() and one.dtype.kind == "f":
+        equal |= np.isnan(one) & np.isnan(other)
+    return bool(equal.all())
 
 
 def _other_batch(batch: Any, samples: int, draws: np.random.Generator) -> Any:

@@ -104,27 +104,42 @@ class Machine:
         return table
 
     def run(
-        self, updates: int, indices: NDArray[np.int64] | None = None, rates: NDArray[Any] | None = None
+        self,
+        updates: int,
+        indices: NDArray[np.int64] | None = None,
+        rates: NDArray[Any] | None = None,
+        losses: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
         """So many updates, on the samples with the given indices (updates, ...) where a batch is not the whole set, at
-        the rates (updates, cells) where given; their losses (updates, ...).
+        the rates (updates, cells) where given; their losses (updates, ...), in `losses` if that is given and fits.
         """
         if self._samples:
             indices = np.ascontiguousarray(np.empty(0, np.int64) if indices is None else indices, np.int64)
             if indices.size != updates * self._samples:
                 raise ValueError(f"Machine: expected batches of {self._samples} samples, got {indices.shape}")
-        return self._called(self.table, updates, indices, rates)
+        fits = losses is not None and losses.flags.c_contiguous and losses.dtype == self._result.dtype
+        if losses is None or not fits or losses.shape != (updates, *self._result.shape):
+            losses = self._losses(updates)
+        self._called(self.table, updates, indices, rates, losses)
+        return losses
+
+    def _losses(self, updates: int) -> NDArray[Any]:
+        return np.empty((updates, *self._result.shape), self._result.dtype)
 
     def repeat(self, table: NDArray[np.int64], times: int) -> None:
         """Some lines of the table again and again, as updates on the first sample: to find out what they take."""
-        self._called(table, times, np.zeros(times * self._samples, np.int64) if self._samples else None, None)
+        indices = np.zeros(times * self._samples, np.int64) if self._samples else None
+        self._called(table, times, indices, None, self._losses(times))
 
     def _called(
-        self, table: NDArray[np.int64], updates: int, indices: NDArray[np.int64] | None, rates: NDArray[Any] | None
-    ) -> NDArray[Any]:
-        losses = np.empty((updates, *self._result.shape), self._result.dtype)
+        self,
+        table: NDArray[np.int64],
+        updates: int,
+        indices: NDArray[np.int64] | None,
+        rates: NDArray[Any] | None,
+        losses: NDArray[Any],
+    ) -> None:
         addresses = [0 if array is None else address_of(array) for array in (indices, losses, rates)]
         steps = (8 * self._samples, self._result.nbytes, self._rates)
         ways = [number for pair in zip(addresses, steps, strict=True) for number in pair]
         self._function(updates, address_of(table), len(table), address_of(self._state), *ways)
-        return losses

@@ -447,7 +447,7 @@ def test_a_difference_that_comes_later_is_seen_and_told(way, monkeypatch):
     def later(self, *args):
         left, inside = result(self, *args)
         wrong.append(len(self._storage.homes()))
-        return ([content[::-1] for content in left], inside) if len(wrong) > 30 else (left, inside)
+        return (comparison.Snapshot([np.zeros(3)]) if len(wrong) > 30 else left), inside
 
     monkeypatch.setattr(comparison.Comparison, "_result", later)
     monkeypatch.setattr(comparison, "TRIALS", 1)
@@ -456,6 +456,26 @@ def test_a_difference_that_comes_later_is_seen_and_told(way, monkeypatch):
     with pytest.warns(RuntimeWarning, match="captured updates have other bits than plain ones"):
         history = refnet.fit(begin.net, begin.loss, begin.opt, X, T, iterations=200)
     assert history.why_plain == "a captured update had other bits than the plain one"
+
+
+@pytest.mark.parametrize("size", [3, comparison.MANY])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_snapshot_sees_every_bit_but_those_of_nan(size, dtype):
+    taken, other = np.ones(size, dtype), np.ones((size, 1), dtype)
+    taken[0], taken[1] = np.nan, 0.0
+    own = comparison.Snapshot([taken, other])
+    same = taken.copy()
+    same[0] = -taken[0]
+    assert own.agrees([same, other])
+    taken[2] = 3.0
+    assert own.agrees([same, other])
+    for place, value in ((0, 1.0), (1, -0.0), (1, np.nan), (2, np.nextafter(dtype(1), dtype(2)))):
+        wrong = same.copy()
+        wrong[place] = value
+        assert not own.agrees([wrong, other])
+        assert not own.agrees([same, wrong.reshape(-1, 1)])
+    assert not own.agrees([same])
+    assert not own.agrees([same, other.astype({4: np.float64, 8: np.float32}[dtype().itemsize])])
 
 
 # Arguments.
