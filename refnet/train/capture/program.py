@@ -209,9 +209,20 @@ def _address(array: NDArray[Any]) -> int:
     return address
 
 
-def results_of(program: Program, arrays: Mapping[Ref, NDArray[Any]]) -> list[NDArray[Any]]:
-    """What the operations write in the program's own roots, where these are their arrays."""
-    return [arrays[out] for out in dict.fromkeys(op.out for op in program.operations) if program.own(out)]
+def last_read(program: Program) -> list[float]:
+    """For each operation, the last one that reads of what it writes; infinity if it is there for others."""
+    reads = {ref.root: float(k) for k, operation in enumerate(program.operations) for ref in operation.refs}
+    for_others = {program.result.root, *program.given, *program.first}
+    return [math.inf if op.out.root in for_others else reads.get(op.out.root, math.inf) for op in program.operations]
+
+
+def results_of(program: Program, arrays: Mapping[Ref, NDArray[Any]]) -> list[Ref]:
+    """What the operations have left in the program's own roots, where these are their arrays: of those that one place
+    was left to in turn, the last."""
+    own = [out for out in dict.fromkeys(op.out for op in program.operations) if program.own(out)]
+    places = {out: _address(arrays[out]) - out.offset for out in own}
+    last = {places[op.out]: op.out.root for op in program.operations if op.out in places}
+    return [out for out in own if last[places[out]] == out.root]
 
 
 def simplify(program: Program, parameters: int, interrupted: Callable[[], bool] = never) -> None:

@@ -1,10 +1,9 @@
 """A program as a table of calls.
 
-What is called are the very inner loops that NumPy's ufuncs call, found in the ufuncs' public C structure
-(`PyUFuncObject` in numpy/ufuncobject.h: `functions`, `data`, `types`), with pointers, sizes and strides written down in
-advance. Operations that IEEE 754 prescribes are written out as loops of their own (`llvm_loops`), with the same
-signature, and left to the translator to keep in registers, unroll and vectorize, which changes no bit of them. There is
-no address in them, so that equal layers, and other trainings, have them in common.
+What is called are the very inner loops that NumPy's ufuncs call (`ufunc_loops`), with pointers, sizes and strides
+written down in advance. Operations that IEEE 754 prescribes are written out as loops of their own (`llvm_loops`), with
+the same signature, and left to the translator to keep in registers, unroll and vectorize, which changes no bit of them.
+There is no address in them, so that equal layers, and other trainings, have them in common.
 
 An elementwise loop may go through the elements in any order. In a sum the order is NumPy's own: it starts from 0 and
 adds, along axes sorted by stride, rows to a row where the innermost axis stays, and otherwise the pairwise sum of a row
@@ -13,19 +12,21 @@ that its loop makes of it.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refnet.train.capture.native import llvm_loops
+from refnet.train.capture.native.innermost import terms
 from refnet.train.capture.native.summation import Summation, order_of_products
 from refnet.train.capture.native.translator import NotNative, fuses
+from refnet.train.capture.native.ufunc_loops import Loop, address_of, loop_of
 from refnet.train.capture.program import ELEMENTWISE, Operation
 
 BLOCK = 2048
@@ -36,26 +37,6 @@ LONG = 2 * BLOCK
 
 TINY_PRODUCT = 16
 """Multiplications of a matrix product up to which those of a stack are written out."""
-
-PAIRWISE = 8
-"""So many numbers in a row NumPy adds up by halves; fewer one after the other, before they go to the total."""
-
-
-class _UFunc(ctypes.Structure):
-    """The beginning of NumPy's PyUFuncObject."""
-
-    _fields_ = (
-        ("head", ctypes.c_byte * object.__basicsize__),
-        *((name, ctypes.c_int) for name in ("nin", "nout", "nargs", "identity")),
-        *((name, ctypes.POINTER(ctypes.c_void_p)) for name in ("functions", "data")),
-    )
-
-
-class Loop(NamedTuple):
-    """A loop by its address, or by its kernel's text, and the address of its data."""
-
-    function: int | str
-    data: int = 0
 
 
 class Call(NamedTuple):
@@ -71,23 +52,6 @@ class Call(NamedTuple):
     m: int = 1
     outer: int = 0
     inner: int = 0
-
-
-def _loop(ufunc: np.ufunc, arrays: Sequence[NDArray[Any]]) -> Loop:
-    """The inner loop of a ufunc for operands of these dtypes, and the data that it is called with."""
-    chars = "".join(array.dtype.char for array in arrays)
-    types = f"{chars[: ufunc.nin]}->{chars[ufunc.nin :]}"
-    if types not in ufunc.types:
-        raise NotNative(f"np.{ufunc.__name__} has no loop {types}")
-    at = ufunc.types.index(types)
-    fields = _UFunc.from_address(id(ufunc))
-    return Loop(fields.functions[at] or 0, fields.data[at] or 0)
-
-
-def loops_of(ufunc: np.ufunc) -> list[int]:
-    """The addresses of a ufunc's inner loops."""
-    fields = _UFunc.from_address(id(ufunc))
-    return [fields.functions[at] or 0 for at in range(len(ufunc.types))]
 
 
 @dataclass(frozen=True)
@@ -111,6 +75,14 @@ def _axes(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> _Axes:
     return _Axes(tuple(size for size, _ in joined), tuple(tuple(steps) for _, steps in joined))
 
 
+def _sorted_axes(arrays: Sequence[NDArray[Any]]) -> _Axes:
+    """The axes of an elementwise operation, in the order in which its result lies."""
+    shape = arrays[-1].shape
+    steps = [_spread(array, shape) for array in arrays]
+    order = sorted(range(len(shape)), key=lambda axis: -abs(steps[-1][axis]))
+    return _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps])
+
+
 def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
     return array.strides if array.shape == shape else np.broadcast_to(array, shape).strides
 
@@ -118,12 +90,15 @@ def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
 @dataclass(eq=False)
 class _Work:
     """An elementwise operation that waits for others to share a loop with: its operands and result, where they begin
-    and their steps; written out, or a loop of NumPy's.
+    and their steps; written out, or a loop of NumPy's. `number` is the operation's, and `read` the last one that reads
+    its result.
     """
 
     axes: _Axes
     first: tuple[int, ...]
     does: llvm_loops.Statement | Loop
+    number: int = 0
+    read: float = math.inf
 
     @functools.cached_property
     def operands(self) -> list[_Operand]:
@@ -183,6 +158,7 @@ class Lowering:
     Attributes:
         calls: the table.
         inside: for a line of the table that does calls block by block, its number and these.
+        passed_on: numbers of operations whose result goes on to others in a register alone.
         kept: what must live as long as the table.
     """
 
@@ -190,7 +166,9 @@ class Lowering:
         self.calls: list[Call] = []
         self.kept: list[Any] = []
         self.inside: list[tuple[int, list[Call]]] = []
+        self.passed_on: list[int] = []
         self._pending = _Pending()
+        self._number, self._read = 0, math.inf
 
     def done(self) -> Self:
         self._flush()
@@ -227,14 +205,28 @@ class Lowering:
         )
         self.calls.append(Call(loop, args, start, dims_at, steps_at, len(first), n, m, *around_at))
 
-    def operation(self, operation: Operation, args: list[NDArray[Any]], out: NDArray[Any]) -> None:
-        """What `replay` does by a call into NumPy."""
+    def operation(
+        self,
+        operation: Operation,
+        args: list[NDArray[Any]],
+        out: NDArray[Any],
+        recorded: list[NDArray[Any]] | None = None,
+        number: int = 0,
+        read: float = math.inf,
+    ) -> None:
+        """What `replay` does by a call into NumPy.
+
+        Args:
+            recorded: operands and result as they lie there, if they lie here with the runs innermost.
+            number, read: the operation's number, and that of the last one that reads its result.
+        """
+        self._number, self._read = number, read
         called, options = operation.function, dict(operation.options)
         if called in ELEMENTWISE:
             form = llvm_loops.formula(called, [array.dtype for array in args], out.dtype)
-            self.elementwise(form or _loop(called, (*args, out)), (*args, out))
+            self.elementwise(form or loop_of(called, (*args, out)), (*args, out))
         elif called is np.matmul:
-            self.matmul(args[0], args[1], out)
+            self.matmul(args[0], args[1], out, recorded)
         elif called is np.copyto:
             self.copy(args[0], out)
         elif called is np.where:
@@ -251,20 +243,21 @@ class Lowering:
                 self.copy(array, np.moveaxis(part, 0, axis))
                 start += array.shape[axis]
         elif called in (np.add.reduce, np.maximum.reduce):
-            self.reduce(called, args[0], out, options)
+            if recorded is None:
+                self.reduce(called, args[0], out, options)
+            else:
+                self.sum_of_runs(called, args[0], out, options, recorded)
         else:
             raise NotNative(f"{getattr(called, '__name__', called)} is no loop of NumPy's")
 
     def elementwise(self, does: str | Loop, arrays: Sequence[NDArray[Any]]) -> None:
         """By a formula, or a loop of NumPy's."""
-        shape, out = arrays[-1].shape, arrays[-1]
+        out = arrays[-1]
         for array in arrays[:-1]:
             same = address_of(array) == address_of(out) and (array.shape, array.strides) == (out.shape, out.strides)
             if not same and np.shares_memory(array, out):
                 raise NotNative("an operation that writes over its operand")
-        steps = [_spread(array, shape) for array in arrays]
-        order = sorted(range(len(shape)), key=lambda axis: -abs(steps[-1][axis]))
-        axes = _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps])
+        axes = _sorted_axes(arrays)
         if 0 in axes.sizes:
             return
         if isinstance(does, Loop) and (len(axes.sizes) > 1 or min(axes.steps[0]) < 0):
@@ -281,6 +274,7 @@ class Lowering:
         ]
 
     def _add(self, work: _Work) -> None:
+        work.number, work.read = self._number, self._read
         if not self._pending.take(work):
             self._flush()
             self._pending.take(work)
@@ -307,7 +301,7 @@ class Lowering:
         inside: list[Call] = []
         for is_statement, group in itertools.groupby(pending, lambda work: isinstance(work.does, llvm_loops.Statement)):
             if is_statement:
-                statements = [work.does for work in group if isinstance(work.does, llvm_loops.Statement)]
+                statements = self._statements(list(group))
                 if in_blocks:
                     inside.append(self._kernel_on_blocks(statements))
                 else:
@@ -322,6 +316,17 @@ class Lowering:
         if in_blocks:
             self.calls.append(Call(Loop("blocks"), 0, 0, self.numbers([axes.sizes[0], BLOCK, len(inside)])))
             self.inside.append((len(self.calls) - 1, inside))
+
+    def _statements(self, works: Sequence[_Work]) -> list[llvm_loops.Statement]:
+        """Those of one loop. What nothing reads after it is not kept."""
+        made = []
+        for work in works:
+            assert isinstance(work.does, llvm_loops.Statement)
+            passed_on = work.read <= works[-1].number
+            if passed_on:
+                self.passed_on.append(work.number)
+            made.append(replace(work.does, kept=not passed_on))
+        return made
 
     def _on_blocks(self, loop: Loop, first: Sequence[int], steps: Sequence[int]) -> Call:
         args, start, dims, steps_at = map(self.numbers, (first, first, [0], steps))
@@ -347,35 +352,42 @@ class Lowering:
         else:
             self.elementwise(llvm_loops.COPY, (array, out))
 
-    def matmul(self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
+    def matmul(
+        self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any], recorded: list[NDArray[Any]] | None = None
+    ) -> None:
         if min(a.ndim, b.ndim) < 2 or 0 in (*a.shape, *b.shape):
             raise NotNative("a matrix product of vectors, or of nothing")
         outer = out.shape[:-2]
         (m, k), n = a.shape[-2:], b.shape[-1]
-        if outer and m * k * n <= TINY_PRODUCT and (how := _order(a, b, out)) is not None:
+        if outer and m * k * n <= TINY_PRODUCT and (how := _order(*(recorded or (a, b, out)))) is not None:
             self._products(how, a, b, out)
             return
+        if recorded is not None:
+            raise NotNative("a matrix product that is left to the library, of arrays with the runs innermost")
         strides = [np.broadcast_to(array, (*outer, *array.shape[-2:])).strides for array in (a, b, out)]
         axes = _axes(outer, [steps[:-2] for steps in strides])
         *rest, innermost = axes.steps
         cores = [stride for array in (a, b, out) for stride in array.strides[-2:]]
         self.call(
-            _loop(np.matmul, (a, b, out)), (a, b, out), (m, k, n), _Axes(axes.sizes, (*rest, (*innermost, *cores)))
+            loop_of(np.matmul, (a, b, out)), (a, b, out), (m, k, n), _Axes(axes.sizes, (*rest, (*innermost, *cores)))
         )
 
     def _products(self, how: Summation, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
         """The matrix products of a stack, term by term, in one loop over the stack."""
         if how.backwards:
             a, b = a[..., ::-1], b[..., ::-1, :]
-        self.elementwise(llvm_loops.ZERO, (out,))
         outer = out.shape[:-2]
         a, b = (np.broadcast_to(array, (*outer, *array.shape[-2:])) for array in (a, b))
-        statements = []
-        for k, m, n in itertools.product(range(a.shape[-1]), *map(range, out.shape[-2:])):
-            numbers = (out[..., m, n], a[..., m, k], b[..., k, n])
+        if len(outer) > 1 and out.strides[0] < out.strides[1]:
+            outer = (*outer[1:], outer[0])
+            a, b, out = (np.moveaxis(array, 0, -3) for array in (a, b, out))
+        for m, n in itertools.product(*map(range, out.shape[-2:])):
+            factors = [array for k in range(a.shape[-1]) for array in (a[..., m, k], b[..., k, n])]
+            numbers = [*factors, out[..., m, n]]
             axes = _axes(outer, [array.strides for array in numbers])
-            statements.append(llvm_loops.product_term(how.fused, *self._operands(numbers, axes)))
-        self.statements(axes, statements)
+            *operands, total = self._operands(numbers, axes)
+            pairs = list(zip(operands[::2], operands[1::2], strict=True))
+            self._add(_Work(axes, tuple(map(address_of, numbers)), llvm_loops.product(how.fused, pairs, total)))
 
     def reduce(self, called: Any, array: NDArray[Any], out: NDArray[Any], options: dict[str, Any]) -> None:
         axis = options["axis"]
@@ -396,8 +408,8 @@ class Lowering:
         joined = _axes(array.shape, [steps, array.strides, steps])
         form = llvm_loops.formula(ufunc, [out.dtype, array.dtype], out.dtype) if array.size < LONG else None
         *around, (step, array_step, _) = joined.steps
-        if form is None or (step == 0 and (ufunc is not np.add or joined.sizes[-1] >= PAIRWISE)):
-            self.call(_loop(ufunc, (out, array, out)), (out, array, out), (), joined)
+        if form is None or (step == 0 and (ufunc is not np.add or joined.sizes[-1] >= llvm_loops.PAIRWISE)):
+            self.call(loop_of(ufunc, (out, array, out)), (out, array, out), (), joined)
         elif step:
             total, row, _ = self._operands((out, array, out), joined)
             self.statements(joined, [llvm_loops.elementwise(form, (total, row), total)])
@@ -405,6 +417,24 @@ class Lowering:
             rows = _Axes(joined.sizes[:-1] or (1,), tuple(around) or ((0, 0, 0),))
             total, row, _ = self._operands((out, array, out), rows)
             self.statements(rows, [llvm_loops.short_sum(total, row, joined.sizes[-1], array_step)])
+
+    def sum_of_runs(
+        self, called: Any, array: NDArray[Any], out: NDArray[Any], options: dict[str, Any], recorded: list[NDArray[Any]]
+    ) -> None:
+        """A sum in each run, of arrays with the runs innermost."""
+        axis, (seen, result) = options["axis"], recorded
+        axes = range(array.ndim) if axis is None else [k % array.ndim for k in np.atleast_1d(axis).tolist()]
+        kept = out.reshape([1 if k in axes else size for k, size in enumerate(array.shape)])
+        if called != np.add.reduce or array.dtype != out.dtype or not np.shares_memory(kept, out):
+            raise NotNative("a reduction that is no sum")
+        if not (seen.flags.c_contiguous and result.flags.c_contiguous):
+            raise NotNative("a reduction of an array whose axes do not lie in their order")
+        rows = terms(array, list(axes))
+        numbers = [number for row in rows for number in row]
+        places = _sorted_axes([*numbers, kept])
+        *operands, total = self._operands([*numbers, kept], places)
+        of_rows = [[operands.pop(0) for _ in row] for row in rows]
+        self._add(_Work(places, tuple(map(address_of, [*numbers, kept])), llvm_loops.ordered_sum(of_rows, total)))
 
 
 def _order(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> Summation | None:
@@ -414,13 +444,3 @@ def _order(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> Summation | N
     if not of_floats or np.shares_memory(a, b) or min(map(min, steps)) < 0:
         return None
     return order_of_products((*a.shape[-2:], b.shape[-1]), *steps, out.dtype.str, fused=fuses())
-
-
-_NAMES = tuple(np.empty(0).__array_interface__)
-"""Kept alive. NumPy interns these names at every access, and one that nothing else in the process has is made and given
-up each time: CPython then makes its whole table of interned strings anew every few thousand updates."""
-
-
-def address_of(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address

@@ -19,14 +19,14 @@ from refnet.train.capture.recorder import Recorder, Traced
 @pytest.fixture(autouse=True, scope="module")
 def dirty_memory():
     with pytest.MonkeyPatch.context() as patch:
-        aligned = replay._aligned
+        aligned = replay.aligned
 
         def dirty(size):
             memory = aligned(size)
             memory.fill(255)
             return memory
 
-        patch.setattr(replay, "_aligned", dirty)
+        patch.setattr(replay, "aligned", dirty)
         yield
 
 
@@ -395,7 +395,7 @@ FAULTS = {
     "room given away too soon": (replay, "layout", "and last[root] == index and", "and last[root] >= index and"),
     "the result overwritten": (replay, "layout", "(program.result.root, *program.first)", "program.first"),
     "room that is too small": (replay, "_left", "size <= room <= 2 * size", "room <= 2 * size"),
-    "margins not written": (replay, "layout", "memory[places[root]][: content.nbytes] = _bytes(content)", "pass"),
+    "margins not written": (replay, "layout", "memory[places[root]][: content.nbytes] = bytes_of(content)", "pass"),
 }
 
 
