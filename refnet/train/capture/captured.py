@@ -311,9 +311,11 @@ class Captured:
         machine = step.machine
         # (with one way alone there is nothing to compare it with)
         inside = ([], []) if machine is None else machine.inside
-        ways = [comparison.Captured(call, inside[0])]
+        ways = [comparison.Captured(call, inside[0], replay.own_memory(recording.program, arrays))]
         if machine is not None:
-            ways.append(comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside[1]))
+            ways.append(
+                comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside[1], machine.memory)
+            )
         beside = Comparison(self.update, storage, self._rates, generators, self._interrupted)
         agree = beside.trials(batch, ways)
         storage.leave()

@@ -58,6 +58,13 @@ def layout(
     return arrays
 
 
+def own_memory(program: Program, arrays: dict[Ref, NDArray[Any]]) -> list[NDArray[np.uint8]]:
+    """The memory of a layout in which nothing stays from one update to the next."""
+    own = [ref for ref in arrays if program.own(ref) and ref.root not in program.first]
+    found = {id(memory): memory for memory in (arrays[ref].base for ref in own) if isinstance(memory, np.ndarray)}
+    return list(found.values())
+
+
 def _left_by_operand(
     program: Program, operation: Operation, places: dict[int, int], last: dict[int, int], index: int
 ) -> int | None:

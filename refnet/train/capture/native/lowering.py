@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
@@ -171,6 +172,7 @@ class Lowering:
         self._number, self._read = 0, math.inf
 
     def done(self) -> Self:
+        self._number = sys.maxsize
         self._flush()
         return self
 
@@ -318,11 +320,12 @@ class Lowering:
             self.inside.append((len(self.calls) - 1, inside))
 
     def _statements(self, works: Sequence[_Work]) -> list[llvm_loops.Statement]:
-        """Those of one loop. What nothing reads after it is not kept."""
+        """Those of one loop. What nothing reads after it is not kept; an operation that is being written down may read
+        it yet."""
         made = []
         for work in works:
             assert isinstance(work.does, llvm_loops.Statement)
-            passed_on = work.read <= works[-1].number
+            passed_on = work.read <= works[-1].number and work.read < self._number
             if passed_on:
                 self.passed_on.append(work.number)
             made.append(replace(work.does, kept=not passed_on))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.train.capture import replay
 from refnet.train.capture.native import translator
 from refnet.train.capture.native.innermost import Innermost
 from refnet.train.capture.native.lowering import Call, Lowering
@@ -35,6 +36,7 @@ class Machine:
         table: the calls of an update, one a line.
         inside: what an update leaves of what it computes in between, where the replay does and where this does, in the
             same order.
+        memory: what it computes in, and where nothing stays from one update to the next.
 
     Raises:
         NotNative: llvmlite is missing; something in the program is no loop of NumPy's; or the translation would take
@@ -56,6 +58,7 @@ class Machine:
         if worth < cost:
             raise NotNative("machine code pays only in a longer training")
         here = arrays if innermost is None else innermost.arrays
+        self.memory = replay.own_memory(program, here)
         self._lasting = [] if innermost is None else innermost.lasting
         self._result = here[program.result]
         if not self._result.flags.c_contiguous:
@@ -83,9 +86,8 @@ class Machine:
             lowering.kept.append(args)
             recorded = None if innermost is None else [arrays[ref] for ref in (*operation.refs, operation.out)]
             lowering.operation(operation, args, out, recorded, number, read[number])
-        lowering.fixed("loss", (self._result,), (self._result.nbytes,), state)
+        lowering.done().fixed("loss", (self._result,), (self._result.nbytes,), state)
         self._kept: list[Any] = [lowering.kept, arrays, innermost, program.given, list(data), list(cells)]
-        lowering.done()
         not_there = {program.operations[number].out.root for number in lowering.passed_on}
         if innermost is None:
             inside = {ref: ([arrays[ref]], [arrays[ref]]) for ref in results_of(program, arrays)}

@@ -1,6 +1,7 @@
 """refnet.train.capture.native.innermost: trainings that lie innermost have the bits that each has alone."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,3 +157,19 @@ def test_another_order_of_a_sum_passes_nowhere(laid_out, monkeypatch):
     history = train(wide, nn.MSELoss(), rates, 20, DRAWS.random((6, 4)), batch_size=1)
     assert [here for _, here in laid_out] == [True]
     assert history.why_not_native == "the machine code gives other bits than the plain update"
+
+
+def test_a_number_that_is_not_stored_and_yet_read_passes_nowhere(laid_out, monkeypatch):
+    """What the replay has left in the same memory must not be found there."""
+
+    def statements(_, works):
+        return [replace(work.does, kept=work.read > works[-1].number) for work in works]
+
+    monkeypatch.setattr(lowering.Lowering, "_statements", statements)
+
+    def make(generator):
+        return nn.Sequential(nn.Linear(2, 3, generator=generator), nn.RMSNorm(3), nn.Linear(3, 2, generator=generator))
+
+    assert train(make, nn.MSELoss(), rates, 3, T[:1], X[:1]).why_not_native == (
+        "the machine code gives other bits than the plain update"
+    )

@@ -292,6 +292,11 @@ def test_what_only_the_same_loop_reads_is_not_stored(monkeypatch):
     # A product that a loop of NumPy's reads, and one that is read before and behind it.
     assert stores(lambda X, Y: np.exp(X * Y) + X) == [1, 1]
     assert stores(lambda X, Y: np.exp((Z := X * Y) + X) - Z) == [2, 1]
+    # One that a sum reads, whose 0 is written in the same loop: the sum itself comes after it.
+    for shape in ((1, 9), (9, 1)):
+        assert_same_bits(lambda X, Y: (X * Y).sum(axis=-1) * 2, full(*shape), full(*shape))
+        assert_same_bits(lambda X, Y: (X * Y).sum(axis=0) * 2, full(*shape), full(*shape))
+        assert_same_bits(lambda X, Y: np.concatenate([X * Y, X - Y]), full(*shape), full(*shape))
     # One that is read in another order, and so from memory.
     assert stores(lambda X, Y: (X * Y)[::-1] + X)[:2] == [1, 1]
 
