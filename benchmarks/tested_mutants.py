@@ -368,7 +368,7 @@ def _prepared() -> Iterator[None]:
 def mutants_command(
     names: Sequence[str], share: float, seed: int, processes: int, resume: Path | None, out: Path | None
 ) -> None:
-    """Change one operator, constant, comparison, axis or index of refnet at a time, and see whether a test notices.
+    """Change schedules, clipping, averages and samplers at one place, and see whether a test notices.
 
     Exit code 1 where, of the mutants of a module, fewer than 98% are killed, or more than 5% of all are excused.
     """

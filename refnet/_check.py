@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Real
 from typing import Any
@@ -304,3 +304,9 @@ def on_values(array: Any, check: Callable[[NDArray[Any]], None]) -> None:
             check(np.asarray(array))
     elif (answer := getattr(array, "__on_values__", None)) is not None:
         answer(check)
+
+
+def writable(operation: str, arrays: Iterable[Any]) -> None:
+    """Raise before the first is written where one cannot be, such as what NumPy's `broadcast_to` gives."""
+    if any(isinstance(G, np.ndarray) and not G.flags.writeable for G in arrays):
+        raise ValueError(f"{operation}: expected gradients that can be written to, got one that is read-only")

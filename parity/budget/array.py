@@ -153,6 +153,7 @@ class Budget(ArrayLike, inner="x"):
     def copy(self) -> Budget:
         return _rearranged(np.copy, self)
 
+    @np.errstate(all="ignore")
     def sum(self, axis: Any = None, keepdims: bool = False) -> Budget:
         axes = tuple(range(self.ndim)) if axis is None else tuple(np.atleast_1d(axis).tolist())
         terms = math.prod(self.shape[a] for a in axes)
@@ -186,9 +187,8 @@ def _shift(a: Budget, axis: int) -> Budget:
 
 
 def _closed(rule: Callable[..., bounds.Exact]) -> Rule:
-    """The rule of an elementwise operation, whose result is rounded and stored."""
+    """The rule of an elementwise operation, whose result is rounded and stored; NumPy's warnings are the caller's."""
 
-    @np.errstate(all="ignore")
     def operation(*budgets: Budget) -> Budget:
         profile = budgets[0].profile
         return Budget(*bounds.in_blocks(lambda *parts: bounds.rounded(rule(*parts), profile.storage), budgets), profile)
@@ -202,7 +202,7 @@ def _lifted(rule: Rule) -> Rule:
     @np.errstate(all="ignore")
     def operation(*operands: Any) -> Any:
         like = next(o for o in operands if isinstance(o, Budget))
-        return rule(*(like._lift(o) for o in operands))
+        return rule(*[o if type(o) is Budget else like._lift(o) for o in operands])
 
     return operation
 
@@ -230,6 +230,7 @@ def _matmul(a: Budget, b: Budget) -> Budget:
     return Budget(*sums.contraction(a, b, matmul, a.shape[-1], bounds.grid_product(left, right)))
 
 
+@np.errstate(all="ignore")
 def _einsum(subscripts: str, *operands: Any) -> Budget:
     first = next(o for o in operands if isinstance(o, Budget))
     factors = [first._lift(o) for o in operands]
@@ -307,12 +308,14 @@ def _concatenate(arrays: Sequence[Any], axis: int = 0) -> Budget:
     return _rearranged(lambda *parts: np.concatenate(parts, axis), *(like._lift(a) for a in arrays))
 
 
+@np.errstate(all="ignore")
 def _cumsum(a: Budget, axis: int) -> Budget:
     """Sums of up to n terms, each in any order."""
     q = np.minimum.accumulate(a.q, axis)
     return Budget(*sums.total(a, lambda v: np.cumsum(v, axis), a.shape[axis], q, any_order=True))
 
 
+@np.errstate(all="ignore")
 def _power(x: Any, p: Any) -> Budget:
     if isinstance(p, Budget) or np.ndim(p):
         raise NoRule("** with an exponent that is no number")
@@ -367,6 +370,7 @@ def _gather(_: Budget, X: Any, index: Any) -> Budget:
     return _rearranged(lambda a: special.gather(a, index), X)
 
 
+@np.errstate(all="ignore")
 def _scatter(_: Budget, G: Any, index: Any, rows: int) -> Budget:
     """Each element is a sum of as many terms as one row has at most, in any order."""
     flat = np.where(index < 0, index + rows, index).reshape(-1)
@@ -403,13 +407,9 @@ _UFUNCS: dict[np.ufunc, Rule] = {
     np.multiply: _closed(elementwise.multiply),
     np.divide: _closed(elementwise.divide),
     np.matmul: _matmul,
-    np.exp: _closed(elementwise.exp),
-    np.log: _closed(elementwise.log),
-    np.log1p: _closed(elementwise.log1p),
-    np.sqrt: _closed(elementwise.sqrt),
     **{
         ufunc: _closed(getattr(elementwise, ufunc.__name__))
-        for ufunc in (np.tanh, np.absolute, np.sin, np.cos, np.expm1)
+        for ufunc in (np.exp, np.log, np.log1p, np.sqrt, np.tanh, np.absolute, np.sin, np.cos, np.expm1)
     },
 }
 
@@ -434,11 +434,10 @@ Budget.SPECIALS = {
     "shift": _shift,
     # Any place will do.
     "largest": lambda X, axis: special.largest(X.x, axis),
-    "sigmoid": _closed(elementwise.sigmoid),
-    "log_sigmoid": _closed(elementwise.log_sigmoid),
-    "erf": _closed(elementwise.erf),
-    "erfc": _closed(elementwise.erfc),
-    "erf_derivative": _closed(elementwise.erf_derivative),
+    **{
+        name: np.errstate(all="ignore")(_closed(getattr(elementwise, name)))
+        for name in ("sigmoid", "log_sigmoid", "erf", "erfc", "erf_derivative")
+    },
     "maximum": _maximum,
     "amax": _amax,
     "amax_weights": _amax_weights,

@@ -55,9 +55,14 @@ def least(a: Floats) -> float:
     return float(np.minimum.reduce(a, axis=None, initial=np.inf))
 
 
+def most(a: Floats) -> float:
+    """The largest of the elements and 0, NaN if there is one."""
+    return float(np.maximum.reduce(a, axis=None, initial=0.0))
+
+
 def some(condition: Floats) -> bool:
-    """Whether any element is true, or not zero: `np.any` at half its cost for a few elements."""
-    return bool(np.logical_or.reduce(condition, axis=None))
+    """Whether any element is true, or not zero: `np.any` at a tenth of its cost for a few elements."""
+    return bool(np.count_nonzero(condition))
 
 
 def times(e: Floats, slope: Floats) -> Floats:
@@ -72,9 +77,6 @@ def product(a: Floats, b: Floats) -> Floats:
     """a * b or more, for a size a and a bound b. What is unbounded may be infinite, and 0 times that is no number:
     no bound holds, 0 * inf = inf.
     """
-    # A bound of 0 everywhere is common: inputs and constants are exact.
-    if not some(b):
-        return 0.0
     made = a * b
     if least(made) > 0:
         return made + SMALLEST
@@ -124,11 +126,10 @@ def grid_where(exact: Floats, x: Floats) -> Floats:
     return np.where(exact, grid(x), 0.0) if some(exact) else gridless(np.shape(x))
 
 
-@np.errstate(invalid="ignore")
 def grid_product(q: Floats, r: Floats) -> Floats:
     """The grid of a product: no grid (0) in a factor leaves none, unless the other factor is exactly zero (inf)."""
     for one, other in ((q, r), (r, q)):
-        if is_gridless(one) and (is_gridless(other) or not np.isinf(other).any()):
+        if is_gridless(one) and (is_gridless(other) or not some(np.isinf(other))):
             return _gridless_of_two(np.shape(q), np.shape(r))
     return np.where(np.isinf(q) | np.isinf(r), np.inf, q * r)
 
@@ -136,7 +137,7 @@ def grid_product(q: Floats, r: Floats) -> Floats:
 def bounded(x: Floats, e: Floats, f: Format) -> Floats:
     """No bound holds where a right evaluation may overflow, or where this one did."""
     largest = abs(x) + 2 * e
-    return e if np.maximum.reduce(largest, axis=None, initial=0.0) <= f.max else np.where(largest <= f.max, e, np.inf)
+    return e if most(largest) <= f.max else np.where(largest <= f.max, e, np.inf)
 
 
 class Exact(NamedTuple):
@@ -144,7 +145,7 @@ class Exact(NamedTuple):
 
     Attributes:
         x: its value in binary64. error: how far it may move because its operands are off. q: its grid. units: how many
-            roundings of 2u in a row it takes to compute it.
+            roundings of 2u in a row it takes to compute it, or what tells: where all results fit, nobody asks.
     """
 
     x: Floats
@@ -159,9 +160,12 @@ def rounded(exact: Exact, storage: Format) -> tuple[Floats, Floats, Floats]:
     What is rounded is the function of the engine's own arguments: at most |x| + 2 error.
     """
     x, error, q, units = exact
+    fits: Floats = np.False_ if is_gridless(q) else storage.fits(abs(x), q) & (error == 0)
+    if fits is not np.False_ and np.count_nonzero(fits) == np.size(x):
+        return x, np.zeros(np.shape(x)), np.where(fits, q, 0.0)
+    units = units() if callable(units) else units
     d = units * (2 * storage.u)
     rounding = d / (1 - d) * (abs(x) + 2 * error) + storage.tiny
-    fits: Floats = np.False_ if is_gridless(q) else storage.fits(abs(x), q) & (error == 0)
     if fits is np.False_ and type(units) is float and units:
         return x, bounded(x, up(error + rounding), storage), gridless(np.shape(x))
     exact = fits | (units == 0)
@@ -188,7 +192,7 @@ def in_blocks(
 ) -> tuple[Floats, Floats, Floats]:
     """Value, bound and grid by an elementwise rule, of some elements at a time."""
     # No more elements come of it than this.
-    if math.prod(np.size(a.x) for a in operands) <= BLOCK:
+    if math.prod([a.x.size for a in operands]) <= BLOCK:
         return rule(*operands)
     shape = np.broadcast_shapes(*(np.shape(a.x) for a in operands))
     if math.prod(shape) <= BLOCK:

@@ -33,16 +33,19 @@ from refnet.arithmetic import error_function
 
 def add(ufunc: np.ufunc, a: Operand, b: Operand) -> Exact:
     """A sum or difference of two. Adding an exact zero rounds nothing."""
-    zero = [np.isinf(o.q) for o in (a, b) if not is_gridless(o.q)]
-    units = np.where(reduce(np.logical_or, zero), 0.0, 1.0) if any(some(z) for z in zero) else 1.0
+    zero = [z for o in (a, b) if not is_gridless(o.q) and some(z := np.isinf(o.q))]
+    units = np.where(reduce(np.logical_or, zero), 0.0, 1.0) if zero else 1.0
     return Exact(ufunc(a.x, b.x), a.e + b.e, finer(a.q, b.q), units)
 
 
 def multiply(a: Operand, b: Operand) -> Exact:
     """|a'b' - ab| <= |a| e_b + |b'| e_a."""
-    error = product(abs(a.x) + a.e, b.e) + product(abs(b.x) + 2 * b.e, a.e)
+    # A bound of 0 everywhere is common: inputs and constants are exact.
+    error: Floats = product(abs(a.x) + a.e, b.e) if some(b.e) else 0.0
+    if some(a.e):
+        error = error + product(abs(b.x) + 2 * b.e, a.e)
     x = a.x * b.x
-    return Exact(x, error, grid_product(a.q, b.q), units=_scaling(x, error, _power(a) | _power(b), a.profile))
+    return Exact(x, error, grid_product(a.q, b.q), lambda: _scaling(x, error, _power(a) | _power(b), a.profile))
 
 
 def divide(a: Operand, b: Operand) -> Exact:
@@ -63,7 +66,7 @@ def divide(a: Operand, b: Operand) -> Exact:
     q = gridless(())
     if not is_gridless(a.q):
         q = np.where(np.isinf(a.q), np.inf, np.where(power, a.q / abs(np.where(power, b.x, 1)), 0.0))
-    return Exact(x, error, q, units=_scaling(x, error, power, a.profile))
+    return Exact(x, error, q, lambda: _scaling(x, error, power, a.profile))
 
 
 def _power(a: Operand) -> Floats:

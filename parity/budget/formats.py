@@ -89,8 +89,7 @@ class Format:
 
         The first comparison is strict because a magnitude that was computed may have been rounded down to the boundary.
         """
-        with np.errstate(over="ignore"):
-            return (magnitude < q * 2.0**self.precision) & (q >= self.tiny) & (magnitude <= self.max)
+        return (magnitude * self.u < q) & (q >= self.tiny) & (magnitude <= self.max)
 
     def nearest(self, x: Floats) -> Floats:
         """Numbers of binary64 rounded to the format: to nearest, ties to even; past the largest one, infinity."""
@@ -190,6 +189,16 @@ class Profile:
         said += [f"depth {self.depth}"] if self.depth else []
         said += [f"blocks of {self.block}"] if self.block else []
         return ", ".join(said)
+
+    @cached_property
+    def stores_sums(self) -> bool:
+        """Whether a sum is in the format of storage as it is, and not rounded to it."""
+        return self.accumulator == self.storage
+
+    @cached_property
+    def holds_terms(self) -> bool:
+        """Whether the accumulator holds what is stored."""
+        return self.accumulator.includes(self.storage)
 
     def chain(self, terms: int) -> int:
         """The longest chain of additions that a term of a sum of so many goes through."""

@@ -19,7 +19,7 @@ from parity.budget.formats import Floats
 
 def matmul(a: Floats, b: Floats) -> Floats:
     """np.matmul; a stack of products by one thread, where NumPy has its own OpenBLAS."""
-    if a.ndim <= 2 and b.ndim <= 2:
+    if (a.ndim <= 2 and b.ndim <= 2) or (found := _threads()) is None or found[0]() == 1:
         return np.matmul(a, b)
     with one_thread():
         return np.matmul(a, b)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from parity.budget.bounds import Operand, bounded, gridless, is_gridless, up
+from parity.budget.bounds import Operand, bounded, gridless, is_gridless, most, some, up
 from parity.budget.formats import Floats, Profile
 
 
@@ -91,7 +91,6 @@ def total(a: Summand, sum_up: Callable[[Floats], Floats], terms: int, q: Floats,
     return contract(sum_up(a.x), whole, q, a.profile)
 
 
-@np.errstate(all="ignore")
 def contract(x: Floats, s: OpenSum, q: Floats, profile: Profile) -> Total:
     """The sum s, whose value is x, carried out in the accumulator's format and stored.
 
@@ -100,25 +99,25 @@ def contract(x: Floats, s: OpenSum, q: Floats, profile: Profile) -> Total:
     does not hold.
     """
     accumulator, storage = profile.accumulator, profile.storage
-    k = s.depth + (s.products or not accumulator.includes(storage))
+    k = s.depth + (s.products or not profile.holds_terms)
     exact: Floats = np.True_ if k == 0 else np.False_
     if not exact and not is_gridless(q):
         exact = accumulator.fits(s.magnitude, q) & storage.fits(s.magnitude, q)
     growth = accumulator.growth(k)
     # Each term and each addition may underflow, and what that loses grows in the additions above.
     rounding = growth * s.magnitude + 2 * s.terms * accumulator.tiny * (1 + growth)
-    if np.any(exact):
+    if some(exact):
         rounding = np.where(exact, 0.0, rounding)
     e = s.error + rounding
     largest = s.magnitude + rounding
-    if accumulator != storage:
+    if not profile.stores_sums:
         e, s = stored(x, e, s, exact, profile)
     e = up(e, s.terms + 32)
-    if not np.max(largest, initial=0.0) <= accumulator.max:
+    if not most(largest) <= accumulator.max:
         e = np.where(largest <= accumulator.max, e, np.inf)
     e = bounded(x, e, storage)
-    known = exact & (s.error == 0) if np.any(exact) else np.False_
-    return Total(x, e, np.where(known, q, 0.0) if np.any(known) else gridless(np.shape(x)), profile, s)
+    known = exact & (s.error == 0) if some(exact) else np.False_
+    return Total(x, e, np.where(known, q, 0.0) if some(known) else gridless(np.shape(x)), profile, s)
 
 
 def stored(x: Floats, e: Floats, s: OpenSum, exact: Floats, profile: Profile) -> tuple[Floats, OpenSum]:
@@ -157,12 +156,12 @@ def contraction(a: Operand, b: Operand, product: Callable[[Floats, Floats], Floa
     size_a, size_b = abs(a.x), abs(b.x)
     # Products are what costs: none are taken of errors that are not there.
     error = np.zeros(np.shape(x))
-    if np.any(eb):
+    if some(eb):
         error = error + product(size_a + ea, eb)
-    if np.any(ea):
+    if some(ea):
         error = error + product(ea, size_b + 2 * eb)
     magnitude = product(size_a + 2 * ea, size_b + 2 * eb)
-    if np.any(unbounded):
+    if some(unbounded):
         error, magnitude = np.where(unbounded, np.inf, error), np.where(unbounded, np.inf, magnitude)
     return contract(x, OpenSum(terms, True, magnitude, error, 1, magnitude, a.profile.chain(terms)), q, a.profile)
 

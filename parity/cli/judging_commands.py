@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -95,7 +96,7 @@ def run(
     """
     from parity.families.listing import select
     from parity.report import console, export
-    from parity.run import judging
+    from parity.run import judging, scoring
 
     cases = judging.drawn(judging.only(select(pattern, large), exactly, family), per_class, seed)
     if listing:
@@ -110,8 +111,12 @@ def run(
     if len(cases) > MANY:
         about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(asked)}"
         about += "; the whole catalogue takes about two minutes on two cores"
+    part = bool(exactly or family or per_class or large)
+    scored = with_faults or (with_faults is None and not (pattern or part))
+    # Mistakes are made where their cases are judged anyway, which the others of the pattern are not.
+    seeding = scoring.Seeding() if scored and not part else None
     with console.progress("judging", len(cases), about) as (_, done):
-        results = judging.judge(cases, engines, asked, options.workers(jobs), timeout, done, profile)
+        results = judging.judge(cases, engines, asked, options.workers(jobs), timeout, done, profile, seeding)
     try:
         export.save_results(results, json_file, junit_file)
     finally:
@@ -119,8 +124,7 @@ def run(
     covered = required is None or all(results.summary(name).coverage >= required for name in engines)
     if required is not None and not covered:
         console.standard_output().print(console.uncovered(results, required), soft_wrap=True)
-    scored = with_faults or (with_faults is None and not (pattern or exactly or family or per_class or large))
-    sound = not scored or _score(pattern, "float64", jobs, each=False)
+    sound = not scored or _score(pattern, scoring.DTYPE, jobs, each=False, seeding=seeding)
     if not (results.conforms and covered and sound):
         raise SystemExit(1)
 
@@ -193,17 +197,17 @@ def faults(pattern: str, dtype: str, reported: bool, jobs: int | None) -> None:
         raise SystemExit(1)
 
 
-def _score(pattern: str, dtype: str, jobs: int | None, each: bool, reported: bool = False) -> bool:
+def _score(pattern: str, dtype: str, jobs: int | None, each: bool, reported: bool = False, seeding: Any = None) -> bool:
     """Score the yardstick and tell it; whether nothing is to be said against it.
 
-    A part of the catalogue need not reveal every mistake.
+    A part of the catalogue need not reveal every mistake. What `seeding` holds is found already.
     """
     from parity.families.listing import REPORTED, select
     from parity.report import console, scores
     from parity.run import scoring
 
     with console.progress("seeding faults") as (start, done):
-        found = scoring.run(select(pattern), dtype, options.workers(jobs), start, done, each, reported)
+        found = scoring.run(select(pattern), dtype, options.workers(jobs), start, done, each, reported, seeding)
     scores.show(found, each, REPORTED if reported else ())
     return found.sound if not pattern else not found.flagged
 

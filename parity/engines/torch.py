@@ -350,7 +350,8 @@ class TorchEngine(Engine):
                     value = self._backward(record, run, loss, x, t)
             else:
                 value = self._backward(record, run, loss, x, t)
-            self._clip(record, trained)
+            if record.clip:
+                self._clip(record, trained)
             optimizer.step()
             keep("loss", _shown(value), k, record.iterations)
             keep_weights(k + 1)

@@ -88,15 +88,27 @@ def _takes_generator(name: str) -> bool:
     return "generator" in inspect.signature(getattr(refnet.nn, name)).parameters
 
 
-_SPARE = refnet.Generator(0)
+class _Zeros(refnet.Generator):
+    """A source of initial values that are replaced at once: to draw them costs more than a small layer's pass."""
+
+    def uniform_(self, array: Array, from_: float = 0.0, to: float = 1.0) -> Array:
+        array[...] = 0
+        return array
+
+    def normal_(self, array: Array, mean: float = 0.0, std: float = 1.0) -> Array:
+        array[...] = 0
+        return array
+
+
+_ZEROS = _Zeros(0)
 
 
 def _generator(spec: Spec) -> dict[str, refnet.Generator]:
     """A source of initial values, which are replaced at once: not the default generator, which is the user's."""
     if not _takes_generator(spec.type):
         return {}
-    # What draws later on draws the same from every build; seeding a generator costs more than a small layer's pass.
-    return {"generator": refnet.Generator(0) if spec.facts.draws else _SPARE}
+    # What draws later on draws the same from every build.
+    return {"generator": refnet.Generator(0) if spec.facts.draws else _ZEROS}
 
 
 class Objective(refnet.nn.Module):

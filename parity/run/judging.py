@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -24,7 +24,7 @@ from parity.engines import loading
 from parity.engines.base import Engine, Reply, ask, own_arithmetic, stated
 from parity.families.case import DTYPES, NARROW, Case, TrainCase, VJPCase, group
 from parity.records.record import Record, Train, Unsupported, UsageError
-from parity.run import pool
+from parity.run import pool, scoring
 from parity.run.results import CaseResult, Judged, Results, compare, digests, environment
 from parity.vectors import catalogue_answers
 from parity.verdict.conclusion import (
@@ -41,6 +41,9 @@ from parity.verdict.known_findings import known
 from parity.verdict.table import is_caught
 from refnet.arithmetic.array_like import Undecided
 
+Certified = OneRecord | InParts | Training
+"""What is asked in a case, with the certified answers."""
+
 ENGINES = ("refnet", "torch")
 
 TIMEOUT = 120.0
@@ -55,6 +58,15 @@ class _Asked(NamedTuple):
     dtypes: tuple[str, ...]
     folder: Path | None
     profile: str | None = None
+    caught: set[str] | None = None
+    """The known mistakes that need not be made: those that are caught when it is handed out. None: make none."""
+
+
+class _Found(NamedTuple):
+    """What came of it, and the scores of the mistakes that were made."""
+
+    results: list[CaseResult]
+    scores: scoring.Rows | None
 
 
 def choose(names: Sequence[str]) -> tuple[str, ...]:
@@ -136,10 +148,11 @@ def judge(
     timeout: float,
     done: Callable[[], object],
     profile: str | None = None,
+    seeding: scoring.Seeding | None = None,
 ) -> Results:
     """What `run` finds, with where and how long it ran."""
     start = time.perf_counter()
-    found = run(cases, names, dtypes, jobs, timeout, done, profile=profile)
+    found = run(cases, names, dtypes, jobs, timeout, done, profile=profile, seeding=seeding)
     return Results(tuple(names), tuple(found), time.perf_counter() - start, environment())
 
 
@@ -152,6 +165,7 @@ def run(
     done: Callable[[], object] = lambda: None,
     folder: Path | None = None,
     profile: str | None = None,
+    seeding: scoring.Seeding | None = None,
 ) -> list[CaseResult]:
     """Judge the engines on the cases; the results are in the order of the catalogue, whatever that of completion.
 
@@ -161,22 +175,26 @@ def run(
     Args:
         done: is called as each case ends. folder: of the certified answers, the package's own
             where none is given. profile: how the engines compute, if not as they say.
+        seeding: takes the scores of known mistakes, which are made while a case is judged; none are where it is None.
 
     Raises:
         UsageError: an engine can't be loaded; a certified answer is missing or refused.
     """
     found: list[CaseResult] = []
+    caught = None if seeding is None else seeding.caught
     left = Counter({case.name: len(names) * len(case.families) * len(dtypes) for case in cases})
 
-    def ended(asked: _Asked, results: list[CaseResult] | pool.Lost) -> None:
-        found.extend(_lost(asked, results.reason) if isinstance(results, pool.Lost) else results)
+    def ended(asked: _Asked, one: _Found | pool.Lost) -> None:
+        found.extend(_lost(asked, one.reason) if isinstance(one, pool.Lost) else one.results)
+        if seeding and isinstance(one, _Found) and one.scores is not None:
+            seeding.add(asked.case.name, one.scores)
         left[asked.case.name] -= len(asked.engines) * len(asked.case.families) * len(asked.dtypes)
         if not left[asked.case.name]:
             done()
 
     pool.run(
         _judge,
-        [_Asked(case, tuple(names), tuple(dtypes), folder, profile) for case in cases],
+        [_Asked(case, tuple(names), tuple(dtypes), folder, profile, caught) for case in cases],
         jobs,
         ended,
         timeout=timeout,
@@ -196,6 +214,7 @@ def run(
 
 def _apart(asked: _Asked) -> list[_Asked]:
     """Engine by engine, then record by record."""
+    asked = asked._replace(caught=None)
     if len(asked.engines) > 1:
         return [asked._replace(engines=(name,)) for name in asked.engines]
     records = [(family, dtype) for family in asked.case.families for dtype in asked.dtypes]
@@ -229,19 +248,39 @@ def _load(names: tuple[str, ...]) -> None:
                 engine(name)
 
 
-def _judge(asked: _Asked) -> list[CaseResult]:
-    """All engines on one case, in the worker."""
+def _judge(asked: _Asked) -> _Found:
+    """All engines on one case, in the worker, and the known mistakes."""
+    case, asked_of = asked.case, dict[tuple[str, str], Certified]()
     try:
         made = [engine(name) for name in asked.engines]
-        return [
+        results = [
             result
-            for family in asked.case.families
+            for family in case.families
             for dtype in asked.dtypes
-            for result in judge_case(asked.case, family, dtype, made, asked.folder, asked.profile)
+            for result in judge_case(
+                case, family, dtype, made, asked.folder, asked.profile, partial(asked_of.__setitem__, (family, dtype))
+            )
         ]
+        scores = None if asked.caught is None else _scores(case, asked_of, asked.caught)
+        return _Found(results, scores)
     except Exception as error:
-        error.add_note(f"while judging {asked.case.name}")
+        error.add_note(f"while judging {case.name}")
         raise
+
+
+def _scores(case: Case, asked_of: Mapping[tuple[str, str], Certified], caught: Set[str]) -> scoring.Rows | None:
+    """The scores of known mistakes, by the budgets that engines were judged by; None where no record was judged in the
+    format in which they are made."""
+    own = {family: asked for (family, dtype), asked in asked_of.items() if dtype == scoring.DTYPE}
+    if not own:
+        return None
+    wholes = {family: asked.whole if isinstance(asked, InParts) else asked for family, asked in own.items()}
+    judges = {
+        (case.name, family, scoring.DTYPE): partial(asked.judge, stated(scoring.DTYPE))
+        for family, asked in wholes.items()
+        if isinstance(asked, OneRecord)
+    }
+    return scoring.score_case(case, caught, judges)
 
 
 def judge_case(
@@ -251,8 +290,12 @@ def judge_case(
     made: Sequence[Engine],
     folder: Path | None = None,
     profile: str | None = None,
+    keep: Callable[[Certified], object] = lambda asked: None,
 ) -> list[CaseResult]:
     """The results of some engines on one case; what the others answer is compared with the first's answer, bit by bit.
+
+    Args:
+        keep: is given what is asked, with its budgets.
 
     Raises:
         UsageError: the folder has no certified answer to the case.
@@ -261,6 +304,7 @@ def judge_case(
         asked = certified(case, family, dtype, folder)
     except Unsupported as reason:
         return [CaseResult(case.name, family, dtype, engine.name, unsupported=str(reason)) for engine in made]
+    keep(asked)
     results: list[CaseResult] = []
     first: Judged | None = None
     for engine in made:
@@ -300,7 +344,7 @@ def _twice(case: Case, family: str, dtype: str) -> bool:
     return not isinstance(case, TrainCase) and crc32(name.encode()) % 10 == 0
 
 
-def certified(case: Case, family: str, dtype: str, folder: Path | None = None) -> OneRecord | InParts | Training:
+def certified(case: Case, family: str, dtype: str, folder: Path | None = None) -> Certified:
     """What is asked in a case, with the certified answers.
 
     In a narrow format these are the answers that are kept for float32, where the format holds the same inputs; other
@@ -346,7 +390,7 @@ def _caught(found: Conclusion) -> list[str]:
     return [v.name for v in found.verdicts if is_caught(v.verdict)]
 
 
-def _shown(asked: OneRecord | InParts | Training, reply: Reply, found: Conclusion, formula: Formula) -> bool:
+def _shown(asked: Certified, reply: Reply, found: Conclusion, formula: Formula) -> bool:
     """Whether all that fails of an answer is what a formula gives; only answers to one record are compared. A tensor of
     which the formula speaks and nothing is proved has to be what it gives too."""
     if not isinstance(asked, OneRecord) or reply.profile is None or reply.answer is None:
@@ -360,7 +404,7 @@ def _shown(asked: OneRecord | InParts | Training, reply: Reply, found: Conclusio
     return shown(formula, asked.record, failing, unseen, reply.answer, enclosures)
 
 
-def _conclusion(asked: OneRecord | InParts | Training, reply: Reply) -> Conclusion:
+def _conclusion(asked: Certified, reply: Reply) -> Conclusion:
     if reply.profile is None or reply.answer is None:
         return without_answer(reply.failure)
     found = asked.conclude(reply.profile, reply.answer, reply.further)

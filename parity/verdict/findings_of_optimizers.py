@@ -159,30 +159,9 @@ def _as_in_float32(correction: Any, beta: float, t: Any) -> Any:
     return Budget.exact(correction.x, correction.profile, correction.e + e)
 
 
-def _rectification_in_float32(opt: Any, right: Any, beta2: float, t: Any, P: Any) -> Any:
-    r = right(beta2, t, P)
-    if not isinstance(r, Budget):
-        return r
-    # rho_t = rho - 2 t b / (1 - b), b = beta2^t: of numbers of the size of rho, whose roundings count for as much more
-    # as rho is larger than what stands under the root.
-    k, rho = float(np.max(t, initial=1)), 2 / (1 - beta2) - 1
-    rho_t = rho - 2 * k * beta2**k / (1 - beta2**k)
-    if rho_t <= 5:
-        return r
-    times = rho * (1 / (rho_t - 4) + 1 / (rho_t - 2) + 1 / rho_t) + 4
-    return Budget.exact(r.x, r.profile, r.e + FORMATS["float32"].growth(8) * times * (abs(r.x) + r.e))
-
-
-def _all_in_float32(opt: Any) -> None:
-    replaced("correction", _correction_in_float32)(opt)
-    replaced("rectification", _rectification_in_float32)(opt)
-
-
 CORRECTING = ("Adam", "AdamW", "NAdam", "Adamax")
-corrected_in_float32 = variant(
-    {**{kind: replaced("correction", _correction_in_float32) for kind in CORRECTING}, "RAdam": _all_in_float32}
-)
-"""Adam's kin, whose bias correction is computed in float32 for parameters in float64, and RAdam's rectification too."""
+corrected_in_float32 = variant({kind: replaced("correction", _correction_in_float32) for kind in CORRECTING})
+"""Adam's kin, whose bias correction is computed in float32 for parameters in float64."""
 
 
 def averages_in_float32(record: Record, _: Enclosures) -> Iterator[tuple[str, Computed]]:

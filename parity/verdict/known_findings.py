@@ -268,7 +268,7 @@ FINDINGS = (
             ("float64",),
             options={"optimizer": ("capturable",), **where},
         )
-        for name in (*of_optimizers.CORRECTING, "RAdam")
+        for name in of_optimizers.CORRECTING
         for where in ({"compile": ("eager",)}, CUDA)
     ),
     *(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from parity.families.case import Case
 from parity.families.fault import Fault
 from parity.records.record import VJP, Optimize, Record, Train, Unsupported
-from parity.verdict.answer import Judge
+from parity.verdict.answer import Judge, same_bits
 from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.lockstep import judge_steps
 from parity.verdict.recomputed import Recomputed, trained
@@ -22,6 +22,11 @@ from parity.verdict.tensor import Answer, Enclosure, Truths, judge
 from refnet.arithmetic.array_like import Undecided
 
 Certified = Callable[[Case, str, str], Truths]
+
+Judges = Mapping[tuple[str, str, str], Callable[[], Judge]]
+"""What gives the judge of a record, by case, family and dtype."""
+
+NO_JUDGES: Judges = {}
 
 RAISED = (ValueError, IndexError, TypeError, ZeroDivisionError)
 """An engine that raises one of these has failed its case, with nothing to be measured."""
@@ -87,6 +92,7 @@ def score_faults(
     dtypes: Sequence[str] = ("float64",),
     trainings: bool = False,
     once: Collection[str] = (),
+    judges: Judges = NO_JUDGES,
 ) -> list[Score]:
     """Make every mistake in every case that it touches, and judge the answers.
 
@@ -95,6 +101,7 @@ def score_faults(
         truths: the certified answer to a case in a family and dtype.
         trainings: whether they are made in trainings too, which are judged update by update.
         once: the names of mistakes that are not made again once they were caught. Their shares say nothing.
+        judges: of records that are judged already; the others' are made here.
     """
     once = frozenset(once)
     scores = {(fault.name, dtype): Score(fault, dtype) for dtype in dtypes for fault in faults}
@@ -108,7 +115,8 @@ def score_faults(
                     bearing[alike] = [fault for fault in faults if fault.bears_on(record)]
                 left = (f for f in bearing[alike] if not (f.name in once and scores[f.name, dtype].caught))
                 touching = [fault for fault in left if fault.touches(record)]
-                if not touching or not (own := _measure(record, partial(truths, case, family, dtype), trainings)):
+                made = judges.get((case.name, family, dtype)) or partial(_judge, record, truths, case, family)
+                if not touching or not (own := _measure(record, made, trainings)):
                     continue
                 for fault in touching:
                     if found := own.measured(fault, brief=fault.name in once):
@@ -133,7 +141,7 @@ def killed(faults: Sequence[Fault], cases: Iterable[Case], truths: Certified, dt
             left = [f for f in faults if f.name not in found and f.touches(record)]
             if isinstance(record, Train) or not left:
                 continue
-            own = _AnswerMeasure(record, partial(truths, case, family, dtype))
+            own = _AnswerMeasure(record, partial(_judge, record, truths, case, family))
             if own.judge is None:
                 continue
             for fault in left:
@@ -158,13 +166,18 @@ def merged(tables: Iterable[Sequence[Score]]) -> list[Score]:
     return list(scores.values())
 
 
+def _judge(record: Record, truths: Certified, case: Case, family: str) -> Judge:
+    assert not isinstance(record, Train)
+    return Judge(Request.plain(record), truths(case, family, record.dtype))
+
+
 def _measure(
-    record: Record, truths: Callable[[], Truths], trainings: bool = False
+    record: Record, made: Callable[[], Judge], trainings: bool = False
 ) -> _AnswerMeasure | _TrainingMeasure | None:
     """What measures answers to this record; none where trainings are left out."""
     if isinstance(record, Train):
         return _TrainingMeasure(record) if trainings else None
-    return _AnswerMeasure(record, truths)
+    return _AnswerMeasure(record, made)
 
 
 def _shortened(record: Record) -> Record:
@@ -189,18 +202,22 @@ def _joined(a: Score, b: Score) -> Score:
 
 class _AnswerMeasure:
     """A record with all that does not depend on who answers it: measuring one more answer costs little. Where every
-    answer has the bits of the right one, no budget is derived."""
+    answer has the bits of the right one, no budget is derived.
 
-    def __init__(self, record: VJP | Optimize, truths: Callable[[], Truths]) -> None:
-        self.record, self.truths, self.request = record, truths, Request.plain(record)
-        self.again = Recomputed(self.request)
+    Args:
+        made: gives the judge of the record.
+    """
+
+    def __init__(self, record: VJP | Optimize, made: Callable[[], Judge]) -> None:
+        self.record, self.made = record, made
+        self.again = Recomputed(Request.plain(record))
         self.right = self.again.right
 
     @cached_property
     def judge(self) -> Judge | None:
         """None where the record is undecided."""
         try:
-            return Judge(self.request, self.truths())
+            return self.made()
         except Undecided:
             return None
 
@@ -217,12 +234,12 @@ class _AnswerMeasure:
             return None
         except RAISED:
             return _Measured(True, 0.0, "", True) if self.judge else None
-        if answer.keys() == self.right.keys() and all(_same(answer[name], t) for name, t in self.right.items()):
+        if answer.keys() == self.right.keys() and all(same_bits(answer[name], t) for name, t in self.right.items()):
             return None
         if self.judge is None:
             return None
         unasked = answer.keys() - self.right.keys()
-        changed = [name for name in self.judge.enclosures if not _same(answer.get(name), self.right[name])]
+        changed = [name for name in self.judge.enclosures if not same_bits(answer.get(name), self.right[name])]
         findings: list[_Measured] = []
         for name in changed:
             findings.append(self._tensor(self.judge, name, answer.get(name), choices))
@@ -291,15 +308,10 @@ class _TrainingMeasure:
             answer = trained(self.record, fault)
         except RAISED:
             return _Measured(True, 0.0, "", True)
-        if all(_same(answer[name], right) for name, right in self.right.items()):
+        if all(same_bits(answer[name], right) for name, right in self.right.items()):
             return None
         verdicts = judge_steps(TrainingRequest.plain(self.record), answer)
         failing = [v for v in verdicts if is_caught(v.verdict)]
         worst = max(failing or verdicts, key=lambda v: v.share if math.isfinite(v.share) else 0.0)
         exact = any(not math.isfinite(v.share) for v in failing)
         return _Measured(bool(failing), worst.share if math.isfinite(worst.share) else 0.0, worst.name, exact)
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two tensors have the same bits."""
-    return a is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()

@@ -140,8 +140,10 @@ class ArrayLike(np.lib.mixins.NDArrayOperatorsMixin):
         return self.SPECIALS[name](self, *args)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if self.BESIDE is not None and not all(isinstance(value, self.BESIDE) for value in inputs):
-            return NotImplemented
+        if self.BESIDE is not None:
+            for value in inputs:
+                if not isinstance(value, self.BESIDE):
+                    return NotImplemented
         if method != "__call__" or kwargs:
             return self._refused(ufunc, f".{method}" if method != "__call__" else f"({next(iter(kwargs))}=...)")
         rule = self.UFUNCS.get(ufunc)

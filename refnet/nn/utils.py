@@ -70,7 +70,7 @@ def clip_grad_norm_(
     """
     arrays = _listed("clip_grad_norm_", grads)
     check_max_norm("clip_grad_norm_", max_norm)
-    _are_writable("clip_grad_norm_", arrays)
+    _check.writable("clip_grad_norm_", arrays)
     N = _total_norm("clip_grad_norm_", arrays, norm_type, error_if_nonfinite)
     _scale(arrays, max_norm, N)
     return N
@@ -83,7 +83,7 @@ def clip_grads_with_norm_(grads: Gradients, max_norm: float, total_norm: Array, 
     _check.is_number("clip_grads_with_norm_", "total_norm", total_norm)
     if shape := np.shape(total_norm):
         raise ValueError(f"clip_grads_with_norm_: expected total_norm to be one number, got shape {shape}")
-    _are_writable("clip_grads_with_norm_", arrays)
+    _check.writable("clip_grads_with_norm_", arrays)
     like = arrays[0].dtype if arrays else np.float64
     _scale(arrays, max_norm, np.asarray(total_norm, like) if isinstance(total_norm, float | int) else total_norm)
 
@@ -100,7 +100,7 @@ def clip_grad_value_(grads: Gradients, clip_value: float, foreach: bool | None =
     """
     _check.not_negative("clip_grad_value_", "clip_value", clip_value)
     arrays = _listed("clip_grad_value_", grads)
-    _are_writable("clip_grad_value_", arrays)
+    _check.writable("clip_grad_value_", arrays)
     for G in arrays:
         G[...] = clipped_value(G, clip_value)
 
@@ -216,9 +216,3 @@ def _listed(operation: str, grads: Gradients) -> list[Array]:
         if dtype != arrays[0].dtype:
             raise TypeError(f"{operation}: expected gradients of one dtype, got {arrays[0].dtype} and {dtype}")
     return arrays
-
-
-def _are_writable(operation: str, arrays: list[Array]) -> None:
-    """Raise before the first is written where one cannot be, such as what NumPy's `broadcast_to` gives."""
-    if any(isinstance(G, np.ndarray) and not G.flags.writeable for G in arrays):
-        raise ValueError(f"{operation}: expected gradients that can be written to, got one that is read-only")

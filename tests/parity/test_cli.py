@@ -68,7 +68,7 @@ def judged(monkeypatch):
     """In the place of a run: exact results; gives what it was asked, and what makes it fail."""
     asked = {}
 
-    def run(cases, names, dtypes, jobs, timeout, done, profile=None):
+    def run(cases, names, dtypes, jobs, timeout, done, profile=None, seeding=None):
         asked.update(cases=[case.name for case in cases], names=names, dtypes=dtypes, jobs=jobs, timeout=timeout)
         asked.update(profile=str(profile or ""))
         tensor = TensorVerdict("output", "exact")
@@ -94,7 +94,7 @@ def scored(monkeypatch):
     """In the place of scoring: every mistake is caught, and what is asked for is flagged, or missed."""
     asked = {"caught": 3, "flagged": 0}
 
-    def run(cases, dtype, jobs, start, done, each=True, reported=False):
+    def run(cases, dtype, jobs, start, done, each=True, reported=False, seeding=None):
         asked.update(cases=[case.name for case in cases], dtype=dtype)
         fault = Score(FAULTS[0], dtype, 3, asked["caught"], 2e6, "Linear/batch 3", "full", "output")
         harmless = Score(REWRITINGS[0], dtype, 3, asked["flagged"], 0.5, "Linear/batch 3", "full", "output")

@@ -134,6 +134,10 @@ def halved(f: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args: f(*args) / 2
 
 
+def units(exact: bounds.Exact) -> Any:
+    return exact.units() if callable(exact.units) else exact.units
+
+
 def patched(module: Any, name: str, faulty: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
     """Puts `faulty(right, *args)` in place of the module's function."""
     right = getattr(module, name)
@@ -142,7 +146,7 @@ def patched(module: Any, name: str, faulty: Callable[..., Any]) -> Callable[[pyt
 
 FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, tuple[Case, Profile]], tuple[str, ...]]] = {
     "half of every rounding": (
-        patched(bounds, "rounded", lambda right, exact, f: right(exact._replace(units=exact.units / 2), f)),
+        patched(bounds, "rounded", lambda right, exact, f: right(exact._replace(units=units(exact) / 2), f)),
         ROUNDING,
         (
             *("add", "subtract", "multiply", "divide", "reciprocal", "sqrt", "exp", "log", "log1p", "tanh", "sigmoid"),

@@ -3,7 +3,7 @@
 import pytest
 
 from parity.families.listing import FAULTS, REWRITINGS, catalogue
-from parity.run import scoring
+from parity.run import judging, scoring
 from parity.vectors import catalogue_answers
 from parity.verdict.score import Scores, score_faults
 
@@ -29,6 +29,27 @@ def test_briefly_the_same_mistakes_are_caught():
     assert [(s.fault.name, s.caught > 0) for s in brief.faults] == [(s.fault.name, s.caught > 0) for s in whole.faults]
     assert brief.rewritings == whole.rewritings
     assert sum(s.tried for s in brief.faults) < sum(s.tried for s in whole.faults)
+
+
+def test_mistakes_made_while_cases_are_judged_score_alike():
+    alone, seeding = scoring.run(CASES, "float64", 1, each=False), scoring.Seeding()
+    plain = judging.run(CASES, ("refnet",), ("float64", "float32"), 1)
+    judged = judging.run(CASES, ("refnet",), ("float64", "float32"), 1, seeding=seeding)
+    assert [one.verdicts for one in judged] == [one.verdicts for one in plain]
+    started = []
+    found = scoring.run(CASES, "float64", 1, started.append, each=False, seeding=seeding)
+    assert started == [0]
+    assert [(s.fault.name, s.caught > 0) for s in found.faults] == [(s.fault.name, s.caught > 0) for s in alone.faults]
+    assert found.rewritings == alone.rewritings
+
+
+@pytest.mark.parametrize("dtypes", [("float32",), ("float64", "float32")])
+def test_what_was_not_made_while_judging_is_made_after_it(dtypes):
+    seeding = scoring.Seeding()
+    judging.run(CASES[:1], ("refnet",), dtypes, 1, seeding=seeding)
+    assert [*seeding.tables] == [CASES[0].name] * ("float64" in dtypes)
+    found = scoring.run(CASES, "float64", 1, each=False, seeding=seeding)
+    assert found.caught == scoring.run(CASES, "float64", 1, each=False).caught > 20
 
 
 @pytest.mark.parametrize(("caught", "flagged", "sound"), [(3, 0, True), (0, 0, False), (3, 1, False)])
