@@ -10,10 +10,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 RATE = 0.125
 """The learning rate of gradient descent: a power of two, so that a peer which keeps it in float32 has the same one."""
 
-ADAM_RATE = 2.0**-10
+ADAM_RATE = 2.0**-13
 BETAS = 0.9, 0.999
 EPS = 1e-8
-"""Adam's options: the last two are the defaults."""
+"""Adam's options: the last two are the defaults. At eight times this rate the loss of 64-64-10 is 1e-7 after 10,000
+updates, and hangs on last bits: torch's was 9 times refnet's, JAX's 1.3 times. At this rate it is 6.8e-6, and they
+agree to 15 digits."""
 
 STUDY = 10_000
 """Updates of a usual training."""

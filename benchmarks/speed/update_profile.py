@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.speed.contenders import CONTENDERS
 from benchmarks.speed.networks import NETWORKS, STUDY, Network
 from refnet.train.capture import captured, native
-from refnet.train.capture.native import lowering, translator
+from refnet.train.capture.native import translator, ufunc_loops
 
 UPDATES, TURN, ROUNDS = 400, 0.02, 7
 """Updates of the training that is taken apart; seconds of the processor that a call is repeated for; and how often that
@@ -75,7 +75,7 @@ def lines(machine: native.Machine) -> list[Line]:
 def _names() -> dict[int, str]:
     """What lies at an address, in words."""
     ufuncs = [found for found in vars(np).values() if isinstance(found, np.ufunc)]
-    names = {address: f"NumPy's {ufunc.__name__}" for ufunc in ufuncs for address in lowering.loops_of(ufunc)}
+    names = {address: f"NumPy's {ufunc.__name__}" for ufunc in ufuncs for address in ufunc_loops.loops_of(ufunc)}
     names |= {address: name for name, address in translator.functions()[0].items()}
     for text, (address, _) in translator.known().items():
         operations = len(re.findall(r"^%y\d+ =", text, re.MULTILINE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -104,14 +105,17 @@ def _stacked(what: str, each: Sequence[Mapping[str, NDArray[Any]]]) -> Params:
                     f"ensemble: expected {name} alike in every run, "
                     f"got {one.dtype} {one.shape} and {other.dtype} {other.shape}"
                 )
-            if other.dtype.kind == "f" and not np.isfinite(other).all():
-                raise ValueError(f"ensemble: expected finite values in {name}, got NaN or infinity")
             if other.dtype.kind != "f" and (one != other).any():
                 raise ValueError(f"ensemble: expected {name}, of integers, alike in every run")
-    return {
-        name: Runs(np.stack([own[name] for own in each])) if each[0][name].dtype.kind == "f" else each[0][name].copy()
-        for name in names
-    }
+    stacked: Params = {}
+    for name in names:
+        if each[0][name].dtype.kind != "f":
+            stacked[name] = each[0][name].copy()
+            continue
+        stacked[name] = Runs(np.stack([own[name] for own in each]))
+        if not np.isfinite(stacked[name].a).all():
+            raise ValueError(f"ensemble: expected finite values in {name}, got NaN or infinity")
+    return stacked
 
 
 def _of_run(net: Module, opt: Any) -> Any:
@@ -130,16 +134,19 @@ def _of_run(net: Module, opt: Any) -> Any:
     return configuration_of(net), type(opt), configuration_of(groups)
 
 
+def _extent(array: NDArray[Any]) -> tuple[int, int]:
+    """Its lowest byte, and the one behind its highest."""
+    if array.flags.c_contiguous:  # (a shorter way)
+        first: int = array.__array_interface__["data"][0]
+        return first, first + array.nbytes
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return low, high
+
+
 def _check_apart(each: Sequence[Params]) -> None:
     """Raise ValueError if arrays of two networks share memory."""
-    extents = sorted(
-        (
-            (*np.lib.array_utils.byte_bounds(array), run, array)
-            for run, own in enumerate(each)
-            for array in own.values()
-        ),
-        key=lambda extent: extent[:3],
-    )
+    extents = [(*_extent(array), run, array) for run, own in enumerate(each) for array in own.values()]
+    extents.sort(key=itemgetter(0, 1, 2))
     open_: list[tuple[int, int, Any]] = []
     for low, high, run, array in extents:
         open_ = [extent for extent in open_ if extent[0] > low]

@@ -23,6 +23,7 @@ class Update:
         held: the names of the parameters that `opt` moves, in its order, without those that are frozen.
         clipping: what is done to the gradients of what `opt` moves.
         accumulate: in how many micro-batches a batch is seen.
+        runs: how many trainings these are; None for one.
         several: whether they are many trainings; indices have shape (R, b) then, and otherwise (b,).
     """
 
@@ -40,7 +41,8 @@ class Update:
         self.clipping, self.accumulate = clipping, accumulate
         self.net, self.loss, self.opt, self.inputs, self.targets = net, loss, opt, inputs, targets
         first = next(iter(net.params.values()))
-        self.several = isinstance(first, Runs)
+        self.runs = first.a.shape[0] if isinstance(first, Runs) else None
+        self.several = self.runs is not None
         self._one = np.ones((), first.dtype)
         self.freeze(frozen)
 

@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -309,10 +310,12 @@ class Captured:
         step = _Step(call, self._machine(recording, arrays, size), generators, recording.checks, 1, _next_comparison(1))
         machine = step.machine
         # (with one way alone there is nothing to compare it with)
-        inside = [] if machine is None else machine.inside
-        ways = [comparison.Captured(call, inside)]
+        inside = ([], []) if machine is None else machine.inside
+        ways = [comparison.Captured(call, inside[0], replay.own_memory(recording.program, arrays))]
         if machine is not None:
-            ways.append(comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside))
+            ways.append(
+                comparison.Captured(lambda batch: machine.run(1, _indices(batch))[0], inside[1], machine.memory)
+            )
         beside = Comparison(self.update, storage, self._rates, generators, self._interrupted)
         agree = beside.trials(batch, ways)
         storage.leave()
@@ -345,10 +348,16 @@ class Captured:
             self.why_not_native = "NumPy is told to do more than warn of floating-point errors"
             return None
         worth = PAID_BACK * self._expected.get(size, 0) * _saved(recording.program, self._seconds)
+        made = (recording.program, arrays, recording.data, recording.rates, worth, self._interrupted)
+        if (runs := self.update.runs) is not None:
+            assert self._storage is not None
+            with suppress(native.NotNative):
+                layout = native.laid_out(recording.program, arrays, runs, self._storage.homes())
+                machine = native.Machine(*made, layout)
+                self.why_not_native = ""
+                return machine
         try:
-            machine = native.Machine(
-                *(recording.program, arrays, recording.data, recording.rates), worth, self._interrupted
-            )
+            machine = native.Machine(*made)
         except native.NotNative as reason:
             self.why_not_native = str(reason)
             return None

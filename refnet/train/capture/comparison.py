@@ -41,10 +41,12 @@ class Captured:
     Attributes:
         run: does the update on a batch, and gives its loss.
         inside: what is computed in between.
+        memory: what it computes in, where it may find nothing that another way has left.
     """
 
     run: Callable[[Any], Any]
     inside: Sequence[NDArray[Any]]
+    memory: Sequence[NDArray[np.uint8]] = ()
 
 
 class Comparison:
@@ -115,6 +117,8 @@ class Comparison:
         before, states = self._storage.contents(), self._states()
         results = []
         for k, way in enumerate(ways):
+            for array in way.memory:
+                array.fill(255)
             result, inside = self._result(way, batch, before, states)
             results.append(result)
             if k == 0:

@@ -209,6 +209,15 @@ def _address(array: NDArray[Any]) -> int:
     return address
 
 
+def results_of(program: Program, arrays: Mapping[Ref, NDArray[Any]]) -> list[Ref]:
+    """What the operations have left in the program's own roots, where these are their arrays: of those that one place
+    was left to in turn, the last."""
+    own = [out for out in dict.fromkeys(op.out for op in program.operations) if program.own(out)]
+    places = {out: _address(arrays[out]) - out.offset for out in own}
+    last = {places[op.out]: op.out.root for op in program.operations if op.out in places}
+    return [out for out in own if last[places[out]] == out.root]
+
+
 def simplify(program: Program, parameters: int, interrupted: Callable[[], bool] = never) -> None:
     """Leave out what is not needed and join what can be joined; what is left has the bits that it had.
 

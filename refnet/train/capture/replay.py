@@ -14,8 +14,15 @@ from refnet.train.capture.recorder import Uncapturable
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
-def layout(program: Program) -> dict[Ref, NDArray[Any]]:
-    """Memory for the program: the array of each Ref.
+def in_order(ref: Ref, memory: NDArray[np.uint8]) -> NDArray[Any]:
+    """The array of a Ref in its root's memory, as the Ref says."""
+    return np.ndarray(ref.shape, ref.dtype, memory, ref.offset if ref.nbytes else 0, ref.strides)
+
+
+def layout(
+    program: Program, view: Callable[[Ref, NDArray[np.uint8]], NDArray[Any]] = in_order
+) -> dict[Ref, NDArray[Any]]:
+    """Memory for the program: the array of each Ref. `view` makes it, from the memory of its root.
 
     A root takes the place of one that no later operation reads, if it fits, and the result of an elementwise operation
     that of an operand which is read for the last time: what was just read is still in the cache.
@@ -42,14 +49,20 @@ def layout(program: Program) -> dict[Ref, NDArray[Any]]:
                 del holder[places[root]]
     memory = [aligned(size) for size in sizes]
     for root, content in program.first.items():
-        memory[places[root]][: content.nbytes] = _bytes(content)
+        memory[places[root]][: content.nbytes] = bytes_of(content)
 
     refs = {ref for operation in program.operations for ref in (*operation.refs, operation.out)} | {program.result}
     arrays = {}
     for ref in refs:
-        flat = memory[places[ref.root]] if ref.root in places else _bytes(program.given[ref.root])
-        arrays[ref] = np.ndarray(ref.shape, ref.dtype, flat, ref.offset if ref.nbytes else 0, ref.strides)
+        arrays[ref] = view(ref, memory[places[ref.root]] if ref.root in places else bytes_of(program.given[ref.root]))
     return arrays
+
+
+def own_memory(program: Program, arrays: dict[Ref, NDArray[Any]]) -> list[NDArray[np.uint8]]:
+    """The memory of a layout in which nothing stays from one update to the next."""
+    own = [ref for ref in arrays if program.own(ref) and ref.root not in program.first]
+    found = {id(memory): memory for memory in (arrays[ref].base for ref in own) if isinstance(memory, np.ndarray)}
+    return list(found.values())
 
 
 def _left_by_operand(
@@ -74,14 +87,14 @@ def _left(size: int, sizes: list[int], holder: dict[int, int]) -> int:
 
 
 def aligned(size: int) -> NDArray[np.uint8]:
-    """So many bytes, where the widest vectors like them."""
+    """New memory that begins where a cache line does."""
     # All bits set, which is NaN: what a trial forgot to compute must not be there from before.
     raw = np.full(size + ALIGNMENT, 255, np.uint8)
     start = -raw.__array_interface__["data"][0] % ALIGNMENT
     return raw[start : start + size]
 
 
-def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+def bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
     """The memory of `array`, byte by byte."""
     if array.size == 0:
         return np.empty(0, np.uint8)

@@ -1,6 +1,6 @@
 """Arrays that only the operations of one loop over blocks need: they get memory of one block's size, which stays in the
 nearest cache, and what no later loop of the block reads is never stored. Whole arrays would go through the memory
-behind the caches, which takes longer than the arithmetic."""
+behind the caches, which takes longer than the arithmetic. Nor is stored what a short loop alone needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from refnet.train.capture.native import llvm_loops
 from refnet.train.capture.native.pending import Work
-from refnet.train.capture.program import ELEMENTWISE, Program, Ref
+from refnet.train.capture.program import ELEMENTWISE, Program
 
 
 class Span(NamedTuple):
@@ -27,23 +27,13 @@ def spans_of(program: Program) -> dict[int, Span]:
     spans: dict[int, Span] = {}
     others = {program.result.root, *program.first}
     for number, operation in enumerate(program.operations):
-        simple = operation.function in ELEMENTWISE or operation.function is np.where
+        simple = operation.function in ELEMENTWISE or operation.function in (np.where, np.copyto)
         for ref in (*operation.refs, operation.out):
             if simple and program.whole(ref):
                 spans[ref.root] = Span(spans[ref.root].first if ref.root in spans else number, number)
             else:
                 others.add(ref.root)
     return {root: span for root, span in spans.items() if root not in others}
-
-
-def kept(program: Program, addresses: Mapping[Ref, int], passing: set[int]) -> list[Ref]:
-    """Of what the operations write in the program's own roots, what is in memory after an update if the roots
-    `passing` never are: of a place that several roots take in turn, the last."""
-    holders: dict[int, int] = {}
-    for operation in program.operations:
-        holders[addresses[operation.out] - operation.out.offset] = operation.out.root
-    outs = dict.fromkeys(operation.out for operation in program.operations if program.own(operation.out))
-    return [out for out in outs if out.root not in passing and holders[addresses[out] - out.offset] == out.root]
 
 
 def inside(works: Sequence[Work], spans: Mapping[int, Span]) -> set[int]:

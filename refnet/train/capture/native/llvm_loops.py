@@ -156,17 +156,62 @@ def short_sum(total: Operand, first: Operand, terms: int, step: int) -> Statemen
     return Statement((total, *numbers), total, lines)
 
 
-def product_term(fused: bool, total: Operand, a: Operand, b: Operand) -> Statement:
-    """`total` plus one term of a matrix product, which is rounded before it is added or not (`fused`)."""
-    t, f = (total.type, "f64" if total.type == "double" else "f32")
+PAIRWISE = 8
+"""So many numbers in a row NumPy adds up by halves; fewer one after the other, before they go to the total."""
+
+
+def ordered_sum(rows: Sequence[Sequence[Operand]], out: Operand) -> Statement:
+    """0 plus the sum of each row, one row after the other. The numbers of a row are added as NumPy adds up to 128 in a
+    row: fewer than 8 from the first to the last; more in 8 sums, number i to sum i mod 8, which are added in pairs, and
+    to that what is left over.
+    """
 
     def lines(y: str, names: Sequence[str]) -> list[str]:
-        before, x, w = names
-        if fused:
-            return [f"{y} = call {t} @llvm.fma.{f}({t} {x}, {t} {w}, {t} {before})"]
-        return [f"{y}.p = fmul {t} {x}, {w}", f"{y} = fadd {t} {before}, {y}.p"]
+        made: list[str] = []
 
-    return Statement((total, a, b), total, lines)
+        def plus(a: str, b: str) -> str:
+            made.append(f"{y}.{len(made)} = fadd {out.type} {a}, {b}")
+            return f"{y}.{len(made) - 1}"
+
+        total, left = "zeroinitializer", list(names)
+        for row in rows:
+            numbers, left = left[: len(row)], left[len(row) :]
+            whole = len(row) // PAIRWISE * PAIRWISE
+            sums = numbers[: min(whole, PAIRWISE)]
+            for i in range(PAIRWISE, whole):
+                sums[i % PAIRWISE] = plus(sums[i % PAIRWISE], numbers[i])
+            while len(sums) > 1:
+                sums = [plus(a, b) for a, b in zip(sums[::2], sums[1::2], strict=True)]
+            sum_, *others = [*sums, *numbers[whole:]]
+            for x in others:
+                sum_ = plus(sum_, x)
+            total = plus(total, sum_)
+        return [*made, f"{y} = bitcast {out.type} {total} to {out.type}"]
+
+    return Statement(tuple(number for row in rows for number in row), out, lines)
+
+
+def product(
+    factors: Sequence[tuple[Operand, Operand]], out: Operand, *, fused: bool, zero_last: bool = False
+) -> Statement:
+    """0 plus the product of each pair of factors, one after the other; a product is rounded before it is added or not
+    (`fused`). `zero_last`: 0 is added after them as well."""
+    t, f = (out.type, "f64" if out.type == "double" else "f32")
+
+    def lines(y: str, names: Sequence[str]) -> list[str]:
+        made, total = [], "zeroinitializer"
+        for k, (x, w) in enumerate(zip(names[::2], names[1::2], strict=True)):
+            if fused:
+                made.append(f"{y}.{k} = call {t} @llvm.fma.{f}({t} {x}, {t} {w}, {t} {total})")
+            else:
+                made += [f"{y}.p{k} = fmul {t} {x}, {w}", f"{y}.{k} = fadd {t} {total}, {y}.p{k}"]
+            total = f"{y}.{k}"
+        if zero_last:
+            made.append(f"{y}.z = fadd {t} {total}, zeroinitializer")
+            total = f"{y}.z"
+        return [*made, f"{y} = bitcast {t} {total} to {t}"]
+
+    return Statement(tuple(factor for pair in factors for factor in pair), out, lines)
 
 
 class Kernel(NamedTuple):

@@ -1,10 +1,9 @@
 """A program as a table of calls.
 
-What is called are the very inner loops that NumPy's ufuncs call, found in the ufuncs' public C structure
-(`PyUFuncObject` in numpy/ufuncobject.h: `functions`, `data`, `types`), with pointers, sizes and strides written down in
-advance. Operations that IEEE 754 prescribes are written out as loops of their own (`llvm_loops`), with the same
-signature, and left to the translator to keep in registers, unroll and vectorize, which changes no bit of them. There is
-no address in them, so that equal layers, and other trainings, have them in common.
+What is called are the very inner loops that NumPy's ufuncs call (`ufunc_loops`), with pointers, sizes and strides
+written down in advance. Operations that IEEE 754 prescribes are written out as loops of their own (`llvm_loops`), with
+the same signature, and left to the translator to keep in registers, unroll and vectorize, which changes no bit of them.
+There is no address in them, so that equal layers, and other trainings, have them in common.
 
 An elementwise loop may go through the elements in any order. In a sum the order is NumPy's own: it starts from 0 and
 adds, along axes sorted by stride, rows to a row where the innermost axis stays, and otherwise the pairwise sum of a row
@@ -13,9 +12,8 @@ that its loop makes of it.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
@@ -23,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refnet.train.capture.native import block_memory, llvm_loops
-from refnet.train.capture.native.pending import Axes, Loop, Pending, Work, grouped
+from refnet.train.capture.native.innermost import terms
+from refnet.train.capture.native.pending import Axes, Pending, Work, grouped
 from refnet.train.capture.native.summation import Summation, order_of_products
 from refnet.train.capture.native.translator import NotNative, fuses
+from refnet.train.capture.native.ufunc_loops import Loop, address_of, loop_of
 from refnet.train.capture.program import ELEMENTWISE, Operation, Ref
 from refnet.train.capture.replay import aligned
 
@@ -37,19 +37,6 @@ LONG = 2 * BLOCK
 
 TINY_PRODUCT = 16
 """Multiplications of a matrix product up to which those of a stack are written out."""
-
-PAIRWISE = 8
-"""So many numbers in a row NumPy adds up by halves; fewer one after the other, before they go to the total."""
-
-
-class _UFunc(ctypes.Structure):
-    """The beginning of NumPy's PyUFuncObject."""
-
-    _fields_ = (
-        ("head", ctypes.c_byte * object.__basicsize__),
-        *((name, ctypes.c_int) for name in ("nin", "nout", "nargs", "identity")),
-        *((name, ctypes.POINTER(ctypes.c_void_p)) for name in ("functions", "data")),
-    )
 
 
 class Call(NamedTuple):
@@ -67,23 +54,6 @@ class Call(NamedTuple):
     inner: int = 0
 
 
-def _loop(ufunc: np.ufunc, arrays: Sequence[NDArray[Any]]) -> Loop:
-    """The inner loop of a ufunc for operands of these dtypes, and the data that it is called with."""
-    chars = "".join(array.dtype.char for array in arrays)
-    types = f"{chars[: ufunc.nin]}->{chars[ufunc.nin :]}"
-    if types not in ufunc.types:
-        raise NotNative(f"np.{ufunc.__name__} has no loop {types}")
-    at = ufunc.types.index(types)
-    fields = _UFunc.from_address(id(ufunc))
-    return Loop(fields.functions[at] or 0, fields.data[at] or 0)
-
-
-def loops_of(ufunc: np.ufunc) -> list[int]:
-    """The addresses of a ufunc's inner loops."""
-    fields = _UFunc.from_address(id(ufunc))
-    return [fields.functions[at] or 0 for at in range(len(ufunc.types))]
-
-
 def _axes(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> Axes:
     """Axes without those of size 1, and joined where one step leads on from another in every operand."""
     axes = [(size, steps) for size, *steps in zip(shape, *operands, strict=True) if size != 1]
@@ -95,6 +65,14 @@ def _axes(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> Axes:
             joined.append((size, steps))
     joined = joined or [(1, [0] * len(operands))]
     return Axes(tuple(size for size, _ in joined), tuple(tuple(steps) for _, steps in joined))
+
+
+def _sorted_axes(arrays: Sequence[NDArray[Any]]) -> Axes:
+    """The axes of an elementwise operation, in the order in which its result lies."""
+    shape = arrays[-1].shape
+    steps = [_spread(array, shape) for array in arrays]
+    order = sorted(range(len(shape)), key=lambda axis: -abs(steps[-1][axis]))
+    return _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps])
 
 
 def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -111,7 +89,7 @@ class Lowering:
         calls: the table.
         inside: for a line of the table that does calls block by block, its number and these.
         kept: what must live as long as the table.
-        passing: the roots that never are in their place, but in memory of one block's size.
+        passing: the roots that never are in their place, but in memory of one block's size or in a register alone.
     """
 
     def __init__(self, spans: Mapping[int, block_memory.Span] = MappingProxyType({})) -> None:
@@ -160,17 +138,27 @@ class Lowering:
         )
         self.calls.append(Call(loop, args, start, dims_at, steps_at, len(first), n, m, *around_at))
 
-    def operation(self, operation: Operation, args: list[NDArray[Any]], out: NDArray[Any]) -> None:
-        """What `replay` does by a call into NumPy."""
+    def operation(
+        self,
+        operation: Operation,
+        args: list[NDArray[Any]],
+        out: NDArray[Any],
+        recorded: list[NDArray[Any]] | None = None,
+    ) -> None:
+        """What `replay` does by a call into NumPy.
+
+        Args:
+            recorded: operands and result as they lie there, if they lie here with the runs innermost.
+        """
         called, options = operation.function, dict(operation.options)
         self._number += 1
         refs = zip((*operation.args, operation.out), (*args, out), strict=True)
         self._roots = {id(array): ref.root for ref, array in refs if isinstance(ref, Ref) and ref.root in self._spans}
         if called in ELEMENTWISE:
             form = llvm_loops.formula(called, [array.dtype for array in args], out.dtype)
-            self.elementwise(form or _loop(called, (*args, out)), (*args, out))
+            self.elementwise(form or loop_of(called, (*args, out)), (*args, out))
         elif called is np.matmul:
-            self.matmul(args[0], args[1], out)
+            self.matmul(args[0], args[1], out, recorded)
         elif called is np.copyto:
             self.copy(args[0], out)
         elif called is np.where:
@@ -187,20 +175,21 @@ class Lowering:
                 self.copy(array, np.moveaxis(part, 0, axis))
                 start += array.shape[axis]
         elif called in (np.add.reduce, np.maximum.reduce):
-            self.reduce(called, args[0], out, options)
+            if recorded is None:
+                self.reduce(called, args[0], out, options)
+            else:
+                self.sum_of_runs(called, args[0], out, options, recorded)
         else:
             raise NotNative(f"{getattr(called, '__name__', called)} is no loop of NumPy's")
 
     def elementwise(self, does: str | Loop, arrays: Sequence[NDArray[Any]]) -> None:
         """By a formula, or a loop of NumPy's."""
-        shape, out = arrays[-1].shape, arrays[-1]
+        out = arrays[-1]
         for array in arrays[:-1]:
             same = address_of(array) == address_of(out) and (array.shape, array.strides) == (out.shape, out.strides)
             if not same and np.shares_memory(array, out):
                 raise NotNative("an operation that writes over its operand")
-        steps = [_spread(array, shape) for array in arrays]
-        order = sorted(range(len(shape)), key=lambda axis: -abs(steps[-1][axis]))
-        axes = _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps])
+        axes = _sorted_axes(arrays)
         if 0 in axes.sizes:
             return
         if isinstance(does, Loop) and (len(axes.sizes) > 1 or min(axes.steps[0]) < 0):
@@ -208,8 +197,11 @@ class Lowering:
             return
         *operands, result = self._operands(arrays, axes)
         work = llvm_loops.elementwise(does, operands, result) if isinstance(does, str) else does
+        self._add(self._work(axes, arrays, work))
+
+    def _work(self, axes: Axes, arrays: Sequence[NDArray[Any]], does: llvm_loops.Statement | Loop) -> Work:
         roots = tuple(self._roots.get(id(array)) for array in arrays)
-        self._add(Work(axes, tuple(map(address_of, arrays)), work, self._number, roots))
+        return Work(axes, tuple(map(address_of, arrays)), does, self._number, roots)
 
     def _operands(self, arrays: Sequence[NDArray[Any]], axes: Axes) -> list[llvm_loops.Operand]:
         return [
@@ -227,8 +219,10 @@ class Lowering:
         self._flush()
         self.calls.append(self._kernel(axes.sizes, statements))
 
-    def _kernel(self, sizes: Sequence[int], statements: Sequence[llvm_loops.Statement]) -> Call:
-        text, operands = llvm_loops.kernel(sizes, statements)
+    def _kernel(
+        self, sizes: Sequence[int], statements: Sequence[llvm_loops.Statement], unread: Collection[int] = ()
+    ) -> Call:
+        text, operands = llvm_loops.kernel(sizes, statements, unread)
         return Call(Loop(text), self.numbers([operand.first for operand in operands]), 0, self.numbers(sizes))
 
     def _flush(self) -> None:
@@ -247,10 +241,17 @@ class Lowering:
             return
         for statements, works in grouped(pending):
             if statements:
-                self.calls.append(self._kernel(sizes, statements))
+                self.calls.append(self._kernel(sizes, statements, self._unread(works)))
             for work in [] if statements else works:
                 assert isinstance(work.does, Loop)
                 self._call(work.does, work.first, (), work.axes)
+
+    def _unread(self, works: Sequence[Work]) -> set[int]:
+        """Where a loop leaves what nothing but itself reads: of what it writes at a place, the last counts."""
+        roots = block_memory.inside(works, self._spans)
+        self.passing |= roots
+        left = {work.first[-1]: work.roots[-1] for work in works}
+        return {address for address, root in left.items() if root in roots}
 
     def _on_blocks(self, works: Sequence[Work]) -> list[Call]:
         """What is done on each block; from the last to the first, as what is read later says what must be stored."""
@@ -304,38 +305,55 @@ class Lowering:
         else:
             self.elementwise(llvm_loops.COPY, (array, out))
 
-    def matmul(self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
+    def matmul(
+        self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any], recorded: list[NDArray[Any]] | None = None
+    ) -> None:
         if min(a.ndim, b.ndim) < 2 or 0 in (*a.shape, *b.shape):
             raise NotNative("a matrix product of vectors, or of nothing")
         outer = out.shape[:-2]
         (m, k), n = a.shape[-2:], b.shape[-1]
-        if k == 1 and out.size >= LONG and (how := _order(a, b, out)) is not None:
-            self.elementwise(llvm_loops.single_term(how.fused), (a, b, out))
+        if k == 1 and out.size >= LONG and (how := _order(*(recorded or (a, b, out)))) is not None:
+            self.elementwise(llvm_loops.single_term(how.fused and not how.zero_last), (a, b, out))
             return
-        if outer and m * k * n <= TINY_PRODUCT and (how := _order(a, b, out)) is not None:
-            self._products(how, a, b, out)
+        if outer and m * k * n <= TINY_PRODUCT and (how := _order(*(recorded or (a, b, out)))) is not None:
+            self._products(how, a, b, out, apart=recorded is not None)
             return
+        if recorded is not None:
+            raise NotNative("a matrix product that is left to the library, of arrays with the runs innermost")
         strides = [np.broadcast_to(array, (*outer, *array.shape[-2:])).strides for array in (a, b, out)]
         axes = _axes(outer, [steps[:-2] for steps in strides])
         *rest, innermost = axes.steps
         cores = [stride for array in (a, b, out) for stride in array.strides[-2:]]
         self.call(
-            _loop(np.matmul, (a, b, out)), (a, b, out), (m, k, n), Axes(axes.sizes, (*rest, (*innermost, *cores)))
+            loop_of(np.matmul, (a, b, out)), (a, b, out), (m, k, n), Axes(axes.sizes, (*rest, (*innermost, *cores)))
         )
 
-    def _products(self, how: Summation, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
-        """The matrix products of a stack, term by term, in one loop over the stack."""
+    def _products(
+        self, how: Summation, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any], *, apart: bool = False
+    ) -> None:
+        """The matrix products of a stack, in one loop over the stack; each sum begins in a register. `apart`: the
+        numbers of one place in all products lie side by side, so that others may share the loop.
+        """
         if how.backwards:
             a, b = a[..., ::-1], b[..., ::-1, :]
-        self.elementwise(llvm_loops.ZERO, (out,))
         outer = out.shape[:-2]
         a, b = (np.broadcast_to(array, (*outer, *array.shape[-2:])) for array in (a, b))
-        statements = []
-        for k, m, n in itertools.product(range(a.shape[-1]), *map(range, out.shape[-2:])):
-            numbers = (out[..., m, n], a[..., m, k], b[..., k, n])
+        if len(outer) > 1 and out.strides[0] < out.strides[1]:
+            outer = (*outer[1:], outer[0])
+            a, b, out = (np.moveaxis(array, 0, -3) for array in (a, b, out))
+        made = []
+        for m, n in itertools.product(*map(range, out.shape[-2:])):
+            factors = [array for k in range(a.shape[-1]) for array in (a[..., m, k], b[..., k, n])]
+            numbers = [*factors, out[..., m, n]]
             axes = _axes(outer, [array.strides for array in numbers])
-            statements.append(llvm_loops.product_term(how.fused, *self._operands(numbers, axes)))
-        self.statements(axes, statements)
+            *operands, total = self._operands(numbers, axes)
+            pairs = list(zip(operands[::2], operands[1::2], strict=True))
+            made.append((numbers, llvm_loops.product(pairs, total, fused=how.fused, zero_last=how.zero_last)))
+        if apart:
+            for numbers, statement in made:
+                self._add(self._work(axes, numbers, statement))
+        else:
+            self.statements(axes, [statement for _, statement in made])
 
     def reduce(self, called: Any, array: NDArray[Any], out: NDArray[Any], options: dict[str, Any]) -> None:
         axis = options["axis"]
@@ -356,8 +374,8 @@ class Lowering:
         joined = _axes(array.shape, [steps, array.strides, steps])
         form = llvm_loops.formula(ufunc, [out.dtype, array.dtype], out.dtype) if array.size < LONG else None
         *around, (step, array_step, _) = joined.steps
-        if form is None or (step == 0 and (ufunc is not np.add or joined.sizes[-1] >= PAIRWISE)):
-            self.call(_loop(ufunc, (out, array, out)), (out, array, out), (), joined)
+        if form is None or (step == 0 and (ufunc is not np.add or joined.sizes[-1] >= llvm_loops.PAIRWISE)):
+            self.call(loop_of(ufunc, (out, array, out)), (out, array, out), (), joined)
         elif step:
             total, row, _ = self._operands((out, array, out), joined)
             self.statements(joined, [llvm_loops.elementwise(form, (total, row), total)])
@@ -365,6 +383,24 @@ class Lowering:
             rows = Axes(joined.sizes[:-1] or (1,), tuple(around) or ((0, 0, 0),))
             total, row, _ = self._operands((out, array, out), rows)
             self.statements(rows, [llvm_loops.short_sum(total, row, joined.sizes[-1], array_step)])
+
+    def sum_of_runs(
+        self, called: Any, array: NDArray[Any], out: NDArray[Any], options: dict[str, Any], recorded: list[NDArray[Any]]
+    ) -> None:
+        """A sum in each run, of arrays with the runs innermost."""
+        axis, (seen, result) = options["axis"], recorded
+        axes = range(array.ndim) if axis is None else [k % array.ndim for k in np.atleast_1d(axis).tolist()]
+        kept = out.reshape([1 if k in axes else size for k, size in enumerate(array.shape)])
+        if called != np.add.reduce or array.dtype != out.dtype or not np.shares_memory(kept, out):
+            raise NotNative("a reduction that is no sum")
+        if not (seen.flags.c_contiguous and result.flags.c_contiguous):
+            raise NotNative("a reduction of an array whose axes do not lie in their order")
+        rows = terms(array, list(axes))
+        numbers = [number for row in rows for number in row]
+        places = _sorted_axes([*numbers, kept])
+        *operands, total = self._operands([*numbers, kept], places)
+        of_rows = [[operands.pop(0) for _ in row] for row in rows]
+        self._add(self._work(places, [*numbers, kept], llvm_loops.ordered_sum(of_rows, total)))
 
 
 def _order(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> Summation | None:
@@ -374,13 +410,3 @@ def _order(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> Summation | N
     if not of_floats or np.shares_memory(a, b) or min(map(min, steps)) < 0:
         return None
     return order_of_products((*a.shape[-2:], b.shape[-1]), *steps, out.dtype.str, fused=fuses())
-
-
-_NAMES = tuple(np.empty(0).__array_interface__)
-"""Kept alive. NumPy interns these names at every access, and one that nothing else in the process has is made and given
-up each time: CPython then makes its whole table of interned strings anew every few thousand updates."""
-
-
-def address_of(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address

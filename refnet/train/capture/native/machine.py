@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.train.capture import replay
 from refnet.train.capture.native import block_memory, translator
-from refnet.train.capture.native.lowering import Call, Lowering, address_of
-from refnet.train.capture.native.pending import Loop
+from refnet.train.capture.native.innermost import Innermost
+from refnet.train.capture.native.lowering import Call, Lowering
 from refnet.train.capture.native.translator import NotNative
-from refnet.train.capture.program import Program, Ref
+from refnet.train.capture.native.ufunc_loops import Loop, address_of
+from refnet.train.capture.program import Program, Ref, results_of
 from refnet.train.capture.recorder import Interrupted, never
 
 LOWERING = 1e-4
@@ -28,10 +30,13 @@ class Machine:
         cells: arrays that may be set anew for each update: the learning rates.
         worth: seconds that a translation may take.
         interrupted: whether to give up, because somebody wants to interrupt.
+        innermost: its arrays with the runs innermost, on which it works then.
 
     Attributes:
         table: the calls of an update, one a line.
-        inside: what is in the program's own memory after an update, but for what never is there.
+        inside: what an update leaves of what it computes in between, where the replay does and where this does, in the
+            same order.
+        memory: what it computes in, and where nothing stays from one update to the next.
 
     Raises:
         NotNative: llvmlite is missing; something in the program is no loop of NumPy's; or the translation would take
@@ -47,11 +52,15 @@ class Machine:
         cells: Sequence[NDArray[Any]],
         worth: float = float("inf"),
         interrupted: Callable[[], bool] = never,
+        innermost: Innermost | None = None,
     ) -> None:
         cost = len(program.operations) * LOWERING + (0 if translator.loaded() else translator.LOADING)
         if worth < cost:
             raise NotNative("machine code pays only in a longer training")
-        self._result = arrays[program.result]
+        here = arrays if innermost is None else innermost.arrays
+        self.memory = replay.own_memory(program, here)
+        self._lasting = [] if innermost is None else innermost.lasting
+        self._result = here[program.result]
         if not self._result.flags.c_contiguous:
             raise NotNative("a loss that does not lie in order")
         self._state = np.zeros(3, np.int64)
@@ -71,15 +80,20 @@ class Machine:
         for operation in program.operations:
             if interrupted():
                 raise Interrupted
-            out = arrays[operation.out]
-            args = [arrays[arg] if isinstance(arg, Ref) else np.asarray(arg, out.dtype) for arg in operation.args]
+            out = here[operation.out]
+            args = [here[arg] if isinstance(arg, Ref) else np.asarray(arg, out.dtype) for arg in operation.args]
             lowering.kept.append(args)
-            lowering.operation(operation, args, out)
-        lowering.fixed("loss", (self._result,), (self._result.nbytes,), state)
-        self._kept: list[Any] = [lowering.kept, arrays, program.given, list(data), list(cells)]
-        outs = block_memory.kept(program, {ref: address_of(array) for ref, array in arrays.items()}, lowering.passing)
-        self.inside = [arrays[out] for out in outs]
-        self.table = self._translated(lowering.done(), worth, interrupted)
+            recorded = None if innermost is None else [arrays[ref] for ref in (*operation.refs, operation.out)]
+            lowering.operation(operation, args, out, recorded)
+        lowering.done().fixed("loss", (self._result,), (self._result.nbytes,), state)
+        self._kept: list[Any] = [lowering.kept, arrays, innermost, program.given, list(data), list(cells)]
+        if innermost is None:
+            inside = {ref: ([arrays[ref]], [arrays[ref]]) for ref in results_of(program, arrays)}
+        else:
+            inside = innermost.inside
+        pairs = [pair for ref, pair in inside.items() if ref.root not in lowering.passing]
+        self.inside = [array for pair in pairs for array in pair[0]], [array for pair in pairs for array in pair[1]]
+        self.table = self._translated(lowering, worth, interrupted)
 
     def _translated(self, lowering: Lowering, worth: float, interrupted: Callable[[], bool]) -> NDArray[np.int64]:
         """The table, with addresses in place of kernels and names."""
@@ -146,4 +160,8 @@ class Machine:
         addresses = [0 if array is None else address_of(array) for array in (indices, losses, rates)]
         steps = (8 * self._samples, self._result.nbytes, self._rates)
         ways = [number for pair in zip(addresses, steps, strict=True) for number in pair]
+        for elsewhere, own in self._lasting:
+            own[...] = elsewhere
         self._function(updates, address_of(table), len(table), address_of(self._state), *ways)
+        for elsewhere, own in self._lasting:
+            elsewhere[...] = own

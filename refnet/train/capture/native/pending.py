@@ -6,16 +6,9 @@ import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from refnet.train.capture.native import llvm_loops
-
-
-class Loop(NamedTuple):
-    """A loop by its address, or by its kernel's text, and the address of its data."""
-
-    function: int | str
-    data: int = 0
+from refnet.train.capture.native.ufunc_loops import Loop
 
 
 @dataclass(frozen=True)

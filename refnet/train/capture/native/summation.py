@@ -21,13 +21,17 @@ from refnet.arithmetic.fma import fma
 
 class Summation(NamedTuple):
     """How a matrix product adds a[0] b[0], a[1] b[1], ... to 0: each rounded before it is added or not (`fused`), from
-    the last or from the first."""
+    the last or from the first. If 0 is added after them (`zero_last`), a sum that underflows has no sign."""
 
     fused: bool
     backwards: bool
+    zero_last: bool = False
 
 
-ORDERS = (Summation(True, False), Summation(False, False), Summation(True, True))
+ORDERS = (
+    *(Summation(True, False), Summation(False, False), Summation(True, True)),
+    *(Summation(True, False, zero_last=True), Summation(True, True, zero_last=True)),
+)
 """The orders that OpenBLAS was seen to use for products of at most 16 multiplications. Prescott, Nehalem, Sandybridge,
 Haswell, Zen and SkylakeX kernels add in one of them in four shapes and layouts out of five."""
 
@@ -52,12 +56,14 @@ def order_of_products(
         space = samples, -(-extent // size)
         memory = draws.standard_normal(space) * 2.0 ** draws.integers(-3, 4, space)
         memory[draws.random(space) < 0.1] *= 0  # zeros of both signs
-        memory[0] = draws.standard_normal(space[1]) * 2.0 ** ((info.minexp - info.nmant) // 2)
+        underflow = -(-samples // 8)
+        memory[:underflow] = draws.standard_normal(memory[:underflow].shape)
+        memory[:underflow] *= 2.0 ** ((info.minexp - info.nmant) // 2)
         memory[-1] = last
         memory = memory.astype(dtype)
         return as_strided(memory, (samples, rows, columns), (memory.strides[0], *steps))
 
-    # In the first product terms underflow. In the last all are -0, and so is their sum if it does not begin with 0.
+    # In the first products terms underflow. In the last all are -0, and so is their sum if it does not begin with 0.
     A, B = drawn(m, k, a_steps, -0.0), drawn(k, n, b_steps, 1.0)
     # A library may compute on padding beside the numbers, and raise a floating-point flag that says nothing of them.
     with np.errstate(all="ignore"):
@@ -75,4 +81,4 @@ def _summed(how: Summation, A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
     total: NDArray[Any] = np.where((x != 0) & (w != 0), x * w, x * w + 0) if how.fused else x * w + 0
     for x, w in pairs:
         total = fma(*np.broadcast_arrays(x, w, total)) if how.fused else total + x * w
-    return total
+    return total + 0 if how.zero_last else total

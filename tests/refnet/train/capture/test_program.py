@@ -395,7 +395,7 @@ FAULTS = {
     "room given away too soon": (replay, "layout", "and last[root] == index and", "and last[root] >= index and"),
     "the result overwritten": (replay, "layout", "(program.result.root, *program.first)", "program.first"),
     "room that is too small": (replay, "_left", "size <= room <= 2 * size", "room <= 2 * size"),
-    "margins not written": (replay, "layout", "memory[places[root]][: content.nbytes] = _bytes(content)", "pass"),
+    "margins not written": (replay, "layout", "memory[places[root]][: content.nbytes] = bytes_of(content)", "pass"),
 }
 
 

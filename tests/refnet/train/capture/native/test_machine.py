@@ -256,11 +256,12 @@ def test_what_one_block_needs_is_never_in_memory_whole(monkeypatch):
     machine = native.Machine(program, arrays, [], [])
     outs = {operation.out for operation in program.operations}
     replay.function(program, arrays, [], indexed=False)(slice(None))
-    expected = [array.tobytes() for array in machine.inside]
+    there, here = machine.inside
+    expected = [array.tobytes() for array in there]
     for out in outs:
         arrays[out][...] = 0
     machine.run(1)
-    assert [array.tobytes() for array in machine.inside] == expected
+    assert [array.tobytes() for array in here] == expected
     read_later, passing = ({part.tobytes() for part in some} for some in (parts(X)[:2], parts(X)[2:]))
     assert read_later <= set(expected)
     assert not passing & {arrays[out].tobytes() for out in outs}
@@ -348,3 +349,42 @@ def test_without_the_translator(monkeypatch):
         native.Machine(program, replay.layout(program), [], [])
     for known in caches:
         known.cache_clear()
+
+
+def test_what_only_the_same_loop_reads_is_not_stored(monkeypatch):
+    texts = []
+    true = translator.translated
+    monkeypatch.setattr(translator, "translated", lambda found, *args: true(texts.append(found) or found, *args))
+    A, B = full(70), full(70)
+
+    def stores(step):
+        texts.clear()
+        assert_same_bits(step, A, B)
+        return [text.count("store double") for text in texts[0] if "define" in text]
+
+    assert stores(lambda X, Y: (X * Y + X) / Y) == [1]
+    # A product that a loop of NumPy's reads, and one that is read before and behind it.
+    assert stores(lambda X, Y: np.exp(X * Y) + X) == [1, 1]
+    assert stores(lambda X, Y: np.exp((Z := X * Y) + X) - Z) == [2, 1]
+    # One that a sum reads, whose 0 is written in the same loop: the sum itself comes after it.
+    for shape in ((1, 9), (9, 1)):
+        assert_same_bits(lambda X, Y: (X * Y).sum(axis=-1) * 2, full(*shape), full(*shape))
+        assert_same_bits(lambda X, Y: (X * Y).sum(axis=0) * 2, full(*shape), full(*shape))
+        assert_same_bits(lambda X, Y: np.concatenate([X * Y, X - Y]), full(*shape), full(*shape))
+    # One that is read in another order, and so from memory.
+    assert stores(lambda X, Y: (X * Y)[::-1] + X)[:2] == [1, 1]
+
+
+def test_what_is_left_in_between_is_the_same_in_both():
+    recorder = Recorder()
+    buffers = [DRAWS.random(9), DRAWS.random(9)]
+    X, Y = (Traced(buffer, recorder) for buffer in buffers)
+    result = np.exp(X * Y + X) * Y
+    program = build(recorder.operations, buffers, result.a)
+    machine = native.Machine(program, arrays := replay.layout(program), [], [])
+    machine.run(1)
+    there, here = machine.inside
+    assert [array.shape for array in there] == [array.shape for array in here] != []
+    # (X Y is in no memory; what exp has been taken of left its place)
+    assert all(any(array is known for known in arrays.values()) for array in here)
+    assert len(here) < len({operation.out.root for operation in program.operations})
