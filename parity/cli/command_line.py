@@ -21,8 +21,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def cli(context: click.Context, large: bool) -> None:
     """Hold engines that compute gradients and updates against certified truth.
 
-    Without a command: the whole catalogue, on refnet and on torch, in float64 and float32. That takes about two
-    minutes on two cores. Words and columns of the output are explained in docs/results.md.
+    Without a command: the whole catalogue, on refnet and on torch, in float64 and float32. That takes about 80
+    seconds on two cores. Words and columns of the output are explained in docs/results.md.
 
     Exit code: 0 when every engine conforms, 1 when anything fails or nothing was judged, 2 for bad usage.
     """
