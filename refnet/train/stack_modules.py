@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from refnet.arithmetic.runs import Runs
 from refnet.nn.module import Module, Params
 from refnet.optim.optimizer import SCHEDULED
+from refnet.train.addresses import address_of
 from refnet.train.configuration import configuration_of
 
 
@@ -137,7 +138,7 @@ def _of_run(net: Module, opt: Any) -> Any:
 def _extent(array: NDArray[Any]) -> tuple[int, int]:
     """Its lowest byte, and the one behind its highest."""
     if array.flags.c_contiguous:  # (a shorter way)
-        first: int = array.__array_interface__["data"][0]
+        first = address_of(array)
         return first, first + array.nbytes
     low, high = np.lib.array_utils.byte_bounds(array)
     return low, high

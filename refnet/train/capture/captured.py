@@ -396,4 +396,5 @@ def _size(batch: Any) -> int:
 
 def _indices(batch: Any) -> NDArray[np.int64]:
     """(1, ...)."""
-    return np.asarray(np.r_[batch] if isinstance(batch, slice) else batch, np.int64)[None]
+    indices = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
+    return np.asarray(indices, np.int64)[None]

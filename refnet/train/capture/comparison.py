@@ -170,31 +170,30 @@ class Comparison:
 
 class Snapshot:
     """The bits of some arrays, to tell whether others have them too; every NaN is the same, for which sign it has is up
-    to the loop that made it. Small arrays of a dtype are taken together: there are many. Large ones are compared where
-    they are: a second copy of them would take longer than the update."""
+    to the loop that made it. Of small arrays, of which there are many, the bytes are kept: they are compared in one
+    go. Large ones are compared where they are: a second copy of them would take longer than the update."""
 
     def __init__(self, arrays: Iterable[Any]) -> None:
-        small, large = _sorted(arrays)
-        self._small, self._large = small, [array.copy() for array in large]
+        self._kept = [
+            (array.dtype, array.tobytes()) if array.size < MANY else array.copy() for array in _plain_arrays(arrays)
+        ]
 
     def agrees(self, arrays: Iterable[Any]) -> bool:
-        small, large = _sorted(arrays)
-        if small.keys() != self._small.keys() or len(large) != len(self._large):
-            return False
-        pairs = [(own, small[kind]) for kind, own in self._small.items()]
-        return all(same_bits(own, other) for own, other in (*pairs, *zip(self._large, large, strict=True)))
+        others = _plain_arrays(arrays)
+        return len(others) == len(self._kept) and all(map(_agree, self._kept, others))
 
 
-def _sorted(arrays: Iterable[Any]) -> tuple[dict[Any, NDArray[Any]], list[NDArray[Any]]]:
-    """The small arrays, by their dtype, as one of each; and the large ones."""
-    small: dict[Any, list[NDArray[Any]]] = {}
-    large = []
-    for array in map(np.asarray, map(plain, arrays)):
-        if array.size < MANY:
-            small.setdefault(array.dtype, []).append(array.reshape(-1))
-        else:
-            large.append(array)
-    return {kind: np.concatenate(some) for kind, some in small.items()}, large
+def _plain_arrays(arrays: Iterable[Any]) -> list[NDArray[Any]]:
+    return [np.asarray(plain(array)) for array in arrays]
+
+
+def _agree(kept: tuple[np.dtype[Any], bytes] | NDArray[Any], other: NDArray[Any]) -> bool:
+    if isinstance(kept, np.ndarray):
+        return same_bits(kept, other)
+    dtype, content = kept
+    if other.dtype != dtype or other.nbytes != len(content):
+        return False
+    return other.tobytes() == content or same_bits(np.frombuffer(content, dtype), other.reshape(-1))
 
 
 def same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:

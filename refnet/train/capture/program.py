@@ -7,16 +7,17 @@ leaves its place to another.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.train.addresses import address_of
 from refnet.train.capture.recorder import Interrupted, Recorded, never
 
 ELEMENTWISE = frozenset(
@@ -67,15 +68,19 @@ class Ref(NamedTuple):
 
     @property
     def contiguous(self) -> bool:
-        step = self.dtype.itemsize
-        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
-            if size != 1 and stride != step:
-                return False
-            step *= size
-        return True
+        return _contiguous(self.shape, self.strides, self.dtype.itemsize)
 
     def same_layout(self, other: Ref) -> bool:
         return (self.shape, self.strides, self.dtype) == (other.shape, other.strides, other.dtype)
+
+
+@functools.lru_cache(4096)
+def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...], step: int) -> bool:
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
 
 
 @dataclass(frozen=True)
@@ -89,18 +94,18 @@ class Operation:
     updates: bool = False
     options: tuple[tuple[str, Any], ...] = ()
 
-    @cached_property
+    @functools.cached_property
     def refs(self) -> tuple[Ref, ...]:
         return tuple(arg for arg in self.args if isinstance(arg, Ref))
 
-    @cached_property
+    @property
     def checks(self) -> bool:
         """Whether it only looks at its argument, and raises if it does not like it."""
-        return bool(dict(self.options).get("check"))
+        return ("check", True) in self.options
 
     def moved(self, places: Mapping[int, tuple[int, int]]) -> Operation:
         """The same on arrays that lie in other roots: root -> (root, what is added to the offset)."""
-        if self.out.root not in places and not any(ref.root in places for ref in self.refs):
+        if not places or (self.out.root not in places and not any(ref.root in places for ref in self.refs)):
             return self
         return replace(self, args=tuple(_moved(arg, places) for arg in self.args), out=_moved(self.out, places))
 
@@ -177,7 +182,7 @@ def build(recorded: Sequence[Recorded], given: Iterable[NDArray[Any]], result: N
         if array.ndim == 0 and root(array) not in stay | filled:
             array = scalars.setdefault((array.dtype.str, array.tobytes()), array)
         number = root(array)
-        return Ref(number, _address(array) - _address(owners[number]), array.shape, array.strides, array.dtype)
+        return Ref(number, address_of(array) - address_of(owners[number]), array.shape, array.strides, array.dtype)
 
     operations, first = [], {}
     for operation in recorded:
@@ -204,16 +209,11 @@ def _owner(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def _address(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
 def results_of(program: Program, arrays: Mapping[Ref, NDArray[Any]]) -> list[Ref]:
     """What the operations have left in the program's own roots, where these are their arrays: of those that one place
     was left to in turn, the last."""
     own = [out for out in dict.fromkeys(op.out for op in program.operations) if program.own(out)]
-    places = {out: _address(arrays[out]) - out.offset for out in own}
+    places = {out: address_of(arrays[out]) - out.offset for out in own}
     last = {places[op.out]: op.out.root for op in program.operations if op.out in places}
     return [out for out in own if last[places[out]] == out.root]
 

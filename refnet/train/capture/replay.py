@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.train.addresses import address_of
 from refnet.train.capture.program import ELEMENTWISE, Operation, Program, Ref
 from refnet.train.capture.recorder import Uncapturable
 
@@ -90,7 +93,7 @@ def aligned(size: int) -> NDArray[np.uint8]:
     """New memory that begins where a cache line does."""
     # All bits set, which is NaN: what a trial forgot to compute must not be there from before.
     raw = np.full(size + ALIGNMENT, 255, np.uint8)
-    start = -raw.__array_interface__["data"][0] % ALIGNMENT
+    start = -address_of(raw) % ALIGNMENT
     return raw[start : start + size]
 
 
@@ -145,9 +148,15 @@ def function(
     # Default values are local variables: the quickest to reach.
     signature = ", ".join(("batch", *(f"{name}={name}" for name in names.objects)))
     scope = dict(names.objects)
-    exec(f"def step({signature}):\n    " + "\n    ".join(lines), scope)
+    exec(_code_of(f"def step({signature}):\n    " + "\n    ".join(lines)), scope)
     step: Callable[[Any], Any] = scope["step"]
     return step
+
+
+@functools.lru_cache(64)
+def _code_of(source: str) -> CodeType:
+    """(No array is in it: trainings of equal networks have it in common.)"""
+    return compile(source, "<replay>", "exec")
 
 
 def _lines(operation: Operation, args: list[Any], out: NDArray[Any], names: _Names) -> list[str]:

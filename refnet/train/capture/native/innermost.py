@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.train.addresses import address_of
 from refnet.train.capture import replay
 from refnet.train.capture.native.translator import NotNative
 from refnet.train.capture.program import Operation, Program, Ref, results_of
@@ -151,10 +152,10 @@ def _alike(program: Program, operation: Operation, parts: dict[int, tuple[Part, 
 
 def _of_homes(owner: NDArray[Any], homes: Sequence[NDArray[Any]], runs: int) -> tuple[Part, ...]:
     """The arrays that last in a root, if they are of runs."""
-    begin = owner.__array_interface__["data"][0]
+    begin = address_of(owner)
     found = []
     for home in homes:
-        start = home.__array_interface__["data"][0] - begin
+        start = address_of(home) - begin
         if 0 <= start < owner.nbytes:
             if not home.flags.c_contiguous or home.shape[:1] != (runs,):
                 return ()

@@ -7,6 +7,7 @@ loop. What is not prescribed, such as exp and the order of a long sum, stays Num
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -100,6 +101,7 @@ def _of_integers(name: str, operands: Sequence[np.dtype[Any]]) -> str:
     return "\n  ".join([*lines, "{y} = zext i1 {y}.bit to i8"])
 
 
+@functools.cache
 def type_of(dtype: np.dtype[Any]) -> str:
     """LLVM's type; of dtypes that are only moved, an integer of that size."""
     return TYPES.get(dtype.str[1:], f"i{8 * dtype.itemsize}")

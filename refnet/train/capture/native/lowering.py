@@ -20,12 +20,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.train.addresses import address_of
 from refnet.train.capture.native import block_memory, llvm_loops
 from refnet.train.capture.native.innermost import terms
 from refnet.train.capture.native.pending import Axes, Pending, Work, grouped
 from refnet.train.capture.native.summation import Summation, order_of_products
 from refnet.train.capture.native.translator import NotNative, fuses
-from refnet.train.capture.native.ufunc_loops import Loop, address_of, loop_of
+from refnet.train.capture.native.ufunc_loops import Loop, loop_of
 from refnet.train.capture.program import ELEMENTWISE, Operation, Ref
 from refnet.train.capture.replay import aligned
 
@@ -70,13 +71,21 @@ def _axes(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> Axes:
 def _sorted_axes(arrays: Sequence[NDArray[Any]]) -> Axes:
     """The axes of an elementwise operation, in the order in which its result lies."""
     shape = arrays[-1].shape
+    if all(array.flags.c_contiguous and array.shape in (shape, ()) for array in arrays):  # (a shorter way)
+        size = arrays[-1].size
+        return Axes((size,), (tuple(array.itemsize if array.size == size > 1 else 0 for array in arrays),))
     steps = [_spread(array, shape) for array in arrays]
     order = sorted(range(len(shape)), key=lambda axis: -abs(steps[-1][axis]))
     return _axes([shape[k] for k in order], [[step[k] for k in order] for step in steps])
 
 
 def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
-    return array.strides if array.shape == shape else np.broadcast_to(array, shape).strides
+    """The strides of an array that is broadcast to a shape."""
+    if array.shape == shape:
+        return array.strides
+    missing = len(shape) - array.ndim
+    own = zip(array.shape, array.strides, shape[missing:], strict=True)
+    return (0,) * missing + tuple(stride if size == wide else 0 for size, stride, wide in own)
 
 
 class Lowering:
@@ -184,9 +193,9 @@ class Lowering:
 
     def elementwise(self, does: str | Loop, arrays: Sequence[NDArray[Any]]) -> None:
         """By a formula, or a loop of NumPy's."""
-        out = arrays[-1]
-        for array in arrays[:-1]:
-            same = address_of(array) == address_of(out) and (array.shape, array.strides) == (out.shape, out.strides)
+        out, first = arrays[-1], tuple(map(address_of, arrays))
+        for array, begin in zip(arrays[:-1], first, strict=False):
+            same = begin == first[-1] and array.shape == out.shape and array.strides == out.strides
             if not same and np.shares_memory(array, out):
                 raise NotNative("an operation that writes over its operand")
         axes = _sorted_axes(arrays)
@@ -195,12 +204,14 @@ class Lowering:
         if isinstance(does, Loop) and (len(axes.sizes) > 1 or min(axes.steps[0]) < 0):
             self.call(does, arrays, (), axes)
             return
+        if isinstance(does, Loop):
+            self._add(self._work(axes, arrays, does))
+            return
         *operands, result = self._operands(arrays, axes)
-        work = llvm_loops.elementwise(does, operands, result) if isinstance(does, str) else does
-        self._add(self._work(axes, arrays, work))
+        self._add(self._work(axes, arrays, llvm_loops.elementwise(does, operands, result)))
 
     def _work(self, axes: Axes, arrays: Sequence[NDArray[Any]], does: llvm_loops.Statement | Loop) -> Work:
-        roots = tuple(self._roots.get(id(array)) for array in arrays)
+        roots = tuple([self._roots.get(id(array)) for array in arrays])
         return Work(axes, tuple(map(address_of, arrays)), does, self._number, roots)
 
     def _operands(self, arrays: Sequence[NDArray[Any]], axes: Axes) -> list[llvm_loops.Operand]:
@@ -320,7 +331,7 @@ class Lowering:
             return
         if recorded is not None:
             raise NotNative("a matrix product that is left to the library, of arrays with the runs innermost")
-        strides = [np.broadcast_to(array, (*outer, *array.shape[-2:])).strides for array in (a, b, out)]
+        strides = [_spread(array, (*outer, *array.shape[-2:])) for array in (a, b, out)]
         axes = _axes(outer, [steps[:-2] for steps in strides])
         *rest, innermost = axes.steps
         cores = [stride for array in (a, b, out) for stride in array.strides[-2:]]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refnet.train.addresses import address_of
 from refnet.train.capture import replay
 from refnet.train.capture.native import block_memory, translator
 from refnet.train.capture.native.innermost import Innermost
 from refnet.train.capture.native.lowering import Call, Lowering
 from refnet.train.capture.native.translator import NotNative
-from refnet.train.capture.native.ufunc_loops import Loop, address_of
+from refnet.train.capture.native.ufunc_loops import Loop
 from refnet.train.capture.program import Program, Ref, results_of
 from refnet.train.capture.recorder import Interrupted, never
 

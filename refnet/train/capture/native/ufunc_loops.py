@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +33,11 @@ class Loop(NamedTuple):
 
 def loop_of(ufunc: np.ufunc, arrays: Sequence[NDArray[Any]]) -> Loop:
     """The inner loop of a ufunc for operands of these dtypes, and the data that it is called with."""
-    chars = "".join(array.dtype.char for array in arrays)
+    return _loop_of(ufunc, "".join(array.dtype.char for array in arrays))
+
+
+@functools.cache
+def _loop_of(ufunc: np.ufunc, chars: str) -> Loop:
     types = f"{chars[: ufunc.nin]}->{chars[ufunc.nin :]}"
     if types not in ufunc.types:
         raise NotNative(f"np.{ufunc.__name__} has no loop {types}")
@@ -45,13 +50,3 @@ def loops_of(ufunc: np.ufunc) -> list[int]:
     """The addresses of a ufunc's inner loops."""
     fields = _UFunc.from_address(id(ufunc))
     return [fields.functions[at] or 0 for at in range(len(ufunc.types))]
-
-
-_NAMES = tuple(np.empty(0).__array_interface__)
-"""Kept alive. NumPy interns these names at every access, and one that nothing else in the process has is made and given
-up each time: CPython then makes its whole table of interned strings anew every few thousand updates."""
-
-
-def address_of(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
