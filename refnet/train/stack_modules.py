@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -76,9 +77,11 @@ class StackedModules:
 
     def unstack(self) -> None:
         """Let every network and optimizer have its own part."""
-        for run, (net, opt) in enumerate(zip(self.nets, self.opts, strict=True)):
-            for name, array in {**net.params, **net.buffers}.items():
-                array[...] = _part(self.net.params.get(name, self.net.buffers.get(name)), run)
+        for name, whole in {**self.net.params, **self.net.buffers}.items():
+            for run, net in enumerate(self.nets):
+                own = net.params if name in self.net.params else net.buffers
+                own[name][...] = _part(whole, run)
+        for run, opt in enumerate(self.opts):
             for name, kept in self.opt.state.items():
                 own = opt.state.setdefault(name, {})
                 for key, array in kept.items():
@@ -148,6 +151,8 @@ def _check_apart(each: Sequence[Params]) -> None:
     """Raise ValueError if arrays of two networks share memory."""
     extents = [(*_extent(array), run, array) for run, own in enumerate(each) for array in own.values()]
     extents.sort(key=itemgetter(0, 1, 2))
+    if all(high <= low for (_, high, *_), (low, *_) in itertools.pairwise(extents)):
+        return
     open_: list[tuple[int, int, Any]] = []
     for low, high, run, array in extents:
         open_ = [extent for extent in open_ if extent[0] > low]

@@ -224,8 +224,11 @@ def ensemble(
     for net, opt in zip(nets, opts, strict=False):
         _check_kinds("ensemble", net, loss, opt)
     many = StackedModules(nets, opts)
-    of_runs = [order.batches(generator) for generator in _sources(generators, len(nets), drawn=order.drawn)]
-    batches = _RunsBatches(of_runs, alike=not shuffle) if order.drawn else of_runs[0]
+    sources = _sources(generators, len(nets), drawn=order.drawn)
+    if order.drawn:
+        batches: sampler.Batches = _RunsBatches(list(map(order.batches, sources)), alike=not shuffle)
+    else:
+        batches = order.batches(sources[0])
     losses, weights = _room(many.net.params, iterations, len(rows))
     update = Update(many.net, loss, many.opt, inputs, targets, clipping, accumulate, frozen)
     schedule = Schedule() if lr_lambda is None else ByFunction(many.opt, lr_lambda)
