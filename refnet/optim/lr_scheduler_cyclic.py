@@ -10,6 +10,9 @@ from refnet import _check
 from refnet.optim.lr_scheduler_base import LRScheduler, whole_or_none
 from refnet.optim.optimizer import Optimizer
 
+_PHASE = ("end_step", "start_lr", "end_lr", "start_momentum", "end_momentum")
+"""What a phase of `OneCycleLR` tells."""
+
 
 def _has_momentum(operation: str, optimizer: Optimizer) -> bool:
     """Whether the momentum of an optimizer is the first of its betas."""
@@ -225,10 +228,10 @@ class OneCycleLR(LRScheduler):
 
     def _check_state(self, state: Any) -> None:
         super()._check_state(state)
-        given, names = state["_schedule_phases"], self._schedule_phases[0].keys()
+        given, names = state["_schedule_phases"], set(_PHASE)
         if not isinstance(given, list) or not given or any(getattr(one, "keys", dict)() != names for one in given):
             raise ValueError(
-                f"{self._name}.load_state_dict: expected _schedule_phases, each with {', '.join(names)}, got {given!r}"
+                f"{self._name}.load_state_dict: expected _schedule_phases, each with {', '.join(_PHASE)}, got {given!r}"
             )
 
     def _annealed(self, what: str) -> list[Any]:
@@ -269,5 +272,4 @@ def _phases(k: float, N: int, three: bool) -> list[dict[str, Any]]:
         ]
     else:
         ends += [(N - 1, "max_lr", "min_lr", "base_momentum", "max_momentum")]
-    names = ("end_step", "start_lr", "end_lr", "start_momentum", "end_momentum")
-    return [dict(zip(names, phase, strict=True)) for phase in ends]
+    return [dict(zip(_PHASE, phase, strict=True)) for phase in ends]

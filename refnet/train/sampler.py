@@ -188,11 +188,13 @@ class _Whole(Batches):
 class _Epochs(Batches):
     """In epochs, of which each has an order of the samples."""
 
-    def __init__(self, n: int, batch_size: int, drop_last: bool, generator: Generator, left_over: int = 0) -> None:
+    _samples: NDArray[np.int64]
+    """Of the epoch under way, in its order."""
+
+    def __init__(self, n: int, batch_size: int, drop_last: bool, generator: Generator) -> None:
         self._n, self._size = n, min(batch_size, n)
         self._end = n - n % batch_size if drop_last else n
-        self._generator, self._left_over = generator, left_over
-        self._samples = np.empty(0, np.int64)
+        self._generator = generator
         self._seen = self._end  # of the epoch under way
         self._begun = False
 
@@ -243,7 +245,8 @@ class _Drawn(_Epochs):
     """From a generator, or without one from one that is seeded for each epoch."""
 
     def __init__(self, n: int, batch_size: int, drop_last: bool, generator: Generator | None, left_over: int) -> None:
-        super().__init__(n, batch_size, drop_last, resolve(generator), left_over)
+        super().__init__(n, batch_size, drop_last, resolve(generator))
+        self._left_over = left_over
         self._sampler = self._generator if generator is not None else Generator()
 
     def _begin(self) -> None:

@@ -113,6 +113,9 @@ def test_a_state_goes_over_to_torch_and_back(words):
     ours.random_raw(words)
     theirs.set_state(torch.from_numpy(ours.get_state()))
     assert_same_state(ours, theirs)
+    twin = Generator(1)
+    twin.set_state(theirs.get_state().numpy())
+    assert_same_state(twin, theirs)
     expected = torch.rand(700, generator=theirs)
     assert_same_bits(ours.rand(700, dtype=np.float32), expected)
 
@@ -187,10 +190,12 @@ def test_rand_is_torchs(seed, dtype):
         assert_same_state(ours, theirs)
 
 
-def test_rand_takes_a_shape_as_torch_does():
-    assert Generator(0).rand().shape == ()
-    assert Generator(0).rand(2, 3).shape == Generator(0).rand((2, 3)).shape == (2, 3)
-    assert Generator(0).rand(2).dtype == np.float64
+@pytest.mark.parametrize("draw", [Generator.rand, Generator.randn])
+def test_a_shape_is_taken_as_torch_takes_it(draw):
+    assert draw(Generator(0)).shape == getattr(torch, draw.__name__)(()).shape == ()
+    for size in ((2, 3), ((2, 3),)):
+        assert draw(Generator(0), *size).shape == getattr(torch, draw.__name__)(*size).shape == (2, 3)
+    assert draw(Generator(0), 2).dtype == np.float64
 
 
 @fused
@@ -221,6 +226,16 @@ def test_uniform_is_torchs_for_narrow_wide_subnormal_and_huge_intervals(dtype):
         ours, theirs = pair(7)
         actual = ours.uniform_(np.empty(200, dtype), low, high)
         assert_same_bits(actual, torch.empty(200, dtype=TORCH[dtype]).uniform_(low, high, generator=theirs))
+
+
+@fused
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_interval_may_be_as_wide_as_the_largest_number(dtype):
+    largest = float(np.finfo(dtype).max)
+    for low, high in ((0.0, largest), (-largest, 0.0), (-largest / 2, largest / 2)):
+        ours, theirs = pair(7)
+        actual = ours.uniform_(np.empty(20, dtype), low, high)
+        assert_same_bits(actual, torch.empty(20, dtype=TORCH[dtype]).uniform_(low, high, generator=theirs))
 
 
 @fused
@@ -296,7 +311,8 @@ def test_other_dtypes_are_refused(dtype):
 def test_randn_is_torchs(seed, dtype):
     # Sizes below 16 go one pair after the other, and an odd one leaves a normal to the next; blocks of 16 above.
     ours, theirs = pair(seed)
-    for size in (*SIZES, 2, 1, 31, 32, 33, 47, 1):
+    # An empty array leaves the normal that is kept for the next one.
+    for size in (*SIZES, 2, 1, 0, 31, 32, 33, 47, 1):
         assert_same_bits(ours.randn(size, dtype=dtype), torch.randn(size, dtype=TORCH[dtype], generator=theirs))
         assert_same_state(ours, theirs)
 
@@ -399,6 +415,25 @@ def test_bernoulli_is_torchs(dtype, p):
         assert_same_state(ours, theirs)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_probability_of_0_or_1_is_certain(dtype):
+    p = np.array([0, 1] * 9, dtype)
+    assert_same_bits(Generator(6).bernoulli(p), torch.bernoulli(torch.from_numpy(p), generator=pair(6)[1]))
+    np.testing.assert_array_equal(Generator(6).bernoulli(p), p)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_draw_that_is_p_gives_0_as_in_torch(dtype):
+    drawn = Generator(6).rand(5, dtype=dtype)
+    p = torch.from_numpy(drawn)
+    assert_same_bits(Generator(6).bernoulli(drawn), torch.bernoulli(p, generator=pair(6)[1]))
+    assert not Generator(6).bernoulli(drawn).any()
+    first = float(Generator(6).rand(1)[0])
+    ours = Generator(6).bernoulli_(np.empty(5, dtype), first)
+    assert_same_bits(ours, torch.empty(5, dtype=TORCH[dtype]).bernoulli_(first, generator=pair(6)[1]))
+    assert ours[0] == 0
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 10), (-5, 7), (0, 2**28 - 1), (0, 2**28), (-(2**40), 2**33)])
 def test_randint_is_torchs(low, high):
     ours, theirs = pair(2**40)
@@ -416,8 +451,8 @@ def test_multinomial_is_torchs(seed, dtype):
     for k in (1, 2, 7, 100):
         weights = Generator(9).rand(3, k, dtype=dtype) * 5
         weights[1, 1:] = 0  # one that is sure, as the only one
-        for shaped in (weights, weights[0], weights[:, ::-1].copy()):
-            for samples, replacement in ((1, True), (1, False), (40, True)):
+        for shaped in (weights, weights[0], weights[1], weights[:, ::-1].copy()):
+            for samples, replacement in ((1, True), (1, False), (2, True), (40, True)):
                 drawn = ours.multinomial(shaped, samples, replacement)
                 assert_same_bits(
                     drawn, torch.multinomial(torch.from_numpy(shaped), samples, replacement, generator=theirs)
@@ -439,6 +474,7 @@ def test_multinomial_is_torchs(seed, dtype):
         ([0.5, np.nan], 1, False, "finite weights of at least 0"),
         ([0.5, np.inf], 1, False, "finite weights of at least 0"),
         ([0.0, 0.0], 1, True, "a sum above 0"),
+        ([[0.5, 0.5], [0.0, 0.0]], 1, True, "a sum above 0"),
         ([0.5, 0.5], 0, True, "num_samples from 1, got 0"),
         ([0.5, 0.5], 3, False, "num_samples from 1 to 2, got 3"),
         ([[[0.5]]], 1, False, r"\(k,\) or \(n, k\), k > 0, got shape \(1, 1, 1\)"),
@@ -457,10 +493,15 @@ def test_multinomial_refuses_what_torch_refuses(weights, samples, replacement, m
     ("draw", "message"),
     [
         (lambda g: g.bernoulli_(np.empty(2), 1.5), "bernoulli_ expected 0 <= p <= 1, got 1.5"),
-        (lambda g: g.bernoulli(np.array([0.5, np.nan])), "bernoulli_ expected 0 <= p <= 1"),
+        (lambda g: g.bernoulli_(np.empty(2), -0.5), "bernoulli_ expected 0 <= p <= 1, got -0.5"),
+        *(
+            (lambda g, p=p: g.bernoulli(np.array([0.5, p])), "bernoulli_ expected 0 <= p <= 1, got a p outside")
+            for p in (np.nan, -0.5, 1.5)
+        ),
         (lambda g: g.bernoulli_(np.empty(2), np.empty(3)), r"expected p of shape \(2,\), got \(3,\)"),
         (lambda g: g.randint(3, 3, (2,)), "randint expected .*, got low=3, high=3"),
         (lambda g: g.randint(0, 2**63, (2,)), "randint expected"),
+        (lambda g: g.randint(-(2**63) - 1, 0, (2,)), "randint expected"),
     ],
 )
 def test_other_bad_arguments_are_refused_and_draw_nothing(draw, message):

@@ -101,9 +101,61 @@ def test_trunc_normal(shape, dtype, seed):
 
 
 @fused
-def test_trunc_normal_warns_of_a_mean_far_outside():
-    with pytest.warns(UserWarning, match="mean is more than 2 std from"):
-        init.trunc_normal_(np.empty(3), a=3.0, b=4.0, generator=Generator(0))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("mean", "std", "a", "b"),
+    [
+        # Just below and above 0.3 of the distribution, where another way of drawing begins.
+        (0.5, 0.25, 0.5, 0.71040),
+        (0.5, 0.25, 0.5, 0.71041),
+        # 0.3 within its last bits: those of the difference, as torch takes it, decide.
+        (0.0, 1.0, 0.07, 0.9459116328679984),
+        (0.0, 1.0, -0.06, 0.7590136936410833),
+        (0.0, 1.0, -0.57, 0.21300597544315295),
+        # The mean above, below and in the interval, whose highest density is at an end or at the mean.
+        (0.3, 1.7, -1.5, -0.9),
+        (0.3, 1.7, 0.9, 2.0),
+        (0.3, 1.7, 0.1, 0.7),
+    ],
+)
+def test_trunc_normal_of_a_small_share(mean, std, a, b, dtype):
+    for seed in SEEDS[:2]:
+        assert_as_torch("trunc_normal_", (40,), dtype, seed, mean, std, a, b)
+
+
+@fused
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_trunc_normal_keeps_a_draw_on_an_end(dtype):
+    low, high = np.sort(init.normal_(np.empty(40, dtype), generator=Generator(3)))[[5, -6]].tolist()
+    array, expected = drawn_by_both("trunc_normal_", (40,), dtype, 3, a=low, b=high)
+    assert array.tobytes() == expected.tobytes()
+    assert (array.min(), array.max()) == (low, high)
+
+
+def test_trunc_normal_keeps_a_draw_as_likely_as_the_one_it_is_held_against():
+    """A draw x of [1, 3] is kept where log u <= -(x / std)^2 / 2 + (1 / std)^2 / 2. Here the two are equal."""
+    g = Generator(0)
+    (x,), log_u = init.uniform_(np.empty(1), 1.0, 3.0, g), np.log(init.uniform_(np.empty(1), generator=g))
+    std = np.sqrt(0.5 * (x**2 - 1) / -log_u[0])
+    while -0.5 * (x / std) ** 2 - -0.5 * (1.0 / std) ** 2 != log_u[0]:
+        std = np.nextafter(std, np.inf)
+    assert init.trunc_normal_(np.empty(1), 0.0, float(std), 1.0, 3.0, Generator(0)) == x
+
+
+@fused
+@pytest.mark.parametrize(("a", "b", "far"), [(1.0, 1.5, 0), (1.125, 1.5, 1), (-1.0, 0.0, 0), (-1.0, -0.125, 1)])
+def test_trunc_normal_warns_of_a_mean_more_than_two_deviations_outside(a, b, far):
+    """Two deviations are 1/2: from the mean to 1 and to 0. The warning tells the line that asked."""
+    with warnings.catch_warnings(record=True) as ours:
+        warnings.simplefilter("always")
+        init.trunc_normal_(np.empty(3), 0.5, 0.25, a, b, generator=Generator(0))
+    with warnings.catch_warnings(record=True) as theirs:
+        warnings.simplefilter("always")
+        torch.nn.init.trunc_normal_(torch.empty(3), 0.5, 0.25, a, b)
+    assert len(ours) == len(theirs) == far
+    for one in ours:
+        assert "mean is more than 2 std from" in str(one.message)
+        assert one.filename == __file__
 
 
 @pytest.mark.parametrize("bad", [{"std": 0.0}, {"std": -1.0}, {"std": np.nan}, {"a": 3.0}])
@@ -114,7 +166,7 @@ def test_trunc_normal_refuses(bad):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("shape", [*SHAPES, (300, 4)])
+@pytest.mark.parametrize("shape", [*SHAPES, (300, 4), (5, 5)])
 @pytest.mark.parametrize("gain", [1, 5 / 3])
 def test_orthogonal(shape, dtype, seed, gain):
     """Q depends on the library that factorizes. Columns of norm 1 are orthogonal up to roundings, and Q itself moves
@@ -273,7 +325,9 @@ def test_mode_is_checked():
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
 def test_a_weight_without_elements_draws_nothing(shape):
     g = Generator(0)
-    with pytest.warns(UserWarning, match="zero-element"):
-        init.kaiming_uniform_(np.empty(shape), generator=g)
+    for name in ("kaiming_uniform_", "kaiming_normal_"):
+        with pytest.warns(UserWarning, match="zero-element") as warned:
+            getattr(init, name)(np.empty(shape), generator=g)
+        assert [one.filename for one in warned] == [__file__]
     init.xavier_uniform_(np.empty(shape), generator=g)
     np.testing.assert_array_equal(g.get_state(), Generator(0).get_state())

@@ -99,7 +99,8 @@ def test_what_is_drawn_after_the_last_batch_is_drawn_at_the_end(case):
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_several_batches_at_once_are_those_one_after_the_other(shuffle):
-    for updates in ([2, 2, 1], [1, 3], [4, 4]):
+    # Each epoch has 4: the last of these goes over its end.
+    for updates in ([2, 2, 1], [1, 3], [4, 4], [3, 3, 7]):
         ours, theirs = Generator(4), torch.Generator().manual_seed(4)
         actual = batches(8, 2, shuffle=shuffle, generator=ours)
         expected = torch_batches(8, 2, shuffle, False, theirs)
@@ -191,6 +192,11 @@ def test_unshuffled_batches_are_slices_and_shuffled_ones_index_arrays():
     for batch in islice(batches(5, 2, shuffle=True, generator=Generator(0)), 4):
         assert isinstance(batch, np.ndarray)
         assert batch.dtype == np.int64
+
+
+def test_a_batch_has_one_sample_unless_told_as_in_torch():
+    (first,) = next(iter(DataLoader(TensorDataset(torch.arange(3)))))
+    assert next(batches(3, generator=Generator(0))) == slice(0, len(first)) == slice(0, 1)
 
 
 def test_every_epoch_sees_every_sample_once_in_an_order_of_its_own():
