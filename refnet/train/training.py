@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,6 +218,7 @@ def ensemble(
     clipping = Clipping(clip_norm, norm_type, clip_value)
     clipping.check("ensemble")
     _check_parts("ensemble", accumulate, loss, targets)
+    nets, opts = _check.listed("ensemble", "nets", nets), _check.listed("ensemble", "opts", opts)
     _check_frozen("ensemble", frozen, *opts)
     if schedulers is not None:
         _check_schedulers(schedulers, opts, lr_lambda)
@@ -265,13 +266,18 @@ def _check_data(operation: str, inputs: Array, targets: Array, iterations: int) 
 
 
 def _check_kinds(operation: str, net: Any, loss: Any, opt: Any) -> None:
-    for name, given, member, what in (
-        ("net", net, "state_dict", "a module of refnet.nn"),
-        ("loss", loss, "forward", "a loss of refnet.nn"),
-        ("opt", opt, "param_groups", "an optimizer of refnet.optim"),
+    for name, given, members, what in (
+        ("net", net, ("params", "state_dict"), "a module of refnet.nn"),
+        ("loss", loss, ("forward", "backward"), "a loss of refnet.nn"),
+        ("opt", opt, ("param_groups", "step"), "an optimizer of refnet.optim"),
     ):
-        if not hasattr(given, member):
-            raise TypeError(f"{operation}: expected {name} to be {what}, got {type(given).__name__}")
+        if isinstance(given, type):
+            raise TypeError(f"{operation}: expected {name} to be {what}, got the class {given.__name__} itself")
+        named = all(isinstance(group["params"], Mapping) for group in getattr(given, "param_groups", ()))
+        if not named or not all(hasattr(given, member) for member in members):
+            own = type(given)
+            got = own.__name__ if own.__module__ == "builtins" else f"{own.__module__}.{own.__qualname__}"
+            raise TypeError(f"{operation}: expected {name} to be {what}, got {got}")
 
 
 def _check_network(operation: str, net: Module, opt: Any) -> None:

@@ -442,6 +442,20 @@ def test_a_schedule_is_a_callback_that_sets_the_rate(rate, capture, way):
 
 
 @pytest.mark.parametrize("capture", [False, True])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_schedule_that_gives_no_number_is_refused_by_name(capture, ahead, way):
+    def rate(k):
+        return None if k == 3 else 0.5
+
+    rate.capturable = ahead
+    net, opt = build()
+    how = {"batch_size": 2, "generator": refnet.Generator(1), "lr_lambda": rate, "capture": capture}
+    with pytest.raises(TypeError, match=r"^lr_lambda: expected its value at 3 to be a number, got None"):
+        refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=10, **how)
+    assert opt.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("capture", [False, True])
 def test_a_schedule_that_fails_leaves_the_rates_and_whole_updates(capture, way):
     def fail(k):
         if k == 3:
