@@ -17,7 +17,7 @@ LAZY = {
     ),
     "profile": (
         "benchmarks.speed.update_profile:profile",
-        "Take an update as machine code apart: what is called, one after the other, and what each call takes.",
+        "Take apart an update that runs as machine code: each call in order, and the time that it takes.",
     ),
     "accuracy": (
         "benchmarks.accuracy:accuracy",
@@ -29,47 +29,47 @@ LAZY = {
     ),
     "seeded": (
         "benchmarks.seeded:seeded",
-        "Train refnet's and torch's networks from one seed, nothing copied, and show how they drift apart.",
+        "Train networks of refnet and torch from one seed, with nothing copied, and show how they drift apart.",
     ),
     "updates": (
         "benchmarks.updates:updates",
-        "Judge every step of every optimizer on gradients that are hard, by refnet and by torch.",
+        "Judge every step of every optimizer of refnet and torch on hard gradients.",
     ),
     "transformer": (
         "benchmarks.transformer:transformer",
-        "Train a small transformer on digits, refnet beside torch from one seed, and judge every update of both.",
+        "Train a small transformer on digits by refnet and torch from one seed, and judge every update of both.",
     ),
     "trainings": (
         "benchmarks.trainings.command:trainings",
-        "Do random trainings plainly and in every captured way.",
+        "Run random trainings plainly and in every captured way.",
     ),
     "slower": (
         "benchmarks.never_slower:slower",
-        "Do trainings plainly and captured, and name those that are slower for being captured.",
+        "Run trainings plainly and captured, and name those that capturing makes slower.",
     ),
     "targets": (
         "benchmarks.convergence.study_commands:targets",
-        "The targets that the pilot runs of studies give, as benchmarks/convergence/fixed_targets.json keeps them.",
+        "Print the targets that a study's pilot runs give, in the form of benchmarks/convergence/fixed_targets.json.",
     ),
     "report": (
         "benchmarks.convergence.study_commands:report",
-        "Draw the figures and the page of a study again, from DIR/tables alone.",
+        "Draw the figures and the page of a study again from DIR/tables.",
     ),
     "programs": (
         "benchmarks.programs.programs_command:programs",
-        "Put random programs through parity.enclose, and judge torch's values and gradients by it.",
+        "Enclose random programs by parity.enclose, and judge torch's values and gradients of them.",
     ),
     "fingerprint": (
         "benchmarks.precision.fingerprint_command:fingerprint",
-        "Ask which precision products were computed in, of imprecise engines and of right ones.",
+        "Find out from the errors of products in which precision they were computed.",
     ),
     "adversarial": (
         "benchmarks.adversarial.adversarial_command:adversarial",
-        "Hold right engines that round as badly as the model allows against the budgets.",
+        "Judge engines that are right but round as badly as the model allows.",
     ),
     "diagnosis": (
         "benchmarks.diagnosis:diagnosis",
-        "Make each known mistake at a seed and shape of no kept case, and ask whether its diagnosis names it.",
+        "Make each known mistake at a new seed and shape, and see whether the diagnosis names it.",
     ),
     "mutants": (
         "benchmarks.tested_mutants:mutants_command",
@@ -77,11 +77,11 @@ LAZY = {
     ),
     "yardstick": (
         "benchmarks.yardstick.yardstick_command:yardstick",
-        "Measure what enclosing and judging take against size, in seconds and memory.",
+        "Measure how the time and memory for enclosing and judging grow with the size.",
     ),
     "depth": (
         "benchmarks.precision.depth_command:depth",
-        "Put sums by random trees, and products of rounded factors, to budgets of a declared depth.",
+        "Judge sums by random trees, and products of rounded factors, by budgets of a declared depth.",
     ),
 }
 """Commands that are loaded when they are used: where they are, and the first line of what they say of themselves."""

@@ -125,11 +125,17 @@ def rows(lengths: tuple[int, ...], seeds: int, known: Mapping[tuple[str, int], R
 
 
 @click.command()
-@click.option("--largest", type=click.IntRange(min=1), default=10_000, show_default=True, help="The most terms.")
+@click.option(
+    "--largest", type=click.IntRange(min=1), default=10_000, show_default=True, help="The longest sums, in terms."
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Arrays of each length.")
 @click.option("--networks", is_flag=True, help="Networks of two or three layers in place of sums; needs python-flint.")
 @click.option(
-    "--drawn", type=click.IntRange(min=0), default=0, show_default=True, help="With --networks: so many more, drawn."
+    "--drawn",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="With --networks: this many more, drawn at random.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and no table.")
 @click.option(

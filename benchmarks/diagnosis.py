@@ -283,12 +283,24 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 @click.command()
 @click.option("-k", "pattern", default="", help="Only the mistakes whose name contains this.")
-@click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sample and of the numbers.")
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Which part of the mistakes to make, drawn by the seed.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The seed of the drawn part and of the numbers.",
+)
 @click.option("-j", "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write what was found as JSON.")
 def diagnosis(pattern: str, share: float, seed: int, jobs: int, out: Path | None) -> None:
-    """Make each known mistake at a seed and shape of no kept case, and ask whether its diagnosis names it."""
+    """Make each known mistake at a new seed and shape, and see whether the diagnosis names it."""
     names = drawn(share, seed, pattern) if pattern.lower() in " ".join(FAULT).lower() else []
     if not names:
         raise click.BadParameter(f"expected a part of a mistake's name, got {pattern!r}", param_hint="-k")

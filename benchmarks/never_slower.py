@@ -72,10 +72,10 @@ def seconds(network: str, way: str, updates: int, capture: bool) -> float:
 
 @click.command()
 @click.option("-k", "named", default="", help="Only networks with this in their name.")
-@click.option("--most", type=click.IntRange(1), default=100_000, show_default=True, help="Updates, at most.")
+@click.option("--most", type=click.IntRange(1), default=100_000, show_default=True, help="At most this many updates.")
 @click.option("--updates", "counts", type=click.IntRange(1), multiple=True, help="This many updates, in place of all.")
 def slower(named: str, most: int, counts: tuple[int, ...]) -> None:
-    """Do trainings plainly and captured, and name those that are slower for being captured.
+    """Run trainings plainly and captured, and name those that capturing makes slower.
 
     From 1 to 100,000 updates, 1 to 80 layers, Conv2d, LSTMCell, attention, callbacks, recorded weights and partial
     batches; the quickest of two, in processor seconds, and of more where the captured one seems slower. Exit code 1 if

@@ -305,8 +305,10 @@ def _update(net: refnet.nn.Sequential, loss: refnet.nn.Module, opt: Any, X: Arra
 
 
 @click.command()
-@click.option("--updates", type=click.IntRange(1), default=10_000, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@click.option("--updates", type=click.IntRange(1), default=10_000, show_default=True, help="Updates of each training.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="The seed that both start from."
+)
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows as JSON, each as it comes."
 )
@@ -316,7 +318,7 @@ def _update(net: refnet.nn.Sequential, loss: refnet.nn.Module, opt: Any, X: Arra
     help="Keep what it takes to go on in this folder after every few epochs, and go on from there if it is there.",
 )
 def seeded(updates: int, seed: int, out: Path | None, resume: Path | None) -> None:
-    """Train refnet's and torch's networks from one seed, nothing copied, and show how they drift apart.
+    """Train networks of refnet and torch from one seed, with nothing copied, and show how they drift apart.
 
     Every update of both is held against the truth.
     """

@@ -246,8 +246,10 @@ def _read(folder: Path, dtype: str, asked: dict[str, int]) -> tuple[list[Row], K
 
 
 @click.command()
-@click.option("--updates", type=click.IntRange(1), default=10_000, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@click.option("--updates", type=click.IntRange(1), default=10_000, show_default=True, help="Updates of each training.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="The seed that both start from."
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows as JSON.")
 @click.option(
     "--kept",
@@ -255,7 +257,7 @@ def _read(folder: Path, dtype: str, asked: dict[str, int]) -> tuple[list[Row], K
     help="Keep every part in this folder; the same command goes on from there.",
 )
 def transformer(updates: int, seed: int, out: Path | None, kept: Path | None) -> None:
-    """Train a small transformer on digits, refnet beside torch from one seed, and judge every update of both."""
+    """Train a small transformer on digits by refnet and torch from one seed, and judge every update of both."""
     asked = {"updates": updates, "seed": seed}
     before = {dtype: ([], None) if kept is None else _read(kept, dtype, asked) for dtype in DTYPES}
     click.echo("dtype     update  conform    share    unseen      loss   torch's     drift (units in the last place)")

@@ -309,14 +309,16 @@ def _way(name: str, engine: str) -> Mapping[str, bool]:
 
 @click.command()
 @click.option("--optimizer", "names", multiple=True, type=click.Choice(OPTIMIZERS), help="Only these.")
-@click.option("--steps", type=click.IntRange(1), default=1_000, show_default=True, help="Of the defaults.")
-@click.option("--short", type=click.IntRange(1), default=20, show_default=True, help="Of every other setting.")
+@click.option(
+    "--steps", type=click.IntRange(1), default=1_000, show_default=True, help="Steps with the default options."
+)
+@click.option("--short", type=click.IntRange(1), default=20, show_default=True, help="Steps with every other setting.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows as JSON, each as it ends."
 )
 @click.option("--resume", is_flag=True, help="What FILE of --out has is not judged again.")
 def updates(names: tuple[str, ...], steps: int, short: int, out: Path | None, resume: bool) -> None:
-    """Judge every step of every optimizer on gradients that are hard, by refnet and by torch."""
+    """Judge every step of every optimizer of refnet and torch on hard gradients."""
     if resume and out is None:
         raise click.UsageError("--resume goes on with the file of --out: expected --out FILE as well")
     kept = _kept(out) if resume and out is not None and out.exists() else []

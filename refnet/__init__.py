@@ -30,6 +30,7 @@ Saved and loaded into a network of the same make:
     >>> refnet.save(net.state_dict(), "and.npz")
     >>> twin = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
     >>> twin.load_state_dict(refnet.load("and.npz"))
+    <All keys matched successfully>
     >>> bool(np.array_equal(twin.forward(inputs)[0], net.forward(inputs)[0]))
     True
 """

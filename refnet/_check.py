@@ -27,15 +27,49 @@ def floating(operation: str, **arrays: Any) -> None:
         try:
             own = array.dtype
         except AttributeError:
-            raise TypeError(f"{operation}: expected {name} to be an array, got {type(array).__name__}") from None
+            raise no_array(operation, name, array) from None
         if own is dtype:
             continue
-        if own is not _FLOAT64 and own is not _FLOAT32 and (own.char not in "fdO" or not own.isnative):
+        if own is not _FLOAT64 and own is not _FLOAT32 and (kind(operation, name, array) not in "fO" or odd(own)):
             raise TypeError(f"{operation}: expected {name} of dtype {' or '.join(FLOATS)}, got {own}")
         if dtype is None:
             first, dtype = name, own
         elif own != dtype:
             raise TypeError(f"{operation}: expected {first} and {name} of one dtype, got {dtype} and {own}")
+
+
+def odd(dtype: Any) -> bool:
+    """Whether a dtype of floats is none that is computed in: of another width, or in the other byte order."""
+    return dtype.char not in "fdO" or not dtype.isnative
+
+
+def kind(operation: str, name: str, array: Any) -> str:
+    """The kind of an array's dtype, in NumPy's letters; TypeError unless it is an array of NumPy's or of another
+    arithmetic."""
+    found: str | None = getattr(getattr(array, "dtype", None), "kind", None)
+    if found is None:
+        raise no_array(operation, name, array)
+    return found
+
+
+def no_array(operation: str, name: str, given: Any) -> TypeError:
+    """The error where something else than an array came, such as a list or a tensor of torch's."""
+    what = "an array" if type(given).__module__ == "builtins" else "a NumPy array"
+    return TypeError(f"{operation}: expected {name} to be {what}, got {_dtype_or_type(given)}")
+
+
+def _dtype_or_type(given: Any) -> str:
+    """What to say of an array of another dtype than was expected, or of what is no array."""
+    dtype, own = getattr(given, "dtype", None), type(given)
+    if hasattr(dtype, "kind"):
+        return str(dtype)
+    return own.__name__ if own.__module__ == "builtins" else f"{own.__module__}.{own.__qualname__}"
+
+
+def arrays(operation: str, **given: Any) -> None:
+    """Raise TypeError unless all are arrays, of whatever dtype."""
+    for name, array in given.items():
+        kind(operation, name, array)
 
 
 def upstream(operation: str, dY: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -107,6 +141,8 @@ def same_shape(operation: str, **arrays: Any) -> None:
     """Raise ValueError unless all arrays have one shape: nothing is broadcast behind the user's back."""
     (first, reference), *rest = arrays.items()
     for name, array in rest:
+        if getattr(array, "shape", None) is None:
+            raise no_array(operation, name, array)
         if array.shape != reference.shape:
             raise ValueError(
                 f"{operation}: expected {first} and {name} of one shape, "
@@ -121,11 +157,14 @@ def one_of(operation: str, name: str, value: object, choices: tuple[str, ...]) -
 
 
 def number(operation: str, name: str, value: Any, least: float | None = None) -> None:
-    """Raise TypeError unless `value` is a number or an array, ValueError if it is NaN, infinite or below `least`.
+    """Raise TypeError unless `value` is a number or an array without axes, ValueError if it is NaN, infinite or below
+    `least`.
 
     A value for each run (of `Runs`), or of another arithmetic, passes unseen.
     """
     is_number(operation, name, value)
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise ValueError(f"{operation}: expected {name} to be one number, got an array of shape {value.shape}")
     plain: Any = value
     if isinstance(value, Real) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiu"):
         right = np.asarray(plain == plain if least is None else plain >= least)
@@ -138,7 +177,7 @@ def number(operation: str, name: str, value: Any, least: float | None = None) ->
 
 def is_number(operation: str, name: str, value: Any) -> None:
     """Raise TypeError unless `value` is a number or an array."""
-    if not isinstance(value, Real) and not hasattr(value, "dtype"):
+    if not isinstance(value, Real) and not hasattr(getattr(value, "dtype", None), "kind"):
         raise TypeError(f"{operation}: expected {name} to be a number, got {value!r}")
 
 
@@ -242,7 +281,7 @@ def _no_negative(operation: str, name: str, array: NDArray[Any]) -> None:
 
 def class_indices(operation: str, target: Any, classes: int, ignored: int) -> None:
     """Raise TypeError unless `target` is of integers, ValueError unless each is in [0, classes) or `ignored`."""
-    if target.dtype.kind not in "iu":
+    if kind(operation, "target", target) not in "iu":
         raise TypeError(f"{operation}: expected target of an integer dtype for class indices, got {target.dtype}")
     on_values(target, partial(_class_indices, operation, classes, ignored))
 
@@ -256,10 +295,8 @@ def _class_indices(operation: str, classes: int, ignored: int, target: NDArray[A
 
 def row_indices(operation: str, name: str, K: Any, rows: int) -> None:
     """Raise TypeError unless K is an array of int64 or int32, IndexError unless each is in [0, rows)."""
-    dtype = getattr(K, "dtype", None)
-    if dtype is None or dtype not in (np.int64, np.int32):
-        got = type(K).__name__ if dtype is None else dtype
-        raise TypeError(f"{operation}: expected {name} to be an array of int64 or int32, got {got}")
+    if not hasattr(getattr(K, "dtype", None), "kind") or K.dtype not in (np.int64, np.int32):
+        raise TypeError(f"{operation}: expected {name} to be an array of int64 or int32, got {_dtype_or_type(K)}")
     on_values(K, partial(_row_indices, operation, name, rows))
 
 
@@ -273,9 +310,8 @@ def offsets(operation: str, begins: Any, n: int, last: bool) -> None:
     """Raise TypeError unless the offsets are of int64 or int32, ValueError unless they rise from 0 to at most n, or,
     with the last bag's end among them, to n.
     """
-    if getattr(begins, "dtype", None) not in (np.int64, np.int32):
-        got = getattr(begins, "dtype", type(begins).__name__)
-        raise TypeError(f"{operation}: expected offsets to be an array of int64 or int32, got {got}")
+    if not hasattr(getattr(begins, "dtype", None), "kind") or begins.dtype not in (np.int64, np.int32):
+        raise TypeError(f"{operation}: expected offsets to be an array of int64 or int32, got {_dtype_or_type(begins)}")
     if begins.ndim != 1:
         raise ValueError(f"{operation}: expected offsets of one axis, got shape {tuple(begins.shape)}")
     on_values(begins, partial(_offsets, operation, n, last))

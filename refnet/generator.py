@@ -361,7 +361,8 @@ def resolve(generator: Generator | None) -> Generator:
         return default_generator
     if not isinstance(generator, Generator):
         raise TypeError(
-            f"expected a refnet.Generator or None, got {type(generator).__module__}.{type(generator).__name__}"
+            "generator: expected a refnet.Generator or None, such as refnet.Generator(0), got "
+            f"{type(generator).__module__}.{type(generator).__name__}"
         )
     return generator
 

@@ -10,11 +10,13 @@ import click
 import pytest
 
 import parity
+import refnet.amp
 from parity.cli import cli
+from refnet.train import index_samplers
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = ("kernels", "versions", "learning", "citing", "results")
+PAGES = ("kernels", "versions", "learning", "training", "citing", "results")
 """The pages that people are led through. The others describe forms and proofs, which have tests of their own."""
 
 UNRUN = (
@@ -109,6 +111,23 @@ def test_the_page_of_results_has_every_verdict():
         assert row.ok is not False or good == "no"
 
 
+def test_the_walk_through_of_a_new_class_leads_to_files_that_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"[\w.]+(?:/[\w.*]+)+\.(?:py|md)", text))
+    assert len(paths) > 20
+    assert [path for path in paths if not list(ROOT.glob(path))] == []
+    for command in re.findall(r"^    parity (\w+)", text, flags=re.MULTILINE):
+        assert command in cli.commands
+    rows = dict(re.findall(r"^\| (\w+) \| \d \| (\d+ \| \d+)", text, flags=re.MULTILINE))
+    for name in ("Adam", "Adamax"):
+        family = ROOT / "parity" / "families" / "optim" / name.lower()
+        files = [ROOT / "refnet" / "optim" / f"{name.lower()}.py", *family.glob("*.py")]
+        lines = {file.name: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+        # Those of Adamax in two tables, listing.py and the tests' row, are told beside.
+        more = 15 if name == "Adamax" else 0
+        assert rows[name] == f"{sum(lines.values()) + more} | {lines['faults.py']}"
+
+
 def test_it_builds_without_a_warning(tmp_path):
     """Dead links between pages, and names that are not there, are warnings."""
     pytest.importorskip("sphinx")
@@ -120,6 +139,14 @@ def test_it_builds_without_a_warning(tmp_path):
     site = tmp_path / "site"
     reference = (site / "api" / "parity.html").read_text(encoding="utf-8")
     assert [name for name in parity.__all__ if f'id="parity.{name}"' not in reference] == []
+    for page, module in (
+        ("nn", refnet.nn.init),
+        ("optim", refnet.optim.lr_scheduler),
+        ("refnet", refnet.amp),
+        ("refnet", index_samplers),
+    ):
+        reference = (site / "api" / f"{page}.html").read_text(encoding="utf-8")
+        assert [name for name in module.__all__ if f'id="{module.__name__}.{name}"' not in reference] == []
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         # It reads offline: nothing is loaded from elsewhere.

@@ -227,21 +227,25 @@ def lines(made: Found) -> Iterator[str]:
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Keep what is found; go on where it ends.")
 @click.option(
-    "--elements", type=click.IntRange(min=0), default=ELEMENTS, show_default=True, help="Of the catalogue, at least."
+    "--elements",
+    type=click.IntRange(min=0),
+    default=ELEMENTS,
+    show_default=True,
+    help="At least this many elements of the catalogue.",
 )
 @click.option(
     "--evaluations",
     type=click.IntRange(min=0),
     default=EVALUATIONS,
     show_default=True,
-    help="Of expressions, at least.",
+    help="At least this many evaluations of expressions.",
 )
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="How many at a time.")
 def adversarial(out: Path | None, elements: int, evaluations: int, processes: int) -> None:
-    """Hold right engines that round as badly as the model allows against the budgets.
+    """Judge engines that are right but round as badly as the model allows.
 
     They round in one direction or at random, add in random orders, fuse products, flush to zero, and err in elementary
-    functions by all that is granted. No element may be outside its budget. Exit code 1 where one is.
+    functions by all that is granted. No element may be outside its budget. Exit code 1 means that one is.
     """
     wanted = {"catalogue": elements, "expressions": evaluations}
     made = campaign(out, wanted, processes, lambda line: click.echo(line, err=True))

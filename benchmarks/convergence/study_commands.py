@@ -75,7 +75,7 @@ def _executor_spec(context: click.Context, parameter: click.Parameter, value: st
     type=click.Choice(["refnet", "torch", "both"]),
     default="refnet",
     show_default=True,
-    help="Of the final runs; rates are chosen by refnet's.",
+    help="Which engine makes the final runs; rates are always chosen by refnet's.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes of the pool. [default: the number of cores]")
 @click.option(
@@ -298,9 +298,14 @@ class Bar:
 
 @click.command()
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="[default: print it]")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the targets to FILE. [default: print them]",
+)
 def targets(folders: tuple[Path, ...], out: Path | None) -> None:
-    """The targets that the pilot runs of studies give, as benchmarks/convergence/fixed_targets.json keeps them."""
+    """Print the targets that a study's pilot runs give, in the form of benchmarks/convergence/fixed_targets.json."""
     from benchmarks.convergence import fixed_targets, recorded_study
     from refnet.files import write_bytes
 
@@ -320,7 +325,7 @@ def targets(folders: tuple[Path, ...], out: Path | None) -> None:
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
-    """Draw the figures and the page of a study again, from DIR/tables alone."""
+    """Draw the figures and the page of a study again from DIR/tables."""
     from benchmarks.convergence import report as page
 
     if not (folder / "tables").is_dir():

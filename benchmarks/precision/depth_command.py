@@ -133,9 +133,9 @@ def lines(made: dict[str, Any]) -> Iterator[str]:
 @click.option("--trees", type=click.IntRange(min=1), default=TREES, show_default=True, help="For each length of sums.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Products of rounded factors.")
 def depth(out: Path | None, trees: int, seeds: int) -> None:
-    """Put sums by random trees, and products of rounded factors, to budgets of a declared depth.
+    """Judge sums by random trees, and products of rounded factors, by budgets of a declared depth.
 
-    No tree may be outside its budget. Exit code 1 where one is.
+    No tree may be outside its budget. Exit code 1 means that one is.
     """
     made = campaign(out, trees, seeds)
     for line in lines(made):

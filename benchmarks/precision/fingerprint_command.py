@@ -104,12 +104,21 @@ def lines(made: dict[str, Any]) -> Iterator[str]:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Keep what is found; go on where it ends.")
-@click.option("--cases", type=click.IntRange(min=1), default=CASES, show_default=True, help="Imprecise products.")
-@click.option("--right", "right_cases", type=click.IntRange(min=1), default=RIGHT_CASES, show_default=True)
+@click.option(
+    "--cases", type=click.IntRange(min=1), default=CASES, show_default=True, help="How many imprecise products."
+)
+@click.option(
+    "--right",
+    "right_cases",
+    type=click.IntRange(min=1),
+    default=RIGHT_CASES,
+    show_default=True,
+    help="How many right products.",
+)
 def fingerprint(out: Path | None, cases: int, right_cases: int) -> None:
-    """Ask which precision products were computed in, of imprecise engines and of right ones.
+    """Find out from the errors of products in which precision they were computed.
 
-    Exit code 1 where fewer than 95% are named, or a right one is.
+    Exit code 1 means that fewer than 95% of the imprecise ones got the right name, or that a right one got any.
     """
     made = campaign(out, cases, right_cases)
     for line in lines(made):

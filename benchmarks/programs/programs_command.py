@@ -109,7 +109,7 @@ def tally(numbers: Iterable[int]) -> Counter[str]:
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A JSON file of what was found."
 )
 def programs(count: int, processes: int, out: Path) -> None:
-    """Put random programs through parity.enclose, and judge torch's values and gradients by it."""
+    """Enclose random programs by parity.enclose, and judge torch's values and gradients of them."""
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     found: Counter[str] = Counter()
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:

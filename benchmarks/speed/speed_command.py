@@ -43,7 +43,9 @@ BUSY = 0.9
 @click.option("--steps/--no-steps", "stepping", default=True, show_default=True, help="Time a training's step.")
 @click.option("--growth", "growing", is_flag=True, help="Also how refnet's cost grows with what it is given.")
 @click.option("--optimizers", "moving", is_flag=True, help="Also Adam's plain step beside torch's, on given gradients.")
-@click.option("--dtype", type=click.Choice(["float64", "float32"]), help="Of all networks.  [default: each its own]")
+@click.option(
+    "--dtype", type=click.Choice(["float64", "float32"]), help="The dtype of all networks.  [default: each its own]"
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each library.")
 @click.option(
     "--out",

@@ -101,7 +101,7 @@ def _seconds(run: Callable[[int], object], times: int) -> float:
 @click.option("-k", "name", default="256x2-2-2", show_default=True, help="The network, as `speed --list` names it.")
 @click.option("--beside", default="jax-vmap", show_default=True, help="A contender whose update is timed beside it.")
 def profile(name: str, beside: str) -> None:
-    """Take an update as machine code apart: what is called, one after the other, and what each call takes.
+    """Take apart an update that runs as machine code: each call in order, and the time that it takes.
 
     Each call is repeated alone, so that its operands are in the nearest cache; in microseconds of the processor, the
     quickest of seven. Then what the whole update takes; and an update in a call of 10,000, with what comes before them,

@@ -36,7 +36,7 @@ KEPT = 10_000
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write what was found to this file.")
 @click.option("--resume", is_flag=True, help="Go on from what the file of --json says, which is written as it goes.")
 def trainings(count: int, first: int, processes: int, json_file: Path | None, resume: bool) -> None:
-    """Do random trainings plainly and in every captured way.
+    """Run random trainings plainly and in every captured way.
 
     Networks, losses, optimizers, options, layouts of the data, callbacks, schedules and interrupts are drawn from
     seeds, one after the other. Exit code 1 if a single bit of weights, buffers, state, losses, recorded weights,

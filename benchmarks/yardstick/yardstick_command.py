@@ -162,14 +162,18 @@ def drawn(points: list[Point]) -> Any:
 
 @click.command()
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR", help="Results; it resumes."
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder of the results; a run goes on with what it has.",
 )
 @click.option("--largest", type=float, default=20.0, show_default=True, help="Seconds after which no larger is tried.")
 def yardstick(out: Path, largest: float) -> None:
-    """Measure what enclosing and judging take against size, in seconds and memory.
+    """Measure how the time and memory for enclosing and judging grow with the size.
 
-    Measured is what parity takes to enclose a value with all gradients, and to judge one: seconds of one processor and
-    memory, against size. An interrupted run goes on where it stopped."""
+    At each size: the seconds of one processor and the memory that parity takes to enclose a value with all gradients,
+    and to judge one. An interrupted run goes on where it stopped."""
     import io
 
     from refnet.files import write_bytes

@@ -19,7 +19,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 @options.large
 @click.pass_context
 def cli(context: click.Context, large: bool) -> None:
-    """Hold engines that compute gradients and updates against certified truth.
+    """Judge engines that compute gradients and updates, by certified truth.
 
     Without a command: the whole catalogue, on refnet and on torch, in float64 and float32. That takes about 80
     seconds on two cores. Words and columns of the output are explained in docs/results.md.

@@ -16,31 +16,36 @@ from parity.cli import options
     is_flag=True,
     help="Print everything as JSON: decimals of at least 20 digits beside exact forms.",
 )
-@options.file("--html", "html_file", help="Write it as a page to walk through: one HTML file, readable offline.")
+@options.file("--html", "html_file", help="Write a page to walk through: one HTML file that can be read offline.")
 @click.option(
     "--worksheet",
     "seed",
     type=click.IntRange(min=0),
     metavar="SEED",
-    help="With --html: a worksheet to print, with numbers of its own for each SEED, and its certified key.",
+    help="With --html: a worksheet to print, and its certified key. Each SEED gives other numbers.",
 )
 @click.option(
     "--check",
     "typed",
     metavar="FIGURE",
-    help="Say what a figure is that was worked out by hand: right, in print, or a known mistake's.",
+    help="Judge a figure that was worked out by hand: is it right, the printed one, or a known mistake's?",
 )
-@click.option("--step", default="", metavar="NAME", help="With --check: the figure that it is meant to be, as E@1.")
+@click.option(
+    "--step",
+    default="",
+    metavar="NAME",
+    help="With --check: the name of the figure that it is meant to be, such as E@1.",
+)
 @options.file(
     "--own",
-    help="With --check: a JSON file of one's own numbers by name, as {\"w5\": 0.41}; the others are the article's.",
+    help='With --check: a JSON file with numbers of your own by name, such as {"w5": 0.41}; others are the article\'s.',
 )
 def example(
     as_json: bool, html_file: Path | None, seed: int | None, typed: str | None, step: str, own: Path | None
 ) -> None:
-    """The worked example, figure by figure: published, certified, refnet's, torch's, and what recipes yield each.
+    """The worked example, figure by figure: as printed, certified, by refnet and by torch, and which recipes give it.
 
-    With --check, exit code 0 says that the figure is right, 1 that it is not.
+    With --check, exit code 0 means that the figure is right; 1 that it is wrong, or cut off instead of rounded.
     """
     from parity import example as worked
     from parity.records.record import UsageError
@@ -65,18 +70,18 @@ def example(
         worked.report(console.standard_output())
 
 
-@click.command(short_help="Print a certified figure as one cites it.")
+@click.command(short_help="Print a certified figure, ready to cite.")
 @click.argument("name", required=False, metavar="[ID]")
 @click.option("--list", "pattern", metavar="PATTERN", help="List the ids that contain PATTERN ('' for all) and stop.")
-@click.option("--verify", is_flag=True, help="Compute the figure again, and compare its bits. Needs python-flint.")
+@click.option("--verify", is_flag=True, help="Compute the figure again and compare the bits. Needs python-flint.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, all inputs too.")
 def cite(name: str | None, pattern: str | None, verify: bool, as_json: bool) -> None:
-    """Print a certified figure as one cites it: value, radius, formula, inputs, hash and BibTeX.
+    """Print a certified figure, ready to cite: value, radius, formula, inputs, hash and BibTeX.
 
     ID is example/FIGURE, a figure of the worked example (example/E@1), or an element of a tensor of the catalogue as
     reports name it: "Linear/batch 3 (full, float64), grad.weight[0, 1]".
 
-    With --verify, exit code 1 says that the figure comes out otherwise.
+    With --verify, exit code 1 means that the figure, computed again, has other bits.
     """
     import json
 
@@ -88,8 +93,10 @@ def cite(name: str | None, pattern: str | None, verify: bool, as_json: bool) -> 
     if (name is None) == (pattern is None):
         raise UsageError("cite: expected an ID, or --list PATTERN, got " + ("neither" if name is None else "both"))
     if name is None:
-        for text in (*cited_figures.names(pattern or ""), *cited_tensors.names(pattern or "")):
-            out.out(text)
+        names = [*cited_figures.names(pattern or ""), *cited_tensors.names(pattern or "")]
+        if not names:
+            raise UsageError(f"cite: expected a text that is part of an id, got {pattern!r}")
+        out.out("\n".join(names))
         return
     home = cited_figures if name.startswith(cited_figures.PREFIX) else cited_tensors
     found, same = home.answer(name, verify)
@@ -104,10 +111,9 @@ def cite(name: str | None, pattern: str | None, verify: bool, as_json: bool) -> 
 @options.large
 @options.jobs
 def certify(pattern: str, check: bool, large: bool, jobs: int | None) -> None:
-    """Compute the certified answers that are kept in the package, where they are missing; or prove the kept ones.
+    """Compute certified answers that the package lacks; or, with --check, prove those that it has.
 
-    With a pattern, only those of the catalogue's cases; without, of the worked example too. Needs python-flint. An
-    interrupted run goes on where it stopped.
+    Without a pattern, those of the worked example too. Needs python-flint. An interrupted run goes on where it stopped.
     """
     from parity.families.listing import select
     from parity.report import console
@@ -141,8 +147,8 @@ def certify(pattern: str, check: bool, large: bool, jobs: int | None) -> None:
 def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
     """Write the cases to DIR for readers in any language: records, certified answers, budgets, known mistakes.
 
-    JSON, and safetensors for large arrays; docs/vectors.md describes them. DIR is empty or not there yet. The cases of
-    `parity --large`, of which some elements are certified, are left out.
+    The files are JSON, with safetensors for large arrays; docs/vectors.md describes them. DIR must be empty, or not
+    there yet. The cases of `parity --large` are left out, since only some of their elements are certified.
     """
     from parity.families.listing import select
     from parity.report import console
@@ -154,9 +160,9 @@ def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
     console.standard_output().out(f"{folder}: {count} records of {len(cases)} cases")
 
 
-@click.command(short_help="What of torch.nn and torch.optim is covered.")
+@click.command(short_help="Which classes of torch.nn and torch.optim are covered.")
 def coverage() -> None:
-    """Say of every class of torch.nn and torch.optim whether refnet covers it, will not and why, or not yet."""
+    """List every class of torch.nn and torch.optim: covered, not covered yet, or out of scope, with the reason."""
     from parity.report import coverage_table
 
     coverage_table.show()

@@ -152,16 +152,23 @@ def judge(answers: Path, json_file: Path | None, junit_file: Path | None, verbos
 @click.command(short_help="What moved between two runs.")
 @click.argument("before", type=click.Path(path_type=Path), metavar="BEFORE")
 @click.argument("after", type=click.Path(path_type=Path), metavar="AFTER")
-@click.option("--engines", nargs=2, metavar="NAME NAME", help="Of BEFORE and of AFTER, where they have several.")
-@click.option("--dtypes", nargs=2, metavar="DTYPE DTYPE", help="Of BEFORE and of AFTER, to compare two formats.")
+@click.option(
+    "--engines",
+    nargs=2,
+    metavar="NAME NAME",
+    help="Which engine of BEFORE and which of AFTER, where they have several.",
+)
+@click.option(
+    "--dtypes", nargs=2, metavar="DTYPE DTYPE", help="Which dtype of BEFORE and which of AFTER, to compare two formats."
+)
 @click.option(
     "--digits",
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Name a tensor that is still right where it lost more decimal digits than this.",
+    help="Name a right tensor too if it has lost more decimal digits than this.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="All tensors, not only the first of each kind.")
+@click.option("-v", "--verbose", is_flag=True, help="Show all tensors, not only the first of each kind.")
 def compare(
     before: Path,
     after: Path,
@@ -172,7 +179,7 @@ def compare(
 ) -> None:
     """Say what moved between two files of `parity run --json`: versions, bits, verdicts, digits.
 
-    Exit code 1 where a tensor that was right is not any more, or is not proved to be any more, and where the files have
+    Exit code 1 means that a tensor that was right is now wrong, or no longer proved to be right; or that the files have
     no tensor in common.
     """
     from parity.report import changes
@@ -186,13 +193,15 @@ def compare(
 
 @click.command(short_help="Score the yardstick itself on known mistakes.")
 @options.pattern
-@click.option("--dtype", type=click.Choice(options.DTYPES), default="float64", show_default=True, help="Computed in.")
-@click.option("--reported", is_flag=True, help="Those of publicly documented bugs alone, with a line for each bug.")
+@click.option(
+    "--dtype", type=click.Choice(options.DTYPES), default="float64", show_default=True, help="The format to compute in."
+)
+@click.option("--reported", is_flag=True, help="Only mistakes from publicly documented bugs, with a line for each bug.")
 @options.jobs
 def faults(pattern: str, dtype: str, reported: bool, jobs: int | None) -> None:
-    """Score the yardstick itself: known mistakes, each to be caught, and harmless rewritings, none to be flagged.
+    """Score the yardstick itself: each known mistake must be caught, and no harmless rewriting flagged.
 
-    Every one is made in refnet, in every case that it touches, and judged like any engine."""
+    Each is made in refnet, in every case that it touches, and judged like any engine."""
     if not _score(pattern, dtype, jobs, not reported, reported):
         raise SystemExit(1)
 
@@ -214,13 +223,15 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool, reported: boo
 
 @click.command(short_help="Change refnet line by line; see if a case notices.")
 @click.argument("names", nargs=-1, metavar="[CLASS]...")
-@click.option("--dtype", type=click.Choice(options.DTYPES), default="float64", show_default=True, help="Computed in.")
+@click.option(
+    "--dtype", type=click.Choice(options.DTYPES), default="float64", show_default=True, help="The format to compute in."
+)
 @click.option(
     "--share",
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
-    help="Of each class this part of the mutants, drawn by the seed.",
+    help="Which part of each class's mutants to make, drawn by the seed.",
 )
 @options.seed
 @options.json
@@ -228,7 +239,7 @@ def _score(pattern: str, dtype: str, jobs: int | None, each: bool, reported: boo
 def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file: Path | None, jobs: int | None) -> None:
     """Change one operator, constant, comparison, axis or index of refnet at a time, and see whether a case notices.
 
-    Exit code 1 where, of the mutants of a class, fewer than 98% are killed, or more than 5% of all are excused.
+    Exit code 1 means that fewer than 98% of a class's mutants are killed, or that more than 5% of all are excused.
     """
     from parity.records.record import UsageError
     from parity.report import console, export, mutants_table
@@ -252,12 +263,14 @@ def mutate(names: Sequence[str], dtype: str, share: float, seed: int, json_file:
 @click.command(short_help="Probe the depth of an engine's sums.")
 @click.argument("names", nargs=-1, required=True, metavar="ENGINE...")
 @click.option("--terms", type=click.IntRange(8, 2**20), default=4096, show_default=True, help="Length of the sums.")
-@click.option("--dtype", type=click.Choice(options.DTYPES), default="float32", show_default=True, help="Computed in.")
+@click.option(
+    "--dtype", type=click.Choice(options.DTYPES), default="float32", show_default=True, help="The format to compute in."
+)
 def depth(names: Sequence[str], terms: int, dtype: str) -> None:
-    """Probe how long the chains of additions are that an engine's sums go through.
+    """Probe how long the chains of additions in an engine's sums are.
 
-    What is printed is the least depth that a profile of it may declare here. A probe shows no upper limit: another
-    shape, processor or library may have longer chains.
+    It prints the least depth that the engine's profile may declare on this machine. A probe shows no upper limit:
+    another shape, processor or library may have longer chains.
     """
     from parity.run import judging, probing
 

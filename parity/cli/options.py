@@ -17,7 +17,9 @@ pattern = click.option(
     metavar="PATTERN",
     help="Only cases whose name contains PATTERN, or matches it with * and ?; patterns may be joined by and, or, not.",
 )
-seed = click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+seed = click.option(
+    "--seed", type=int, default=0, show_default=True, help="The seed that cases or mutants are drawn by."
+)
 large = click.option("--large", is_flag=True, help="The cases of real size; some elements of each are certified.")
 jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=None, help="Worker processes. [default: the number of cores]"

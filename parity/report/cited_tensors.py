@@ -51,7 +51,7 @@ def find(text: str) -> Tensor:
     """
     match = PATTERN.fullmatch(text)
     if match is None:
-        raise UsageError(f"cite: expected example/FIGURE or {FORM}, got {text}; see parity cite --list")
+        raise UsageError(f"cite: expected example/FIGURE or {FORM}, got {text!r}; see parity cite --list")
     cases = {case.name: case for case in catalogue()}
     case = cases.get(match["case"])
     if case is None:

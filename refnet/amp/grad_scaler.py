@@ -13,6 +13,7 @@ import numpy as np
 from refnet import _check
 from refnet.arithmetic import special
 from refnet.nn.module import Array
+from refnet.optim.optimizer import Optimizer
 
 
 class GradScaler:
@@ -65,9 +66,14 @@ class GradScaler:
         self._stepped: set[int] = set()
 
     def scale(self, outputs: Array) -> Array:
-        """A loss times s; or the gradient that a backward pass begins with, 1, which comes to the same."""
+        """A loss times s; or the gradient that a backward pass begins with, 1, which comes to the same.
+
+        Raises:
+            TypeError: it is no array, nor a number of NumPy's.
+        """
         if not self.enabled:
             return outputs
+        _check.arrays("scale", outputs=outputs)
         # A product that overflows is what the scaler is there to notice.
         with np.errstate(over="ignore"):
             return outputs * special.lift(float(self._scale), outputs)
@@ -77,7 +83,8 @@ class GradScaler:
 
         Raises:
             RuntimeError: it was done since the last `update`, or the step was, as in torch.
-            TypeError: `grads` is no dict.
+            TypeError: `grads` is no dict, or has something else than arrays of floats.
+            ValueError: a gradient is read-only. Nothing is changed where it raises.
         """
         if not self.enabled:
             return
@@ -88,6 +95,10 @@ class GradScaler:
         if id(optimizer) in self._found_inf:
             raise RuntimeError("unscale_: expected one call for an optimizer since the last update(), got a second")
         given = [G for G in grads.values() if G is not None]
+        for name, G in grads.items():
+            if G is not None and _check.kind("unscale_", f"the gradient of {name}", G) not in "fO":
+                raise TypeError(f"unscale_: expected the gradient of {name} as an array of floats, got {G.dtype}")
+        _check.writable("unscale_", given)
         self._found_inf[id(optimizer)] = any(not np.isfinite(G).all() for G in given)
         inverse = np.float32(1.0 / np.float64(self._scale))
         for G in given:
@@ -101,6 +112,8 @@ class GradScaler:
         Raises:
             RuntimeError: this optimizer's step was asked for since the last `update`, as in torch.
             TypeError: `optimizer` has no `step`, or `grads` is no dict.
+            KeyError, ValueError, TypeError: a gradient does not fit its parameter, as in `Optimizer.step`. Gradients,
+                parameters and state are as before then.
         """
         if not callable(getattr(optimizer, "step", None)):
             raise TypeError(f"step: expected an optimizer, got {type(optimizer).__name__}")
@@ -109,6 +122,8 @@ class GradScaler:
             return
         if id(optimizer) in self._stepped:
             raise RuntimeError("step: expected one call for an optimizer since the last update(), got a second")
+        if isinstance(optimizer, Optimizer) and isinstance(grads, Mapping):
+            optimizer.due(grads)
         if id(optimizer) not in self._found_inf:
             self.unscale_(optimizer, grads)
         if not self._found_inf[id(optimizer)]:

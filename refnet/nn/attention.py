@@ -282,7 +282,7 @@ def apart(mask: Array | None) -> tuple[Array | None, Array | None]:
 
 def check_mask(operation: str, name: str, mask: Array, like: Array) -> None:
     """Raise TypeError unless a mask is of booleans or of the floats of the inputs."""
-    if mask.dtype.kind in "iu":
+    if _check.kind(operation, name, mask) in "iu":
         raise TypeError(f"{operation}: expected {name} of dtype bool or {like.dtype}, got {mask.dtype}")
     if mask.dtype.kind != "b":
         _check.floating(operation, query=like, **{name: mask})
@@ -292,7 +292,7 @@ def check_dropout_mask(operation: str, mask: Array | None, shape: tuple[int, ...
     """Raise unless a mask of what dropout keeps is of booleans and of that shape."""
     if mask is None:
         return
-    if mask.dtype.kind != "b":
+    if _check.kind(operation, "dropout_mask", mask) != "b":
         raise TypeError(f"{operation}: expected dropout_mask of dtype bool, got {mask.dtype}")
     if tuple(mask.shape) != tuple(shape):
         raise ValueError(f"{operation}: expected dropout_mask of shape {tuple(shape)}, got {tuple(mask.shape)}")

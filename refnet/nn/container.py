@@ -71,12 +71,20 @@ class Sequential(Module):
         # (one who has put the list together is told nothing)
         if type(saved) is Saved:
             unmoved("Sequential.backward", self.params, saved.steps)
+        if not isinstance(saved, list | tuple) or len(saved) != len(self):
+            raise TypeError(
+                f"Sequential.backward: expected as saved what forward returned beside the output, got {_what(saved)}"
+            )
         grads: Params = {}
         for (place, layer), s in zip(reversed(self._modules.items()), reversed(saved), strict=True):
             dX, dP = layer.backward(dX, s)
             if dP:
                 self.add_grads(grads, place, dP)
         return dX, {name: grads[name] for name in self.params}
+
+
+def _what(given: Any) -> str:
+    return f"{type(given).__name__} of length {len(given)}" if isinstance(given, list | tuple) else type(given).__name__
 
 
 class ModuleList(Module):

@@ -186,6 +186,7 @@ class CrossEntropyLoss(Module):
     def fit(self, X: Array, T: Array) -> tuple[int, Array, Array | None]:
         """The class axis of X, from the end, and target and weights laid along it; raises where something is amiss."""
         _check.floating("CrossEntropyLoss", input=X, **self.buffers)
+        _check.arrays("CrossEntropyLoss", target=T)
         shape, given = tuple(X.shape), tuple(T.shape)
         first = 0 if len(shape) == 1 else 1
         if not shape or shape[first] == 0:

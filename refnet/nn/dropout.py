@@ -62,7 +62,7 @@ class Dropout(Module):
         _check.floating("Dropout", input=X)
         given = mask is not None
         if mask is not None:
-            if mask.dtype.kind != "b":
+            if _check.kind("Dropout", "mask", mask) != "b":
                 raise TypeError(f"Dropout: expected mask of dtype bool, got {mask.dtype}")
             _check.same_shape("Dropout", input=X, mask=mask)
         if not self.training or (self.p == 0 and not given):

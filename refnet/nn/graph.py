@@ -98,6 +98,10 @@ class Graph(Module):
         return output[0] if self.one_output else output, (values, saved)
 
     def backward(self, grad_output: Any, saved: Any) -> tuple[Any, Params]:
+        if not isinstance(saved, tuple) or len(saved) != 2 or not isinstance(saved[0], dict):
+            raise TypeError(
+                f"Graph.backward: expected as saved what forward returned beside the output, got {type(saved).__name__}"
+            )
         values, inner = saved
         if type(inner) is Saved:
             unmoved("Graph.backward", self.params, inner.steps)

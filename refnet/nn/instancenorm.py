@@ -92,6 +92,7 @@ class _InstanceNorm(Module):
 
     def forward(self, input: Array) -> tuple[Array, InstanceNormSaved]:
         instance = self.training or not self.buffers
+        _check.arrays(type(self).__name__, input=input)
         X = input.reshape(*self.check(input, instance))
         B, C, L = X.shape
         if instance:

@@ -98,6 +98,7 @@ class NLLLoss(Module):
     def fit(self, X: Array, T: Array) -> tuple[int, Array, Array | None]:
         """The class axis of X, from the end, and target and weights laid along it; raises where something is amiss."""
         _check.floating("NLLLoss", input=X, **self.buffers)
+        _check.arrays("NLLLoss", target=T)
         shape = tuple(X.shape)
         first = 0 if len(shape) == 1 else 1
         if not shape or shape[first] == 0:

@@ -199,6 +199,7 @@ class LinearCrossEntropyLoss(Module):
         """Input and target with a batch axis; raises where something is amiss."""
         name, C, out = "LinearCrossEntropyLoss", self.num_classes, self.out_features
         _check.floating(name, input=X, **self.params, **self.buffers)
+        _check.arrays(name, target=T)
         _check.last_axis(name, X, self.in_features, "in_features")
         if X.ndim > 2 or (X.ndim == 1 and out):
             raise ValueError(

@@ -60,7 +60,7 @@ def upstream(operation: str, grad_output: Array, shape: tuple[int, ...], dtype: 
 
 def in_arithmetic(operation: str, target: Array, like: Array) -> Array:
     """A target of signs, which may be of integers, in the arithmetic and dtype of `like`."""
-    if target.dtype.kind in "iu":
+    if _check.kind(operation, "target", target) in "iu":
         return special.lift(target, like)
     _check.floating(operation, input=like, target=target)
     return target

@@ -56,6 +56,7 @@ class HingeEmbeddingLoss(Module):
         X = input
         _check.floating("HingeEmbeddingLoss", input=X)
         _check.same_shape("HingeEmbeddingLoss", input=X, target=target)
+        _check.arrays("HingeEmbeddingLoss", target=target)
         zero = special.lift(0.0, X)
         apart, alike = target != 1, target != -1
         # L[.] = X[.] for a target of 1, max(0, M[.]), M[.] = margin - X[.], for one of -1
@@ -180,6 +181,7 @@ class CosineEmbeddingLoss(Module):
     def forward(self, input1: Array, input2: Array, target: Array) -> tuple[Array, CosineEmbeddingLossSaved]:
         X1, X2 = input1, input2
         _check.floating("CosineEmbeddingLoss", input1=X1, input2=X2)
+        _check.arrays("CosineEmbeddingLoss", target=target)
         _check.same_shape("CosineEmbeddingLoss", input1=X1, input2=X2)
         shape = tuple(X1.shape)
         if len(shape) not in (1, 2) or tuple(target.shape) != shape[:-1]:
@@ -436,6 +438,7 @@ def _classes(operation: str, X: Array, T: Array, one: bool, **weights: Array) ->
     """The number of classes; raises unless the input is (N, C) or (C), C > 0, and the target of one class, (N) or (),
     or of several, of the input's shape."""
     _check.floating(operation, input=X, **weights)
+    _check.arrays(operation, target=T)
     shape = tuple(X.shape[: X.ndim - 1] if one else X.shape)
     if X.ndim not in (1, 2) or not X.shape[-1] or tuple(T.shape) != shape:
         raise ValueError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from refnet import _absent
 from refnet._steps import moved
 from refnet.generator import Generator
 
@@ -52,6 +53,18 @@ class Held(dict[str, Array]):
 
     def __reduce__(self) -> Any:
         return Held, (dict(self),)
+
+
+class IncompatibleKeys(NamedTuple):
+    """The names that `load_state_dict` did not find in a state, and those that it left alone, as torch returns them."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+    def __repr__(self) -> str:
+        if not self.missing_keys and not self.unexpected_keys:
+            return "<All keys matched successfully>"
+        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
 class Module(ABC):
@@ -115,6 +128,12 @@ class Module(ABC):
                         f"{type(self).__name__}: expected {which} to be an array, got {type(given).__name__}"
                     ) from None
             raise
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # (only called where there is no such member)
+            raise AttributeError(_absent.of_module(self, name))
 
     # Modules inside. All that follows derives from the one table that `adopt` keeps.
 
@@ -266,28 +285,39 @@ class Module(ABC):
         if self._modules:
             self._collect()
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copy `state` into the parameters and buffers, in place.
+    def load_state_dict(self, state_dict: Mapping[str, Array], strict: bool = True) -> IncompatibleKeys:
+        """Copy a state into the parameters and buffers, in place.
 
         Nothing is written unless everything fits.
 
+        Args:
+            state_dict: arrays by name, of NumPy or torch.
+            strict: whether all names must be there, and no others. If not, those that are there are copied, others are
+                left alone, and both are returned, as by torch.
+
         Raises:
-            KeyError: a name is missing or unexpected.
+            KeyError: a name is missing or unexpected, and `strict`.
             ValueError: a shape differs; a value is NaN, infinite, or below 0 where it cannot be; an array of this
                 module is read-only.
             TypeError: a value is no array, or its dtype differs.
         """
-        own = self._arrays()
+        own, state = self._arrays(), state_dict
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: expected a dict of arrays, got {type(state).__name__}")
-        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        if missing or unexpected:
+        missing, unexpected = [name for name in own if name not in state], [name for name in state if name not in own]
+        if strict and (missing or unexpected):
+            missing, unexpected = sorted(missing), sorted(unexpected)
             raise KeyError(f"load_state_dict: expected {sorted(own)}; missing {missing}, unexpected {unexpected}")
         values = {}
+        own = {name: found for name, found in own.items() if name in state}
         for name, (array, owner, _) in own.items():
             if not hasattr(state[name], "dtype"):
                 raise TypeError(f"load_state_dict: expected an array as {name}, got {type(state[name]).__name__}")
-            given = values[name] = np.asarray(state[name])
+            try:
+                given = values[name] = np.asarray(state[name])
+            except (RuntimeError, TypeError, ValueError) as error:  # as of a tensor that is on a device
+                what = type(state[name]).__name__
+                raise TypeError(f"load_state_dict: expected {name} as a NumPy array, got {what}: {error}") from None
             if given.shape != array.shape:
                 raise ValueError(f"load_state_dict: expected {name} of shape {array.shape}, got {given.shape}")
             if given.dtype != array.dtype:
@@ -301,6 +331,7 @@ class Module(ABC):
         for name, (array, _, _) in own.items():
             array[...] = values[name]
         moved(self.params.values())
+        return IncompatibleKeys(missing, unexpected)
 
     def extra_repr(self) -> str:
         """What `repr` says in the parentheses: torch's words."""

@@ -256,9 +256,9 @@ class EmbeddingBag(Module):
 
     def check(self, K: Array, offsets: Array | None, P: Array | None) -> None:
         """Raise what is said above unless these are bags."""
-        if not hasattr(K, "ndim") or K.ndim not in (1, 2):
-            raise ValueError(f"EmbeddingBag: expected an input of 1 or 2 axes, got shape {np.shape(K)}")
         _check.row_indices("EmbeddingBag", "input", K, self.num_embeddings)
+        if K.ndim not in (1, 2):
+            raise ValueError(f"EmbeddingBag: expected an input of 1 or 2 axes, got shape {np.shape(K)}")
         if (offsets is None) == (K.ndim == 1):
             raise ValueError(
                 f"EmbeddingBag: expected offsets for an input of one axis and none for one of two, got input shape "

@@ -46,6 +46,7 @@ def through_layers(
 ) -> tuple[Array, StackSaved]:
     """The output for what every layer is given, and for dropout masks with a leading axis of layers."""
     name, saved = type(stack).__name__, []
+    _check.arrays(name, **{mask: K for mask, K in kept.items() if K is not None})
     for mask, K in kept.items():
         if K is not None and K.shape[:1] != (stack.num_layers,):
             due = f"a leading axis of {stack.num_layers} layers"
@@ -347,6 +348,7 @@ class Transformer(Module):
 
     def check(self, src: Array, tgt: Array) -> None:
         """Raise unless both have d_model units, and as many axes and samples."""
+        _check.arrays("Transformer", src=src, tgt=tgt)
         for name, x in (("src", src), ("tgt", tgt)):
             if x.ndim not in (2, 3) or x.ndim != src.ndim:
                 raise ValueError(f"Transformer: expected {name} with 2 axes, or 3 with samples, got {tuple(x.shape)}")

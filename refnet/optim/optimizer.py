@@ -6,10 +6,11 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from refnet import _absent
 from refnet._steps import clock
 from refnet.arithmetic import special
 from refnet.nn.module import Array, Params
@@ -182,6 +183,22 @@ class Optimizer(ABC):
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+    def __repr__(self) -> str:
+        """The options of each group, in torch's form."""
+        groups = [
+            "\n".join(
+                [f"Parameter Group {k}", *(f"    {name}: {group[name]}" for name in sorted(group.keys() - {"params"}))]
+            )
+            for k, group in enumerate(self.param_groups)
+        ]
+        return "\n".join([f"{self._name} (", "\n\n".join(groups), ")"])
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # (only called where there is no such member)
+            raise AttributeError(_absent.of_optimizer(self, name, type(self).options))
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Take on a further group of parameters; options that it does not name have the defaults."""

@@ -22,7 +22,7 @@ class SequentialSampler:
     """0, 1, ..., n - 1, in their own order."""
 
     def __init__(self, data_source: Sized) -> None:
-        self.data_source = data_source
+        self.data_source = _sized("SequentialSampler", data_source)
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self.data_source)))
@@ -45,7 +45,7 @@ class RandomSampler:
             default generator.
 
     Raises:
-        TypeError: `replacement` is no bool.
+        TypeError: `data_source` has no length; `replacement` is no bool.
         ValueError: `num_samples` is no positive integer.
     """
 
@@ -58,7 +58,8 @@ class RandomSampler:
     ) -> None:
         if not isinstance(replacement, bool):
             raise TypeError(f"RandomSampler: expected replacement as a bool, got {replacement!r}")
-        self.data_source, self.replacement, self._num_samples = data_source, replacement, num_samples
+        self.data_source = _sized("RandomSampler", data_source)
+        self.replacement, self._num_samples = replacement, num_samples
         if generator is not None:
             resolve(generator)
         self.generator = generator
@@ -127,6 +128,12 @@ class WeightedRandomSampler:
 
     def __len__(self) -> int:
         return self.num_samples
+
+
+def _sized(operation: str, data_source: Sized) -> Sized:
+    if not isinstance(data_source, Sized):
+        raise TypeError(f"{operation}: expected data_source with a length, such as range(n), got {data_source!r}")
+    return data_source
 
 
 def _positive(operation: str, num_samples: object) -> None:

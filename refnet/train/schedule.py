@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from refnet import _check
 from refnet.arithmetic.runs import Runs
 from refnet.optim.lr_scheduler_base import LRScheduler
 from refnet.optim.lr_scheduler_plateau import ReduceLROnPlateau
@@ -49,15 +50,18 @@ class ByFunction(Schedule):
         self.before = self._set
 
     def _set(self, k: int) -> None:
+        set_rates(self._opt, self._at(k))
+
+    def _at(self, k: int) -> Rates:
         factor = self._function(k)
-        set_rates(self._opt, [rate * factor for rate in self._own])
+        _check.is_number("lr_lambda", f"its value at {k}", factor)
+        return [rate * factor for rate in self._own]
 
     def rates(self, first: int, updates: int) -> tuple[list[Rates] | None, Exception | None]:
         rows: list[Rates] = []
         try:
             for k in range(first, first + updates):
-                factor = self._function(k)
-                rows.append([rate * factor for rate in self._own])
+                rows.append(self._at(k))
         except Exception as error:
             return rows, error
         return rows, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,11 +132,13 @@ def fit(
             `clip_norm` or `clip_value` is negative or NaN, or both are given; `norm_type` is not above 0;
             `accumulate` is below 1, or the loss is a mean over something else than its samples; `frozen` has a name
             that `opt` lacks.
-        TypeError: inputs or targets are not of the dtype that layers and loss expect; `record` holds something else
-            than integers; `lr_lambda` or `callback` is no function; `scheduler` is none.
+        TypeError: inputs or targets are not of the dtype that layers and loss expect; `net`, `loss` or `opt` is none of
+            refnet's kind; `batch_size` or a number in `record` is no integer; a switch is no bool; `frozen` holds
+            something else than names; `lr_lambda` or `callback` is no function; `scheduler` is none.
     """
-    inputs, targets = _side_by_side(inputs), _side_by_side(targets)
+    inputs, targets = _side_by_side("fit", "inputs", inputs), _side_by_side("fit", "targets", targets)
     _check_data("fit", inputs, targets, iterations)
+    _check_order("fit", batch_size, shuffle=shuffle, replacement=replacement, drop_last=drop_last, capture=capture)
     _check_kinds("fit", net, loss, opt)
     _check_network("fit", net, opt)
     rows = _rows("fit", record, iterations)
@@ -144,7 +146,7 @@ def fit(
     clipping = Clipping(clip_norm, norm_type, clip_value)
     clipping.check("fit")
     _check_parts("fit", accumulate, loss, targets)
-    _check_frozen("fit", frozen, opt)
+    frozen = _frozen("fit", frozen, opt)
     if scheduler is not None:
         check_scheduler("fit", scheduler, opt, lr_lambda)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
@@ -210,19 +212,23 @@ def ensemble(
             differ in more than values; two share an array or a generator.
         TypeError: as `fit`; or a module draws random numbers (Dropout in training mode).
     """
-    inputs, targets = _side_by_side(inputs), _side_by_side(targets)
+    inputs, targets = _side_by_side("ensemble", "inputs", inputs), _side_by_side("ensemble", "targets", targets)
     _check_data("ensemble", inputs, targets, iterations)
+    _check_order("ensemble", batch_size, shuffle=shuffle, replacement=replacement, drop_last=drop_last, capture=capture)
+    nets, opts = _check.listed("ensemble", "nets", nets), _check.listed("ensemble", "opts", opts)
+    for net, opt in zip(nets, opts, strict=False):
+        _check_kinds("ensemble", net, loss, opt)
     rows = _rows("ensemble", record, iterations)
     _check_callable("ensemble", lr_lambda=lr_lambda)
     order = sampler.Order(len(inputs), batch_size, shuffle, replacement, drop_last)
     clipping = Clipping(clip_norm, norm_type, clip_value)
     clipping.check("ensemble")
     _check_parts("ensemble", accumulate, loss, targets)
-    _check_frozen("ensemble", frozen, *opts)
+    generators = generators and _check.listed("ensemble", "generators", generators)
+    frozen = _frozen("ensemble", frozen, *opts)
     if schedulers is not None:
+        schedulers = _check.listed("ensemble", "schedulers", schedulers)
         _check_schedulers(schedulers, opts, lr_lambda)
-    for net, opt in zip(nets, opts, strict=False):
-        _check_kinds("ensemble", net, loss, opt)
     many = StackedModules(nets, opts)
     sources = _sources(generators, len(nets), drawn=order.drawn)
     if order.drawn:
@@ -263,18 +269,30 @@ def _check_data(operation: str, inputs: Array, targets: Array, iterations: int) 
         _check_finite(operation, what, array)
     if len(inputs) != len(targets):
         raise ValueError(f"{operation}: expected as many inputs as targets, got {len(inputs)} and {len(targets)}")
-    if not hasattr(iterations, "__index__") or iterations < 0:
+    if isinstance(iterations, bool) or not hasattr(iterations, "__index__") or iterations < 0:
         raise ValueError(f"{operation}: expected iterations to be an integer of at least 0, got {iterations!r}")
 
 
+def _check_order(operation: str, batch_size: int | None, **flags: Any) -> None:
+    if batch_size is not None:
+        _check.size(operation, "batch_size", batch_size, least=1)
+    for name, value in flags.items():
+        _check.flag(operation, name, value)
+
+
 def _check_kinds(operation: str, net: Any, loss: Any, opt: Any) -> None:
-    for name, given, member, what in (
-        ("net", net, "state_dict", "a module of refnet.nn"),
-        ("loss", loss, "forward", "a loss of refnet.nn"),
-        ("opt", opt, "param_groups", "an optimizer of refnet.optim"),
+    for name, given, members, what in (
+        ("net", net, ("params", "state_dict"), "a module of refnet.nn"),
+        ("loss", loss, ("forward", "backward"), "a loss of refnet.nn"),
+        ("opt", opt, ("param_groups", "step"), "an optimizer of refnet.optim"),
     ):
-        if not hasattr(given, member):
-            raise TypeError(f"{operation}: expected {name} to be {what}, got {type(given).__name__}")
+        if isinstance(given, type):
+            raise TypeError(f"{operation}: expected {name} to be {what}, got the class {given.__name__} itself")
+        named = all(isinstance(group["params"], Mapping) for group in getattr(given, "param_groups", ()))
+        if not named or not all(hasattr(given, member) for member in members):
+            own = type(given)
+            got = own.__name__ if own.__module__ == "builtins" else f"{own.__module__}.{own.__qualname__}"
+            raise TypeError(f"{operation}: expected {name} to be {what}, got {got}")
 
 
 def _check_network(operation: str, net: Module, opt: Any) -> None:
@@ -306,13 +324,16 @@ def _check_parts(operation: str, accumulate: int, loss: Module, targets: Array) 
         )
 
 
-def _check_frozen(operation: str, frozen: Collection[str], *opts: Any) -> None:
-    if isinstance(frozen, str):
-        raise TypeError(f"{operation}: expected frozen as names, got the text {frozen!r}")
+def _frozen(operation: str, frozen: Collection[str], *opts: Any) -> frozenset[str]:
+    """The names, each one of a parameter that the optimizers hold."""
+    names = [frozen] if isinstance(frozen, str) else _check.listed(operation, "frozen", frozen)
+    if isinstance(frozen, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{operation}: expected frozen as names in a list, got {frozen!r}")
     for opt in opts:
         held = {name for group in opt.param_groups for name in group["params"]}
-        if unknown := sorted(set(frozen) - held):
+        if unknown := sorted(set(names) - held):
             raise ValueError(f"{operation}: expected frozen to name parameters of opt, got {', '.join(unknown)}")
+    return frozenset(names)
 
 
 def _check_schedulers(schedulers: Sequence[LRScheduler], opts: Sequence[Any], lr_lambda: Any) -> None:
@@ -332,10 +353,15 @@ def _check_finite(operation: str, what: str, array: Array) -> None:
         raise ValueError(f"{operation}: expected finite values in {what}, got NaN or infinity")
 
 
-def _side_by_side(samples: Array) -> NDArray[Any]:
-    """An array whose elements lie one beside the other: what the samples are multiplied in must not depend on whether
-    an update is captured."""
-    array = np.asarray(samples)
+def _side_by_side(operation: str, what: str, samples: Array) -> NDArray[Any]:
+    """An array of numbers whose elements lie one beside the other: what the samples are multiplied in must not depend
+    on whether an update is captured."""
+    try:
+        array = np.asarray(samples)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{operation}: expected {what} that make one array, got others: {error}") from None
+    if array.dtype.kind in "OSUMm":
+        raise TypeError(f"{operation}: expected {what} of numbers, got dtype {array.dtype}")
     return array if array.flags.c_contiguous else array.copy()
 
 

@@ -179,3 +179,8 @@ def test_citing_needs_no_ball_arithmetic_and_verifying_says_that_it_does(name):
     assert again.returncode == 2
     assert "expected the package python-flint" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_a_list_of_no_id_says_so():
+    done = CliRunner().invoke(cli, ["cite", "--list", "no such figure"])
+    assert str(done.exception) == "cite: expected a text that is part of an id, got 'no such figure'"

@@ -193,3 +193,44 @@ def test_a_new_scale_is_set_or_refused():
         with pytest.raises(error, match="update: expected new_scale to be "):
             ours.update(bad)
     assert ours.get_scale() == 8.0
+
+
+def read_only(grads):
+    grads["w"].flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (read_only, ValueError, "unscale_: expected gradients that can be written to"),
+        (lambda grads: grads.update(v=np.ones(2)), KeyError, "SGD: expected gradients of .*got v among them"),
+        (lambda grads: grads.update(b=np.ones(3)), ValueError, "SGD: expected a gradient of shape"),
+        (lambda grads: grads.update(b=[1.0]), TypeError, "SGD: expected an array as the gradient of b, got list"),
+    ],
+)
+def test_a_step_that_is_refused_can_be_asked_for_again(spoil, error, message):
+    """With gradients that fit it is the step that it would have been: none is unscaled twice, or not at all."""
+    params = {"w": np.zeros(2), "b": np.zeros(1)}
+    opt, scaler = optim.SGD(params, lr=1.0), GradScaler("cpu", init_scale=4.0)
+    fitting = {"w": np.array([4.0, 8.0]), "b": np.array([12.0])}
+    grads = {name: G.copy() for name, G in fitting.items()}
+    spoil(grads)
+    before = {name: np.array(G) for name, G in grads.items()}
+    with pytest.raises(error, match=message):
+        scaler.step(opt, grads)
+    np.testing.assert_equal({name: np.array(G) for name, G in grads.items()}, before)
+    np.testing.assert_equal(params, {"w": np.zeros(2), "b": np.zeros(1)})
+    scaler.step(opt, fitting)
+    np.testing.assert_equal(params, {"w": [-1.0, -2.0], "b": [-3.0]})
+
+
+@pytest.mark.parametrize("given", [[1.0], 1.0, torch.ones(1)])
+def test_what_is_scaled_is_an_array(given):
+    with pytest.raises(
+        TypeError, match=r"^scale: expected outputs to be an? (NumPy )?array, got (list|float|torch.Ten)"
+    ):
+        GradScaler("cpu").scale(given)
+    with pytest.raises(TypeError, match=r"^unscale_: expected the gradient of w to be an? (NumPy )?array"):
+        GradScaler("cpu").unscale_(None, {"w": given})
+    with pytest.raises(TypeError, match=r"^unscale_: expected the gradient of w as an array of floats, got int64"):
+        GradScaler("cpu").unscale_(None, {"w": np.ones(1, np.int64)})

@@ -1,10 +1,13 @@
 """The contract of refnet.nn.Module, on modules that need no layer of their own."""
 
+import copy
+import pickle
 import re
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import refnet
 from parity.families.case import VJPCase
@@ -123,17 +126,89 @@ def test_two_forward_passes_under_way():
         np.testing.assert_equal(module.backward(dY[k], saved[k]), alone[k])
 
 
-def test_lists_are_refused_by_every_class_with_the_argument_s_place() -> None:
-    """What torch says in that case: "argument 'input' must be Tensor, not list"."""
-    cases = {case.spec.type: case for case in catalogue() if isinstance(case, VJPCase) and not case.large}
+GIVEN_INSTEAD = {
+    "list": (lambda x: x.tolist(), "an array, got (list|float|int|bool)"),
+    "tensor": (lambda x: torch.tensor(np.ascontiguousarray(x)), "a NumPy array, got torch.Tensor"),
+    "text": (lambda x: "0.5", "an array, got str"),
+}
+"""What else comes where an array is expected, and what is said of it."""
+
+
+@pytest.mark.parametrize("instead", GIVEN_INSTEAD)
+def test_what_is_no_array_is_refused_by_every_class_with_the_argument_s_name(instead: str) -> None:
+    """Inputs, targets, masks and states alike. What torch says: "argument 'input' must be Tensor, not list"."""
+    make, got = GIVEN_INSTEAD[instead]
+    cases = {(case.spec.type, case.names): case for case in catalogue() if isinstance(case, VJPCase) and not case.large}
+    seen = 0
     for case in cases.values():
         record = case.record(case.families[-1], "float64")
         module = definition.build(record.spec, {n: a.copy() for n, a in record.arrays.items()})
-        for k in range(len(record.inputs)):
-            given = [x.tolist() if j == k else x for j, x in enumerate(record.inputs)]
+        for k, name in enumerate(record.input_names):
+            # (indices have a message of their own; what only hands its input on asks for no more than a dtype)
+            indices = record.spec.type in ("Embedding", "EmbeddingBag") and record.inputs[k].dtype.kind == "i"
+            if instead == "tensor" and record.spec.type in ("Flatten", "Identity"):
+                continue
+            given = [make(x) if j == k else x for j, x in enumerate(record.inputs)]
             by_name = dict(zip(record.input_names, given, strict=True)) if record.names else {}
-            with pytest.raises((TypeError, ValueError), match="expected"):
-                module(**by_name, **record.spec.forward_args) if by_name else module(*given, **record.spec.forward_args)
+            with pytest.raises(TypeError, match=rf"^\w+: expected \w+ to be ({got}|an array of int64)") as raised:
+                module.forward(**by_name, **record.spec.forward_args) if by_name else module.forward(*given)
+            assert indices or "int64" not in str(raised.value), (record.spec.type, name)
+            seen += 1
+    assert seen > 200
+
+
+def test_what_saved_is_must_be_what_forward_returned() -> None:
+    X = np.ones((2, 3))
+    net = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    graph = nn.Graph({"f": nn.Linear(3, 3)}, [("y", "f", "x")], "x", "y")
+    for module in (net, graph):
+        Y, saved = module.forward(X)
+        for other in (None, Y, [1.0], 0):
+            with pytest.raises(TypeError, match=r"^\w+.backward: expected as saved what forward returned beside"):
+                module.backward(Y, other)
+        module.backward(Y, saved)
+
+
+def test_members_of_torchs_are_told() -> None:
+    net = nn.Sequential(nn.Linear(3, 2))
+    opt = refnet.optim.Adam(net.params)
+    for thing, name, said in (
+        (net[0], "weight", "params['weight'] is that array"),
+        (nn.BatchNorm1d(2), "running_mean", "buffers['running_mean'] is that array"),
+        (net, "zero_grad", "backward returns the gradients"),
+        (net, "to", "of the dtype that a module is made with"),
+        (net, "requires_grad_", "fit(..., frozen=names)"),
+        (opt, "zero_grad", "backward returns the gradients"),
+        (opt, "lr", "param_groups[0]['lr'] is that option"),
+    ):
+        with pytest.raises(AttributeError, match=f"^'{type(thing).__name__}' object has no attribute '{name}': ") as e:
+            getattr(thing, name)
+        assert said in str(e.value)
+    for thing in (net, opt):
+        with pytest.raises(AttributeError, match=f"^'{type(thing).__name__}' object has no attribute 'nothing'$"):
+            _ = thing.nothing
+        assert not hasattr(copy.deepcopy(thing), "nothing")
+        assert repr(pickle.loads(pickle.dumps(thing))) == repr(thing)
+
+
+def test_a_part_of_a_state_is_loaded_as_by_torch() -> None:
+    ours = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    theirs = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).double()
+    part = {"0.bias": np.array([1.0, 2.0]), "2.weight": np.ones(1), "1.weight": np.array([3.0, 4.0])}
+    part["1.num_batches_tracked"] = np.array(5)  # (without it torch takes the state for one of an early version)
+    before = {name: A.copy() for name, A in ours.state_dict().items()}
+    found = ours.load_state_dict(part, strict=False)
+    expected = theirs.load_state_dict({name: torch.tensor(A) for name, A in part.items()}, strict=False)
+    assert list(found) == list(expected)
+    for name, A in ours.state_dict().items():
+        np.testing.assert_array_equal(A, part.get(name, before[name]))
+    with pytest.raises(KeyError, match=r"missing \['0.weight', '1.bias', .*unexpected \['2.weight'\]"):
+        ours.load_state_dict(part)
+    with pytest.raises(ValueError, match=r"0\.bias of shape"):
+        ours.load_state_dict({"1.bias": np.zeros(2), "0.bias": np.ones(3)}, strict=False)
+    assert repr(ours.load_state_dict(ours.state_dict())) == repr(theirs.load_state_dict(theirs.state_dict()))
+    with pytest.raises(TypeError, match=r"expected 0.weight as a NumPy array, got Parameter: .*requires grad"):
+        ours.load_state_dict({**ours.state_dict(), **dict(theirs.named_parameters())})
 
 
 @pytest.mark.parametrize(
@@ -141,7 +216,7 @@ def test_lists_are_refused_by_every_class_with_the_argument_s_place() -> None:
     [
         (
             lambda: nn.CrossEntropyLoss()(np.ones((2, 3)), [0, 1]),
-            "CrossEntropyLoss: expected argument 1 to be an array",
+            "CrossEntropyLoss: expected target to be an array, got list",
         ),
         (lambda: nn.Flatten()([[1.0]]), "Flatten: expected input to be an array, got list"),
         (lambda: nn.Identity().forward([1.0]), "Identity: expected input to be an array, got list"),
@@ -154,6 +229,17 @@ def test_lists_are_refused_by_every_class_with_the_argument_s_place() -> None:
         (lambda: fit(opt=None), "fit: expected opt to be an optimizer of refnet.optim, got NoneType"),
         (lambda: fit(loss=None), "fit: expected loss to be a loss of refnet.nn, got NoneType"),
         (lambda: fit(net=None), "fit: expected net to be a module of refnet.nn, got NoneType"),
+        (lambda: fit(loss=nn.MSELoss), "fit: expected loss to be a loss of refnet.nn, got the class MSELoss itself"),
+        (lambda: fit(net=torch.nn.Tanh()), "fit: expected net to be a module of refnet.nn, got torch.nn.modules.act"),
+        (lambda: fit(loss=torch.nn.MSELoss()), "fit: expected loss to be a loss of refnet.nn, got torch.nn.modules.l"),
+        (
+            lambda: fit(opt=torch.optim.SGD([torch.zeros(2)])),
+            "fit: expected opt to be an optimizer of refnet.optim, got torch.optim.sgd.SGD",
+        ),
+        (
+            lambda: refnet.ensemble([nn.Tanh()], nn.MSELoss(), 3, np.ones((2, 3)), np.ones((2, 3))),
+            "ensemble: expected opts to be a list, got int",
+        ),
         (
             lambda: refnet.optim.SGD({"w": np.zeros(2)}).step([1.0]),
             "SGD.step: expected gradients by name, as backward returns them, got list",

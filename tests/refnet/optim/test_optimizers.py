@@ -19,7 +19,7 @@ from parity.budget.array import Budget, Profile
 from refnet import nn, optim
 from refnet.arithmetic import special
 from refnet.arithmetic.runs import Runs
-from refnet.optim.optimizer import Optimizer, number
+from refnet.optim.optimizer import IGNORED, Optimizer, number
 from refnet.train.capture import captured
 
 SHAPES = {"0.weight": (3, 4), "0.bias": (3,), "scale": ()}
@@ -405,6 +405,30 @@ def test_a_rate_is_a_finite_number(row):
     ):
         with pytest.raises(error, match=f"{row.name}: expected lr to be {message}"):
             row.ours({"w": row.w}, lr=value)
+
+
+@pytest.mark.parametrize("row", EACH)
+def test_a_rate_is_one_number(row):
+    """An array of several would be spread over the axes of a parameter. (torch takes a tensor of one element.)"""
+    for rate, error, got in (
+        (np.array([0.1, 0.2]), ValueError, r"one number, got an array of shape \(2,\)"),
+        (np.array([0.1]), ValueError, r"one number, got an array of shape \(1,\)"),
+        (torch.tensor(0.1), TypeError, "a number, got tensor"),
+        ("0.1", TypeError, "a number, got '0.1'"),
+    ):
+        with pytest.raises(error, match=f"^{row.ours.__name__}: expected lr to be {got}"):
+            row.ours({"w": row.w.copy()}, lr=rate)
+    row.ours({"w": row.w.copy()}, lr=np.array(0.1))
+
+
+@pytest.mark.parametrize("row", EACH)
+def test_its_text_has_the_options_of_each_group_as_torchs(row):
+    setting = row.settings[1]
+    ours = row.ours([{"params": {"w": row.w.copy()}}, {"params": {"v": row.w.copy()}, "lr": 0.5}], **setting)
+    own = repr(ours).splitlines()
+    theirs = row.theirs([{"params": [torch.tensor(row.w)]}, {"params": [torch.tensor(row.w)], "lr": 0.5}], **setting)
+    lines = [line for line in repr(theirs).splitlines() if line.split(":")[0].strip() not in IGNORED]
+    assert own == lines
 
 
 @pytest.mark.parametrize("row", EACH)

@@ -119,7 +119,7 @@ def test_bad_arguments_leave_everything_as_it_is():
     refused(ValueError, "optimizer on its network's params", lambda n, o, g: o.reverse())
     refused(ValueError, "expected finite values", lambda n, o, g: n[2].params["0.bias"].__setitem__(0, np.nan))
     refused(ValueError, "expected iterations to be an integer", iterations=-1)
-    refused(ValueError, "batch_size to be a positive integer", batch_size=0)
+    refused(ValueError, "batch_size to be at least 1, got 0", batch_size=0)
 
     def other_make(nets, opts, _):
         nets[1] = nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 3))

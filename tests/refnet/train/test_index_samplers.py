@@ -91,6 +91,7 @@ def test_50_epochs_of_a_data_loader(n, batch_size, replacement, drop_last, given
     ("name", "args", "options", "error", "message"),
     [
         ("RandomSampler", ([],), {}, ValueError, "expected num_samples as a positive integer, got 0"),
+        ("RandomSampler", (10,), {}, TypeError, r"expected data_source with a length, such as range\(n\), got 10"),
         ("RandomSampler", ([1],), {"num_samples": 0}, ValueError, "expected num_samples as a positive integer, got 0"),
         ("RandomSampler", ([1],), {"num_samples": 2.0}, ValueError, "expected num_samples .*, got 2.0"),
         ("RandomSampler", ([1],), {"replacement": 1}, TypeError, "expected replacement as a bool, got 1"),
@@ -108,5 +109,5 @@ def test_what_torch_refuses_is_refused(name, args, options, error, message):
 
 @pytest.mark.parametrize("name", ["RandomSampler", "SubsetRandomSampler"])
 def test_a_strange_generator_is_refused(name):
-    with pytest.raises(TypeError, match=r"expected a refnet.Generator or None, got torch"):
+    with pytest.raises(TypeError, match=r"expected a refnet.Generator or None, .*got torch"):
         getattr(index_samplers, name)([1, 2], generator=torch.Generator())

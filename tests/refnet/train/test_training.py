@@ -442,6 +442,20 @@ def test_a_schedule_is_a_callback_that_sets_the_rate(rate, capture, way):
 
 
 @pytest.mark.parametrize("capture", [False, True])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_schedule_that_gives_no_number_is_refused_by_name(capture, ahead, way):
+    def rate(k):
+        return None if k == 3 else 0.5
+
+    rate.capturable = ahead
+    net, opt = build()
+    how = {"batch_size": 2, "generator": refnet.Generator(1), "lr_lambda": rate, "capture": capture}
+    with pytest.raises(TypeError, match=r"^lr_lambda: expected its value at 3 to be a number, got None"):
+        refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=10, **how)
+    assert opt.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("capture", [False, True])
 def test_a_schedule_that_fails_leaves_the_rates_and_whole_updates(capture, way):
     def fail(k):
         if k == 3:
@@ -670,7 +684,17 @@ BAD_DATA = [
     (full(1, N, 3), T, {}, ValueError, r"Linear: expected input of shape \(..., 2\)"),
     (X, T, {"iterations": -1}, ValueError, "iterations .* got -1"),
     (X, T, {"iterations": 2.5}, ValueError, "iterations .* got 2.5"),
-    (X, T, {"batch_size": 0}, ValueError, "batch_size .* got 0"),
+    (X, T, {"iterations": True}, ValueError, "fit: expected iterations .* got True"),
+    (X, T, {"batch_size": 0}, ValueError, "fit: expected batch_size .* got 0"),
+    (X, T, {"batch_size": 1.5}, TypeError, "fit: expected batch_size to be an integer, got 1.5"),
+    (X, T, {"shuffle": "no"}, TypeError, "fit: expected shuffle to be True or False, got 'no'"),
+    (X, T, {"drop_last": None}, TypeError, "fit: expected drop_last to be True or False, got None"),
+    (X, T, {"capture": 1}, TypeError, "fit: expected capture to be True or False, got 1"),
+    (X, T, {"frozen": None}, TypeError, "fit: expected frozen to be a list, got NoneType"),
+    (X, T, {"frozen": [0]}, TypeError, r"fit: expected frozen as names in a list, got \[0\]"),
+    (X.astype(object), T, {}, TypeError, "fit: expected inputs of numbers, got dtype object"),
+    (X, T.astype(str), {}, TypeError, "fit: expected targets of numbers, got dtype <U"),
+    ([[1.0, 2.0], [3.0]], T[:2], {}, ValueError, "fit: expected inputs that make one array, got others"),
     (X, T, {"batch_size": 7, "drop_last": True}, ValueError, "drop_last"),
     (X, T, {"replacement": True, "shuffle": False}, ValueError, "replacement with shuffle"),
     (X, T, {"generator": np.random.default_rng(0)}, TypeError, "refnet.Generator"),
@@ -845,3 +869,12 @@ def test_a_wrong_norm_to_clip_to_is_refused(clip_norm, error):
     net, opt = build()
     with pytest.raises(error, match="fit: expected clip_norm to be"):
         refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=5, clip_norm=clip_norm)
+
+
+def test_names_that_can_be_gone_through_once_stay_frozen():
+    """An iterator was used up by the check, and all parameters moved."""
+    net, opt = build()
+    before = copies(net)
+    refnet.fit(net, nn.MSELoss(), opt, X, T, iterations=3, frozen=iter(["0.weight"]), generator=refnet.Generator(0))
+    after = copies(net)
+    assert [name for name in before if np.array_equal(before[name], after[name])] == ["0.weight"]
