@@ -73,7 +73,7 @@ LAZY = {
     ),
     "mutants": (
         "benchmarks.tested_mutants:mutants_command",
-        "Change schedules, clipping, averages and samplers at one place, and see whether a test notices.",
+        "Change schedules, clipping, averages and draws at one place, and see whether a test notices.",
     ),
     "yardstick": (
         "benchmarks.yardstick.yardstick_command:yardstick",

@@ -1,7 +1,7 @@
 """`python -m benchmarks mutants`: refnet's source with one thing changed at a time, and whether a test notices.
 
 `parity mutate` asks this of what the catalogue's cases reach. These files no case reaches: schedules of the rate,
-clipping, averages of weights, scaling of the loss and samplers. The changes are those of
+clipping, averages of weights, scaling of the loss, samplers, initial values and the generator. The changes are those of
 `parity.engines.mutants`, on every line. A mutant is a child process of this one, in which refnet is imported anew with
 the change in it, and the tests about that file run until one fails: those that have killed mutants before it come
 first, the latest at the front, and then the quickest.
@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -45,11 +45,15 @@ TESTS: dict[str, tuple[str, ...]] = {
     "refnet.optim.lr_scheduler": ("optim/test_lr_scheduler.py",),
     "refnet.optim.lr_scheduler_base": ("optim/test_lr_scheduler.py",),
     "refnet.optim.lr_scheduler_combined": ("optim/test_lr_scheduler.py",),
+    "refnet.optim.lr_scheduler_cyclic": ("optim/test_lr_scheduler.py",),
     "refnet.optim.lr_scheduler_plateau": ("optim/test_lr_scheduler.py",),
     "refnet.optim.swa_utils": ("optim/test_swa_utils.py",),
     "refnet.amp.grad_scaler": ("amp/test_grad_scaler.py",),
     "refnet.nn.utils": ("nn/test_utils.py",),
     "refnet.train.index_samplers": ("train/test_index_samplers.py",),
+    "refnet.train.sampler": ("train/test_sampler.py",),
+    "refnet.nn.init": ("nn/test_init.py",),
+    "refnet.generator": ("test_generator.py",),
 }
 """The modules, and the tests about each, in tests/refnet."""
 
@@ -61,6 +65,10 @@ AFRESH = ("refnet", "parity", "benchmarks", "tests", "conftest")
 
 SLOWER, LEAST = 4, 5
 """A mutant counts as killed after this many times the processor seconds of the tests, or after this many seconds."""
+
+WAITED = 20
+"""A mutant that waits for ever counts as killed after this many times what it may take of the processor, which it may
+share with many others."""
 
 MEMORY = 4 * 2**30
 """Bytes that a mutant may take beyond those of this process."""
@@ -126,6 +134,9 @@ class _Watch:
         self._places = {test: place for place, test in enumerate(order)}
         self.failed, self.seconds = "", dict[str, float]()
 
+    def pytest_configure(self, config: Any) -> None:
+        config.option.tbstyle = "native"  # which is seen by nobody, and takes the least time
+
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         items.sort(key=lambda item: self._places.get(item.nodeid, -1))
 
@@ -156,11 +167,11 @@ def _child(home: str, number: int | None, order: Sequence[str], allowed: float, 
     """All that a child process does: the tests, with that change in that module, in this order and time."""
     gc.disable()  # which would copy the pages that this process shares
     if allowed:
-        most = math.ceil(allowed)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        most = math.ceil(allowed)
+        # Limits of the system, so that a loop in C ends too, and also where the process that began this one is gone.
         resource.setrlimit(resource.RLIMIT_CPU, (most, most))
-        # Many mutants may share a processor; one that waits for ever ends too.
-        signal.alarm(20 * most)
+        signal.alarm(math.ceil(WAITED * most))
     if (size := Path("/proc/self/statm")).exists():
         most_memory = int(size.read_text().split()[0]) * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most_memory, most_memory))
@@ -175,7 +186,20 @@ def _child(home: str, number: int | None, order: Sequence[str], allowed: float, 
     sys.meta_path.insert(0, _Finder(home, tree))
     found = _tests(TESTS[home], order)
     with open(answer, "w", encoding="utf-8") as stream:
-        json.dump([found.by, found.seconds, time.process_time()], stream)
+        stream.write(json.dumps([found.by, found.seconds, time.process_time()]) + "\n")
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A mutant under way.
+
+    Attributes:
+        number: which; None without a change. read: where it answers. until: when its time is over.
+    """
+
+    number: int | None
+    read: int
+    until: float
 
 
 class _Children:
@@ -190,7 +214,7 @@ class _Children:
         self._allowed = max(LEAST, SLOWER * unchanged.processor) if unchanged else 0.0
         seconds = unchanged.seconds if unchanged else {}
         self._order = sorted(seconds, key=lambda test: seconds[test])
-        self._running: dict[int, tuple[int | None, int]] = {}
+        self._running: dict[int, _Running] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -201,35 +225,57 @@ class _Children:
         read, write = os.pipe()
         if pid := os.fork():
             os.close(write)
-            self._running[pid] = number, read
+            until = time.monotonic() + WAITED * self._allowed if self._allowed else math.inf
+            self._running[pid] = _Running(number, read, until)
             return
         code = 1
         try:
+            os.setpgid(0, 0)  # so that what it starts ends with it
             _child(self._home, number, self._order, self._allowed, write)
             code = 0
         finally:
             os._exit(code)
 
     def end(self) -> tuple[int | None, Outcome]:
-        """Wait for the first that ends."""
-        # A long answer fills the pipe before its process ends, so it is read and not waited for.
-        ready, _, _ = select.select([read for _, read in self._running.values()], [], [])
-        ((pid, (number, read)),) = (one for one in self._running.items() if one[1][1] == ready[0])
-        del self._running[pid]
+        """Wait for the first that ends, or end the one whose time is over."""
+        pid = min(self._running, key=lambda each: self._running[each].until)
+        left = max(0.0, self._running[pid].until - time.monotonic())
+        reads = {one.read: each for each, one in self._running.items()}
+        ready, _, _ = select.select(list(reads), [], [], left if left < math.inf else None)
+        if ready:
+            pid = reads[ready[0]]
+        number, read = self._running[pid].number, self._running[pid].read
         with open(read, encoding="utf-8") as stream:
-            text = stream.read()
-        _, status = os.waitpid(pid, 0)
+            # A long answer fills the pipe before its process ends, so it is read and not waited for; and not to the
+            # end of the file, which another process that the tests have begun may keep open.
+            text = stream.readline() if ready else ""
+        status = self._stop(pid)
+        if text.endswith("\n"):
+            by, seconds, processor = json.loads(text)
+            if by in self._order:
+                self._order.remove(by)
+                self._order.insert(0, by)
+            return number, Outcome(by, seconds, processor)
         if os.WIFSIGNALED(status):
             kind = signal.Signals(os.WTERMSIG(status))
             late = kind in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL)
             return number, Outcome("no end in time" if late else f"the process ended with {kind.name}", {})
-        if not text:
-            return number, Outcome("the module could not be imported", {})
-        by, seconds, processor = json.loads(text)
-        if by in self._order:
-            self._order.remove(by)
-            self._order.insert(0, by)
-        return number, Outcome(by, seconds, processor)
+        return number, Outcome("the module could not be imported", {})
+
+    def _stop(self, pid: int) -> int:
+        """End a process, where it has not ended, and what it has begun; its status."""
+        del self._running[pid]
+        for stop in (os.killpg, os.kill):
+            with suppress(ProcessLookupError, PermissionError):  # whose all have ended
+                stop(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        return status
+
+    def close(self) -> None:
+        """End all that are under way."""
+        for pid, one in list(self._running.items()):
+            os.close(one.read)
+            self._stop(pid)
 
 
 class State:
@@ -294,17 +340,17 @@ def _module(
     by_number = {m.number: m for m in chosen}
     if waiting and TESTS[home] not in known:
         known[TESTS[home]] = _unchanged(home)
-    children = _Children(home, known.get(TESTS[home]))
-    while waiting or children:
-        while waiting and len(children) < jobs:
-            children.begin(waiting.pop(0))
-        number, outcome = children.end()
-        assert number is not None
-        if outcome.by:
-            killed[number] = outcome.by
-            state.keep(home, killed)
-        elif by_number[number].key not in EXCUSED:
-            say(f"survived: {by_number[number]}")
+    with closing(_Children(home, known.get(TESTS[home]))) as children:
+        while waiting or children:
+            while waiting and len(children) < jobs:
+                children.begin(waiting.pop(0))
+            number, outcome = children.end()
+            assert number is not None
+            if outcome.by:
+                killed[number] = outcome.by
+                state.keep(home, killed)
+            elif by_number[number].key not in EXCUSED:
+                say(f"survived: {by_number[number]}")
     left = [m for m in chosen if m.number not in killed]
     return Survival(
         home,
@@ -324,9 +370,9 @@ def _unchanged(home: str) -> Outcome:
     _tests(TESTS[home], (), "--collect-only")
     if "torch" in sys.modules:
         import_module("torch._dynamo")  # which the first optimizer of torch's loads, and which takes seconds
-    alone = _Children(home)
-    alone.begin(None)
-    _, outcome = alone.end()
+    with closing(_Children(home)) as alone:
+        alone.begin(None)
+        _, outcome = alone.end()
     if outcome.by:
         raise click.ClickException(f"{home}: expected its tests to pass without a change, got a failure: {outcome.by}")
     return outcome
@@ -368,7 +414,7 @@ def _prepared() -> Iterator[None]:
 def mutants_command(
     names: Sequence[str], share: float, seed: int, processes: int, resume: Path | None, out: Path | None
 ) -> None:
-    """Change schedules, clipping, averages and samplers at one place, and see whether a test notices.
+    """Change schedules, clipping, averages and draws at one place, and see whether a test notices.
 
     Exit code 1 where, of the mutants of a module, fewer than 98% are killed, or more than 5% of all are excused.
     """

@@ -14,7 +14,7 @@ from benchmarks.tested_mutants import EXCUSED, ROOT, TESTS, State, mutants_comma
 from parity.engines import mutants
 
 RESULTS = ROOT / "benchmarks" / "results" / "tested-mutants.json"
-SLOW = ("refnet.train.index_samplers",)
+SLOW = ("refnet.train.index_samplers", "refnet.train.sampler", "refnet.nn.init", "refnet.generator")
 """Modules whose tests take some seconds."""
 
 
@@ -30,7 +30,8 @@ import click
 from benchmarks import tested_mutants
 
 home = "refnet.amp.grad_scaler"
-for file, *numbers in json.loads(sys.argv[1]):
+asked, tested_mutants.WAITED = json.loads(sys.argv[1])
+for file, *numbers in asked:
     tested_mutants.TESTS[home] = (file,)
     tested_mutants.part = lambda made, *rest: [made[n] for n in numbers]
     try:
@@ -45,6 +46,24 @@ for file, *numbers in json.loads(sys.argv[1]):
 """
 
 
+def failing_by(what):
+    """A test that does this where the scale is not the right one."""
+    return (
+        "import itertools, os, signal, time\nfrom refnet.amp import GradScaler\n\n"
+        f"def test_scale():\n    if GradScaler().get_scale() != 65536.0:\n        {what}\n"
+    )
+
+
+def told(folder, tests, waited):
+    """What is said of mutants, put to one file of tests after the other."""
+    asked = []
+    for name, (text, *numbers) in tests.items():
+        file = folder / f"test_{name}.py"
+        file.write_text(text)
+        asked.append([str(file), *numbers])
+    return run("-c", SCRIPT, json.dumps([asked, waited])).stdout.splitlines()
+
+
 def test_a_mutant_is_killed_by_the_test_that_fails_and_survives_where_none_does(tmp_path):
     made = mutants.in_file("refnet.amp.grad_scaler")
     first, second = (m.number for m in made if m.before == "2.0 ** 16")
@@ -52,23 +71,29 @@ def test_a_mutant_is_killed_by_the_test_that_fails_and_survives_where_none_does(
     right = "from refnet.amp import GradScaler\n\ndef test_scale():\n    assert GradScaler().get_scale() == 65536.0\n"
     tests = {
         "right": (right, first, second, other),
-        "endless": (right.replace("assert", "while not").replace(" == 65536.0", " == 65536.0:\n        pass"), first),
+        # In C, where no signal reaches Python.
+        "endless": (failing_by("sum(itertools.repeat(0))"), first),
+        "leaving": (failing_by("assert os.fork() == 0; time.sleep(600)"), first),
         "collected": (right.replace("def", "assert GradScaler().get_scale() == 65536.0\n\ndef"), first),
         "failing": (right.replace("65536.0", "1.0"), first),
     }
-    asked = []
-    for name, (text, *numbers) in tests.items():
-        file = tmp_path / f"test_{name}.py"
-        file.write_text(text)
-        asked.append([str(file), *numbers])
-    assert run("-c", SCRIPT, json.dumps(asked)).stdout.splitlines() == [
+    assert told(tmp_path, tests, tested_mutants.WAITED) == [
         f"killed #{first} test_right.py::test_scale",
         f"killed #{second} test_right.py::test_scale",
         f"survived #{other}",
         f"killed #{first} no end in time",
+        # What the test began, and what still waits, does not keep it from being told.
+        f"killed #{first} test_leaving.py::test_scale",
         f"killed #{first} test_collected.py",
         "refnet.amp.grad_scaler: expected its tests to pass without a change",
     ]
+
+
+def test_a_mutant_that_waits_for_ever_is_ended(tmp_path):
+    """Even where a test has taken the alarm away."""
+    first = next(m.number for m in mutants.in_file("refnet.amp.grad_scaler") if m.before == "2.0 ** 16")
+    tests = {"waiting": (failing_by("signal.alarm(0); signal.pause()"), first)}
+    assert told(tmp_path, tests, 0.5) == [f"killed #{first} no end in time"]
 
 
 def hundredth(names):
@@ -83,7 +108,7 @@ def test_a_hundredth_of_schedules_clipping_and_averages():
 
 
 @pytest.mark.slow
-def test_a_hundredth_of_the_samplers():
+def test_a_hundredth_of_samplers_initial_values_and_the_generator():
     hundredth(SLOW)
 
 
