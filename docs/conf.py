@@ -25,7 +25,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 
 SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields|Example|Examples):$")
 
@@ -74,6 +74,11 @@ def plain_docstring(app, what, name, obj, options, lines):
     lines[:] = made
 
 
+def default_of_a_field(app, what, name, obj, skip, options):
+    """A dataclass's default that is a class, such as `tuple`, is no member of the class: leave it out."""
+    return True if what == "class" and obj in (tuple, list, dict) else None
+
+
 def import_names():
     """The names that parity imports when they are first used: autodoc lists what a module holds already."""
     for name in parity.__all__:
@@ -83,3 +88,4 @@ def import_names():
 def setup(app):
     import_names()
     app.connect("autodoc-process-docstring", plain_docstring)
+    app.connect("autodoc-skip-member", default_of_a_field)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -400,15 +400,20 @@ def _summary(runs: Iterable[_Run], targets: Mapping[str, float]) -> Iterator[Row
 
 
 def _pairs(runs: Iterable[_Run]) -> Iterator[Row]:
-    """Each arm against the full batch and against the mini-batch of reference, at the end, seed by seed; under the same
-    optimizer."""
+    """Each arm against the full batch and against the mini-batch of reference, and one of a decaying rate against that
+    of a constant one, at the end, seed by seed; under the same optimizer."""
     groups = _groups(runs)
     for group in groups:
         first = group[0].cell
         peers = [g for g in groups if (g[0].cell.problem, g[0].cell.engine) == (first.problem, first.engine)]
         peers = [g for g in peers if g[0].cell.arm.optimizer == first.arm.optimizer]
         arms = [g[0].cell.arm for g in peers]
-        for against, other in (("batch", Arm(None, optimizer=first.arm.optimizer)), ("mini-batch", _reference(arms))):
+        others = {
+            "batch": Arm(None, optimizer=first.arm.optimizer),
+            "mini-batch": _reference(arms),
+            "constant rate": replace(first.arm, schedule="constant"),
+        }
+        for against, other in others.items():
             if other not in arms or other == first.arm:
                 continue
             theirs = {run.cell.seed: run for run in peers[arms.index(other)]}

@@ -176,7 +176,7 @@ def _cost(problem: str, engine: str, timings: list[Timing]) -> Cost:
     given = [timing for timing in timings if not timing.drawn]
     known = [timing for timing in given if not timing.unmeasured]
     if len(known) < 3 or 2 * len(known) < len(given):
-        why = f"{len(known)} of {len(given)} times are known, which is too few for a formula"
+        why = f"of {len(given)} times on given batches {len(known)} could be measured, too few for a formula"
         return Cost(problem, engine, math.nan, math.nan, math.nan, math.nan, why)
     t, n = (np.array([getattr(timing, what) for timing in known]) for what in ("microseconds", "batch_size"))
     relative = np.stack([1 / t, n / t], axis=-1)
@@ -184,7 +184,9 @@ def _cost(problem: str, engine: str, timings: list[Timing]) -> Cost:
     overhead, per_sample = (float(part) for part in parts)
     residual = float(abs(relative @ parts - 1).max())
     if residual > RESIDUAL:
-        why = f"no overhead and price a sample describe the times: they are off by up to {residual:.0%}"
+        why = (
+            f"no sum of an overhead and a cost a sample describes the times: the nearest is off by up to {residual:.0%}"
+        )
         return Cost(problem, engine, math.nan, math.nan, math.nan, residual, why)
     return Cost(problem, engine, overhead, per_sample, overhead / per_sample if per_sample else math.inf, residual)
 

@@ -12,6 +12,7 @@ from benchmarks.convergence.arms import OPTIMIZERS, Arm
 from benchmarks.convergence.figures import style
 from benchmarks.convergence.figures.style import Absent, Figure
 from benchmarks.convergence.recorded_study import RecordedStudy
+from benchmarks.convergence.report.sentences import listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,17 +46,19 @@ def _courses(study: RecordedStudy, problem: str) -> Figure:
     about, arms, outcome = study.about(problem), study.plain(problem), study.outcome(problem)[1]
     runs = study.rows("summary", problem=problem, engine=study.engine)["seeds"].max()
     shown = list(axes_of(study, problem).values())
-    untimed = "" if study.timed(problem) else " How long an update takes is not known of all of them: no seconds."
+    untimed = (
+        "" if study.timed(problem) else " There are no seconds: how long an update takes is not known for every regime."
+    )
     least = " above the least that any weights have" if study.least(problem) else ""
     return Figure(
         name=f"curves-{problem}",
         problem=problem,
         title=f"{about['title']}: training loss and {outcome}",
         caption=f"Loss on the full training set{least} and {outcome} of the same {runs:.0f} runs of "
-        f"each regime, against {', '.join(shown)}. Line: median; band: 20% to 80% of the runs. Each regime has the "
+        f"each regime, against {listed(shown)}. Line: median; band: 20% to 80% of the runs. Each regime has the "
         f"constant rate that its own sweep chose. Dashed: the target.{untimed}",
         alt=f"{about['title']}: training loss and {outcome} of {', '.join(arm.name for arm in arms)} against "
-        f"{', '.join(shown)}.",
+        f"{listed(shown)}.",
         draw=lambda narrow: _draw_courses(study, problem, arms, narrow),
     )
 

@@ -34,17 +34,17 @@ def _sensitivity(study: RecordedStudy, problem: str) -> Figure:
             f" Vertical: 2/L = {limits['limit_low'].iloc[0]:.6g}, certified, from which on descent with the full batch "
             "diverges; dotted, the rate from which on the variance of single samples drawn with replacement does."
         )
+    spread = " (above the least possible, as shown here, they may lie far apart)" if study.least(problem) else ""
     return Figure(
         name=f"rates-{problem}",
         problem=problem,
         title=f"{about['title']}: sensitivity to the learning rate",
         caption=f"Final training loss against the learning rate in the sweep: median of {seeds} pilot runs, bars from "
-        "the least to the largest. The line is full up to the largest stable rate. Beyond it the loss of some run rose "
-        f"above {RISE} times what it was before training: the line is thin, and no rate is chosen. Ringed: the rate "
-        "chosen, the lowest of the full line. Where there are larger dots, these end within a thousandth of the lowest "
-        "training loss and count as equal, whatever their distance from the least one; of them the one whose loss was "
-        "lower on the way is ringed. Crosses at the upper edge: the median run diverged, or "
-        f"ended higher than ten times where it began.{limit}",
+        "the least to the largest. The full line ends at the largest stable rate. From the next rate on, where some "
+        f"run’s loss rose above {RISE} times its value before training, the line is thin and no rate is chosen. Ring: "
+        "the rate chosen, the lowest point of the full line. Larger dots: rates whose losses are within a thousandth "
+        f"of the lowest and count as equal{spread}; of these the ring marks the one whose loss was lower on the way. "
+        f"Crosses at the upper edge: the median run diverged, or ended higher than ten times where it began.{limit}",
         alt=f"{about['title']}: final training loss against learning rate, a line for each regime, the chosen rates "
         "ringed.",
         draw=lambda narrow: _draw(study, problem, narrow),

@@ -14,6 +14,7 @@ from benchmarks.convergence.figures.course_figures import BEYOND, SCHEDULES, axe
 from benchmarks.convergence.figures.style import Absent, Figure
 from benchmarks.convergence.order_statistics import LEVEL
 from benchmarks.convergence.recorded_study import RecordedStudy
+from benchmarks.convergence.report.sentences import listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,11 +36,11 @@ def _times(study: RecordedStudy, problem: str) -> Figure | Absent:
     return Figure(
         name=f"targets-{problem}",
         problem=problem,
-        title=f"{title}: {', '.join(shown)} to the target",
-        caption=f"Share of the runs whose training loss has come down to the target, {target:.4g}, against "
-        f"{', '.join(shown)}, at the first checkpoint where it has. Runs that never get there stay in the count; a "
-        "curve that ends below 100% ends in an open circle, where its runs ended.",
-        alt=f"{title}: share of runs that reached the target against {', '.join(shown)}, a step curve for each regime "
+        title=f"{title}: {listed(shown)} to the target",
+        caption=f"Share of the runs that have come to the target, a training loss of {target:.4g}, against "
+        f"{listed(shown)}. A run is there from the first checkpoint on at which its loss is not higher. Runs that "
+        "never get there stay in the count; a curve that ends below 100% ends in an open circle, where its runs ended.",
+        alt=f"{title}: share of runs that reached the target against {listed(shown)}, a step curve for each regime "
         "and schedule.",
         draw=lambda narrow: _draw_times(study, problem, narrow),
     )
@@ -118,8 +119,9 @@ def _pairs(study: RecordedStudy, problem: str) -> Figure | Absent:
 
 
 def _differences(study: RecordedStudy, problem: str) -> Any:
-    """The rows of `pairs` of the arms under the first optimizer."""
+    """The rows of `pairs` of the arms under the first optimizer, against the full batch and a mini-batch."""
     pairs = study.rows("pairs", problem=problem, engine=study.engine)
+    pairs = pairs[pairs["against"] != "constant rate"]
     return pairs[pairs["arm"].isin([arm.name for arm in study.arms(problem)])]
 
 
@@ -138,7 +140,8 @@ def _draw_pairs(study: RecordedStudy, problem: str, others: dict[str, str], narr
     looks = dict(zip(others, (("o", -0.17), ("D", 0.17)) if len(others) > 1 else (("o", 0.0),), strict=True))
     for axes, what in zip(panels, ("train_loss", measure), strict=True):
         rows = pairs[pairs["measure"] == what]
-        edge = _signed(axes, rows[["median", "low", "high"]].to_numpy().ravel(), 100 if "accuracy" in what else 1)
+        values = rows[["median", "low", "high"]].to_numpy().ravel()
+        edge = _signed(axes, values, 100 if "accuracy" in what else 1, narrow)
         axes.axvline(0, color=style.SOFT, linewidth=0.8, zorder=1)
         for against, (marker, offset) in looks.items():
             for row in rows[rows["against"] == against].itertuples():
@@ -168,7 +171,7 @@ def _draw_pairs(study: RecordedStudy, problem: str, others: dict[str, str], narr
     return figure
 
 
-def _signed(axes: Axes, values: Any, unit: int) -> float:
+def _signed(axes: Axes, values: Any, unit: int, narrow: bool) -> float:
     """Scale the axis for differences of both signs; returns how far it goes: what is infinite ends there.
 
     Linear, unless they have more than two decades: then logarithmic on both sides of a linear middle. Shares, which
@@ -191,6 +194,8 @@ def _signed(axes: Axes, values: Any, unit: int) -> float:
         edge = 1.6 * 10.0**last
         axes.set_xscale("symlog", linthresh=10.0**first, linscale=1)
         powers = [10.0**k for k in range(last - (last - first) % 2, first - 1, -2)]
+        # A narrow figure has no room for the labels of more.
+        powers = powers[:1] if narrow else powers
         ticks = [*(-p for p in powers), 0.0, *powers]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_major_formatter(FixedFormatter(style.labels(ticks)))

@@ -40,7 +40,8 @@ def figures(study: RecordedStudy) -> Iterator[Figure | Absent]:
         title=TITLE,
         caption="Microseconds an update, median and 20% to 80% of the rounds, on batches that are drawn (full marks) "
         f"and on one that is given (open marks); {fits}. Batches are drawn from a new random permutation every epoch, "
-        f"which for small networks takes longer than the rest of the update.{missing}",
+        "which for small networks takes longer than the rest of the update; the time is the mean over an epoch, whose "
+        f"last batch may be smaller.{missing}",
         alt="For each problem, time an update against batch size on logarithmic axes, on drawn and on given batches, "
         "for each engine.",
         draw=lambda narrow: _draw(study, narrow),
@@ -81,6 +82,8 @@ def _problem(axes: Axes, study: RecordedStudy, problem: str) -> None:
         axes.plot(n, fit.overhead_us + fit.per_sample_us * n, color=colour, linewidth=1)
         if sizes.min() <= fit.overtakes_at <= sizes.max() and math.isfinite(fit.overtakes_at):
             axes.axvline(fit.overtakes_at, color=colour, linewidth=0.8, linestyle=":")
+    if (timing["unmeasured"] != "").all():
+        axes.text(0.5, 0.5, "not measured", color=style.SOFT, ha="center", va="center", transform=axes.transAxes)
     for (engine, drawn), rows in timing[timing["unmeasured"] == ""].groupby(["engine", "drawn"], sort=False):
         colour = style.ENGINES[str(engine)]
         axes.errorbar(

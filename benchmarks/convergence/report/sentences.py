@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +59,9 @@ def seconds(value: float) -> str:
     return f"{value / 1e-9:.3g} ns"
 
 
-def amount(value: float, axis: str) -> str:
-    """A place on one of the axes, with its unit."""
-    return seconds(value) if axis == "seconds" else f"{number(value)} {axis}{'s' if axis == 'update' else ''}"
+def reached(show: Callable[[float], str]) -> Callable[[float], str]:
+    """The same for a place on an axis that a run may never come to."""
+    return lambda value: "not reached" if value == math.inf else show(value)
 
 
 def listed(words: Iterable[str]) -> str:
@@ -89,12 +89,15 @@ def in_short(study: RecordedStudy) -> Iterator[str]:
     if ratios:
         low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
         between = (
-            f"{number(ratios[low])} times as many samples ({title(study, low)})"
+            f"{number(ratios[low])} times as many ({title(study, low)})"
             if len(ratios) == 1
             else f"between {number(ratios[low])} ({title(study, low)}) and {number(ratios[high])} "
-            f"({title(study, high)}) times as many samples"
+            f"({title(study, high)}) times as many"
         )
-        yield f"To get there, the full batch goes through {between} as the regime that needs fewest."
+        yield (
+            f"The full batch needs more samples to the target than the regime that needs fewest on {len(ratios)} of "
+            f"{plural(len(compared), 'problem')}: {between}."
+        )
     rows = _against_batch(study)
     if len(rows) and math.isfinite(rows["low"].max()):
         apart = rows[(rows["low"] > 0) | (rows["high"] < 0)]
@@ -102,17 +105,13 @@ def in_short(study: RecordedStudy) -> Iterator[str]:
         which = f" ({listed(f'{count} on {title(study, str(p))}' for p, count in where)})" if len(apart) else ""
         chance = float((1 - rows["coverage"]).sum())
         yield (
-            f"What they have learned in the end, against the full batch and seed by seed: {len(apart)} of the "
-            f"{plural(len(rows), 'interval')} of the other regimes’ accuracy or loss exclude{'s' * (len(apart) == 1)} "
-            f"zero{which}; at a coverage of {coverage(rows)} about {number(round(chance, 2))} would by chance alone."
+            f"What they have learned in the end, compared with the full batch seed by seed: in {len(apart)} of "
+            f"{plural(len(rows), 'comparison')} the interval of the difference in accuracy or loss excludes zero"
+            f"{which}. By chance alone it would in about {chance:.2g}, at a coverage of {coverage(rows)}."
         )
-    with_floor = {problem: floor for problem in study.problems if (floor := _floor(study, problem))}
-    if with_floor:
-        lower = sum(decay < constant for constant, decay in with_floor.values())
-        yield (
-            f"Single samples end lower with a decaying rate than with a constant one on {lower} of "
-            f"{plural(len(with_floor), 'problem')}, each rate with its own sweep."
-        )
+    single = [study.arm(1, schedule="decay").name]
+    if told := _lower_or_higher(_against_constant(study, study.problems, single), "on", "problem"):
+        yield f"The final training loss of single samples with a decaying rate, compared with a constant one: {told}."
 
 
 def _leaders(axis: str, leaders: Sequence[Leader]) -> str:
@@ -238,13 +237,33 @@ def _against_batch(study: RecordedStudy) -> DataFrame:
     return rows.loc[[outcomes[problem] == measure and (problem, arm) in plain for problem, arm, measure in there]]
 
 
-def _floor(study: RecordedStudy, problem: str) -> tuple[float, float] | None:
-    """Median final losses of single samples at a constant and at a decaying rate, as they are shown."""
-    arms = summary(study, problem, [study.arm(1), study.arm(1, schedule="decay")])
-    if len(arms) < 2:
-        return None
-    constant, decay = (float(loss(study, problem, row["train_loss_median"])) for row in arms.values())
-    return constant, decay
+def _against_constant(study: RecordedStudy, problems: Sequence[str], arms: Sequence[str]) -> DataFrame:
+    """The paired differences of these arms' final training losses from those at a constant rate."""
+    rows = study.rows("pairs", engine=study.engine, against="constant rate", measure="train_loss")
+    rows = rows[rows["problem"].isin(problems) & rows["arm"].isin(arms)]
+    ends = study.rows("summary", engine=study.engine).set_index(["problem", "arm"])["train_loss_median"]
+    rounding = [
+        # Of a mean over n samples, added up in any order.
+        float(study.about(row.problem)["samples"]) * 2.0**-53 * float(ends[row.problem, row.arm])
+        for row in rows.itertuples()
+    ]
+    return rows.assign(rounding=rounding)
+
+
+def _lower_or_higher(rows: DataFrame, on: str, noun: str) -> str:
+    """How often a difference is told to be below or above zero by more than the rounding of a loss; "" if there are too
+    few runs to tell."""
+    if rows.empty or rows["low"].max() == -math.inf:
+        return ""
+    lower, higher = int((rows["high"] < -rows["rounding"]).sum()), int((rows["low"] > rows["rounding"]).sum())
+    level, total = len(rows) - lower - higher, plural(len(rows), noun)
+    counts = {"lower": lower, "higher": higher}
+    if len(rows) == 1:
+        return next((word for word, count in counts.items() if count), "the runs do not tell them apart")
+    told = " and ".join(f"{word} {on} {count}" for word, count in counts.items() if count)
+    if not told:
+        return f"{on} none of {total} do the runs tell them apart"
+    return f"{told} of {total}{f'; {on} {level} the runs do not tell them apart' if level else ''}"
 
 
 def loss(study: RecordedStudy, problem: str, value: float) -> float:
@@ -276,9 +295,12 @@ def _to_target(study: RecordedStudy, problem: str) -> Iterator[str]:
                 found.append(_lead(lead, arms[lead.arm], axis))
         told = "; ".join(found) or "no regime gets there"
         yield f"To the target, a training loss of {number(value)}: {told}."
-    late = [f"{arm.name} {percent(row['reached'])}" for arm, row in arms.items() if row["reached"] < 1]
+    late = [f"{percent(row['reached'])} of {arm.name}" for arm, row in arms.items() if row["reached"] < 1]
     if late:
-        yield f"Not all runs reach it within {study.iterations:,} updates: {listed(late)} do; the others are censored."
+        yield (
+            f"Not all runs reach it within {study.iterations:,} updates: {listed(late)} do; the others count as later "
+            "than all."
+        )
     if ratio := _work_ratio(study, problem):
         best = quickest(study, problem, "samples")
         assert best is not None
@@ -286,17 +308,17 @@ def _to_target(study: RecordedStudy, problem: str) -> Iterator[str]:
 
 
 def _lead(lead: Leader, row: Any, axis: str) -> str:
-    show = seconds if axis == "seconds" else number
+    show = reached(seconds if axis == "seconds" else number)
     band = " to ".join(show(row[f"{axis}_to_target_{part}"]) for part in ("low", "high"))
     least = "least time" if axis == "seconds" else f"fewest {UNITS[axis]}"
     level = f", not told apart from {listed(arm.name for arm in lead.level)}" if lead.level else ""
-    return f"{least}: {lead.arm.name}, {amount(lead.median, axis)} (20% to 80%: {band}){level}"
+    return f"{least} with {lead.arm.name}, {show(lead.median)} (20% to 80%: {band}){level}"
 
 
 def _in_the_end(study: RecordedStudy, problem: str) -> Iterator[str]:
     arms, (measure, words) = summary(study, problem, study.plain(problem)), study.outcome(problem)
     losses = {arm: loss(study, problem, float(row["train_loss_median"])) for arm, row in arms.items()}
-    above = " above the least possible" if study.least(problem) else ""
+    above = _above(study, problem)
     low, high = (best(losses, key=losses.__getitem__) for best in (min, max))
     yield (
         f"After {study.iterations:,} updates the median training loss{above} is lowest for {low.name}, "
@@ -316,8 +338,8 @@ def _in_the_end(study: RecordedStudy, problem: str) -> Iterator[str]:
             for row in rows.itertuples()
         ]
         yield (
-            f"Seed by seed, against the full batch, the {covered} interval of the {words} excludes zero for "
-            f"{listed(each) if each else 'no regime'}."
+            f"Seed by seed, against the full batch, the {covered} interval of the difference in {words} excludes zero "
+            f"for {listed(each) if each else 'no regime'}."
         )
     diverged = {
         arm.name: int(row["diverged"]) for arm, row in summary(study, problem, study.every_arm(problem)).items()
@@ -326,23 +348,32 @@ def _in_the_end(study: RecordedStudy, problem: str) -> Iterator[str]:
         yield f"Diverged final runs: {listed(lost)}."
 
 
+def _above(study: RecordedStudy, problem: str) -> str:
+    """What is said of a training loss that `loss` gives."""
+    return " above the least possible" if study.least(problem) else ""
+
+
 def _variants(study: RecordedStudy, problem: str) -> Iterator[str]:
+    above = _above(study, problem)
     arms = summary(study, problem, study.arms(problem))
     losses = {arm: loss(study, problem, float(row["train_loss_median"])) for arm, row in arms.items()}
     decays = {arm: study.arm(arm.batch_size, arm.order) for arm in losses if arm.schedule == "decay"}
     decays = {arm: constant for arm, constant in decays.items() if constant in losses}
     if decays:
-        lower = sum(losses[arm] < losses[constant] for arm, constant in decays.items())
         smallest = min(decays, key=lambda arm: arm.batch_size or math.inf)
-        yield (
-            f"A decaying rate ends lower than a constant one with {lower} of {plural(len(decays), 'size')} of batch; "
-            f"{decays[smallest].name}: {number(losses[smallest])} against {number(losses[decays[smallest]])}."
+        medians = (
+            f"of {decays[smallest].name}: {number(losses[smallest])} with a decaying rate, "
+            f"{number(losses[decays[smallest]])} with a constant one{f' ({above.strip()})' if above else ''}"
         )
+        names = [arm.name for arm in decays]
+        told = _lower_or_higher(_against_constant(study, [problem], names), "for", "batch size")
+        compared = f"{told}. Medians" if told else "medians"
+        yield f"The final training loss with a decaying rate, compared with a constant one: {compared} {medians}."
     for size in dict.fromkeys(arm.batch_size for arm in losses if arm.order != "epoch"):
         same = [arm for arm in losses if arm.batch_size == size and arm.schedule == "constant"]
         words = {"epoch": "shuffled every epoch", "once": "shuffled once", "replacement": "drawn with replacement"}
         each = listed(f"{number(losses[arm])} {words[arm.order]}" for arm in same)
-        yield f"The order of the data, {Arm(size).name}: a final training loss of {each}."
+        yield f"Median final training loss{above}, by the order of the data, {Arm(size).name}: {each}."
 
 
 def _optimizers(study: RecordedStudy, problem: str) -> Iterator[str]:
@@ -359,7 +390,8 @@ def _optimizers(study: RecordedStudy, problem: str) -> Iterator[str]:
                 there = ", not at the target" if updates == math.inf else there
                 end = number(loss(study, problem, float(row["train_loss_median"])))
                 each.append(f"{OPTIMIZERS[arm.optimizer][2]} {end}{there}")
-        yield f"Final training loss by optimizer, {Arm(size).name}: {'; '.join(each)} (medians)."
+        above = _above(study, problem)
+        yield f"Final training loss{above} by optimizer, {Arm(size).name}: {'; '.join(each)} (medians)."
 
 
 def _tuning(study: RecordedStudy, problem: str) -> Iterator[str]:
@@ -371,7 +403,8 @@ def _tuning(study: RecordedStudy, problem: str) -> Iterator[str]:
     yield f"Chosen rates: {rate(low)} to {rate(high)}, of a grid from {grid}; {where}."
     held = rates[rates["rate"] == rates["largest_stable_rate"]]
     if len(held):
-        yield f"The largest stable rate was chosen for {listed(held['arm'])}; a higher one was not considered."
+        total = plural(len(rates), "arm")
+        yield f"The chosen rate is the largest stable one, above which none may be chosen, for {len(held)} of {total}."
     again = study.repeated
     if again is not None:
         then = dict(zip(*(again.rows("rates", problem=problem)[column] for column in ("arm", "rate")), strict=True))
@@ -415,10 +448,11 @@ def of_twin(study: RecordedStudy) -> Iterator[str]:
     yield (
         f"After {end:,} updates refnet and torch are between {number(last.min())} and {number(last.max())} ULPs of the "
         f"largest weight apart; the furthest at any time is {number(furthest['drift_ulps'])} ULPs "
-        f"({title(study, furthest['problem'])}, {furthest['arm']}, update {int(furthest['update']):,})."
+        f"({title(study, furthest['problem'])}, {furthest['arm']}, update {int(furthest['update']):,}). A weight is "
+        f"between {number(2.0**52)} and {number(2.0**53)} of its own ULPs."
     )
     ends = rows.groupby(["problem", "arm"])["certified_updates"].first()
-    yield f"The budget lasts for {number(ends.min())} to {number(ends.max())} updates."
+    yield f"Parity’s budget for rounding lasts for {number(ends.min())} to {number(ends.max())} updates."
 
 
 def of_cost(study: RecordedStudy) -> Iterator[str]:
@@ -426,28 +460,35 @@ def of_cost(study: RecordedStudy) -> Iterator[str]:
     for row in study.frames["cost"].itertuples():
         name = f"{title(study, str(row.problem))}, {row.engine}"
         times = study.rows("timing", problem=row.problem, engine=row.engine)
-        if row.unmeasured:
-            yield f"{name}: {row.unmeasured}."
-        else:
-            crossing = (
-                f"the samples cost more than the overhead from a batch of {row.overtakes_at:,.0f} on"
-                if math.isfinite(row.overtakes_at)
-                else "no cost a sample could be measured"
-            )
-            yield (
-                f"{name}: on a given batch {seconds(1e-6 * row.overhead_us)} an update and "
-                f"{seconds(1e-6 * row.per_sample_us)} a sample; {crossing}."
-            )
-        known = times[times["unmeasured"] == ""]
-        both = known[known["drawn"]].merge(known[~known["drawn"]], on="batch_size", suffixes=("", "_given"))
+        known, lost = times[times["unmeasured"] == ""], times[times["unmeasured"] != ""]
+        why = Counter(reason.partition(":")[0] for reason in lost["unmeasured"])
+        reasons = listed(f"{reason} ({count})" for reason, count in why.most_common()) if why else ""
+        if known.empty:
+            yield f"{name}: none of {plural(len(times), 'time')} could be measured: {reasons}."
+            continue
+        crossing = (
+            f"the samples cost more than the overhead from a batch of {row.overtakes_at:,.0f} on"
+            if math.isfinite(row.overtakes_at)
+            else "no cost a sample could be measured"
+        )
+        told = [
+            row.unmeasured
+            or f"an update on a given batch costs {seconds(1e-6 * row.overhead_us)}, and "
+            f"{seconds(1e-6 * row.per_sample_us)} more a sample; {crossing}"
+        ]
+        # Where an epoch's last batch is smaller, the mean over an epoch is not that of an update on a full batch.
+        whole = known[int(study.about(str(row.problem))["samples"]) % known["batch_size"] == 0]
+        both = whole[whole["drawn"]].merge(whole[~whole["drawn"]], on="batch_size", suffixes=("", "_given"))
         if len(both):
             last = both.loc[both["batch_size"].idxmax()]
-            yield (
-                f"{name}: an update on {last['batch_size']} samples takes {seconds(1e-6 * last['microseconds'])} where "
-                f"they are drawn, {seconds(1e-6 * last['microseconds_given'])} where they are given."
+            told.append(
+                f"An update on {plural(int(last['batch_size']), 'sample')} takes "
+                f"{seconds(1e-6 * last['microseconds'])} where the batch is drawn, "
+                f"{seconds(1e-6 * last['microseconds_given'])} where it is given"
             )
-        lost = times[times["unmeasured"] != ""]
         if len(lost):
-            why = Counter(lost["unmeasured"].str.partition(":")[0])
-            reasons = listed(f"{reason} ({count})" for reason, count in why.most_common())
-            yield f"{name}: {len(lost)} of {plural(len(times), 'time')} could not be measured: {reasons}."
+            told.append(
+                f"{len(lost)} of {plural(len(times), 'time')}, on drawn and on given batches, could not be measured: "
+                f"{reasons}"
+            )
+        yield f"{name}: {'. '.join(told)}."

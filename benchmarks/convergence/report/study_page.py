@@ -16,7 +16,7 @@ from benchmarks.convergence.figures.style import DARK, Absent, Drawn, Figure
 from benchmarks.convergence.problems import load
 from benchmarks.convergence.recorded_study import RecordedStudy
 from benchmarks.convergence.report import sentences
-from benchmarks.convergence.report.sentences import number, percent, rate, seconds
+from benchmarks.convergence.report.sentences import number, percent, rate, reached, seconds
 from benchmarks.convergence.study import RISE
 from benchmarks.convergence.update_times import CORES
 from parity.report.shell import html_page
@@ -196,8 +196,8 @@ def _glance(study: RecordedStudy) -> Table:
             ]
         )
     return Table(
-        "At a glance: which regime comes to the target first (median), and between what all regimes end. With ≈ the "
-        "runs do not tell it apart from some other regime.",
+        "At a glance: the regime whose median comes to the target first, and the lowest and highest of all regimes’ "
+        "medians at the end. ≈: the runs do not tell that regime apart from some other one.",
         ["problem", *(f"by {sentences.UNITS[axis]}" for axis in axes), f"after {study.iterations:,} updates"],
         rows,
     )
@@ -227,10 +227,6 @@ def _banded(row: Mapping[str, Any], name: str, show: Callable[[float], str]) -> 
     return f"{show(median)} ({show(low)} to {show(high)})" if median == median else "–"
 
 
-def _reached(show: Callable[[float], str]) -> Callable[[float], str]:
-    return lambda value: "not reached" if value == float("inf") else show(value)
-
-
 def _times(study: RecordedStudy, problem: str) -> Table:
     frame = study.rows("summary", problem=problem)
     shown = list(axes_of(study, problem))
@@ -238,7 +234,7 @@ def _times(study: RecordedStudy, problem: str) -> Table:
     show = {"seconds": seconds}
 
     def cell(axis: str) -> Callable[[Any], str]:
-        return lambda row: _banded(row, f"{axis}_to_target", _reached(show.get(axis, number)))
+        return lambda row: _banded(row, f"{axis}_to_target", reached(show.get(axis, number)))
 
     return Table(
         "To the target: median (20% to 80%) over the runs, those that miss it counted as later than all others.",
@@ -285,7 +281,7 @@ def _ends(study: RecordedStudy, problem: str) -> Table:
 
 def _rates(study: RecordedStudy, problem: str) -> Table:
     return Table(
-        "The learning rate of each arm: of the stable ones of the sweep the one with the lowest median final loss.",
+        "The learning rate of each arm, chosen as told above, and the median final training loss of its pilot runs.",
         ["arm", "rate", "largest stable rate", "median final training loss", "grid", "inside it"],
         _rows(
             study.rows("rates", problem=problem),
@@ -304,6 +300,8 @@ def _rates(study: RecordedStudy, problem: str) -> Table:
 def _pairs(study: RecordedStudy, problem: str) -> Table:
     frame = study.rows("pairs", problem=problem)
     frame = frame[frame["measure"].isin(["train_loss", study.outcome(problem)[0]])]
+    # The full batch is what a full batch of a decaying rate is compared with twice.
+    frame = frame.drop_duplicates(["arm", "other", "engine", "measure"])
 
     def show(row: Any, part: str) -> str:
         value = float(row[part])

@@ -1,14 +1,18 @@
 """The targets that every study is timed to: what the file holds follows from its own pilot runs."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from benchmarks.convergence import fixed_targets
 from benchmarks.convergence.arms import Arm, core
 from benchmarks.convergence.order_statistics import band
-from benchmarks.convergence.problems import load
+from benchmarks.convergence.problems import PROBLEMS, REAL, load
+from benchmarks.convergence.recorded_study import read
 from benchmarks.convergence.study import PILOT_SEEDS
+
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 
 
 @pytest.mark.parametrize("problem", fixed_targets.kept())
@@ -20,6 +24,13 @@ def test_a_target_is_the_worst_arms_median_over_the_pilot_seeds(problem):
     for arm in kept["pilots"].values():
         assert set(arm["final_train_losses"]) == set(map(str, PILOT_SEEDS))
         assert arm["rate"] > 0
+
+
+@pytest.mark.parametrize("folder", ["convergence", "convergence-real"])
+def test_the_targets_are_what_the_committed_studies_give(folder):
+    found = fixed_targets.from_pilots(read(RESULTS / folder / "tables"))
+    assert found == {problem: fixed_targets.kept()[problem] for problem in found}
+    assert {problem for problem in PROBLEMS if (problem in REAL) == (folder == "convergence-real")} == set(found)
 
 
 def test_what_a_study_gives_is_what_its_sweep_holds(study_of):

@@ -102,10 +102,10 @@ def test_tables_page_and_figures_show_them(folder):
     assert (folder / "figures" / "optimizers-line.svg").exists()
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Regimes are compared under plain gradient descent" in page
-    told = [text for text in sentences.of_problem(study, "line") if text.startswith("Final training loss by optimizer")]
+    told = [text for text in sentences.of_problem(study, "line") if "by optimizer, " in text]
     assert [text.split(":")[0] for text in told] == [
-        "Final training loss by optimizer, batch",
-        "Final training loss by optimizer, stochastic",
+        "Final training loss above the least possible by optimizer, batch",
+        "Final training loss above the least possible by optimizer, stochastic",
     ]
     loss = study.rows("summary", arm="batch, Adam")["train_loss_median"].item()
     assert f"Adam {sentences.number(sentences.loss(study, 'line', loss))}" in told[0]

@@ -189,6 +189,13 @@ def test_pairs_are_the_same_seed_under_two_arms():
     assert pair[["n", "below", "above", "median", "low", "high"]].to_numpy().tolist() == [[3, 1, 1, 0, -INF, INF]]
 
 
+def test_a_decaying_rate_is_paired_with_the_constant_one():
+    finals = [*three(Arm(1)), *three(Arm(1, schedule="decay")), *three(Arm(2, schedule="decay"))]
+    pairs = rows(study_tables.frames(Results(finals=finals))["pairs"], against="constant rate")
+    assert set(pairs["measure"]) == {"train_loss", "train_accuracy"}
+    assert set(zip(pairs["arm"], pairs["other"], strict=True)) == {("stochastic, decaying rate", "stochastic")}
+
+
 def test_pairs_stay_within_problem_and_engine():
     finals = [*three(Arm(None), engine="torch"), *three(Arm(1)), *three(Arm(None), "line", outcomes=(FINE,))]
     assert study_tables.frames(Results(finals=finals))["pairs"].empty

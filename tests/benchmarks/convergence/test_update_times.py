@@ -62,7 +62,9 @@ def test_cost_weighs_relative_errors():
 
 def test_a_formula_that_does_not_fit_is_none():
     (bent,) = update_times.costs(timings(lambda n: 1.0 if n < 8 else 50 + n))
-    assert bent.unmeasured.startswith("no overhead and price a sample describe the times: they are off by up to ")
+    assert bent.unmeasured.startswith(
+        "no sum of an overhead and a cost a sample describes the times: the nearest is off"
+    )
     assert bent.worst_residual > update_times.RESIDUAL
     assert all(math.isnan(value) for value in (bent.overhead_us, bent.per_sample_us, bent.overtakes_at))
 
@@ -91,7 +93,7 @@ def test_times_that_are_not_known_are_not_used_and_most_must_be():
     (cost,) = update_times.costs([lost(times[0]), *times[1:]])
     assert (cost.overhead_us, cost.per_sample_us) == pytest.approx((12, 0.375), rel=1e-12)
     (cost,) = update_times.costs([*map(lost, times[:5]), *times[5:]])
-    assert cost.unmeasured == "3 of 8 times are known, which is too few for a formula"
+    assert cost.unmeasured == "of 8 times on given batches 3 could be measured, too few for a formula"
     assert math.isnan(cost.overhead_us)
 
 

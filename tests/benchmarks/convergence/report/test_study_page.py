@@ -233,5 +233,5 @@ def test_a_sentence_that_other_last_bits_change_is_followed_by_the_other(study_o
 def test_cells():
     assert study_page._banded({"a_median": 2.0, "a_low": 1.0, "a_high": 3.0}, "a", sentences.number) == "2 (1 to 3)"
     assert study_page._banded({"a_median": math.nan, "a_low": 1.0, "a_high": 3.0}, "a", sentences.number) == "–"
-    assert study_page._reached(sentences.number)(math.inf) == "not reached"
+    assert sentences.reached(sentences.number)(math.inf) == "not reached"
     assert study_page._facts({"a": {"b": 1}, "c": []}) == [("a: b", "1"), ("c", "[]")]
