@@ -27,6 +27,7 @@ NAMES = {
 
 OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
     "Adamax": {"nu": "exp_inf"},
+    "Muon": {"mu": "momentum_buffer"},
     "RMSprop": {"mu": "grad_avg", "nu": "square_avg"},
 }
 """Where a name stands for something else in one class."""
@@ -37,21 +38,36 @@ def state_of(state: Any, own: Mapping[str, Any], kind: str) -> dict[str, dict[st
     names = {**NAMES, **OTHER_NAMES.get(kind, {})}
     found: dict[str, dict[str, Any]] = {name: {} for name in own}
     for part in _parts(state):
+        if hasattr(part, "v_row"):
+            for name, param in own.items():
+                found[name] |= _factored(part, name, param.shape)
+            continue
         for key, value in part._asdict().items():
             if isinstance(value, Mapping) and value.keys() == own.keys():
                 for name in own:
-                    found[name][names.get(key, key)] = value[name]
+                    # (what optax.partition leaves to another transformation is no array)
+                    if hasattr(value[name], "shape"):
+                        found[name][names.get(key, key)] = value[name]
             elif getattr(value, "shape", None) == ():
                 for name in own:
                     found[name][names.get(key, key)] = value
     return found
 
 
+def _factored(part: Any, name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What optax.adafactor keeps for one parameter, as torch has it: with axes of size 1 where means went over."""
+    if part.v[name].shape == shape:
+        return {"step": part.count, "variance": part.v[name]}
+    shorter, longer = np.argsort(shape)[-2:]
+    means = {longer: np.expand_dims(part.v_row[name], longer), shorter: np.expand_dims(part.v_col[name], shorter)}
+    return {"step": part.count, "row_var": means[len(shape) - 1], "col_var": means[len(shape) - 2]}
+
+
 def _parts(state: Any) -> Iterator[Any]:
     if hasattr(state, "_asdict"):
         yield state
-    if isinstance(state, (tuple, list)):
-        for part in state:
+    if isinstance(state, (tuple, list, Mapping)):
+        for part in state.values() if isinstance(state, Mapping) else state:
             yield from _parts(part)
 
 
@@ -78,8 +94,8 @@ def package(name: str) -> Any:
 # ---- optax's transformation for a class of torch.optim
 
 
-def transformation(spec: Spec, args: Mapping[str, Any]) -> Any:
-    """The transformation that a user of optax takes for an optimizer with these options.
+def transformation(spec: Spec, args: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+    """The transformation that a user of optax takes for an optimizer of these parameters with these options.
 
     Where optax has an option to be as torch, it is given. `maximize` is a gradient of the other sign, and a decay that
     is a part of the gradient is `add_decayed_weights` before all else.
@@ -90,7 +106,7 @@ def transformation(spec: Spec, args: Mapping[str, Any]) -> Any:
     optax = package("optax")
     if spec.type not in OPTIMIZERS:
         raise Unsupported(ABSENT.get(spec.type, f"optax has no {spec.type}"))
-    given = {**_defaults(spec.type), **args}
+    given = {**_defaults(spec.type), **args, "params": params}
     own = OPTIMIZERS[spec.type](optax, given)
     before = [optax.scale(-1.0)] if given.get("maximize") else []
     coupled = given.get("weight_decay", 0) and not _decoupled(spec.type, given)
@@ -104,7 +120,7 @@ def _defaults(kind: str) -> Mapping[str, Any]:
 
 
 def _decoupled(kind: str, given: Mapping[str, Any]) -> bool:
-    return kind in ("AdamW", "Lion") or bool(given.get("decoupled_weight_decay"))
+    return kind in ("AdamW", "Adafactor", "Muon", "Lion") or bool(given.get("decoupled_weight_decay"))
 
 
 def _refuse(given: Mapping[str, Any], function: str, **allowed: Any) -> None:
@@ -170,6 +186,47 @@ def _rprop(optax: Any, given: Mapping[str, Any]) -> Any:
     return optax.rprop(given["lr"], *given["etas"], *given["step_sizes"])
 
 
+def _adafactor(optax: Any, given: Mapping[str, Any]) -> Any:
+    """The parts of optax.adafactor in its order: there the least scale is 1e-3.
+
+    Both factor every matrix; torch's eps1 is squared where it bounds a square; its bound of the rate is a schedule, and
+    its decay is in proportion to the rate.
+    """
+    for name, shape in {name: np.shape(p) for name, p in given["params"].items()}.items():
+        if len(shape) > 1 and {*np.argsort(shape)[-2:]} != {len(shape) - 2, len(shape) - 1}:
+            raise Unsupported(f"optax.adafactor factors the two longest axes, which of {name} are not the last two")
+    numpy = importlib.import_module("jax.numpy")
+    (eps1, eps2), gamma = given["eps"], given["lr"]
+    if eps1 is None:
+        eps1 = float(max((numpy.finfo(p.dtype).eps for p in given["params"].values()), default=0))
+    decay = gamma * given["weight_decay"]
+    return optax.chain(
+        optax.scale_by_factored_rms(decay_rate=-given["beta2_decay"], min_dim_size_to_factor=1, epsilon=eps1 * eps1),
+        optax.clip_by_block_rms(given["d"]),
+        # rho_t = min(gamma, 1 / sqrt(t))
+        optax.scale_by_learning_rate(lambda count: numpy.minimum(gamma, (count + 1.0) ** -0.5), flip_sign=False),
+        optax.scale_by_param_block_rms(eps2),
+        *([optax.add_decayed_weights(decay)] if decay else []),
+        optax.scale(-1.0),
+    )
+
+
+def _muon(optax: Any, given: Mapping[str, Any]) -> Any:
+    contrib = package("optax.contrib")
+    return contrib.muon(
+        given["lr"],
+        given["ns_coefficients"],
+        given["ns_steps"],
+        given["momentum"],
+        given["eps"],
+        given["weight_decay"],
+        nesterov=given["nesterov"],
+        # A weight of torch's has its outputs first.
+        muon_weight_dimension_numbers=contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=0),
+        consistent_rms=0.2 if given["adjust_lr_fn"] == "match_rms_adamw" else None,
+    )
+
+
 def _lion(optax: Any, given: Mapping[str, Any]) -> Any:
     return optax.lion(given["lr"], *given["betas"], weight_decay=given["weight_decay"])
 
@@ -185,16 +242,16 @@ OPTIMIZERS: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
     "Adadelta": _adadelta,
     "RMSprop": _rmsprop,
     "Rprop": _rprop,
+    "Adafactor": _adafactor,
+    "Muon": _muon,
     "Lion": _lion,
 }
 """By torch's name of the class."""
 
 ABSENT: Mapping[str, str] = {
     "ASGD": "optax has no ASGD",
-    "Adafactor": "optax.adafactor has other arguments: no bound of the rate, and a decay that the rate does not scale",
     "LBFGS": "optax.lbfgs has another line search and keeps another history",
     "SparseAdam": "JAX has no gradients at some indices alone",
-    "Muon": "optax.contrib.muon corrects the bias of its momentum, and has another eps",
 }
 """Why there is no transformation for a class."""
 
@@ -216,8 +273,11 @@ def optimized(record: Optimize) -> Answer:
     if record.absent:
         raise Unsupported("optax has no steps without a gradient of a parameter")
     given = record.groups or ((tuple(record.params), {}),)
-    made = [(names, transformation(record.spec, {**record.spec.args, **own})) for names, own in given]
     params = {name: jax.numpy.asarray(p) for name, p in record.params.items()}
+    made = [
+        (names, transformation(record.spec, {**record.spec.args, **own}, {name: params[name] for name in names}))
+        for names, own in given
+    ]
     series: dict[str, list[Array]] = {}
     for names, transform in made:
         own = {name: params[name] for name in names}

@@ -25,6 +25,8 @@ class Variant:
         patches: for each module type, what makes a module of it the variant.
         users: the engines that use it; the variants of one engine are also judged all at once.
         dtypes: those in which it differs from the formula itself.
+        narrow: whether it computes in a narrower format than the engine's own. Its budget then holds much else, and it
+            is named last.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Variant:
     patches: Mapping[str, Patch]
     users: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("float64", "float32")
+    narrow: bool = False
 
 
 def together(variants: Sequence[Variant]) -> Variant:
@@ -41,7 +44,7 @@ def together(variants: Sequence[Variant]) -> Variant:
     for variant in variants:
         for kind, patch in variant.patches.items():
             patches[kind] = _both(patches[kind], patch) if kind in patches else patch
-    return Variant(", ".join(v.name for v in variants), "", "", patches)
+    return Variant(", ".join(v.name for v in variants), "", "", patches, narrow=any(v.narrow for v in variants))
 
 
 def _both(first: Patch, second: Patch) -> Patch:

@@ -127,7 +127,9 @@ def other_formulas(
 
         return Other(kind, name, enclosures)
 
+    listed = weaker_formulas(types)
     return (
-        *(other("unstable", v.name, v.patches) for v in weaker_formulas(types)),
+        *(other("unstable", v.name, v.patches) for v in listed if not v.narrow),
         *(other("convention", v.name, v.patches) for v in conventions(types)),
+        *(other("unstable", v.name, v.patches) for v in listed if v.narrow),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from refnet import _check
 from refnet.arithmetic import special
-from refnet.nn.module import Array
+from refnet.nn.module import Array, Params
 from refnet.optim.optimizer import Check, Optimizer, Shape, State
 
 Pair = tuple[float | None, float]
@@ -98,6 +98,10 @@ class Adafactor(Optimizer):
             params, dict(zip(self.options, (lr, beta2_decay, eps, d, weight_decay, maximize), strict=True))
         )
 
+    def weight(self, T: Array, tau: float) -> Array:
+        """t^tau"""
+        return np.power(T, tau)
+
     def mixed(self, V: Array, w: Array, X: Array) -> Array:
         """(1 - w) v[.] + w x[.]"""
         return (1 - w) * V + w * X
@@ -109,6 +113,24 @@ class Adafactor(Optimizer):
     def floored(self, V: Array, eps1: Array) -> Array:
         """max(v[.], eps1^2)"""
         return special.maximum(V, eps1 * eps1)
+
+    def scaled(self, G: Array, state: Params, w: Array, eps1: Array) -> Array:
+        """u, with r and c, or v, one step on; w = t^tau."""
+        squares = self.squares(G, eps1)
+        if G.ndim > 1:
+            R, C = state["row_var"], state["col_var"]
+            # r[i] = (1 - t^tau) r[i] + t^tau mean_j g[i,j]^2
+            R[...] = self.mixed(R, w, special.total(squares, -1, keepdims=True) / G.shape[-1])
+            # c[j] = (1 - t^tau) c[j] + t^tau mean_i g[i,j]^2
+            C[...] = self.mixed(C, w, special.total(squares, -2, keepdims=True) / G.shape[-2])
+            # v[i,j] = r[i] c[j] / max(mean_i r[i], eps1)
+            V = R * C / special.maximum(special.total(R, -2, keepdims=True) / G.shape[-2], eps1)
+        else:
+            V = state["variance"]
+            # v[.] = (1 - t^tau) v[.] + t^tau g[.]^2
+            V[...] = self.mixed(V, w, squares)
+        # u[.] = g[.] / sqrt(max(v[.], eps1^2))
+        return G / np.sqrt(self.floored(V, eps1))
 
     def update(self, name: str, P: Array, G: Array, group: Mapping[str, Any]) -> None:
         given, eps2 = group["eps"]
@@ -122,22 +144,7 @@ class Adafactor(Optimizer):
         alpha = _at_least(_rms(P, P.size), special.lift(eps2, P)) * -special.maximum(-(1 / np.sqrt(T)), -gamma)
         # theta[.] = theta[.] - gamma lambda theta[.]
         self.decay(P, group)
-        w = np.power(T, group["beta2_decay"])
-        squares = self.squares(G, eps1)
-        if P.ndim > 1:
-            R, C = state["row_var"], state["col_var"]
-            # r[i] = (1 - t^tau) r[i] + t^tau mean_j g[i,j]^2
-            R[...] = self.mixed(R, w, special.total(squares, -1, keepdims=True) / P.shape[-1])
-            # c[j] = (1 - t^tau) c[j] + t^tau mean_i g[i,j]^2
-            C[...] = self.mixed(C, w, special.total(squares, -2, keepdims=True) / P.shape[-2])
-            # v[i,j] = r[i] c[j] / max(mean_i r[i], eps1)
-            V = R * C / special.maximum(special.total(R, -2, keepdims=True) / P.shape[-2], eps1)
-        else:
-            V = state["variance"]
-            # v[.] = (1 - t^tau) v[.] + t^tau g[.]^2
-            V[...] = self.mixed(V, w, squares)
-        # u[.] = g[.] / sqrt(max(v[.], eps1^2))
-        U = G / np.sqrt(self.floored(V, eps1))
+        U = self.scaled(G, state, self.weight(T, group["beta2_decay"]), eps1)
         # theta[.] = theta[.] - alpha u[.] / max(1, RMS(u) / d)
         P[...] = P - alpha / _at_least(_rms(U, P.size) / special.lift(group["d"], P), one) * U
 

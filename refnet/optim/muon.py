@@ -90,13 +90,17 @@ class Muon(Optimizer):
         if getattr(P, "ndim", 2) != 2:
             raise ValueError(f"Muon: expected {name} to be a matrix, got shape {tuple(P.shape)}")
 
-    def orthogonalized(self, X: Array, group: Mapping[str, Any]) -> Array:
-        """Newton-Schulz iterations."""
-        a, b, c = (special.lift(value, X) for value in group["ns_coefficients"])
+    def normalized(self, X: Array, group: Mapping[str, Any]) -> Array:
+        """x[i,j] / max(|x|, eps)"""
         # |x| = sqrt(sum_ij x[i,j]^2)
         size = np.sqrt(special.total(X * X, (-2, -1), keepdims=True))
         # x[i,j] = x[i,j] / max(|x|, eps)
-        X = X / special.maximum(size, special.lift(group["eps"], X))
+        return X / special.maximum(size, special.lift(group["eps"], X))
+
+    def orthogonalized(self, X: Array, group: Mapping[str, Any]) -> Array:
+        """Newton-Schulz iterations."""
+        a, b, c = (special.lift(value, X) for value in group["ns_coefficients"])
+        X = self.normalized(X, group)
         tall = X.shape[-2] > X.shape[-1]
         if tall:
             X = X.mT

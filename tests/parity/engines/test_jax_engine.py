@@ -1,5 +1,8 @@
 """JAX as an engine: it answers as torch does, conforms, and leaves JAX's settings alone."""
 
+import importlib
+import inspect
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,7 @@ from parity.engines.jax import JaxEngine
 from parity.families.case import DTYPES, OptimizeCase
 from parity.families.listing import catalogue
 from parity.records.facts import MODULES
-from parity.records.record import VJP, Unsupported, UsageError
+from parity.records.record import VJP, Optimize, Spec, Unsupported, UsageError
 from parity.run import judging
 
 jax = pytest.importorskip("jax")
@@ -57,6 +60,10 @@ CASES = (
     "Adadelta/twelve steps",
     "Lion/twelve steps",
     "Adamax/groups, each with its options",
+    "Adafactor/more axes",
+    "Adafactor/signs that change",
+    "Muon/groups, each with its options",
+    "Muon/gradients of 1e-12",
     "Network/one layer at two places, ReLU between",
     "Network/dropout, evaluation",
 )
@@ -111,6 +118,14 @@ def test_every_case_here_is_one():
         ),
         ("NAdam/defaults", "update.weight", "convention", "no schedule of the momentum"),
         ("RMSprop/twelve steps", "state.weight.momentum_buffer", "convention", "the step as the momentum"),
+        ("Adafactor/defaults", "state.weight.row_var", "unstable", "1 - t^tau in float32"),
+        ("Adafactor/lr 0.1, eps 0.25 and 0.75", "update.gain", "convention", "eps1^2 added to the squares"),
+        (
+            "Muon/gradients of 1e-12",
+            "update.weight",
+            "convention",
+            "momentum with its bias corrected, eps added to the norm",
+        ),
     ],
 )
 def test_its_other_formulas_are_named(engines, name, tensor, verdict, formula):
@@ -142,6 +157,88 @@ def test_state_that_is_not_kept_is_told_and_not_judged(engines):
     (found,) = judging.judge_case(case, "full", "float64", [Forgetful()])
     # Nothing but state is left out.
     assert {"update.weight", "state.weight.mu_product"} <= {v.name for v in found.verdicts}
+
+
+def of_optax(optimizer, params, grads):
+    """Updates by an optax transformation, without this engine."""
+    own = {name: jax.numpy.asarray(p) for name, p in params.items()}
+    state, updates = optimizer.init(own), []
+    for k in range(len(next(iter(grads.values())))):
+        moved, state = optimizer.update({name: jax.numpy.asarray(g[k]) for name, g in grads.items()}, state, own)
+        own = {name: own[name] + moved[name] for name in own}
+        updates.append({name: np.asarray(m, np.float64) for name, m in moved.items()})
+    return updates
+
+
+def test_adafactor_is_that_of_optax(engines):
+    """Put together of optax's parts, it has the bits of optax.adafactor where that has its arguments."""
+    import optax
+
+    draws = np.random.default_rng(5)
+    params = {"weight": draws.normal(size=(2, 3)), "tall": draws.normal(size=(4, 2)), "gain": draws.normal(size=3)}
+    grads = {name: draws.normal(size=(3, *p.shape)) for name, p in params.items()}
+    args = {"lr": 0.1, "beta2_decay": -0.6, "eps": (2.0**-10, 1e-3), "d": 1.5, "weight_decay": 0.25}
+    answer = engines[0].optimize(Optimize(Spec("Adafactor", args), params, grads))
+    with jax.enable_x64(True):
+        theirs = optax.adafactor(
+            lambda count: jax.numpy.minimum(0.1, (count + 1.0) ** -0.5),
+            min_dim_size_to_factor=1,
+            decay_rate=0.6,
+            clipping_threshold=1.5,
+            weight_decay_rate=0.025,
+            eps=2.0**-20,
+        )
+        updates = of_optax(theirs, params, grads)
+    for name, before in params.items():
+        own = answer[f"update.{name}"]
+        position = before
+        for k, moved in enumerate(updates):
+            after = position + moved[name]
+            np.testing.assert_array_equal(own[k], after - position)
+            position = after
+    # The rows' means and the columns' under torch's names, whichever axis is the longer one.
+    assert answer["state.tall.row_var"].shape == (3, 4, 1)
+    assert answer["state.tall.col_var"].shape == (3, 1, 2)
+    squares = grads["tall"][0] ** 2 + 2.0**-20
+    np.testing.assert_allclose(answer["state.tall.row_var"][0], squares.mean(-1, keepdims=True), rtol=1e-15)
+    np.testing.assert_allclose(answer["state.tall.col_var"][0], squares.mean(-2, keepdims=True), rtol=1e-15)
+
+
+def test_adafactor_of_other_axes_is_unsupported(engines):
+    params = {"weight": np.ones((3, 2, 2))}
+    record = Optimize(Spec("Adafactor", {}), params, {"weight": np.ones((1, 3, 2, 2))})
+    with pytest.raises(Unsupported, match="the two longest axes, which of weight are not the last two"):
+        engines[0].optimize(record)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "mistaken"),
+    [
+        ("Adafactor/lr 0.1, eps 0.25 and 0.75", "scale_by_factored_rms", {"epsilon": 0.25}),
+        ("Adafactor/signs that change", "scale_by_factored_rms", {"min_dim_size_to_factor": 128}),
+        ("Adafactor/twelve steps", "scale_by_factored_rms", {"step_offset": -1}),
+        ("Adafactor/signs that change", "clip_by_block_rms", {"threshold": 1.0}),
+        ("Adafactor/gradients that become smaller", "scale_by_param_block_rms", {"min_scale": 1e-3}),
+        ("Adafactor/a large rate", "add_decayed_weights", {"weight_decay": 0.1}),
+        ("Adafactor/a large rate", "scale_by_learning_rate", {"learning_rate": 0.7}),
+        ("Muon/gradients of 1e-12", "contrib.muon", {"muon_weight_dimension_numbers": None}),
+        ("Muon/gradients of 1e-12", "contrib.muon", {"nesterov": False}),
+        ("Muon/gradients of 1e-12", "contrib.muon", {"adaptive": True}),
+        ("Muon/gradients of 1e-12", "contrib.muon", {"eps": 1e-8}),
+    ],
+)
+def test_mistakes_in_what_optax_is_given_are_caught(engines, monkeypatch, name, part, mistaken):
+    """The dialects of optax excuse nothing else."""
+    package = importlib.import_module(f"optax.{part}".rpartition(".")[0])
+    right = getattr(package, part.rpartition(".")[2])
+
+    def wrong(*args, **options):
+        return right(**{**inspect.signature(right).bind(*args, **options).arguments, **mistaken})
+
+    monkeypatch.setattr(package, right.__name__, wrong)
+    case = BY_NAME[name]
+    (found,) = judging.judge_case(case, "full", "float64", engines[:1])
+    assert [v.name for v in found.verdicts if v.verdict == "FAIL" and v.name.startswith("update.")]
 
 
 def test_float64_stays_inside(engines):

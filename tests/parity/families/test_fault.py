@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from mistakes_made import CASES, answered, given, judging, made
+from mistakes_made import CASES, answered, given, judging, made, touched
 
 from parity.budget.array import Budget, Profile
 from parity.engines.faulty import FaultyEngine
-from parity.families.listing import FAULTS, REWRITINGS, Fault
-from parity.records.record import VJP, Train
+from parity.families.listing import FAULTS, REWRITINGS, Fault, conventions
+from parity.records.record import VJP, Optimize, Train
 from parity.verdict.evaluation import TrainingRequest
 from parity.verdict.lockstep import judge_steps
 
@@ -32,6 +33,61 @@ def test_caught(fault: Fault) -> None:
         if any(v.verdict == "FAIL" and v.share > AIM for v in verdicts):
             return
     pytest.fail("no case of the catalogue reveals it")
+
+
+OF_OPTAX = {
+    kind: next(v.patches[kind] for v in conventions({kind}) if "jax" in v.users) for kind in ("Adafactor", "Muon")
+}
+"""What makes refnet's optimizer that of optax."""
+
+NOT_IN_OPTAX = (
+    "Adafactor: eps1 not squared",  # nothing is bounded by eps1
+    "Adafactor: no root",
+    "absent gradient as zero",  # each step has every gradient
+    "decay without a gradient",
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        pytest.param(kind, fault, id=fault.name)
+        for fault in FAULTS
+        for kind in OF_OPTAX
+        if kind in fault.patches and not fault.name.endswith(NOT_IN_OPTAX)
+    ],
+)
+def test_caught_where_the_optimizer_is_optaxs(kind: str, fault: Fault) -> None:
+    """The convention that optax follows excuses no mistake that is made beside it."""
+
+    def both(optimizer: Any) -> None:
+        OF_OPTAX[kind](optimizer)
+        fault.patches[kind](optimizer)
+
+    for name, family in touched(fault):
+        record, _ = given(name, family)
+        if not isinstance(record, Optimize) or record.absent:
+            continue
+        with np.errstate(all="ignore"):
+            answer = FaultyEngine(replace(fault, patches={kind: both})).answer(record)
+            verdicts = judging(name, family)(answer)
+        if any(v.verdict == "FAIL" for v in verdicts):
+            return
+    pytest.fail("no case of the catalogue reveals it")
+
+
+@pytest.mark.parametrize("kind", OF_OPTAX)
+def test_the_optimizer_of_optax_is_told_by_name(kind: str) -> None:
+    alone = Fault("optax", "", "", "", OF_OPTAX)
+    formulas = set()
+    for name, family in touched(replace(alone, patches={kind: OF_OPTAX[kind]})):
+        record, _ = given(name, family)
+        if isinstance(record, Optimize) and not record.absent:
+            with np.errstate(all="ignore"):
+                verdicts = judging(name, family)(FaultyEngine(alone).answer(record))
+            assert not [v for v in verdicts if v.verdict == "FAIL"], name
+            formulas |= {v.formula for v in verdicts if v.verdict == "convention"}
+    assert next(v.name for v in conventions({kind}) if "jax" in v.users) in formulas
 
 
 def test_each_says_what_it_is() -> None:

@@ -14,17 +14,18 @@ from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
 from parity.families.case import TrainCase
 from parity.families.formula import Patch, together
-from parity.families.listing import WEAKER, Variant, catalogue, weaker
+from parity.families.listing import WEAKER, Variant, catalogue, conventions, weaker
 from parity.records import definition
 from parity.records.record import VJP, Answer, Optimize, Spec, Train
 from parity.truth import ball, tape
 from parity.truth.value import Truth
 from parity.vectors import catalogue_answers
-from parity.verdict.answer import enclose, judge_answer
+from parity.verdict.answer import enclose, judge_answer, others_for
 from parity.verdict.evaluation import Request
 from parity.verdict.tensor import judge
 from refnet import nn
 from refnet.arithmetic import special
+from refnet.arithmetic.array_like import Undecided
 from refnet.arithmetic.runs import Runs
 
 FLOAT64 = Profile.of("float64")
@@ -199,6 +200,29 @@ def test_many_runs_at_once(name: str) -> None:
     for tensor, value in alone.items():
         if isinstance(runs[tensor], Runs):
             np.testing.assert_array_equal(runs[tensor].a[2], value)
+
+
+def test_the_correction_of_optaxs_muon_needs_the_number_of_the_step() -> None:
+    """Muon keeps no count: of a state that was given, nothing is guessed."""
+    (of_optax,) = (v for v in conventions({"Muon"}) if "jax" in v.users)
+    params, grads = {"weight": np.eye(2)}, {"weight": np.ones((2, 2))}
+    given = definition.optimizer(Spec("Muon"), {"weight": np.eye(2)})
+    given.step(grads)
+    resumed = definition.optimizer(Spec("Muon"), params, patches=of_optax.patches)
+    resumed.load_state_dict(given.state_dict())
+    with pytest.raises(Undecided, match="what the correction of weight is cannot be told"):
+        resumed.step(grads)
+
+
+def test_a_formula_in_a_narrower_format_is_tried_last() -> None:
+    record = case_record("Muon/ns_steps 1")
+    kinds = [
+        (other.kind, other.name) for other in others_for(Request(record, FLOAT64), truth("Muon/ns_steps 1", "float64"))
+    ]
+    narrow = {v.name for v in weaker({"Muon"}) if v.narrow}
+    assert narrow
+    assert {name for _, name in kinds[-len(narrow) :]} == narrow
+    assert "convention" in {kind for kind, _ in kinds[: -len(narrow)]}
 
 
 def test_bearing_on_takes_together_what_one_engine_uses() -> None:

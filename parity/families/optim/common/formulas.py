@@ -54,8 +54,11 @@ def in_float32(x: Any) -> Any:
     if isinstance(x, Runs):
         return Runs(in_float32(x.a))
     if hasattr(x, "profile"):
+        if x.profile.storage.u >= 2.0**-24:
+            return x
         # As far as half a unit in the last of 24 bits from the truth, or below the smallest normal number.
-        return type(x).exact(x.x, x.profile, x.e + 2.0**-23 * (abs(x.x) + x.e) + 2.0**-126)
+        moved = np.where((x.e == 0) & (x.x == np.float32(x.x)), 0.0, 2.0**-23 * (abs(x.x) + x.e) + 2.0**-126)
+        return type(x).exact(x.x, x.profile, x.e + moved)
     return x if x.dtype == object else x.astype(np.float32).astype(x.dtype)
 
 
