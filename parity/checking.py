@@ -24,7 +24,7 @@ from parity.records import functionals, torch_modules
 from parity.records.record import VJP, UsageError
 from parity.report.report import Report
 from parity.shrinking import qualified_name, smallest
-from parity.sweeping import Tried, swept
+from parity.sweeping import Tried, swept, unsteadiness
 from parity.verdict.any_record import (
     Found,
     asked_again,
@@ -110,6 +110,7 @@ def check(
         report, failing = swept(asked, first, grad_output, tile)
     if any(v.verdict == "FAIL" for v in first.verdicts):
         failing = Tried("", asked, first)
+        report.notes += () if sweep else unsteadiness(asked)
     if failing is not None:
         report.script = smallest(failing, grad_output)
     return report
@@ -211,7 +212,7 @@ class Asked:
             return Found((TensorVerdict("call", "undecided", reason=str(reason)),))
 
     def _seeds(self, grad_output: Any, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-        seeds = _seeds(grad_output, shapes, self.profile, self.seed)
+        seeds = function_call.upstream_gradients(grad_output, shapes, self.profile, self.seed)
         return [layouts.values_of_seed(g, self.layout) for g in seeds]
 
     def seeds(self) -> list[Array]:
@@ -288,6 +289,8 @@ class Asked:
             values, named = [*values, *kept.values()], (*self.keywords, *kept)
             record, places = functionals.record_of(self.reference, values, named, self.options)
             places = {k: place for k, place in places.items() if k < len(self.inputs)}
+            if function_call.is_module(self.fn) and record.spec.type == self.reference:
+                record = replace(record, training=bool(self.fn.training))
         elif function_call.is_module(self.fn):
             own = (values, function_call.to_numpy, self.keywords, self.options)
             record, places = torch_modules.record_of_module(self.fn, *own)
@@ -305,7 +308,8 @@ class Asked:
         def add(name: str, key: str, value: Array | None) -> None:
             due, came = self.profile.storage.name, called.dtypes.get(key, "")
             if value is None:
-                wrong.append(failed(name, "expected a gradient, got None"))
+                how = function_call.leaving_out(self.inputs) if key.startswith("grad.") else ""
+                wrong.append(failed(name, f"expected a gradient, got None{how}"))
             elif came and came != due:
                 wrong.append(failed(name, f"expected dtype {due}, got {came}"))
             else:
@@ -323,37 +327,54 @@ class Asked:
 
     # ---- an expression
 
+    def _expression(self) -> Callable[..., Any]:
+        """The reference as a function of the arrays alone."""
+        n, own = len(self.inputs) - len(self.keywords), function_call.options_for(self.reference, self.options)
+        by_name = function_call.options_for(self.reference, dict.fromkeys(self.keywords))
+        by_name = by_name if len(by_name) == len(self.keywords) else {}
+
+        def of_arrays(*arrays: Any) -> Any:
+            each = iter(arrays)
+            full = [next(each) if function_call.is_array(x) else x for x in self.inputs]
+            last = dict(zip(self.keywords, full[n:], strict=True)) if by_name else {}
+            return self.reference(*(full[:n] if by_name else full), **last, **own)
+
+        return of_arrays
+
     def _by_expression(self, grad_output: Any) -> Found:
-        values = [function_call.to_numpy(x) for x in self.inputs]
+        arrays = [k for k, x in enumerate(self.inputs) if function_call.is_array(x)]
+        values = [function_call.to_numpy(self.inputs[k]) for k in arrays]
         # Of its result the shape alone is needed at first.
-        plain = enclose(self.reference, *values, dtype=self.profile, sample=1).enclosures()["value"]
+        plain = enclose(self._expression(), *values, dtype=self.profile, sample=1).enclosures()["value"]
         seeds = self._seeds(grad_output, [plain.sample.shape if plain.sample else plain.truth.shape])
         upstream = seeds[0].astype(next(v.dtype for v in values if v.dtype.kind == "f"))
         how: dict[str, Any] = {"dtype": self.profile, "sample": self.sample, "seed": self.seed}
-        enclosed = enclose(self.reference, *values, grad_output=upstream, **how)
+        enclosed = enclose(self._expression(), *values, grad_output=upstream, **how)
         called = _attempt(lambda: self.call(self.inputs, seeds, self.wanted))
         if isinstance(called, TensorVerdict):
             return Found((called,))
-        places = {k: f"gradients[{k}]" for k in self.wanted}
+        places = {k: f"gradients[{arrays.index(k)}]" for k in self.wanted}
         answer, wrong = self._named(called, places, False)
-        gradients = [answer.get(places.get(k, "")) for k in range(len(values))]
+        gradients = [answer.get(places.get(k, "")) for k in arrays]
         report = enclosed.check(answer.get("output"), gradients)
         verdicts = report.verdicts
         if any(v.verdict == "FAIL" for v in verdicts):
-            verdicts = self._reconsidered(verdicts, values, seeds[0])
-        return Found((*verdicts, *wrong, *_conduct(called)), notes=report.notes, expected=enclosed.enclosures())
+            verdicts = self._reconsidered(verdicts, places, seeds[0])
+        return Found(
+            (*verdicts, *wrong, *_conduct(called)), report.diagnosis, report.notes, expected=enclosed.enclosures()
+        )
 
     def _reconsidered(
-        self, verdicts: Sequence[TensorVerdict], values: Sequence[Array], seed: Array
+        self, verdicts: Sequence[TensorVerdict], places: Mapping[int, str], seed: Array
     ) -> tuple[TensorVerdict, ...]:
         """Verdicts on an expression's results, of which some fail, once fn has been asked in two precisions."""
         coarse, fine = self._two_formats()
         low = [function_call.converted(x, coarse) for x in self.inputs]
         seeds = [function_call.rounded(seed, Profile.of(coarse))]
-        given = [function_call.to_numpy(x) if v.dtype.kind == "f" else v for x, v in zip(low, values, strict=True)]
+        given = [function_call.to_numpy(x) for x in low if function_call.is_array(x)]
         exact = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in given]
         try:
-            truth = enclose(self.reference, *exact, grad_output=seeds[0].astype(np.float64)).enclosures()
+            truth = enclose(self._expression(), *exact, grad_output=seeds[0].astype(np.float64)).enclosures()
         except (UsageError, Undecided):
             # A pole or an overflow at the rounded inputs: nothing can be concluded there.
             return tuple(verdicts)
@@ -362,7 +383,7 @@ class Asked:
             called = _attempt(partial(self.call, [function_call.converted(x, form) for x in low], seeds, self.wanted))
             if isinstance(called, TensorVerdict):
                 return tuple(verdicts)
-            grads = {f"gradients[{k}]": g for k, g in called.grads.items() if g is not None}
+            grads = {places[k]: g for k, g in called.grads.items() if g is not None}
             answers.append({"value": called.outputs[0], **grads})
 
         def told(verdict: TensorVerdict) -> TensorVerdict:
@@ -392,7 +413,8 @@ class Asked:
         first = _attempt(lambda: reference.call(exact, None, self.wanted))
         if isinstance(first, TensorVerdict):
             raise UsageError(f"check: expected a trusted function that takes these inputs, got: {first.reason}")
-        seeds = _seeds(grad_output, [y.shape for y in first.outputs], Profile.of(coarse), self.seed)
+        shapes = [y.shape for y in first.outputs]
+        seeds = function_call.upstream_gradients(grad_output, shapes, Profile.of(coarse), self.seed)
         seeds = [layouts.values_of_seed(g, self.layout) for g in seeds]
         conduct: tuple[TensorVerdict, ...] = ()
         finer = [function_call.converted(x, fine) for x in low]
@@ -416,31 +438,9 @@ class Asked:
         return Found((*verdicts, *conduct), notes=(note,), expected=expected)
 
 
-def _seeds(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile, seed: int) -> list[Array]:
-    """The upstream gradients: those given, or random numbers of the format."""
-    if grad_output is None:
-        draws = function_call.seed_draws(seed)
-        return [function_call.rounded(draws.standard_normal(shape), profile) for shape in shapes]
-    given = grad_output if isinstance(grad_output, (tuple, list)) else [grad_output]
-    seeds = [function_call.to_numpy(g) for g in given]
-    if [g.shape for g in seeds] != list(shapes):
-        due, came = ", ".join(map(str, shapes)), ", ".join(str(g.shape) for g in seeds)
-        raise UsageError(f"check: expected grad_output of shape {due}, got {came}")
-    return seeds
-
-
 def _attempt(run: Callable[[], function_call.Called]) -> function_call.Called | TensorVerdict:
-    """What was called may raise anything: that is its failure."""
-    try:
-        return run()
-    except UsageError:
-        raise
-    except Exception as error:
-        line = " ".join(str(error).split())[:300]
-        if isinstance(error, function_call.Misfit):
-            return failed("call", line)
-        how = "; give by name what only the reference takes" if "positional argument" in line else ""
-        return failed("call", f"raised {type(error).__name__}: {line}{how}")
+    found = function_call.attempt(run)
+    return failed("call", found) if isinstance(found, str) else found
 
 
 def _conduct(called: function_call.Called, due: Collection[str] = ()) -> tuple[TensorVerdict, ...]:

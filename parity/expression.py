@@ -20,7 +20,7 @@ import numpy as np
 from parity.budget.array import Budget
 from parity.budget.formats import Profile
 from parity.notation import Meter, Written
-from parity.records.record import UsageError
+from parity.records.record import VJP, Spec, UsageError
 from parity.report.report import Report
 from parity.translations import advice
 from parity.truth import enclosing
@@ -28,7 +28,8 @@ from parity.truth.taped import Taped, gradients
 from parity.truth.value import Sample, Truth
 from parity.verdict.blindness import causes_in_expression, told
 from parity.verdict.other_forms import others
-from parity.verdict.tensor import Enclosure, Other, judge
+from parity.verdict.relations import relations_to_truth
+from parity.verdict.tensor import Enclosure, Other, TensorVerdict, judge
 from refnet.arithmetic.array_like import NoRule, Undecided
 
 Array = np.ndarray[Any, Any]
@@ -60,6 +61,7 @@ class Enclosed:
             budgets then. `exact` is said there as far as binary64 can tell.
         cause: says which operation of the value took the budget's sight, should a result be blind.
         others: the other forms in which engines compute what the expression is made of (`parity.verdict.other_forms`).
+        asked: the arrays and the upstream gradient as a record, to which no class belongs.
     """
 
     value: Truth
@@ -69,9 +71,10 @@ class Enclosed:
     dtype: str
     profile: str
     way: str = "balls"
-    cause: Callable[[], str] = lambda: ""
-    others: Callable[[], Iterable[Other]] = tuple
-    samples: Mapping[str, Sample] = field(default_factory=dict)
+    cause: Callable[[], str] = field(default=lambda: "", repr=False)
+    others: Callable[[], Iterable[Other]] = field(default=tuple, repr=False)
+    samples: Mapping[str, Sample] = field(default_factory=dict, repr=False)
+    asked: VJP | None = field(default=None, repr=False)
 
     def enclosures(self) -> dict[str, Enclosure]:
         """What results are held against, under the names that `check` gives them."""
@@ -93,6 +96,11 @@ class Enclosed:
         Raises:
             UsageError: gradients are given and there are none to judge them by, or another number of them.
         """
+        if hasattr(gradients, "shape"):
+            raise UsageError(
+                "check: expected the gradients as a list, one for each array of the expression, got one array; "
+                "write [gradient]"
+            )
         if gradients is not None and len(gradients) != len(self.gradients):
             wanted = f"{len(self.gradients)} gradients" if self.gradients else "none, as there was no grad_output"
             raise UsageError(f"check: expected {wanted}, got {len(gradients)} gradients")
@@ -110,7 +118,15 @@ class Enclosed:
             if verdict.verdict == "FAIL":
                 verdict = judge(name, np.asarray(got), enclosure, self.dtype, tuple(self.others()))
             verdicts.append(told(verdict, self.cause()) if verdict.verdict == "blind" else verdict)
-        return Report("the expression", self.profile, verdicts)
+        answer = {name: np.asarray(got) for name, got, _, _ in results if got is not None}
+        return Report("the expression", self.profile, verdicts, self._looks_like(answer, verdicts))
+
+    def _looks_like(self, answer: Mapping[str, Array], verdicts: Sequence[TensorVerdict]) -> list[str]:
+        """What the failing results are to the truth. Some elements alone do not tell."""
+        failing = [v.name for v in verdicts if v.verdict == "FAIL"]
+        if self.asked is None or self.samples or not failing:
+            return []
+        return [str(d) for d in relations_to_truth(self.asked, dict(answer), self.enclosures(), failing)]
 
 
 def enclose(
@@ -195,7 +211,12 @@ def enclose(
         lambda: causes_in_expression(lambda *budgets: call(budgets, meter), lifted),
         forms,
         samples,
+        VJP(Spec("expression", call.options), {}, tuple(call.given), _seeds(upstream), format=how.storage.name),
     )
+
+
+def _seeds(upstream: Array | None) -> tuple[Array, ...]:
+    return () if upstream is None else (upstream,)
 
 
 def _at(budget: Budget, sample: Sample | None) -> Budget:
@@ -312,6 +333,8 @@ def _budgets(
     value = result.value if isinstance(result, Taped) else result
     if not isinstance(value, Budget):
         came = f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        if isinstance(value, (tuple, list)):
+            came += "; several are enclosed one by one: lambda x: f(x)[0]"
         raise UsageError(f"enclose: expected one array of floats that depends on the arrays, got {came}")
     if value.size == 0:
         raise UsageError(f"enclose: expected elements in the result, got shape {value.shape}")

@@ -75,15 +75,36 @@ class Bound:
 
     def check(self, *args: Any, **options: Any) -> Any:
         """`parity.check`, from the seed of this run."""
+        __tracebackhide__ = True
+        return self._kept("check", args, self._seeded(options))
+
+    def check_update(self, *args: Any, **options: Any) -> Any:
+        """`parity.check_update`, from the seed of this run."""
+        __tracebackhide__ = True
+        return self._kept("check_update", args, self._seeded(options))
+
+    def check_data_parallel(self, *args: Any, **options: Any) -> Any:
+        """`parity.check_data_parallel`."""
+        __tracebackhide__ = True
+        return self._kept("check_data_parallel", args, options)
+
+    def _seeded(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"seed": self._request.config.getoption("--parity-seed"), **options}
+
+    def _kept(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """The report, kept with the test. What a call lacks is said at the test's own line, not in parity's source."""
+        __tracebackhide__ = True
         import parity
 
-        options.setdefault("seed", self._request.config.getoption("--parity-seed"))
-        report = parity.check(*args, **options)
+        try:
+            report = getattr(parity, name)(*args, **options)
+        except parity.UsageError as error:
+            raise error.with_traceback(None) from None
         self._request.node.user_properties.append((KEY, report.to_json()))
         return report
 
 
 @pytest.fixture(name="parity")
 def parity_fixture(request: pytest.FixtureRequest) -> Bound:
-    """Every public name of the module parity; what `check` says is kept for --parity-json."""
+    """Every public name of the module parity; what its checks say is kept for --parity-json."""
     return Bound(request)

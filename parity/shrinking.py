@@ -7,19 +7,19 @@ fixed list.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from types import BuiltinFunctionType
 from typing import Any
 
 import numpy as np
 
 from parity.engines import function_call, layouts
 from parity.records.record import UsageError
-from parity.report.report import Report
 from parity.sweeping import Tried, array_sizes, resized
 from parity.verdict.any_record import Found
-from parity.verdict.tensor import Enclosure
 
 Array = np.ndarray[Any, Any]
 
@@ -46,12 +46,14 @@ class Shown:
     Attributes:
         asked, seeds: the question, with its upstream gradients; None for those that it has of its own.
         tensor: the name of what fails. tried: as what it was found.
+        how: of a call that fails, in what words, without numbers; empty where any will do.
     """
 
     asked: Asked
     seeds: tuple[Array, ...] | None
     tensor: str
     tried: Tried
+    how: str = ""
 
     def fails(self) -> bool:
         """Whether the tensor still fails."""
@@ -63,21 +65,31 @@ class Shown:
         except (UsageError, ValueError):
             return False
         except Exception:
-            return self.tensor == "call"
+            return self.tensor == "call" and not self.how
         # Told in words, it can't be asked there.
-        return not isinstance(verdicts, str) and any(v.name == self.tensor and v.verdict == "FAIL" for v in verdicts)
+        return not isinstance(verdicts, str) and any(
+            v.name == self.tensor and v.verdict == "FAIL" and self.how in ("", _kind_of(v)) for v in verdicts
+        )
+
+
+def _kind_of(verdict: Any) -> str:
+    """How a call fails: another size may make it fail otherwise, which would show something else."""
+    return re.sub(r"[\d., ]+", " ", verdict.reason) if verdict.name == "call" else ""
 
 
 def smallest(tried: Tried, grad_output: Any) -> str:
     """The program that shows a failure; empty where there is none of a reasonable size."""
-    tensor = next((v.name for v in tried.report.verdicts if v.verdict == "FAIL"), "") if tried.report else ""
-    if not tensor or tried.asked is None:
+    if tried.report is None or tried.asked is None:
         return ""
+    verdict = next((v for v in tried.report.verdicts if v.verdict == "FAIL"), None)
+    if verdict is None:
+        return ""
+    tensor, how = verdict.name, _kind_of(verdict)
     given = grad_output if isinstance(grad_output, (tuple, list)) else [grad_output]
     seeds = None if grad_output is None else tuple(map(function_call.to_numpy, given))
     # A given upstream gradient has a size of its own; a random one mostly shows the same.
-    free = Shown(tried.asked, None, tensor, tried)
-    shown = free if seeds is None or free.fails() else Shown(tried.asked, seeds, tensor, tried)
+    free = Shown(tried.asked, None, tensor, tried, how)
+    shown = free if seeds is None or free.fails() else replace(free, seeds=seeds)
     if not shown.fails():
         # Another result at each call: what fails once need not fail again.
         return ""
@@ -327,7 +339,7 @@ class Program:
         if self.tensor == "inputs":
             equal = {"torch": "torch.equal", "numpy": "np.array_equal", "jax": "jnp.array_equal"}[self.framework]
             return [f"assert all(map({equal}, before, [{', '.join(self._arrays)}]))"]
-        enclosure: Enclosure | None = found.expected.get(self.tensor)
+        enclosure = found.expected.get(self.tensor)
         if enclosure is None:
             return []
         got, right, bound = self._got(), enclosure.truth.hi, enclosure.bound
@@ -363,7 +375,9 @@ class Program:
             return f"dict(fn.named_buffers())[{rest!r}]"
         number = {name: k for k, name in self.asked.places().items()}
         if self.tensor not in number and not hasattr(self.asked.fn, "named_parameters"):
-            number[self.tensor] = int(self.tensor.removeprefix("gradients[").rstrip("]").rpartition(".")[2])
+            arrays = [k for k, x in enumerate(self.asked.inputs) if function_call.is_array(x)]
+            k = int(self.tensor.removeprefix("gradients[").rstrip("]").rpartition(".")[2])
+            number[self.tensor] = arrays[k] if self.tensor.startswith("gradients[") else k
         if self.tensor not in number:
             return f"dict(fn.named_parameters())[{rest!r}].grad"
         name = self.names[number[self.tensor]]
@@ -389,8 +403,7 @@ _NUMPY_LAYOUTS = {
 
 
 def _verdicts(tried: Tried) -> Sequence[Any]:
-    report: Report | None = tried.report
-    return report.verdicts if report else ()
+    return () if tried.report is None else tried.report.verdicts
 
 
 def _names(asked: Asked) -> list[str]:
@@ -408,6 +421,9 @@ def qualified_name(fn: Any) -> str:
     owner = getattr(fn, "__self__", None)
     if isinstance(owner, type):
         return f"{owner.__qualname__}.{fn.__name__}"
+    if isinstance(fn, BuiltinFunctionType):
+        # torch keeps those that are written in C++ in a class that nobody knows.
+        return fn.__name__
     return str(getattr(fn, "__qualname__", type(fn).__name__))
 
 

@@ -179,7 +179,7 @@ def _sizes(asked: Asked, tile: int | None) -> Iterator[Tried]:
             if tried.report is None:
                 # The size may stand among the reference's arguments too: LayerNorm's normalized_shape.
                 tried = _tried(name, resized(asked, old, new, arguments=True))
-            refused = [v.reason for v in tried.report.verdicts if v.name == "call"] if tried.report else []
+            refused = [v.reason for v in tried.report.verdicts if v.name == "call"] if tried.report is not None else []
             # A function that takes no other sizes says so.
             yield Tried(name, None, None, f"the function {refused[0]}") if refused else tried
 
@@ -223,6 +223,16 @@ def _drawn(x: Any, shape: tuple[int, ...], seed: int) -> Any:
 
 
 # ---- the bits
+
+
+def unsteadiness(asked: Asked) -> tuple[str, ...]:
+    """What is to be said of a failing function that gives other results when it is called again."""
+    try:
+        reasons = [v.reason for v in _again(asked) if v.verdict == "FAIL"]
+    except Exception:
+        # What it raises is told by the verdicts.
+        return ()
+    return tuple(f"not deterministic: {reason}; another call may fail elsewhere, or not at all" for reason in reasons)
 
 
 def _bits_of(asked: Asked, name: str, look: Callable[[Asked], list[TensorVerdict] | str]) -> Tried:

@@ -6,18 +6,48 @@ Arrays stay where they are: on their device, in their memory layout. What comes 
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parity.budget.formats import Profile
+from parity.engines import any_array
+from parity.engines.any_array import FORMATS, converted, format_of, is_array, is_floating, like, seed_draws, to_numpy
 from parity.records.record import UsageError
 
 Array = np.ndarray[Any, Any]
 
-FORMATS = ("float64", "float32", "bfloat16", "float16")
+__all__ = [
+    "Called",
+    "CalledOtherwise",
+    "Misfit",
+    "attempt",
+    "call",
+    "converted",
+    "format_of",
+    "format_of_all",
+    "forward_torch",
+    "framework",
+    "is_array",
+    "is_floating",
+    "is_module",
+    "leaving_out",
+    "like",
+    "options_for",
+    "own_arrays",
+    "profile_of",
+    "pullback",
+    "raised",
+    "rounded",
+    "seed_draws",
+    "to_numpy",
+    "upstream_gradients",
+]
+
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 Layout = Callable[[Any], Any]
 
@@ -68,58 +98,10 @@ def framework(arrays: Sequence[Any]) -> str:
     Raises:
         UsageError: they are of several.
     """
-    found = {name for a in arrays if (name := _home(a))}
+    found = {name for a in arrays if (name := any_array.home(a))}
     if len(found) > 1:
         raise UsageError(f"check: expected arrays of one framework, got {' and '.join(sorted(found))}")
     return found.pop() if found else "numpy"
-
-
-def _home(array: Any) -> str:
-    package = type(array).__module__.partition(".")[0]
-    if package in ("torch", "numpy"):
-        return package if hasattr(array, "dtype") else ""
-    return "jax" if package in ("jax", "jaxlib") else ""
-
-
-def is_array(value: Any) -> bool:
-    """Whether it is an array of some framework."""
-    return bool(_home(value))
-
-
-def format_of(array: Any) -> str:
-    """The name of an array's dtype, in any framework."""
-    return str(array.dtype).removeprefix("torch.")
-
-
-def is_floating(array: Any) -> bool:
-    return format_of(array) in FORMATS
-
-
-def to_numpy(array: Any) -> Array:
-    """The array's values: in float32 where NumPy lacks its format, or refnet does."""
-    if _home(array) == "torch":
-        plain = array.detach()
-        if format_of(plain) in ("bfloat16", "float16"):
-            plain = plain.float()
-        return np.array(plain.cpu().numpy())
-    given = np.asarray(array)
-    return np.array(given.astype(np.float32) if format_of(given) in ("bfloat16", "float16") else given)
-
-
-def like(values: Array, other: Any) -> Any:
-    """NumPy values as an array of the framework, dtype and device of another."""
-    match _home(other):
-        case "torch":
-            import torch
-
-            # A copy: what a function writes into its upstream gradient must reach nobody else.
-            return torch.as_tensor(np.array(values)).to(dtype=other.dtype, device=other.device)
-        case "jax":
-            import jax.numpy as jnp
-
-            return jnp.asarray(values, dtype=other.dtype)
-        case _:
-            return np.array(values, other.dtype)
 
 
 def options_for(fn: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,14 +142,45 @@ def call(
     seeds = _Seeds(grad_outputs, layout)
     found = _run(fn, inputs, seeds, wanted, options)
     found.written = (
-        *(f"input {k}" for k, old in before.items() if not _same(inputs[k], old)),
-        *(f"parameter {name}" for name, p in held.items() if not _same(p, kept[name])),
+        *(f"input {k}" for k, old in before.items() if not any_array.same(inputs[k], old)),
+        *(f"parameter {name}" for name, p in held.items() if not any_array.same(p, kept[name])),
         *seeds.written(),
     )
     for k, old in before.items():
         if f"input {k}" in found.written:
-            _put_back(inputs[k], old)
+            any_array.put_back(inputs[k], old)
     return found
+
+
+def attempt(run: Callable[[], Called]) -> Called | str:
+    """What was called may raise anything: that is its failure, in words."""
+    try:
+        return run()
+    except UsageError:
+        raise
+    except Exception as error:
+        return raised(error)
+
+
+def raised(error: Exception) -> str:
+    """What a function raised and where in its source, and what to do where it was called otherwise than it expects."""
+    line = " ".join(str(error).split())[:300]
+    if isinstance(error, Misfit):
+        return line
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if HOUSE not in (path := Path(f.filename)).parents and "site-packages" not in path.parts]
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name})" if own else ""
+    how = next((said for what, said in HOW.items() if what in line), "")
+    return f"raised {type(error).__name__}: {line}{place}{how}"
+
+
+HOUSE = Path(__file__).parents[1]  # The folder of this package's own lines.
+
+HOW = {
+    "positional argument": "; give by name what only the reference takes",
+    "unexpected keyword argument": "; where your function has other names, give its arguments in order, without names",
+}
+"""What to do where a function is called with other arguments than it takes, by what Python says of that."""
 
 
 def _run(fn: Any, inputs: Sequence[Any], seeds: _Seeds, wanted: Sequence[int], options: Mapping[str, Any]) -> Called:
@@ -205,26 +218,13 @@ class _Seeds:
         return self.sent
 
     def written(self) -> list[str]:
-        other = self.sent and not all(map(_same, self.sent, self._before))
+        other = self.sent and not all(map(any_array.same, self.sent, self._before))
         return ["upstream gradient"] if other else []
 
 
 def own_arrays(fn: Any) -> dict[str, Any]:
     """The parameters of a module; none of a function."""
     return dict(fn.named_parameters()) if hasattr(fn, "named_parameters") else {}
-
-
-def _same(array: Any, before: Array) -> bool:
-    return to_numpy(array).tobytes() == before.tobytes()
-
-
-def _put_back(array: Any, values: Array) -> None:
-    """Best done in place: the array is the user's, and may be a view."""
-    if _home(array) == "torch":
-        if 0 not in array.stride():
-            array.detach().copy_(like(values, array))
-    elif _home(array) == "numpy" and array.flags.writeable:
-        array[...] = values
 
 
 def _several(output: Any) -> list[Any]:
@@ -285,8 +285,8 @@ def forward_torch(
     _arrays(outputs)
     here = next(x.device for x in inputs if is_array(x))
     for y in outputs:
-        if _home(y) != "torch":
-            raise Misfit(f"expected an array of torch, as the inputs are, got one of {_home(y)}")
+        if any_array.home(y) != "torch":
+            raise Misfit(f"expected an array of torch, as the inputs are, got one of {any_array.home(y)}")
         if y.device != here:
             raise Misfit(f"expected an output on {here}, as the inputs are, got one on {y.device}")
     return own, outputs
@@ -330,7 +330,7 @@ def _call_numpy(
 ) -> Called:
     outputs = _several(fn(*inputs, **options))
     _arrays(outputs)
-    if other := {_home(y) for y in outputs} - {"numpy"}:
+    if other := {any_array.home(y) for y in outputs} - {"numpy"}:
         home = other.pop()
         raise UsageError(f"check: expected arrays of {home} as inputs, as the outputs are, got NumPy's")
     found = Called([to_numpy(y) for y in outputs])
@@ -389,7 +389,9 @@ def format_of_all(inputs: Sequence[Any]) -> str:
     floating = {format_of(x): k for k, x in reversed(arrays) if is_floating(x)}
     if len(floating) != 1:
         came = " and ".join(f"{name} in input {k}" for name, k in floating.items())
-        came = came or f"none; input {arrays[0][0]} is of {format_of(arrays[0][1])}"
+        if came:
+            came += "; a function that takes several converts inside: lambda x, w: fn(x, w.float())"
+        came = came or f"none; input {arrays[0][0]} is of {format_of(arrays[0][1])}, judged are {', '.join(FORMATS)}"
         raise UsageError(f"check: expected floats of one format in the inputs, got {came}")
     for k, x in arrays:
         if str(getattr(x, "device", "")) == "meta":
@@ -397,15 +399,30 @@ def format_of_all(inputs: Sequence[Any]) -> str:
         if str(getattr(x, "layout", "")).startswith("torch.sparse"):
             raise UsageError(f"check: expected a dense tensor as input {k}, got one of layout {x.layout}")
         values = to_numpy(x)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise UsageError(f"check: expected finite values in input {k}, got {values[~np.isfinite(values)][0]}")
+        # -inf is what masks are made of.
+        if values.dtype.kind == "f" and (bad := values[np.isnan(values) | (values == np.inf)]).size:
+            raise UsageError(f"check: expected finite values in input {k}, got {bad[0]}")
     return next(iter(floating))
 
 
-def seed_draws(seed: int) -> np.random.Generator:
-    """What random upstream gradients are drawn from. Inputs that somebody drew by `default_rng(seed)` are other
-    numbers: of an upstream gradient equal to the input, gradients of a normalization vanish."""
-    return np.random.default_rng([seed, 0x67726164])
+def upstream_gradients(grad_output: Any, shapes: Sequence[tuple[int, ...]], profile: Profile, seed: int) -> list[Array]:
+    """The upstream gradients: those given, or random numbers of the format."""
+    if grad_output is None:
+        draws = seed_draws(seed)
+        return [rounded(draws.standard_normal(shape), profile) for shape in shapes]
+    given = grad_output if isinstance(grad_output, (tuple, list)) else [grad_output]
+    seeds = [to_numpy(g) for g in given]
+    if [g.shape for g in seeds] != list(shapes):
+        due, came = ", ".join(map(str, shapes)), ", ".join(str(g.shape) for g in seeds)
+        raise UsageError(f"check: expected grad_output of shape {due}, got {came}")
+    return seeds
+
+
+def leaving_out(inputs: Sequence[Any]) -> str:
+    """How to say that no gradient is due by some input, where nothing was said and the framework has a way."""
+    if framework(inputs) != "torch" or any(getattr(x, "requires_grad", False) for x in inputs):
+        return ""
+    return "; if none is due by this input, mark those by which one is: x.requires_grad_()"
 
 
 def rounded(values: Array, profile: Profile) -> Array:
@@ -415,17 +432,6 @@ def rounded(values: Array, profile: Profile) -> Array:
     mantissa, exponent = np.frexp(values)
     scale = 2.0**profile.storage.precision
     return np.asarray(np.ldexp(np.round(mantissa * scale) / scale, exponent), np.float32)
-
-
-def converted(array: Any, form: str) -> Any:
-    """An array of floats in another format, in its framework."""
-    if not is_array(array) or not is_floating(array):
-        return array
-    if framework([array]) == "torch":
-        import torch
-
-        return array.detach().to(getattr(torch, form))
-    return array.astype(form)
 
 
 def is_module(fn: Any) -> bool:

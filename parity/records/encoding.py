@@ -48,7 +48,8 @@ def loads(text: str | bytes) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, Malformed):
             raise
-        raise Malformed(f"expected JSON, got: {brief(str(error))}") from None
+        came = f": {brief(str(error))}" if text.strip() else " nothing: it is empty"
+        raise Malformed(f"expected JSON, got{came}") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from parity.records import arguments
 from parity.records.arguments import Functional
 from parity.records.arguments import functional as _of
 from parity.records.arguments import loss as _loss
-from parity.records.record import VJP, Array, Spec, UsageError
+from parity.records.record import VJP, Spec, UsageError
 
 OF_INPUT = {
     "sigmoid": "Sigmoid",
@@ -171,7 +172,8 @@ def look_up(name: str) -> Functional | None:
     """
     if name in covered():
         return FUNCTIONALS.get(name)
-    near = get_close_matches(name, covered(), n=3, cutoff=0.5)
+    alike = [known for known in covered() if known.lower().replace("_", "") == name.lower().replace("_", "")]
+    near = alike or get_close_matches(name, covered(), n=3, cutoff=0.5)
     hint = f"; near it: {', '.join(near)}" if near else ""
     raise UsageError(
         f"check: expected a function or class of torch.nn that refnet covers, got {name!r}{hint}; "
@@ -222,28 +224,22 @@ def inputs_of(kind: str) -> int:
     return len([p for p in inspect.signature(getattr(refnet.nn, kind).forward).parameters if p != "self"])
 
 
-def arrays_in_order(kind: str, args: Mapping[str, Any], arrays: Sequence[Array]) -> dict[str, Array]:
-    """Arrays under the names of a class's parameters, in the order of its state_dict."""
-    names = _params_of(kind, args)
-    if len(names) != len(arrays):
-        raise UsageError(f"check: expected {', '.join(names) or 'no parameters'} after the input, got {len(arrays)}")
-    return dict(zip(names, arrays, strict=True))
-
-
 def own_arrays_of(name: str, options: Mapping[str, Any]) -> list[str]:
     """The names of the parameters and buffers of a functional or a class."""
     look_up(name)
     functional = _functional(name)
     if functional is None:
-        return _params_of(name, options)
+        return list(chain(*_own_arrays(name, options)))
     return [given for given in functional.params if given in functional.signature.parameters]
 
 
-def _params_of(kind: str, args: Mapping[str, Any]) -> list[str]:
+def _own_arrays(kind: str, args: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The names of a class's parameters and buffers, in the order of its state_dict."""
     try:
-        return list(getattr(refnet.nn, kind)(**args).params)
+        made = getattr(refnet.nn, kind)(**args)
     except (TypeError, ValueError) as error:
         raise UsageError(f"check: expected arguments that {kind} takes, got others: {error}") from None
+    return list(made.params), list(made.buffers)
 
 
 def buffers_among(name: Any, count: int, keywords: Sequence[str], named: Iterable[str]) -> set[int]:
@@ -284,12 +280,12 @@ def record_of(
     look_up(name)
     functional = _functional(name)
     if functional is None:
-        return _record_of_class(name, arrays, options)
+        return _record_of_class(name, arrays, keywords, options)
     n = len(arrays) - len(keywords)
     by_name = {**options, **dict(zip(keywords, arrays[n:], strict=True))}
     bound = bind(name, functional, arrays[:n], by_name)
     if bound.get("running_mean") is not None:
-        bound["num_batches_tracked"] = np.zeros((), np.int64)
+        bound[COUNTER] = np.zeros((), np.int64)
     number = {given: k for k, given in enumerate([*_without_names(functional, by_name)[:n], *keywords])}
     inputs = [given for given in functional.inputs if bound[given] is not None]
     params = {given: bound[given] for given in functional.params if bound.get(given) is not None}
@@ -306,13 +302,34 @@ def record_of(
     return VJP(spec, params, tuple(bound[given] for given in inputs), (), training), places
 
 
-def _record_of_class(kind: str, arrays: Sequence[Any], options: Mapping[str, Any]) -> tuple[VJP, dict[int, str]]:
-    n = inputs_of(kind)
+def _record_of_class(
+    kind: str, arrays: Sequence[Any], keywords: Sequence[str], options: Mapping[str, Any]
+) -> tuple[VJP, dict[int, str]]:
+    """Of a class: its inputs come first, then the parameters that are not given by name. Buffers are, all of them."""
+    n, m = inputs_of(kind), len(arrays) - len(keywords)
     if len(arrays) < n:
         raise UsageError(f"check: expected {n} inputs of {kind}, got {len(arrays)}")
-    params = arrays_in_order(kind, options, arrays[n:])
-    places = {**places_of(n, range(n)), **{n + k: f"grad.{name}" for k, name in enumerate(params)}}
-    return VJP(Spec(kind, dict(options)), params, tuple(arrays[:n]), ()), places
+    params, buffers = _own_arrays(kind, options)
+    number = {name: m + k for k, name in enumerate(keywords) if name in (*params, *buffers)}
+    others = [k for k in range(len(arrays)) if k not in number.values()]
+    unnamed = [name for name in params if name not in number]
+    if len(others) - n != len(unnamed):
+        due = ", ".join(unnamed) or "no parameters"
+        raise UsageError(f"check: expected {due} after the input, got {max(len(others) - n, 0)}")
+    number |= dict(zip(unnamed, others[n:], strict=True))
+    if lacking := [name for name in buffers if name not in number and name != COUNTER]:
+        raise UsageError(
+            f"check: expected the buffers of {kind} by their names, got no {', '.join(lacking)}; a module of one's own "
+            f"registers them, and a function that keeps none is held against {kind} with track_running_stats=False"
+        )
+    held = {name: arrays[number[name]] for name in (*params, *buffers) if name in number}
+    held |= {name: np.zeros((), np.int64) for name in buffers if name not in number}
+    places = {**places_of(n, others[:n]), **{number[name]: f"grad.{name}" for name in params}}
+    return VJP(Spec(kind, dict(options)), held, tuple(arrays[k] for k in others[:n]), ()), places
+
+
+COUNTER = "num_batches_tracked"
+"""The buffer that a module of one's own may lack: it counts calls, and is used without a momentum only."""
 
 
 def with_eps(spec: Spec, eps: float) -> Spec:

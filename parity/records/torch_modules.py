@@ -72,7 +72,8 @@ def spec_of_module(module: Any, kind: str) -> Spec:
     if not hasattr(refnet.nn, kind):
         raise UsageError(
             f"check: expected a module that refnet covers, got a {kind}; a module of one's own has a reference "
-            'before its inputs: parity.check(module, "rms_norm", x, normalized_shape=[8])'
+            "before its inputs, a name, an expression in NumPy or parity.trusted(function): "
+            'parity.check(module, "rms_norm", x, normalized_shape=[8])'
         )
     inside = [found for path in LAYERS.get(kind, ()) if (found := _attribute(module, path)) is not None]
     layers = tuple(spec_of_module(m, class_name(m)) for m in inside)

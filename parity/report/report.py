@@ -60,6 +60,10 @@ class Report(Mapping[str, TensorVerdict]):
     def __len__(self) -> int:
         return len(self._by_name)
 
+    def __bool__(self) -> bool:
+        """`ok`: a mapping would be true wherever it has a tensor, and `assert report` would hold whatever was found."""
+        return self.ok
+
     @property
     def ok(self) -> bool:
         """Whether every tensor is good, and there is one that counts; see `parity.verdict.table`."""

@@ -100,6 +100,14 @@ def check_folder(folder: Path) -> None:
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder}: expected a folder that is empty or not there yet")
+    try:
+        # What access rights say is not all: /proc is writable, and takes no folder.
+        if not folder.exists():
+            folder.mkdir()
+            folder.rmdir()
+    except OSError as error:
+        due = f"expected a place in a folder that exists and is writable, got: {error.strerror}"
+        raise UsageError(f"{folder}: {due}") from None
     if not os.access(folder.resolve().parent, os.W_OK):
         raise UsageError(f"{folder}: expected a place in a folder that exists and is writable")
 

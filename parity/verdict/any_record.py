@@ -96,7 +96,9 @@ def judge_any(
         verdicts.append(found)
     failing = [v.name for v in verdicts if v.verdict == "FAIL"]
     known = failing and not any(e.sample for e in enclosures.values())
-    said = diagnose(request, answer, enclosures, failing) if known else []
+    # A counter of a module is nothing that a bound belongs to.
+    told = {name: a for name, a in answer.items() if name in enclosures}
+    said = diagnose(request, told, enclosures, failing) if known else []
     return Found(tuple(told_of_precision(verdicts, said)), tuple(str(d) for d in said), notes, enclosures)
 
 
@@ -171,14 +173,16 @@ def judge_two_precisions(
     errors = [float(np.max(abs(a.astype(np.float64) - truth), initial=0.0)) for a in (low, high)]
     if not all(map(math.isfinite, errors)):
         return failed(name, "expected finite values, got NaN or infinity")
-    if errors[1] == 0 or errors[0] == 0:
-        return TensorVerdict(name, "rounding" if errors[1] == 0 else "undecided", reason=_shrinks(errors, math.inf))
+    largest = float(np.max(abs(truth), initial=0.0))
+    digits = math.log10(largest / errors[0]) if largest and errors[0] else math.inf
+    if errors[1] == 0:
+        return TensorVerdict(name, "rounding", digits=digits)
+    if errors[0] == 0:
+        return TensorVerdict(name, "undecided", digits=digits, reason=_shrinks(errors, math.inf))
     shrinks = math.log(errors[0] / errors[1]) / ratio
     if shrinks <= WRONG:
         return failed(name, f"expected an error that shrinks with the format: {_shrinks(errors, shrinks)}")
     verdict = "rounding" if shrinks >= RIGHT else "undecided"
-    largest = float(np.max(abs(truth), initial=0.0))
-    digits = math.log10(largest / errors[0]) if largest else math.inf
     return TensorVerdict(
         name, verdict, digits=digits, reason="" if verdict == "rounding" else _shrinks(errors, shrinks)
     )

@@ -231,7 +231,7 @@ class Training:
         if failing:
             first, enclosures = lockstep.first_updates(request, answer, FOLLOWED)
             found = diagnose(request, answer, {}, failing)
-            found += relations_to_truth(request, first, enclosures, failing)
+            found += relations_to_truth(request.record, first, enclosures, failing)
         conclusion = Conclusion(verdicts, [str(d) for d in found])
         if further:
             singles = {n: (TrainingRequest(single, profile), truths) for n, (single, truths) in self.steps.items()}

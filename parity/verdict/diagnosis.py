@@ -29,7 +29,7 @@ def diagnose(
         return mistakes_in_training(RecomputedTraining(request), answer) or mistakes_in_later_updates(request, answer)
     again, names = Recomputed(request), tuple(failing)
     mistakes = mistakes_in_answer(again, answer, enclosures, names)
-    relations = relations_to_truth(request, answer, enclosures, names)
+    relations = relations_to_truth(request.record, answer, enclosures, names)
     # How large the errors are says something only where no mistake of another kind does.
     fitting = {} if any(m.name not in PRECISIONS for m in mistakes) else _by_name(again, answer, enclosures, names)
     known = [replace(m, precision=m.name in fitting) for m in mistakes]

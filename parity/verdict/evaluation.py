@@ -93,8 +93,10 @@ class Request:
         """How far an engine of a narrower profile may be off, which rounds its inputs too."""
 
         def lift(array: Array) -> Budget:
-            with np.errstate(over="ignore"):
-                return Budget.exact(array, profile, abs(array - array.astype(profile.storage.name)))
+            with np.errstate(over="ignore", invalid="ignore"):
+                near = array.astype(profile.storage.name)
+                # An infinite entry of a mask is the same number in each format.
+                return Budget.exact(array, profile, np.where(array == near, 0.0, abs(array - near)))
 
         return {name: v.e for name, v in self.in_answer(definition.tensors(self.record, lift)).items()}
 

@@ -7,16 +7,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from parity.verdict.evaluation import Request, TrainingRequest
 from parity.verdict.match import Diagnosis
 from parity.verdict.tensor import Answer, Array, Enclosure, format_named, inside
 
+COMPARED = 2**28
+"""Elements that are compared at most to find any order of rows, and not only a shift or a reversal."""
+
+
+class Asked(Protocol):
+    """What a relation is looked for in: a record, or what an expression was evaluated at."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    def given(self) -> Iterator[tuple[str, Array]]: ...
+
+    def sizes(self) -> Iterator[tuple[str, int]]: ...
+
+    def arguments(self) -> Mapping[str, Any]: ...
+
 
 def relations_to_truth(
-    request: Request | TrainingRequest, answer: Answer, enclosures: Mapping[str, Enclosure], failing: Sequence[str]
+    record: Asked, answer: Answer, enclosures: Mapping[str, Enclosure], failing: Sequence[str]
 ) -> list[Diagnosis]:
     """What the failing tensors are to the truth, one by one: a relation of several is said once."""
     found: dict[tuple[str, str], list[str]] = {}
@@ -24,16 +40,14 @@ def relations_to_truth(
         got = answer.get(name)
         if name not in enclosures or got is None or not got.size or got.dtype.kind != "f":
             continue
-        for relation in _related(request, name, got, enclosures):
+        for relation in _related(record, name, got, enclosures):
             found.setdefault(relation, []).append(name)
     order = list(dict.fromkeys(kind for kind, _ in found))
     ranked = sorted(found.items(), key=lambda item: (-len(item[1]), order.index(item[0][0])))
     return [Diagnosis(kind, f"{what} in {', '.join(names)}", tensors=tuple(names)) for (kind, what), names in ranked]
 
 
-def _related(
-    request: Request | TrainingRequest, name: str, got: Array, enclosures: Mapping[str, Enclosure]
-) -> Iterator[tuple[str, str]]:
+def _related(record: Asked, name: str, got: Array, enclosures: Mapping[str, Enclosure]) -> Iterator[tuple[str, str]]:
     own = enclosures[name]
     if got.shape != own.truth.shape:
         if got.ndim > 1 and got.mT.shape == own.truth.shape and inside(got.mT, own):
@@ -45,7 +59,7 @@ def _related(
     if not got.any():
         yield "zero", "0 in every element"
         return
-    for what, array in request.record.given():
+    for what, array in record.given():
         if array.shape == got.shape and array.any() and np.array_equal(array, got):
             yield "handed on", f"{what}, unchanged"
     for other, enclosure in enclosures.items():
@@ -53,28 +67,30 @@ def _related(
             yield "another tensor", f"what {other} should be"
     if got.ndim > 1 and got.shape[-1] == got.shape[-2] and inside(got.mT, own):
         yield "transposed", "the truth's last two axes exchanged"
-    u = format_named(request.record.dtype).u
-    if factor := _named_factor(request, got, own, u) or _some_factor(got, own, u):
+    u = format_named(record.dtype).u
+    if _without_upstream(record, got, own, u):
+        yield "upstream gradient left out", "the truth of an upstream gradient of ones"
+    elif factor := _named_factor(record, got, own, u) or _some_factor(got, own, u):
         yield "a constant factor", factor
     yield from _permuted(got, own)
     yield from _placed(got, own)
 
 
-def _factors(request: Request | TrainingRequest) -> Iterator[tuple[float, str]]:
+def _factors(record: Asked) -> Iterator[tuple[float, str]]:
     """Factors that a formula can lack or have too often, with what they are."""
     yield from ((2.0, "2"), (0.5, "1/2"), (4.0, "4"), (0.25, "1/4"))
-    for what, n in request.record.sizes():
+    for what, n in record.sizes():
         if n > 1:
             yield from ((float(n), f"{n}, {what}"), (1 / n, f"1/{n}, {what}"))
             yield from ((n / (n - 1), f"{n}/{n - 1}, of {what}"), ((n - 1) / n, f"{n - 1}/{n}, of {what}"))
-    for name, value in request.record.arguments().items():
+    for name, value in record.arguments().items():
         if type(value) is float and value not in (0.0, 1.0):
             yield from ((value, name), (1 / value, f"1/{name}"))
             yield from ((1 - value, f"1 - {name}"), (1 / (1 - value), f"1/(1 - {name})"))
 
 
-def _named_factor(request: Request | TrainingRequest, got: Array, own: Enclosure, u: float) -> str:
-    for c, what in ((-1.0, "-1"), *_factors(request), *((-c, f"-({what})") for c, what in _factors(request))):
+def _named_factor(record: Asked, got: Array, own: Enclosure, u: float) -> str:
+    for c, what in ((-1.0, "-1"), *_factors(record), *((-c, f"-({what})") for c, what in _factors(record))):
         if _scaled(got, own, c, 0.0 if abs(math.frexp(c)[0]) == 0.5 else 4 * u, 1):
             return f"{what} times the truth"
     return ""
@@ -92,7 +108,15 @@ def _some_factor(got: Array, own: Enclosure, u: float) -> str:
     return f"{c:.6g} times the truth" if _scaled(got, own, c, slack, 3) else ""
 
 
-def _scaled(got: Array, own: Enclosure, c: float, relative: float, seen: int) -> bool:
+def _without_upstream(record: Asked, got: Array, own: Enclosure, u: float) -> bool:
+    """Whether it is the truth divided by the upstream gradient: of an elementwise function, or of a single number."""
+    upstream = [g for what, g in record.given() if what.startswith("upstream gradient")]
+    if len(upstream) != 1 or (g := upstream[0]).shape not in (got.shape, ()) or not g.all():
+        return False
+    return _scaled(got, own, 1 / g.astype(np.float64), 4 * u, 1 if g.size == 1 else 3)
+
+
+def _scaled(got: Array, own: Enclosure, c: float | Array, relative: float, seen: int) -> bool:
     """Whether `got` is c times the truth, and at least `seen` elements tell that from the truth itself.
 
     relative: how far c, and the product by it, may be from what they stand for.
@@ -106,16 +130,36 @@ def _scaled(got: Array, own: Enclosure, c: float, relative: float, seen: int) ->
 def _permuted(got: Array, own: Enclosure) -> Iterator[tuple[str, str]]:
     for axis, what in ((0, "rows"), (-1, "columns"))[: got.ndim]:
         n = got.shape[axis]
-        truth, bound = (np.moveaxis(a, axis, 0).reshape(n, -1) for a in (own.truth.hi, own.bound))
+        truth, bound = (np.moveaxis(a, axis, 0).reshape(n, -1) for a in (own.truth.hi, own.bound * (1 + 2.0**-50)))
         rows, places = np.moveaxis(got, axis, 0).reshape(n, -1), np.arange(n)
-        # fits[i,j]: row i of the answer is row j of the truth, within its budget.
-        fits: Array = np.all(abs(rows[:, None] - truth) <= bound * (1 + 2.0**-50), axis=-1)
-        orders = {f"shifted by {s}": (places - s) % n for s in range(1, n)} | {"from the end": places[::-1]}
-        first = fits.argmax(axis=1)
-        if np.array_equal(np.sort(first), places):
-            orders[f"in the order {first.tolist()}"] = first
-        if n > 1 and (how := next((how for how, order in orders.items() if np.all(fits[places, order])), "")):
+        if n > 1 and (how := _order(rows, truth, bound, places)):
             yield what, f"{what} {how}"
+
+
+def _order(rows: Array, truth: Array, bound: Array, places: Array) -> str:
+    """The order in which the rows are those of the truth, in words; empty where there is none. Rows are compared one
+    by one: all pairs of 1,024 rows of 1,024 elements would take 8 GiB."""
+
+    def those_that_fit(i: int) -> Array:
+        return np.asarray(np.all(abs(rows[i] - truth) <= bound, axis=-1))
+
+    def holds(order: Array) -> bool:
+        return bool(np.all(abs(rows - truth[order]) <= bound[order]))
+
+    n, start = len(places), those_that_fit(0)
+    for j in np.flatnonzero(start[::-1]):
+        # The first row is the truth's row n - 1 - j, which is the shift by j + 1.
+        if j < n - 1 and holds((places - j - 1) % n):
+            return f"shifted by {j + 1}"
+    if start[-1] and holds(places[::-1]):
+        return "from the end"
+    first = []
+    for i in places if start.any() and n * rows.size <= COMPARED else ():
+        fits = those_that_fit(i)
+        if not fits.any():
+            return ""
+        first.append(int(fits.argmax()))
+    return f"in the order {first}" if first and np.array_equal(np.sort(first), places) else ""
 
 
 def _placed(got: Array, own: Enclosure) -> Iterator[tuple[str, str]]:
@@ -124,5 +168,5 @@ def _placed(got: Array, own: Enclosure) -> Iterator[tuple[str, str]]:
     zero = ", and 0 there" if not got[outside].any() else ""
     if got.size > 1 and len(index) == 1:
         yield "one element", f"only {index[0].tolist()} is wrong{zero}"
-    elif got.ndim and got.shape[0] > 1 and len({int(k[0]) for k in index}) == 1:
+    elif got.ndim and got.shape[0] > 1 and len(np.unique(index[:, 0])) == 1:
         yield "one row", f"only row {int(index[0][0])} of {got.shape[0]} is wrong{zero}"

@@ -69,6 +69,22 @@ INPUT = {
         {},
         "expected floats of one format in the inputs, got none; input 0 is of int64",
     ),
+    "complex numbers": (
+        (torch.tanh, "tanh", X.to(torch.complex64)),
+        {},
+        "input 0 is of complex64, judged are float64, float32, bfloat16, float16",
+    ),
+    "a class's name in small letters": ((F.silu, "swiglu", X), {}, "got 'swiglu'; near it: SwiGLU;"),
+    "an expression of several results": (
+        (F.relu, lambda x: (x, x), X),
+        {},
+        "got tuple; several are enclosed one by one: lambda x: f(x)[0]",
+    ),
+    "two formats, as kernels take them": (
+        (F.linear, "linear", X.bfloat16(), W, B),
+        {},
+        "a function that takes several converts inside",
+    ),
     "two formats": ((F.linear, "linear", X.double(), W, B), {}, "got float32 in input 1 and float64 in input 0"),
     "two frameworks": (
         (F.linear, "linear", X.numpy(), W, B),
@@ -234,6 +250,24 @@ def test_a_gradient_of_another_shape_from_a_plain_function():
     pair = (lambda x, w: (x @ w.T, (x, w)), lambda g, s: (g @ s[1], s[0].T @ g))
     report = parity.check(pair, "linear", X.numpy(), W.numpy())
     assert report["grad.weight"].reason == "expected shape (3, 5), got (5, 3)"
+
+
+def test_arguments_that_a_function_has_under_other_names():
+    def forward(x, w):
+        return x @ w.T
+
+    reason = parity.check(forward, "linear", X, weight=W)["call"].reason
+    assert reason.endswith("where your function has other names, give its arguments in order, without names")
+
+
+def test_a_missing_gradient_says_how_to_leave_it_out():
+    """Labels, masks and tables of angles have none; where inputs are marked, nothing is to be said of that."""
+    fn = function(right, lambda g, x, w: (g @ w, None))
+    due = "expected a gradient, got None; if none is due by this input, mark those by which one is: x.requires_grad_()"
+    assert parity.check(fn, "linear", X, W)["grad.weight"].reason == due
+    assert parity.check(fn, "linear", X.clone().requires_grad_(), W).ok
+    both = parity.check(fn, "linear", X.clone().requires_grad_(), W.clone().requires_grad_())
+    assert both["grad.weight"].reason == "expected a gradient, got None"
 
 
 def test_what_is_empty_is_judged():

@@ -162,8 +162,125 @@ def test_expressions():
     assert set(verdicts(wrong).values()) == {"FAIL"}
 
 
+def own(forward, backward):
+    """The torch.autograd.Function of these."""
+    return type(
+        "Own", (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    ).apply
+
+
+def tanh_with(gradient):
+    """tanh, and what is given for its gradient from the upstream gradient and the output."""
+
+    def forward(ctx, x):
+        y = torch.tanh(x)
+        ctx.save_for_backward(y)
+        return y
+
+    return own(forward, lambda ctx, g: gradient(g, *ctx.saved_tensors))
+
+
+def test_numbers_among_the_arguments_of_an_expression():
+    """They are given to the function and to the expression, by place or by name, and have no gradient."""
+    x, w = torch.randn(3, 4), torch.randn(4)
+
+    def softcap(x, cap, w):
+        return cap * torch.tanh(x / cap) * w
+
+    def expression(x, cap, w):
+        return cap * np.tanh(x / cap) * w
+
+    for args, options in (((x, 30.0, w), {}), ((x,), {"cap": 30.0, "w": w}), ((x,), {"w": w, "cap": 30})):
+        report = parity.check(softcap, expression, *args, **options)
+        assert report.ok, report
+        assert list(verdicts(report)) == ["value", "gradients[0]", "gradients[1]"]
+    # The last one is wrong: d(x w)/dw = x.
+    wrong = parity.check(
+        own(lambda ctx, x, c, w: (ctx.save_for_backward(x, w), c * x * w)[1], _twice_the_last),
+        lambda x, c, w: c * x * w,
+        x,
+        0.5,
+        torch.randn(3, 4),
+    )
+    assert [name for name, verdict in verdicts(wrong).items() if verdict == "FAIL"] == ["gradients[1]"]
+    assert wrong.diagnosis == ("a constant factor: 2 times the truth in gradients[1]",)
+    assert "got = x2.grad" in wrong.script
+
+
+def _twice_the_last(ctx, g):
+    x, w = ctx.saved_tensors
+    return g * 0.5 * w, None, g * x
+
+
+def test_what_a_wrong_gradient_of_an_expression_is_to_the_truth():
+    x = torch.randn(3, 4)
+    # The mean's 1 / 12 is left out.
+    mean = own(
+        lambda ctx, x: (ctx.save_for_backward(x), (x * x).mean())[1], lambda ctx, g: g * 2 * ctx.saved_tensors[0]
+    )
+    found = parity.check(mean, lambda x: np.mean(x * x), x)
+    assert found.diagnosis == ("a constant factor: 12, the number of elements times the truth in gradients[0]",)
+    negated = parity.enclose(lambda x: np.sum(x * x), x.numpy()).check(gradients=[-2 * x.numpy()])
+    assert negated.diagnosis == ("a constant factor: -1 times the truth in gradients[0]",)
+    with pytest.raises(UsageError, match=r"one for each array of the expression, got one array; write \[gradient\]"):
+        parity.enclose(lambda x: np.sum(x * x), x.numpy()).check(gradients=2 * x.numpy())
+
+
+@pytest.mark.parametrize("reference", ["tanh", np.tanh])
+def test_an_upstream_gradient_that_is_left_out(reference):
+    """The commonest mistake that a sum and backward() do not show: it is named, whatever the function is."""
+    x = torch.randn(4, 5)
+    ignoring = tanh_with(lambda g, y: 1 - y * y)
+    found = parity.check(ignoring, reference, x)
+    name = "grad_input" if reference == "tanh" else "gradients[0]"
+    assert found.diagnosis == (f"upstream gradient left out: the truth of an upstream gradient of ones in {name}",)
+    assert parity.check(ignoring, reference, x, grad_output=torch.ones(4, 5)).ok
+
+
+def test_a_failing_function_that_is_not_deterministic():
+    calls = iter(range(100))
+    unsteady = parity.check(
+        tanh_with(lambda g, y: g * (1 - y * y) * (1 + 2.0 ** -(3 + next(calls)))), "tanh", torch.randn(3)
+    )
+    assert not unsteady.ok
+    assert [note.partition(":")[0] for note in unsteady.notes] == ["not deterministic"], unsteady
+    assert "got others in gradient of input 0" in unsteady.notes[0]
+    assert parity.check(tanh_with(lambda g, y: g), "tanh", torch.randn(3)).notes == ()
+
+
+def test_where_a_function_raised():
+    def backward(ctx, g):
+        raise RuntimeError("bad block size")
+
+    reason = parity.check(own(lambda ctx, x: x * 1, backward), "tanh", torch.randn(3))["call"].reason
+    line = backward.__code__.co_firstlineno + 1
+    assert reason == f"raised RuntimeError: bad block size (test_checking.py, line {line}, in backward)"
+
+
+def test_masks_of_minus_infinity():
+    """As most kernels of attention take them. The truth is that of the mask as booleans."""
+    q, k, v = torch.randn(3, 1, 4, 8)
+    seen = torch.ones(4, 4).tril().bool()
+    mask = torch.zeros(4, 4).masked_fill(~seen, -torch.inf)
+    added = parity.check(F.scaled_dot_product_attention, "scaled_dot_product_attention", q, k, v, attn_mask=mask)
+    assert added.ok, added
+    reference = "scaled_dot_product_attention"
+    assert parity.check(
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, mask), reference, q, k, v, is_causal=True
+    ).ok
+
+    def unscaled(q, k, v, attn_mask):
+        return torch.softmax(q @ k.mT + attn_mask, -1) @ v
+
+    assert not parity.check(unscaled, reference, q, k, v, attn_mask=mask).ok
+
+
 def test_a_trusted_function():
     x = torch.randn(4, 5)
+    # Sums of three are exact in float64 only: the error of the coarser format is told in digits.
+    sums = parity.check(lambda x: x.sum(-1), parity.trusted(lambda x: x.sum(-1)), x)
+    assert sums.ok
+    assert 6 < sums["output"].digits < 9
     right = parity.check(lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)), parity.trusted(F.gelu), x)
     assert right.ok, right
     assert any("unproved" in note for note in right.notes)
@@ -259,7 +376,9 @@ def test_results_of_another_dtype_shape_or_none():
     wide = parity.check(lambda x, w, b: F.linear(x, w, b).double(), "linear", x, w, b)
     assert {v.name: v.reason for v in wide.verdicts}["output"] == "expected dtype float32, got float64"
     none = parity.check(lambda x, w, b: F.linear(x, w.detach(), b), "linear", x, w, b)
-    assert {v.name: v.reason for v in none.verdicts}["grad.weight"] == "expected a gradient, got None"
+    assert {v.name: v.reason for v in none.verdicts}["grad.weight"] == (
+        "expected a gradient, got None; if none is due by this input, mark those by which one is: x.requires_grad_()"
+    )
     flat = parity.check(lambda x: torch.tanh(x), "linear", x, w, b)
     assert verdicts(flat) == {"call": "FAIL"}
     assert "raised TypeError" in flat.verdicts[0].reason

@@ -248,6 +248,46 @@ def test_the_buffers_of_a_module_of_ones_own():
         parity.check(Norm(3), "batch_norm", x, training=True)
 
 
+class OwnBatchNorm(nn.Module):
+    """Written by hand; its running variance is biased, where torch's is not."""
+
+    def __init__(self, n: int, biased: bool, counts: bool) -> None:
+        super().__init__()
+        self.weight, self.bias, self.biased = nn.Parameter(torch.randn(n)), nn.Parameter(torch.randn(n)), biased
+        self.register_buffer("running_mean", torch.zeros(n))
+        self.register_buffer("running_var", torch.ones(n))
+        if counts:
+            self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x):
+        mean, var = x.mean(0), x.var(0, unbiased=False)
+        if not self.training:
+            mean, var = self.running_mean, self.running_var
+        else:
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, 0.1)
+                self.running_var.lerp_(x.var(0, unbiased=not self.biased), 0.1)
+        return (x - mean) / torch.sqrt(var + 1e-5) * self.weight + self.bias
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_the_buffers_of_a_module_held_against_a_class(counts):
+    """They go to the class under their names, in the module's mode, and what training writes into them is judged."""
+    torch.manual_seed(0)
+    x = torch.randn(6, 3)
+    right = parity.check(OwnBatchNorm(3, False, counts), "BatchNorm1d", x, num_features=3)
+    assert right.ok, right
+    assert {"grad.weight", "grad.bias", "buffer.running_mean", "buffer.running_var"} <= {*right}
+    wrong = parity.check(OwnBatchNorm(3, True, counts), "BatchNorm1d", x, num_features=3)
+    assert [v.name for v in wrong.verdicts if v.verdict == "FAIL"] == ["buffer.running_var"]
+    assert wrong.diagnosis[0].startswith("running variance biased")
+    evaluated = parity.check(OwnBatchNorm(3, True, counts).eval(), "BatchNorm1d", x, num_features=3)
+    assert evaluated.ok, evaluated
+    due = "buffers of BatchNorm1d by their names, got no running_mean, running_var; .*track_running_stats=False"
+    with pytest.raises(UsageError, match=due):
+        parity.check(lambda x, w, b: x, "BatchNorm1d", x, torch.ones(3), torch.ones(3), num_features=3)
+
+
 def test_parameters_that_the_reference_does_not_take():
     x = torch.randn(4, 8)
     due = r"parameters of OwnRMSNorm called as rms_norm has them \(weight\), got scale; a function .*functional_call"

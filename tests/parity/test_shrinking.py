@@ -190,6 +190,19 @@ def test_what_raises_and_what_overwrites(torch, kernels):
     shows(overwriting, kernels, "torch")
 
 
+def test_a_call_that_fails_stays_the_same_failure(torch, kernels):
+    """A smaller input that is refused for its size shows something else."""
+    w = torch.randn(5, 3)
+    report = parity.check(lambda x: x @ w, "relu", torch.randn(4, 5))
+    assert "expected 1 output of shape (1, 5), got 1 output of shape (1, 3)" in report.script.splitlines()[0]
+
+
+def test_functions_of_torch_have_torchs_names(torch):
+    report = parity.check(torch.tanh, "sigmoid", torch.tensor([0.5]))
+    assert report.subject == "tanh against sigmoid"
+    assert "from torch import tanh" in report.script
+
+
 def test_a_module_of_torch_itself(torch):
     """Its program makes it, with its weights. torch is right: it is the reference that is another function."""
     module, x = torch.nn.Linear(3, 3), torch.randn(4, 3)

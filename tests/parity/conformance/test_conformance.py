@@ -94,17 +94,37 @@ def test_the_fixture(project, tmp_path):
 
             def test_names(parity):
                 for name in module.__all__:
-                    assert getattr(parity, name) is getattr(module, name) or name == "check"
+                    assert getattr(parity, name) is getattr(module, name) or name.startswith("check")
+
+
+            def test_update(parity):
+                params = {"w": np.array([1.0, 2.0])}
+                step = lambda params, grads, state: ({"w": params["w"] - 0.1 * grads["w"]}, state)
+                assert parity.check_update(step, "SGD", params, lr=0.1)
+
+
+            def test_the_report_itself(parity):
+                x = np.array([[0.5, -1.0, 2.0]])
+                assert parity.check((lambda x: (np.maximum(x, 0), x), lambda g, x: 2 * g * (x > 0)), "relu", x)
+
+
+            def test_usage(parity):
+                parity.check(np.tanh, "tanhh", np.array([0.5]))
             """
         )
     )
     code, text = project("test_mine.py", "--parity-json", "reports.json", "--parity-seed", "3")
     assert code == 1
-    assert "2 passed" in text
+    assert "3 passed" in text
+    # A call that can't be judged fails at the test's own line.
+    assert "expected a function or class of torch.nn that refnet covers, got 'tanhh'" in text
+    assert "parity/checking.py" not in text
     assert "not ok: " in text
     assert "consistent with: a constant factor: 2 times the truth in grad_input" in text
     document = json.loads((tmp_path / "reports.json").read_text())
     assert [(r["test"], r["ok"]) for r in document["reports"]] == [
         ("test_mine.py::test_right", True),
         ("test_mine.py::test_wrong", False),
+        ("test_mine.py::test_update", True),
+        ("test_mine.py::test_the_report_itself", False),
     ]

@@ -27,6 +27,8 @@ def test_ok_is_what_the_table_says():
     assert report(GOOD, EXACT, WEAK).ok
     assert not report(GOOD, WRONG).ok
     assert not report().ok
+    # `assert report` means the same: a mapping would be true with any tensor in it.
+    assert [bool(found) for found in (report(GOOD), report(GOOD, WRONG), report())] == [True, False, False]
     for row in TABLE:
         assert report(GOOD, TensorVerdict("t", row.name)).ok == (row.ok is not False)
 

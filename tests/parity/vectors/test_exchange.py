@@ -178,6 +178,14 @@ def test_large_arrays_lie_in_safetensors(tmp_path):
     assert np.array_equal(load_file(tmp_path / "out" / where["file"])[where["name"]], large)
 
 
+def test_a_place_that_takes_no_folder_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="expected a place in a folder that exists and is writable, got: Not a"):
+        exchange.check_folder(tmp_path / "file" / "vectors")
+    exchange.check_folder(tmp_path / "vectors")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_folder_that_is_not_empty_stays_as_it_is(tmp_path):
     (tmp_path / "mine").write_text("x")
     with pytest.raises(UsageError, match="expected a folder that is empty or not there yet"):
@@ -267,7 +275,7 @@ def test_a_malformed_answer_costs_its_record_alone(judged):
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ("", "expected JSON, got: Expecting value"),
+        ("", "expected JSON, got nothing: it is empty"),
         ("[" * 100_000, "expected JSON, got: "),
         ('{"format": "parity-answers", "format": 1}', "expected each name once, got format twice"),
         ("{}", "the file: expected format (str), got nothing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import tee
@@ -27,7 +28,9 @@ from parity.verdict.diagnosis import Diagnosis, diagnose
 from parity.verdict.evaluation import Evaluation, Request, TrainingRequest
 from parity.verdict.lockstep import judge_steps
 from parity.verdict.recomputed import RAISED, Recomputed
+from parity.verdict.relations import relations_to_truth
 from parity.verdict.table import is_caught
+from parity.verdict.tensor import Enclosure
 
 FLOAT64 = Profile.of("float64")
 BY_NAME = {fault.name: fault for fault in FAULTS}
@@ -263,6 +266,30 @@ def only(array: np.ndarray, index: Any, value: float) -> np.ndarray:
 def test_relations(change: Any, name: str, what: str) -> None:
     found = judged(LAYER, changed(grad_input=change))
     assert (name, what) in [(d.name, d.what) for d in found]
+
+
+def test_relations_in_any_order_of_rows() -> None:
+    """Large tensors are compared row by row: all pairs of rows would take 8 GiB here."""
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 1024, 1024))
+    record = VJP(Spec("expression"), {}, (x,), (g,))
+    own = {"grad_input": Enclosure.around(x, np.full(x.shape, 1e-15))}
+    order = rng.permutation(1024)
+    for got, what in (
+        (np.roll(x, 3, 0), "rows: rows shifted by 3 in grad_input"),
+        (x[:, ::-1], "columns: columns from the end in grad_input"),
+        (x[:, np.roll(np.arange(1024), 1023)], "columns: columns shifted by 1023 in grad_input"),
+        (x + 1, ""),
+    ):
+        tracemalloc.start()
+        found = relations_to_truth(record, {"grad_input": got}, own, ["grad_input"])
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert [str(d) for d in found] == ([what] if what else [])
+        assert most < 20 * x.nbytes
+    small, few = {"grad_input": Enclosure.around(x[:9], np.zeros((9, 1024)))}, np.argsort(order[:9])
+    (found,) = relations_to_truth(record, {"grad_input": x[:9][few]}, small, ["grad_input"])
+    assert str(found) == f"rows: rows in the order {few.tolist()} in grad_input"
 
 
 @pytest.mark.parametrize("change", [lambda g: g + 1, lambda g: g * g, lambda g: g[::-1] + 1e-6, lambda g: g[:2]])
