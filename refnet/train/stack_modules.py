@@ -46,8 +46,9 @@ class StackedModules:
                 )
         self.nets, self.opts = nets, opts
         arrays = _stacked("a parameter or buffer", [{**net.params, **net.buffers} for net in nets])
-        first, *others = (_of_run(net, opt) for net, opt in zip(nets, opts, strict=True))
-        if any(other != first for other in others):
+        each = map(_of_run, nets, opts)
+        first = next(each)
+        if any(other != first for other in each):  # (one at a time: what is made of a run is given up at once)
             raise ValueError(
                 "ensemble: expected networks and optimizers alike but for values and lr, got different ones"
             )

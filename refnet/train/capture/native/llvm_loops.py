@@ -230,21 +230,21 @@ class Kernel(NamedTuple):
 
 
 def kernel(
-    sizes: Sequence[int], statements: Sequence[Statement], unread: Collection[int] = (), *, long: bool = False
+    sizes: Sequence[int], statements: Sequence[Statement], unread: Collection[int] = (), *, wide: bool = False
 ) -> Kernel:
     """All statements at every place, the last axis innermost. A single axis may have any size: `dims[0]`.
 
     What a statement has computed stays in a register for those after it: two operands are the same numbers, or lie
     apart. Results that begin at an address in `unread` are for these statements alone and are not stored.
 
-    `long`: whether there are so many elements that the widest vectors pay; a processor's own choice may be shorter.
+    `wide`: whether to take the widest vectors; the translator's own choice for a processor may be shorter.
     """
     operands = dict.fromkeys(operand for statement in statements for operand in (*statement.operands, statement.out))
     places = {operand: place for place, operand in enumerate(operands)}
     depth = len(sizes)
     ends = ["%n"] if depth == 1 else [str(size) for size in sizes]
-    wide = f' "prefer-vector-width"="{WIDEST}"' if long else ""
-    lines = [f"define void @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data){wide} {{"]
+    width = f' "prefer-vector-width"="{WIDEST}"' if wide else ""
+    lines = [f"define void @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data){width} {{"]
     lines += ["entry:", "%n = load i64, ptr %dims"]
     for place in places.values():
         lines += [f"%q{place} = getelementptr ptr, ptr %args, i64 {place}", f"%p{place} = load ptr, ptr %q{place}"]

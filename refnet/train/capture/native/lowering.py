@@ -36,6 +36,9 @@ BLOCK = 2048
 LONG = 2 * BLOCK
 """Elements from which on an operation is long."""
 
+WIDE = 64
+"""Elements in a row from which on the widest vectors pay: what is left over behind the last is done one by one."""
+
 TINY_PRODUCT = 16
 """Multiplications of a matrix product up to which those of a stack are written out."""
 
@@ -233,7 +236,7 @@ class Lowering:
     def _kernel(
         self, sizes: Sequence[int], statements: Sequence[llvm_loops.Statement], unread: Collection[int] = ()
     ) -> Call:
-        text, operands = llvm_loops.kernel(sizes, statements, unread)
+        text, operands = llvm_loops.kernel(sizes, statements, unread, wide=sizes[-1] >= WIDE)
         return Call(Loop(text), self.numbers([operand.first for operand in operands]), 0, self.numbers(sizes))
 
     def _flush(self) -> None:
@@ -278,7 +281,7 @@ class Lowering:
         for statements, group in reversed(grouped(works)):
             if statements:
                 placed = [block_memory.moved(does, work.first) for does, work in zip(statements, group, strict=True)]
-                text, operands = llvm_loops.kernel([0], placed, blocks - live, long=True)
+                text, operands = llvm_loops.kernel([0], placed, blocks - live, wide=True)
                 first, steps = [operand.first for operand in operands], [operand.steps[0] for operand in operands]
                 calls.append(self._on_block(Loop(text), first, steps, blocks))
             for work in reversed(group):

@@ -42,24 +42,25 @@ class NotNative(Exception):
 
 
 class Code:
-    """Functions that were translated together, which live as long as this object.
+    """Functions that were translated or loaded together, which live as long as this object.
 
     Args:
-        code: object code, of this process or of another.
+        codes: object codes, of this process or of others.
         names: of the functions that are wanted.
 
     Attributes:
         addresses: where each of them is.
     """
 
-    def __init__(self, code: bytes, names: Iterable[str]) -> None:
+    def __init__(self, codes: Iterable[bytes], names: Iterable[str]) -> None:
         binding = _processor().binding
         # (the engine below becomes its owner)
         machine = _machine()
         # A context of its own: what is made in the one of all modules is never freed.
         self._context = binding.create_context()
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly("", self._context), machine)
-        self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        for code in codes:
+            self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         self.addresses = [self._engine.get_function_address(name) for name in names]
         # Before its context, and before the interpreter takes the library apart.
@@ -93,16 +94,17 @@ def missing(texts: Iterable[str]) -> int:
 
 def _load(texts: Iterable[str]) -> list[str]:
     """Take kernels from the disk; those that are not there are returned."""
-    absent, together = [], dict[bytes, list[str]]()
+    absent, found = [], dict[str, bytes]()
     for text in texts:
         code = object_cache.load(_key(text))
         if code is None:
             absent.append(text)
         else:
-            together.setdefault(code, []).append(text)
-    for code, there in together.items():
-        loaded = Code(code, map(_name, there))
-        _known.update((text, (address, loaded)) for text, address in zip(there, loaded.addresses, strict=True))
+            found[text] = code
+    if found:
+        # (an engine for each would take longer than all else that there is to do)
+        loaded = Code(dict.fromkeys(found.values()), map(_name, found))
+        _known.update((text, (address, loaded)) for text, address in zip(found, loaded.addresses, strict=True))
     return absent
 
 
@@ -134,7 +136,7 @@ def translated(texts: Iterable[str], seconds: float, interrupted: Callable[[], b
             raise NotNative("the translation takes too long")
         some = new[first : first + AT_ONCE]
         made = compiled("\n".join([DECLARATIONS, *(_named(text, number) for number, text in enumerate(some))]))
-        code = Code(made, map(_name, some))
+        code = Code([made], map(_name, some))
         _known.update((text, (address, code)) for text, address in zip(some, code.addresses, strict=True))
         for text in some:
             object_cache.keep(_key(text), made)
@@ -178,7 +180,7 @@ def functions() -> tuple[dict[str, int], Any, Code]:
     if made is None:
         made = compiled(source)
         object_cache.keep(_key(source), made)
-    code = Code(made, FUNCTIONS)
+    code = Code([made], FUNCTIONS)
     addresses = dict(zip(FUNCTIONS, code.addresses, strict=True))
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     run = ctypes.CFUNCTYPE(None, number, pointer, number, pointer, pointer, number, pointer, number, pointer, number)(

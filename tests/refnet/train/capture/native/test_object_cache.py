@@ -1,5 +1,6 @@
 """What was translated is kept on disk: taken from there with the same bits, and only if it is whole and the user's."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -53,6 +54,19 @@ def test_another_process_translates_nothing(folder, compiled):
 def test_kernels_are_found_one_by_one(folder, compiled):
     translate(TEXTS[:3])
     assert translate(TEXTS[2:]) == 3
+
+
+def test_files_that_hold_the_same_kernel(folder):
+    # Each file holds all that was translated at once: the second kernel is in two of them.
+    texts = [f"define void @kernel(ptr %to) {{\nstore i64 {n}, ptr %to\nret void\n}}" for n in (3, 5, 7)]
+    translate(texts[:2])
+    (folder / translator._key(texts[1])).unlink()
+    translate(texts[1:])
+    assert translate(texts) == 0
+    for text, number in zip(texts, (3, 5, 7), strict=True):
+        written = ctypes.c_int64()
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(translator.known()[text][0])(ctypes.addressof(written))
+        assert written.value == number
 
 
 DAMAGES = {
