@@ -91,11 +91,22 @@ def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
     return (0,) * missing + tuple(stride if size == wide else 0 for size, stride, wide in own)
 
 
+def _inverse(divisor: NDArray[Any]) -> NDArray[Any] | None:
+    """1 / c for a power of two c, if it is one, too: x (1 / c) is the same real number as x / c, and rounded alike; it
+    takes a fifth of the time."""
+    if divisor.shape != () or divisor.dtype.kind != "f" or not np.isfinite(divisor) or abs(np.frexp(divisor)[0]) != 0.5:
+        return None
+    with np.errstate(all="ignore"):
+        inverse = np.asarray(1 / divisor, divisor.dtype)
+    return inverse if np.isfinite(inverse) and abs(inverse) >= np.finfo(divisor.dtype).tiny else None
+
+
 class Lowering:
     """Calls, one after the other.
 
     Args:
         spans: see `block_memory.spans_of`.
+        constant: the roots that nobody writes.
 
     Attributes:
         calls: the table.
@@ -104,12 +115,14 @@ class Lowering:
         passing: the roots that never are in their place, but in memory of one block's size or in a register alone.
     """
 
-    def __init__(self, spans: Mapping[int, block_memory.Span] = MappingProxyType({})) -> None:
+    def __init__(
+        self, spans: Mapping[int, block_memory.Span] = MappingProxyType({}), constant: Collection[int] = ()
+    ) -> None:
         self.calls: list[Call] = []
         self.kept: list[Any] = []
         self.inside: list[tuple[int, list[Call]]] = []
         self.passing: set[int] = set()
-        self._spans = spans
+        self._spans, self._constant = spans, constant
         self._blocks: dict[int, int] = {}
         self._number = -1
         self._roots: dict[int, int] = {}
@@ -164,6 +177,9 @@ class Lowering:
         """
         called, options = operation.function, dict(operation.options)
         self._number += 1
+        if called is np.divide and self._stays(operation.args[1]) and (inverse := _inverse(args[1])) is not None:
+            called, args = np.multiply, [args[0], inverse]
+            self.kept.append(inverse)
         refs = zip((*operation.args, operation.out), (*args, out), strict=True)
         self._roots = {id(array): ref.root for ref, array in refs if isinstance(ref, Ref) and ref.root in self._spans}
         if called in ELEMENTWISE:
@@ -193,6 +209,9 @@ class Lowering:
                 self.sum_of_runs(called, args[0], out, options, recorded)
         else:
             raise NotNative(f"{getattr(called, '__name__', called)} is no loop of NumPy's")
+
+    def _stays(self, arg: Any) -> bool:
+        return not isinstance(arg, Ref) or arg.root in self._constant
 
     def elementwise(self, does: str | Loop, arrays: Sequence[NDArray[Any]]) -> None:
         """By a formula, or a loop of NumPy's."""
