@@ -273,7 +273,8 @@ def _settle(entry: Entry, turn: float) -> None:
     short = entry.turn()[0]
     if short > UNBEARABLE * turn:
         return  # a call's own cost stays unknown
-    times = 3 if short <= LONGEST * turn else 1
+    # (a short call's own cost is the small difference of two times: a moment's pause in one of them is all of it)
+    times = 9 if short <= turn else 3 if short <= LONGEST * turn else 1
     short = min(short, *(entry.turn()[0] for _ in range(times - 1)), math.inf)
     long = short
     while long - short < turn / 4 or (long < 1.5 * short and entry.steps < STUDY):

@@ -8,11 +8,13 @@ loop. What is not prescribed, such as exp and the order of a long sum, stays Num
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 TYPES = {"f8": "double", "f4": "float", "b1": "i8"}
 """By NumPy's name of a dtype, LLVM's."""
@@ -133,6 +135,22 @@ def elementwise(form: str, operands: Sequence[Operand], out: Operand) -> Stateme
         return [form.format(y=y, t=t, f="f64" if t == "double" else "f32", **dict(zip("abc", names, strict=False)))]
 
     return Statement(tuple(operands), out, lines)
+
+
+_NORMAL = {np.dtype(np.float32): 126, np.dtype(np.float64): 1022}
+"""For each dtype the largest k for which both 2^k and 2^-k are normal numbers."""
+
+
+def inverse_of(divisor: NDArray[Any]) -> NDArray[Any] | None:
+    """1 / c for a power of two c, if it is one, too: x (1 / c) is the same real number as x / c, and rounded alike; it
+    takes a fifth of the time."""
+    if divisor.shape != () or divisor.dtype not in _NORMAL:
+        return None
+    # c = significand 2^exponent
+    significand, exponent = math.frexp(divisor)
+    if abs(significand) != 0.5 or abs(exponent - 1) > _NORMAL[divisor.dtype]:
+        return None
+    return np.asarray(1 / divisor, divisor.dtype)
 
 
 def single_term(fused: bool) -> str:

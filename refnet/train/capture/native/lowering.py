@@ -96,6 +96,7 @@ class Lowering:
 
     Args:
         spans: see `block_memory.spans_of`.
+        constant: the roots that nobody writes.
 
     Attributes:
         calls: the table.
@@ -104,12 +105,14 @@ class Lowering:
         passing: the roots that never are in their place, but in memory of one block's size or in a register alone.
     """
 
-    def __init__(self, spans: Mapping[int, block_memory.Span] = MappingProxyType({})) -> None:
+    def __init__(
+        self, spans: Mapping[int, block_memory.Span] = MappingProxyType({}), constant: Collection[int] = ()
+    ) -> None:
         self.calls: list[Call] = []
         self.kept: list[Any] = []
         self.inside: list[tuple[int, list[Call]]] = []
         self.passing: set[int] = set()
-        self._spans = spans
+        self._spans, self._constant = spans, constant
         self._blocks: dict[int, int] = {}
         self._number = -1
         self._roots: dict[int, int] = {}
@@ -164,6 +167,10 @@ class Lowering:
         """
         called, options = operation.function, dict(operation.options)
         self._number += 1
+        by_constant = called is np.divide and self._stays(operation.args[1])
+        if by_constant and (inverse := llvm_loops.inverse_of(args[1])) is not None:
+            called, args = np.multiply, [args[0], inverse]
+            self.kept.append(inverse)
         refs = zip((*operation.args, operation.out), (*args, out), strict=True)
         self._roots = {id(array): ref.root for ref, array in refs if isinstance(ref, Ref) and ref.root in self._spans}
         if called in ELEMENTWISE:
@@ -193,6 +200,9 @@ class Lowering:
                 self.sum_of_runs(called, args[0], out, options, recorded)
         else:
             raise NotNative(f"{getattr(called, '__name__', called)} is no loop of NumPy's")
+
+    def _stays(self, arg: Any) -> bool:
+        return not isinstance(arg, Ref) or arg.root in self._constant
 
     def elementwise(self, does: str | Loop, arrays: Sequence[NDArray[Any]]) -> None:
         """By a formula, or a loop of NumPy's."""

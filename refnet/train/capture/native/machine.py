@@ -65,7 +65,7 @@ class Machine:
         if not self._result.flags.c_contiguous:
             raise NotNative("a loss that does not lie in order")
         self._state = np.zeros(3, np.int64)
-        lowering, state = Lowering(block_memory.spans_of(program)), address_of(self._state)
+        lowering, state = Lowering(block_memory.spans_of(program), program.constant), address_of(self._state)
         self._samples = 0
         for whole, buffer in data:
             row = whole[:1].nbytes

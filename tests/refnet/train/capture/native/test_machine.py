@@ -62,6 +62,30 @@ def test_elementwise(ufunc, dtype):
         assert_same_bits(ufunc, *(full(*shape, dtype=dtype) for _ in range(ufunc.nin)))
 
 
+@pytest.mark.arithmetic
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_quotient_by_a_constant(dtype):
+    """By a power of two it is a product; where the inverse is none, or has lost digits, it stays a quotient."""
+    info = np.finfo(dtype)
+    exponents = [1, -1, 5, 60, -60, info.maxexp - 1, info.maxexp - 2, info.minexp, info.minexp - info.nmant]
+    powers = [sign * 2.0**k for k in exponents for sign in (1, -1)]
+    with np.errstate(all="ignore"):
+        X = np.concatenate(
+            [full(300, dtype=dtype), info.tiny * full(300, dtype=dtype), info.max / full(90, dtype=dtype)]
+        )
+        X[:5] = 0, -0.0, np.inf, -np.inf, info.smallest_subnormal
+        for c in np.array([3, -10, 0, np.inf, *powers], dtype):
+            assert_same_bits(lambda X, c=c: X / c, X)
+
+
+@pytest.mark.parametrize(("c", "quotients"), [(8.0, 0), (3.0, 1)])
+def test_a_quotient_by_a_power_of_two_is_a_product(c, quotients, monkeypatch):
+    texts, true = [], lowering.llvm_loops.kernel
+    monkeypatch.setattr(lowering.llvm_loops, "kernel", lambda *a, **k: texts.append(true(*a, **k)) or texts[-1])
+    assert_same_bits(lambda X: X / np.float64(c), full(5))
+    assert sum(kernel.text.count("fdiv") for kernel in texts) == quotients
+
+
 def test_of_booleans():
     for ufunc in (np.bitwise_and, np.logical_or):
         assert_same_bits(lambda X, Y, u=ufunc: np.where(u(X > 0, Y > 0), X, Y), full(4, 5), full(4, 5))
