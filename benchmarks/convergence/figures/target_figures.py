@@ -107,12 +107,20 @@ def _pairs(study: RecordedStudy, problem: str) -> Figure | Absent:
         if np.isfinite(pairs[["low", "high"]]).any(axis=None)
         else f"{n} pairs are too few for an interval of {float(LEVEL):.0%}, which takes six."
     )
+    measures = ("train_loss", study.outcome(problem)[0])
+    axes = [_many_decades(_drawn(pairs[pairs["measure"] == m]), 100 if "accuracy" in m else 1) for m in measures]
+    scale = (
+        f" {'Both axes are' if all(axes) else 'The first axis is' if axes[0] else 'The second axis is'} logarithmic on "
+        "both sides of a linear middle; a mark for each power of ten."
+        if any(axes)
+        else ""
+    )
     return Figure(
         name=f"pairs-{problem}",
         problem=problem,
         title=f"{title}: differences, seed by seed",
         caption=f"Each arm minus {words}, at the end of {n} runs with equal initial weights: median difference of the "
-        f"final training loss and of the {study.outcome(problem)[1]}. {interval}",
+        f"final training loss and of the {study.outcome(problem)[1]}. {interval}{scale}",
         alt=f"{title}: for each arm a dot and a bar, its difference from {words}.",
         draw=lambda narrow: _draw_pairs(study, problem, others, narrow),
     )
@@ -123,6 +131,10 @@ def _differences(study: RecordedStudy, problem: str) -> Any:
     pairs = study.rows("pairs", problem=problem, engine=study.engine)
     pairs = pairs[pairs["against"] != "constant rate"]
     return pairs[pairs["arm"].isin([arm.name for arm in study.arms(problem)])]
+
+
+def _drawn(rows: Any) -> Any:
+    return rows[["median", "low", "high"]].to_numpy().ravel()
 
 
 def _draw_pairs(study: RecordedStudy, problem: str, others: dict[str, str], narrow: bool) -> Canvas:
@@ -140,8 +152,7 @@ def _draw_pairs(study: RecordedStudy, problem: str, others: dict[str, str], narr
     looks = dict(zip(others, (("o", -0.17), ("D", 0.17)) if len(others) > 1 else (("o", 0.0),), strict=True))
     for axes, what in zip(panels, ("train_loss", measure), strict=True):
         rows = pairs[pairs["measure"] == what]
-        values = rows[["median", "low", "high"]].to_numpy().ravel()
-        edge = _signed(axes, values, 100 if "accuracy" in what else 1, narrow)
+        edge = _signed(axes, _drawn(rows), 100 if "accuracy" in what else 1, narrow)
         axes.axvline(0, color=style.SOFT, linewidth=0.8, zorder=1)
         for against, (marker, offset) in looks.items():
             for row in rows[rows["against"] == against].itertuples():
@@ -171,18 +182,29 @@ def _draw_pairs(study: RecordedStudy, problem: str, others: dict[str, str], narr
     return figure
 
 
+def _sizes(values: Any) -> tuple[float, float]:
+    """Of the finite differences that are not zero, the largest size and the 20% quantile."""
+    sizes = np.abs(values[values != 0])
+    sizes = sizes[sizes < BEYOND]
+    return (float(sizes.max()), float(np.quantile(sizes, 0.2))) if len(sizes) else (1.0, 1.0)
+
+
+def _many_decades(values: Any, unit: int) -> bool:
+    """Whether they have more than two, and are no shares."""
+    most, inside = _sizes(values)
+    return unit == 1 and most >= 100 * inside
+
+
 def _signed(axes: Axes, values: Any, unit: int, narrow: bool) -> float:
     """Scale the axis for differences of both signs; returns how far it goes: what is infinite ends there.
 
     Linear, unless they have more than two decades: then logarithmic on both sides of a linear middle. Shares, which
     are shown in hundredths (`unit` 100), have few decades always.
     """
-    from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-    sizes = np.abs(values[values != 0])
-    sizes = sizes[sizes < BEYOND]
-    most, inside = (float(sizes.max()), float(np.quantile(sizes, 0.2))) if len(sizes) else (1.0, 1.0)
-    if unit > 1 or most < 100 * inside:
+    most, inside = _sizes(values)
+    if not _many_decades(values, unit):
         edge = 1.1 * most
         axes.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
         axes.xaxis.set_major_formatter(
@@ -199,6 +221,8 @@ def _signed(axes: Axes, values: Any, unit: int, narrow: bool) -> float:
         ticks = [*(-p for p in powers), 0.0, *powers]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_major_formatter(FixedFormatter(style.labels(ticks)))
-        axes.xaxis.set_minor_locator(NullLocator())
+        decades = [10.0**k for k in range(first, last + 1)]
+        axes.xaxis.set_minor_locator(FixedLocator([*(-d for d in decades), *decades]))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(-edge, edge)
     return edge

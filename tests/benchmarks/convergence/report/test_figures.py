@@ -237,6 +237,26 @@ def test_differences_with_intervals(study_of, drawn):
                 assert bars[y] == rows.loc[name, ["low", "high"]].tolist()
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_an_axis_of_many_decades_says_so(study_of, narrow):
+    study = study_of()
+    for factor, scale in ((1e-9, "symlog"), (1.0, "linear")):
+        pairs = study.frames["pairs"].copy()
+        rows = (pairs["problem"] == "iris") & (pairs["measure"] == "train_loss")
+        pairs.loc[rows, ["low", "median", "high"]] = [0.5, 1.0, 2.0]
+        pairs.loc[rows & (pairs["arm"] != "stochastic"), ["low", "median", "high"]] *= factor
+        figure = named(dataclasses.replace(study, frames={**study.frames, "pairs": pairs}))["pairs-iris"]
+        assert ("The first axis is logarithmic" in figure.caption) == (scale == "symlog")
+        first, second = figure.draw(narrow).axes
+        assert (first.get_xscale(), second.get_xscale()) == (scale, "linear")
+        if scale == "symlog":
+            ticks = [first.get_xticks(minor=minor) for minor in (False, True)]
+            powers = np.log10(np.sort(np.concatenate([tick[tick > 0] for tick in ticks])))
+            assert np.diff(powers) == pytest.approx(1)
+            assert powers == pytest.approx(np.round(powers))
+            assert (len(ticks[0]) == 3) == narrow
+
+
 def test_six_pairs_or_no_bars(study_of, drawn):
     options = {"problems": ("xor",), "arms": (Arm(None), Arm(1)), "seeds": 5, "iterations": 100, "beside": False}
     assert "5 pairs are too few for an interval of 95%" in named(study_of(**options))["pairs-xor"].caption
