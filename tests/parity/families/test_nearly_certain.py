@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks.adversarial.rounded_array import Rounded
 from benchmarks.adversarial.rounding_machine import MODES, Machine
+from parity.budget.array import Budget
 from parity.budget.formats import Profile
 from parity.engines.refnet import RefnetEngine
 from parity.families.listing import WEAKER, Variant
@@ -16,6 +18,7 @@ from parity.records import definition
 from parity.records.record import VJP, Answer, Array, Spec, Train
 from parity.verdict.answer import enclose, enclosed, judge_answer
 from parity.verdict.evaluation import Request, TrainingRequest
+from refnet import nn
 
 VARIANTS = [variant for variant in WEAKER if "CrossEntropyLoss" in variant.patches]
 
@@ -101,3 +104,26 @@ def test_what_rounds_as_badly_as_it_may_keeps_to_the_budget(variant: Variant, mo
         made = definition.vjp(record, lambda a, engine=engine: Rounded(a, engine), variant.patches)["grad_input.0"]
         assert isinstance(made, Rounded)
         assert (budget.truth.error(made.floats()) <= budget.bound).all()
+
+
+@pytest.mark.parametrize(("off", "budget", "possible"), [(1e-3, 4e-3, 2e-3), (0.1, 1.7, 0.22), (0.3, np.inf, 0.82)])
+def test_how_wide_the_budget_of_the_formula_itself_is(off: float, budget: float, possible: float) -> None:
+    """As docs/model.md tells: logits that are off move both the shift and what it is taken from."""
+    profile, T = Profile.of("float32"), np.arange(CLASSES)
+    X = np.diag(LEAST + T)
+    module = nn.CrossEntropyLoss(reduction="sum")
+    one = Budget.exact(np.array(1.0), profile)
+    with np.errstate(all="ignore"):
+        _, saved = module.forward(Budget.exact(X, profile, np.full(X.shape, off)), T)
+        (made, _), _ = module.backward(one, saved)
+
+    def gradient(X: Array) -> Array:
+        _, saved = module.forward(X, T)
+        return module.backward(np.array(1.0), saved)[0][0]
+
+    right = gradient(X)
+    signs = itertools.product((-off, off), repeat=CLASSES)
+    moved = np.max([abs(gradient(X + np.array(s)) - right) for s in signs], axis=0)
+    assert np.median(moved / abs(right)) == pytest.approx(possible, rel=0.05)
+    assert np.median(made.e / abs(right)) == pytest.approx(budget, rel=0.05)
+    assert (moved <= made.e).all()
