@@ -296,6 +296,18 @@ def test_what_to_say_of_sums_that_bfloat16_does_not_see(reference):
     assert not any("profile=" in note for note in seen.notes)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_where_gradients_are_off(mode):
+    """As in a project's tests of inference: what is asked for is gradients all the same."""
+    before, module = torch.randn(4, 5), torch.nn.Linear(5, 3)
+    with mode():
+        x, w = torch.randn(4, 5), torch.randn(3, 5)
+        right = parity.check(F.linear, "linear", x, w, sweep=True)
+        assert right.ok, right
+        assert parity.check(module, before).ok
+        assert not torch.is_grad_enabled()
+
+
 def test_a_trusted_function():
     x = torch.randn(4, 5)
     # Sums of three are exact in float64 only: the error of the coarser format is told in digits.
