@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from parity.budget.formats import Profile
-from parity.engines import function_call, layouts
+from parity.engines import any_array, function_call, layouts
 from parity.expression import enclose
 from parity.records import functionals, torch_modules
 from parity.records.record import VJP, UsageError
@@ -39,8 +39,7 @@ from refnet.arithmetic.array_like import Undecided
 
 Array = np.ndarray[Any, Any]
 
-SEED = 0
-"""Of the upstream gradient, where none is given."""
+SEED = 0  # Of the upstream gradient, where none is given.
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ def trusted(function: Callable[..., Any]) -> Trusted:
     return Trusted(function)
 
 
+@any_array.with_gradients()
 def check(
     fn: Any,
     reference: Any = None,

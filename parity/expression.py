@@ -26,7 +26,7 @@ from parity.translations import advice
 from parity.truth import enclosing
 from parity.truth.taped import Taped, gradients
 from parity.truth.value import Sample, Truth
-from parity.verdict.blindness import causes_in_expression, told
+from parity.verdict.blindness import causes_in_expression, told, wider_sums
 from parity.verdict.other_forms import others
 from parity.verdict.relations import relations_to_truth
 from parity.verdict.tensor import Enclosure, Other, TensorVerdict, judge
@@ -119,7 +119,8 @@ class Enclosed:
                 verdict = judge(name, np.asarray(got), enclosure, self.dtype, tuple(self.others()))
             verdicts.append(told(verdict, self.cause()) if verdict.verdict == "blind" else verdict)
         answer = {name: np.asarray(got) for name, got, _, _ in results if got is not None}
-        return Report("the expression", self.profile, verdicts, self._looks_like(answer, verdicts))
+        notes = wider_sums(self.profile, verdicts)
+        return Report("the expression", self.profile, verdicts, self._looks_like(answer, verdicts), notes)
 
     def _looks_like(self, answer: Mapping[str, Array], verdicts: Sequence[TensorVerdict]) -> list[str]:
         """What the failing results are to the truth. Some elements alone do not tell."""

@@ -90,10 +90,11 @@ def smallest(tried: Tried, grad_output: Any) -> str:
     # A given upstream gradient has a size of its own; a random one mostly shows the same.
     free = Shown(tried.asked, None, tensor, tried, how)
     shown = free if seeds is None or free.fails() else replace(free, seeds=seeds)
-    if not shown.fails():
+    smaller = _shorter(shown) if shown.seeds is None else shown
+    if smaller is shown and not shown.fails():
         # Another result at each call: what fails once need not fail again.
         return ""
-    shown = _rounder(_shorter(shown) if shown.seeds is None else shown)
+    shown = _rounder(smaller)
     count = sum(function_call.to_numpy(x).size for x in shown.asked.inputs if function_call.is_array(x))
     return Program(shown).text() if count <= MOST else ""
 

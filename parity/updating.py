@@ -71,8 +71,8 @@ def check_update(
         )
     if not callable(optimizer) and not _is_transformation(optimizer):
         raise UsageError(
-            "check_update: expected a class of optimizers, an optax transformation or a function, "
-            f"got {type(optimizer).__name__}"
+            "check_update: expected a class of optimizers, an optax transformation or a function, got "
+            f"{type(optimizer).__name__}{' that is made already' if hasattr(optimizer, 'param_groups') else ''}"
         )
     profile = Profile.of(form)
     record = _record(Spec(reference, options), named, grads, groups, max(steps, 1), seed, profile)

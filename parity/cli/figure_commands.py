@@ -157,7 +157,7 @@ def export_vectors(pattern: str, jobs: int | None, folder: Path) -> None:
     cases = select(pattern)
     with console.progress("exporting", len(cases)) as (_, done):
         count = exporting.export(folder, cases, options.workers(jobs), done)
-    console.standard_output().out(f"{folder}: {count} records of {len(cases)} cases")
+    console.standard_output().out(f"{folder}: {count} records of {len(cases)} {'case' if len(cases) == 1 else 'cases'}")
 
 
 @click.command(short_help="Which classes of torch.nn and torch.optim are covered.")

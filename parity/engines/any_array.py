@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -89,3 +92,18 @@ def seed_draws(seed: int) -> np.random.Generator:
     """What random upstream gradients are drawn from. Inputs that somebody drew by `default_rng(seed)` are other
     numbers: of an upstream gradient equal to the input, gradients of a normalization vanish."""
     return np.random.default_rng([seed, 0x67726164])
+
+
+@contextmanager
+def with_gradients() -> Iterator[None]:
+    """Whatever torch's mode is around a check: under no_grad or inference_mode nothing has a gradient."""
+    if (torch := sys.modules.get("torch")) is None:
+        yield
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def leaf(x: Any, asks: bool) -> Any:
+    """A tensor of torch as one that asks for a gradient or does not, in the same memory where that can be."""
+    return (x.clone() if x.is_inference() else x).detach().requires_grad_(asks)

@@ -277,10 +277,7 @@ def forward_torch(
     fn: Any, inputs: Sequence[Any], wanted: Sequence[int], options: Mapping[str, Any]
 ) -> tuple[list[Any], list[Any]]:
     """Leaves of the inputs, and the outputs."""
-    own = [
-        x.detach().requires_grad_(k in wanted) if is_array(x) and x.is_floating_point() else x
-        for k, x in enumerate(inputs)
-    ]
+    own = [any_array.leaf(x, k in wanted) if is_array(x) and x.is_floating_point() else x for k, x in enumerate(inputs)]
     outputs = _several(fn(*own, **options))
     _arrays(outputs)
     here = next(x.device for x in inputs if is_array(x))

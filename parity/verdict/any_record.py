@@ -18,6 +18,7 @@ from parity.budget.formats import Profile
 from parity.records import definition
 from parity.records.record import VJP, Optimize, UsageError
 from parity.verdict.answer import enclose, enclose_itself, others_for
+from parity.verdict.blindness import wider_sums
 from parity.verdict.diagnosis import diagnose, told_of_precision
 from parity.verdict.evaluation import Array, Request
 from parity.verdict.tensor import Answer, Enclosure, Other, TensorVerdict, Truths, failed, judge
@@ -99,6 +100,7 @@ def judge_any(
     # A counter of a module is nothing that a bound belongs to.
     told = {name: a for name, a in answer.items() if name in enclosures}
     said = diagnose(request, told, enclosures, failing) if known else []
+    notes = (*notes, *wider_sums(str(profile), verdicts))
     return Found(tuple(told_of_precision(verdicts, said)), tuple(str(d) for d in said), notes, enclosures)
 
 

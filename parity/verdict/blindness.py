@@ -161,6 +161,14 @@ def causes_in_expression(f: Callable[..., Any], budgets: Sequence[Any]) -> str:
     return str(value.worst) if isinstance(value, _Watched) and value.worst.operation else ""
 
 
+def wider_sums(profile: str, verdicts: Sequence[TensorVerdict]) -> tuple[str, ...]:
+    """What to say of how a function sums, where all is said to be in a format of two bytes and a verdict is blind."""
+    if profile not in ("bfloat16", "float16") or all(v.verdict != "blind" for v in verdicts):
+        return ()
+    due = f'profile="{profile}, accumulate float32"'
+    return (f"sums in {profile} may be that far off: if the function keeps its sums in float32, say so by {due}",)
+
+
 def told(blind: TensorVerdict, cause: str) -> TensorVerdict:
     """A blind verdict with the operation that made it so."""
     return replace(blind, reason=f"{blind.reason}; {cause}") if cause else blind

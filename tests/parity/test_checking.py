@@ -275,6 +275,39 @@ def test_masks_of_minus_infinity():
     assert not parity.check(unscaled, reference, q, k, v, attn_mask=mask).ok
 
 
+@pytest.mark.parametrize("reference", ["linear", lambda x, w: x @ w.T])
+def test_what_to_say_of_sums_that_bfloat16_does_not_see(reference):
+    """512 terms may come out as zero in bfloat16: nothing is proved. By the profile that the note says, all is."""
+    x, w = torch.randn(512, 8).bfloat16(), torch.randn(3, 8).bfloat16()
+
+    def product(x, w):
+        return (x.float() @ w.float().T).bfloat16()
+
+    def in_halves(x, w):
+        # The gradient by w is a sum of two numbers of bfloat16.
+        return torch.cat([product(x[:256], w), product(x[256:], w)])
+
+    blind = parity.check(in_halves, reference, x, w)
+    assert [v.verdict for v in blind.verdicts].count("blind") == 1
+    profile = re.search('profile="(.*)"', "\n".join(blind.notes)).group(1)
+    assert parity.check(product, reference, x, w, profile=profile).ok
+    seen = parity.check(in_halves, reference, x, w, profile=profile)
+    assert "blind" not in verdicts(seen).values()
+    assert not any("profile=" in note for note in seen.notes)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_where_gradients_are_off(mode):
+    """As in a project's tests of inference: what is asked for is gradients all the same."""
+    before, module = torch.randn(4, 5), torch.nn.Linear(5, 3)
+    with mode():
+        x, w = torch.randn(4, 5), torch.randn(3, 5)
+        right = parity.check(F.linear, "linear", x, w, sweep=True)
+        assert right.ok, right
+        assert parity.check(module, before).ok
+        assert not torch.is_grad_enabled()
+
+
 def test_a_trusted_function():
     x = torch.randn(4, 5)
     # Sums of three are exact in float64 only: the error of the coarser format is told in digits.

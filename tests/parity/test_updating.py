@@ -182,6 +182,7 @@ def test_bad_input(params):
     bad(r"expected a class of torch\.optim among .*SGD.*, got 'Sgd'", torch.optim.SGD, "Sgd", params, lr=0.1)
     bad("expected arguments that SGD takes", torch.optim.SGD, "SGD", params, beta=0.1)
     bad("expected a class of optimizers, an optax transformation or a function, got int", 7, "SGD", params)
+    bad("a function, got SGD that is made already", torch.optim.SGD(params.values(), lr=0.1), "SGD", params, lr=0.1)
     bad("expected arrays of torch, JAX or NumPy as inputs, got none", torch.optim.SGD, "SGD", {})
     bad("expected floats of one format", torch.optim.SGD, "SGD", {"a": torch.arange(3)})
     short = [{"weight": torch.zeros(3), "bias": torch.zeros(3)}]
