@@ -317,6 +317,14 @@ class Program:
             ]
             gave = f"backward({seeds if count == 1 else f'({seeds})'}, saved)"
             body = [f"output, saved = {self._call('forward')}", f"{', '.join(due)} = {gave}"]
+        elif function_call.brings_backward(self.asked.fn):
+            seeds = ", ".join(map(self._seed, range(count)))
+            body = [
+                f"output, saved = {self._call('fn.forward')}",
+                f"by_input, grads = fn.backward({seeds if count == 1 else f'({seeds})'}, saved)",
+                "by_input = by_input if isinstance(by_input, tuple) else (by_input,)",
+                *(f"grad_{self.names[k]} = by_input[{k}]" for k in self.asked.wanted),
+            ]
         return [*(before if self.tensor == "inputs" else []), *body]
 
     # ---- what is right
@@ -362,10 +370,11 @@ class Program:
         if kind == "buffer":
             return f"dict(fn.named_buffers())[{rest!r}]"
         number = {name: k for k, name in self.asked.places().items()}
-        if self.tensor not in number and not hasattr(self.asked.fn, "named_parameters"):
+        bare = self.tensor.startswith("gradients[") or not hasattr(self.asked.fn, "named_parameters")
+        if self.tensor not in number and bare:
             number[self.tensor] = int(self.tensor.removeprefix("gradients[").rstrip("]").rpartition(".")[2])
         if self.tensor not in number:
-            return f"dict(fn.named_parameters())[{rest!r}].grad"
+            return f"grads[{rest!r}]" if self.framework == "numpy" else f"dict(fn.named_parameters())[{rest!r}].grad"
         name = self.names[number[self.tensor]]
         return f"{name}.grad" if self.framework == "torch" else f"grad_{name}"
 
