@@ -20,10 +20,11 @@ import numpy as np
 from parity.budget.formats import Profile
 from parity.engines import any_array, function_call, layouts
 from parity.expression import enclose
+from parity.function_name import qualified_name
 from parity.records import functionals, torch_modules
 from parity.records.record import VJP, UsageError
 from parity.report.report import Report
-from parity.shrinking import qualified_name, smallest
+from parity.shrinking import smallest
 from parity.sweeping import Tried, swept, unsteadiness
 from parity.verdict.any_record import (
     Found,
@@ -72,9 +73,9 @@ def check(
     """Judge a function of arrays, its outputs and its gradients, against a reference.
 
     Args:
-        fn: a function of torch, JAX or NumPy arrays, a `torch.autograd.Function.apply`, a custom operator, a torch
-            module (compiled or scripted too), or a pair (forward, backward) of plain functions: forward(*inputs) gives
-            (output, saved), backward(grad_output, saved) the gradient by each input that is of floats.
+        fn: a function of torch, JAX or NumPy arrays, a `torch.autograd.Function.apply`, a custom operator, a module of
+            torch (compiled or scripted too) or refnet, or a pair (forward, backward) of plain functions:
+            forward(*inputs) gives (output, saved), backward(grad_output, saved) the gradient by each input of floats.
         reference: the name of a function of torch.nn.functional, with its arguments, or of a class of torch.nn, whose
             input and parameters are the inputs (of a module's own ones under their names); an expression in NumPy;
             `parity.trusted(function)`; or None for a module of a covered class.
@@ -142,8 +143,7 @@ class Asked:
     def of(
         cls, fn: Any, reference: Any, inputs: Sequence[Any], profile: str | Profile | None, options: Mapping[str, Any]
     ) -> Asked:
-        if not callable(fn) and not (isinstance(fn, tuple) and len(fn) == 2 and all(map(callable, fn))):
-            raise UsageError(f"check: expected a function, a module or a pair of functions, got {type(fn).__name__}")
+        function_call.check_kind(fn)
         keywords = tuple(name for name, value in options.items() if function_call.is_array(value))
         every = (*inputs, *(options[name] for name in keywords))
         rest = {name: value for name, value in options.items() if name not in keywords}
@@ -279,7 +279,7 @@ class Asked:
 
     @property
     def _forward_only(self) -> bool:
-        return not isinstance(self.fn, tuple) and function_call.framework(self.inputs) == "numpy"
+        return not function_call.brings_backward(self.fn) and function_call.framework(self.inputs) == "numpy"
 
     def record(self) -> tuple[VJP, dict[int, str]]:
         """The record that the reference makes of the inputs, and the name of each input's gradient in an answer."""

@@ -6,17 +6,16 @@ fixed list.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from types import BuiltinFunctionType
 from typing import Any
 
 import numpy as np
 
 from parity.engines import function_call, layouts
+from parity.function_name import importable
 from parity.records.record import UsageError
 from parity.sweeping import Tried, array_sizes, resized
 from parity.verdict.any_record import Found
@@ -229,7 +228,7 @@ class Program:
         names = ("forward", "backward") if isinstance(self.asked.fn, tuple) else ("fn",)
         made = []
         for name, part in zip(names, parts, strict=True):
-            module, path = _place(part)
+            module, path = importable(part)
             if not module:
                 made.append(f"{name} = ...  # {path}: no import reaches it; put it here")
             elif module == "torch.nn":
@@ -330,6 +329,14 @@ class Program:
             ]
             gave = f"backward({seeds if count == 1 else f'({seeds})'}, saved)"
             body = [f"output, saved = {self._call('forward')}", f"{', '.join(due)} = {gave}"]
+        elif function_call.brings_backward(self.asked.fn):
+            seeds = ", ".join(map(self._seed, range(count)))
+            body = [
+                f"output, saved = {self._call('fn.forward')}",
+                f"by_input, grads = fn.backward({seeds if count == 1 else f'({seeds})'}, saved)",
+                "by_input = by_input if isinstance(by_input, tuple) else (by_input,)",
+                *(f"grad_{self.names[k]} = by_input[{k}]" for k in self.asked.wanted),
+            ]
         return [*(before if self.tensor == "inputs" else []), *body]
 
     # ---- what is right
@@ -375,12 +382,13 @@ class Program:
         if kind == "buffer":
             return f"dict(fn.named_buffers())[{rest!r}]"
         number = {name: k for k, name in self.asked.places().items()}
-        if self.tensor not in number and not hasattr(self.asked.fn, "named_parameters"):
+        bare = self.tensor.startswith("gradients[") or not hasattr(self.asked.fn, "named_parameters")
+        if self.tensor not in number and bare:
             arrays = [k for k, x in enumerate(self.asked.inputs) if function_call.is_array(x)]
             k = int(self.tensor.removeprefix("gradients[").rstrip("]").rpartition(".")[2])
             number[self.tensor] = arrays[k] if self.tensor.startswith("gradients[") else k
         if self.tensor not in number:
-            return f"dict(fn.named_parameters())[{rest!r}].grad"
+            return f"grads[{rest!r}]" if self.framework == "numpy" else f"dict(fn.named_parameters())[{rest!r}].grad"
         name = self.names[number[self.tensor]]
         return f"{name}.grad" if self.framework == "torch" else f"grad_{name}"
 
@@ -414,35 +422,3 @@ def _names(asked: Asked) -> list[str]:
     n = len(asked.inputs) - len(asked.keywords)
     names |= {n + k: name for k, name in enumerate(asked.keywords)}
     return [names.get(k, f"x{k}") for k in range(len(asked.inputs))]
-
-
-def qualified_name(fn: Any) -> str:
-    """The name of a function; of a class's method with the class that it was taken from: LayerNorm.apply, not
-    Function.apply."""
-    owner = getattr(fn, "__self__", None)
-    if isinstance(owner, type):
-        return f"{owner.__qualname__}.{fn.__name__}"
-    if isinstance(fn, BuiltinFunctionType):
-        # torch keeps those that are written in C++ in a class that nobody knows.
-        return fn.__name__
-    return str(getattr(fn, "__qualname__", type(fn).__name__))
-
-
-def _place(fn: Any) -> tuple[str, str]:
-    """The module that a function can be imported from, and its name there; no module where there is none such."""
-    owner = getattr(fn, "__self__", None)
-    module, path = getattr(owner if isinstance(owner, type) else fn, "__module__", None) or "", qualified_name(fn)
-    if type(fn).__module__.startswith("torch.nn.modules") and not list(fn.children()):
-        return "torch.nn", repr(fn)
-    for home in (module, "torch.nn.functional", "torch"):
-        if home == "__main__" or not home:
-            continue
-        try:
-            found: Any = importlib.import_module(home)
-            for part in path.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError):
-            continue
-        if found == fn:
-            return home, path
-    return "", path if module in ("", "__main__") else f"{module}.{path}"

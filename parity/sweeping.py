@@ -126,7 +126,7 @@ def _subsets(asked: Asked, grad_output: Any) -> Iterator[Tried]:
         return
     yield _tried("gradients of the parameters alone", replace(asked, wanted=()), grad_output)
     for name, p in params.items():
-        if p.requires_grad:
+        if getattr(p, "requires_grad", False):
             p.requires_grad_(False)
             try:
                 yield _tried(f"parameter {name} frozen", asked, grad_output)

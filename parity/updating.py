@@ -46,10 +46,10 @@ def check_update(
     """Judge an optimizer's updates (after minus before each step) and its state.
 
     Args:
-        optimizer: a class of torch optimizers, or what makes one, called with the parameters and the options; an optax
-            transformation, made with its own options; or a plain function step(params, grads, state), which takes and
-            gives dicts by name, and gives (params, state). The first state is None; what it gives of a state is judged
-            where it is {name: {key: array}} with torch's keys.
+        optimizer: a class of torch's or refnet's optimizers, or what makes one of torch's, called with the parameters
+            and the options; an optax transformation, made with its own options; or a plain function
+            step(params, grads, state), which takes and gives dicts by name, and gives (params, state). The first state
+            is None; what it gives of a state is judged where it is {name: {key: array}} with torch's keys.
         reference: the class of torch.optim that it should be, which refnet covers.
         params: arrays, of which copies are stepped; their names are their keys, or their places.
         grads: the gradients of each step, in the order of the parameters or by name; None where a parameter has none.
@@ -173,7 +173,9 @@ class _Run:
 
     def through(self, optimizer: Any) -> None:
         """Every step."""
-        if _is_transformation(optimizer):
+        if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+            self._refnet(optimizer)
+        elif _is_transformation(optimizer):
             self._optax(optimizer)
         elif function_call.framework(list(self.named.values())) == "torch" and _makes_optimizers(optimizer):
             self._torch(optimizer)
@@ -204,6 +206,17 @@ class _Run:
                     p.grad = None
             optimizer.step()
             self._note(before, own, {name: optimizer.state.get(p, {}) for name, p in own.items()})
+
+    def _refnet(self, make: Callable[..., Any]) -> None:
+        own = self._copies()
+        given: Any = own
+        if self.record.groups is not None:
+            given = [{"params": {n: own[n] for n in names}, **differs} for names, differs in self.record.groups]
+        optimizer = make(given, **self.record.spec.args)
+        for k in range(self.record.steps):
+            before = self._values(own)
+            optimizer.step(self._grads(k))
+            self._note(before, own, {name: optimizer.state.get(name, {}) for name in own})
 
     def _optax(self, transformation: Any) -> None:
         if self.record.absent:

@@ -17,6 +17,7 @@ import numpy as np
 from parity.budget.formats import Profile
 from parity.engines import any_array
 from parity.engines.any_array import FORMATS, converted, format_of, is_array, is_floating, like, seed_draws, to_numpy
+from parity.engines.forward_and_backward import Misfit, backward, brings_backward, forward
 from parity.records.record import UsageError
 
 Array = np.ndarray[Any, Any]
@@ -26,6 +27,7 @@ __all__ = [
     "CalledOtherwise",
     "Misfit",
     "attempt",
+    "brings_backward",
     "call",
     "converted",
     "format_of",
@@ -48,7 +50,6 @@ __all__ = [
     "upstream_gradients",
 ]
 
-Pair = tuple[Callable[..., Any], Callable[..., Any]]
 Layout = Callable[[Any], Any]
 
 
@@ -184,14 +185,10 @@ HOW = {
 
 
 def _run(fn: Any, inputs: Sequence[Any], seeds: _Seeds, wanted: Sequence[int], options: Mapping[str, Any]) -> Called:
-    if isinstance(fn, tuple):
-        return _call_pair(fn, inputs, seeds, wanted, options)
+    if brings_backward(fn):
+        return _call_both(fn, inputs, seeds, wanted, options)
     kind = {"torch": _call_torch, "jax": _call_jax, "numpy": _call_numpy}[framework(inputs)]
     return kind(fn, inputs, seeds, wanted, options)
-
-
-class Misfit(TypeError):
-    """What a function gave is not what is due: of another kind, shape, device or number."""
 
 
 def _count(shapes: Sequence[tuple[int, ...]], what: str) -> str:
@@ -335,34 +332,27 @@ def _call_numpy(
     return found
 
 
-def _call_pair(
-    pair: Pair,
-    inputs: Sequence[Any],
-    seeds: _Seeds,
-    wanted: Sequence[int],
-    options: Mapping[str, Any],
+def _call_both(
+    fn: Any, inputs: Sequence[Any], seeds: _Seeds, wanted: Sequence[int], options: Mapping[str, Any]
 ) -> Called:
-    """forward(*inputs) gives (output, saved), and backward(grad_output, saved) a gradient for each floating input."""
-    forward, backward = pair
-    gave = forward(*inputs, **options)
-    if not isinstance(gave, tuple) or len(gave) != 2:
-        raise Misfit(f"expected forward to give (output, saved), got {type(gave).__name__}")
-    output, saved = gave
+    """A pair (forward, backward), or a module of refnet's."""
+    output, saved = forward(fn, inputs, options)
     outputs = _several(output)
     _arrays(outputs)
     found = Called([to_numpy(y) for y in outputs])
     _kept(found, "output", dict(enumerate(outputs)))
     if seeds.given is not None:
         sent = seeds.for_outputs(outputs)
-        grads = backward(tuple(sent) if isinstance(output, tuple) else sent[0], saved)
-        grads = list(grads) if isinstance(grads, (tuple, list)) else [grads]
-        due = [k for k, x in enumerate(inputs) if is_array(x) and is_floating(x)]
-        if len(grads) != len(due):
-            raise Misfit(f"expected backward to give {len(due)} gradients, one for each input, got {len(grads)}")
-        by_input = {k: g for k, g in zip(due, grads, strict=True) if k in wanted}
-        _arrays([g for g in by_input.values() if g is not None])
+        floating = [k for k, x in enumerate(inputs) if is_array(x) and is_floating(x)]
+        grads, by_name = backward(fn, tuple(sent) if isinstance(output, tuple) else sent[0], saved, floating)
+        by_input = {k: grads.get(k) for k in wanted}
+        _arrays([g for g in (*by_input.values(), *by_name.values()) if g is not None])
         _kept(found, "grad", by_input)
+        found.dtypes.update({name: format_of(g) for name, g in by_name.items() if g is not None})
         found.grads = {k: None if g is None else to_numpy(g) for k, g in by_input.items()}
+        found.by_name = {name: None if g is None else to_numpy(g) for name, g in by_name.items()}
+    if is_module(fn):
+        found.buffers = {name: to_numpy(b) for name, b in fn.named_buffers()}
     return found
 
 
@@ -434,6 +424,14 @@ def rounded(values: Array, profile: Profile) -> Array:
 def is_module(fn: Any) -> bool:
     """Whether it is one of torch's modules, or like one."""
     return hasattr(fn, "named_parameters") and hasattr(fn, "state_dict")
+
+
+def check_kind(fn: Any) -> None:
+    """Raise UsageError unless it is a function, a module or a pair of functions."""
+    if isinstance(fn, type) and hasattr(fn, "state_dict"):
+        raise UsageError(f"check: expected a module, got the class {fn.__name__} itself; {fn.__name__}(...) makes one")
+    if not callable(fn) and not (isinstance(fn, tuple) and len(fn) == 2 and all(map(callable, fn))):
+        raise UsageError(f"check: expected a function, a module or a pair of functions, got {type(fn).__name__}")
 
 
 def profile_of(form: str, profile: str | Profile | None) -> Profile:

@@ -172,6 +172,11 @@ def record_of_module(
     """
     module = getattr(module, "_orig_mod", module)
     kind = class_name(module)
+    if isinstance(module, refnet.nn.Module):
+        raise UsageError(
+            f"check: expected a reference beside a module of refnet's, got none for {kind}: the name of a function or "
+            "class of torch, or an expression"
+        )
     for part in module.modules():
         for what in CHANGED:
             if getattr(part, what, None):

@@ -55,7 +55,9 @@ def right_shapes(record: VJP) -> list[tuple[int, ...]]:
     """
     try:
         return [y.shape for y in right_outputs(record)]
-    except (ValueError, TypeError, IndexError, KeyError) as error:
+    except KeyError as error:
+        raise UsageError(f"check: expected all arrays that {record.spec} has, got none named {error}") from None
+    except (ValueError, TypeError, IndexError) as error:
         raise UsageError(f"check: expected inputs that {record.spec} takes, got: {error}") from None
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+import refnet
 from parity.engines.modules_in_torch import OWN
 from parity.engines.torch import TorchEngine
 from parity.families.case import VJPCase
@@ -295,3 +296,77 @@ def test_parameters_that_the_reference_does_not_take():
         parity.check(OwnRMSNorm(8, "scale"), "rms_norm", x, normalized_shape=[8], eps=1e-6)
     with pytest.raises(UsageError, match=r"got a OwnRMSNorm; a module of one's own has a reference"):
         parity.check(OwnRMSNorm(8), x)
+
+
+class RefnetRMSNorm(refnet.nn.Module):
+    """One of one's own, whose gradient of the weight is `factor` times the right one."""
+
+    def __init__(self, features: int, factor: float = 1.0) -> None:
+        super().__init__()
+        self.params["weight"] = np.linspace(0.5, 1.5, features)
+        self.factor = factor
+
+    def forward(self, X: Any) -> tuple[Any, Any]:
+        R = 1 / np.sqrt((X * X).mean(axis=-1, keepdims=True) + 1e-6)
+        return X * R * self.params["weight"], (X, R)
+
+    def backward(self, grad_output: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
+        X, R = saved
+        dH = grad_output * self.params["weight"]
+        dX = R * (dH - X * R * R * (dH * X).mean(axis=-1, keepdims=True))
+        return dX, {"weight": self.factor * (grad_output * X * R).sum(axis=0)}
+
+
+ROWS = np.random.default_rng(1).normal(size=(4, 5))
+
+
+def test_a_module_of_refnets_brings_its_own_backward() -> None:
+    norm = {"normalized_shape": [5], "eps": 1e-6}
+    right = parity.check(RefnetRMSNorm(5), "rms_norm", ROWS, sweep=True, **norm)
+    assert right.ok, right
+    assert [v.name for v in right.verdicts] == ["output", "grad_input", "grad.weight"]
+    wrong = parity.check(RefnetRMSNorm(5, 0.25), "rms_norm", ROWS, **norm)
+    assert [v.name for v in wrong.verdicts if v.verdict == "FAIL"] == ["grad.weight"]
+    assert "1/4 times the truth in grad.weight" in str(wrong)
+    # The program under the failure shows it without parity.
+    program = wrong.script.replace("fn = ...", "fn = RefnetRMSNorm(5, 0.25)")
+    with pytest.raises(AssertionError):
+        exec(program, {"RefnetRMSNorm": RefnetRMSNorm})
+    exec(program.replace("(5, 0.25)", "(5)"), {"RefnetRMSNorm": RefnetRMSNorm})
+
+
+@pytest.mark.parametrize(
+    ("module", "reference", "inputs", "names"),
+    [
+        (refnet.nn.Linear(5, 3), "linear", (ROWS,), ["output", "grad_input", "grad.weight", "grad.bias"]),
+        (refnet.nn.MSELoss(), "mse_loss", (ROWS, ROWS + 1), ["output", "grad_input.0", "grad_input.1"]),
+        (refnet.nn.CrossEntropyLoss(), "cross_entropy", (ROWS, np.array([0, 1, 2, 3])), ["output", "grad_input.0"]),
+        (refnet.nn.Tanh(), lambda x: np.tanh(x), (ROWS,), ["value", "gradients[0]"]),
+    ],
+)
+def test_modules_of_refnet_are_right(module: Any, reference: Any, inputs: Any, names: list[str]) -> None:
+    report = parity.check(module, reference, *inputs)
+    assert report.ok, report
+    assert [v.name for v in report.verdicts] == names
+
+
+def test_a_module_of_refnets_has_a_reference_and_is_no_class() -> None:
+    with pytest.raises(UsageError, match="expected a reference beside a module of refnet's, got none for Linear"):
+        parity.check(refnet.nn.Linear(5, 3), ROWS)
+    for kind in (refnet.nn.GELU, nn.GELU):
+        with pytest.raises(UsageError, match=r"expected a module, got the class GELU itself; GELU\(...\) makes one"):
+            parity.check(kind, "gelu", ROWS)
+
+    class Forgetful(RefnetRMSNorm):
+        def backward(self, grad_output: Any, saved: Any) -> Any:
+            return super().backward(grad_output, saved)[0]
+
+    report = parity.check(Forgetful(5), "rms_norm", ROWS, normalized_shape=[5], eps=1e-6)
+    assert report["call"].reason == "expected backward to give (grad_input, grad_params), got ndarray"
+
+
+def test_a_class_whose_buffers_are_not_given() -> None:
+    with pytest.raises(
+        UsageError, match=r"expected all arrays that BatchNorm1d\(.*\) has, got none named 'running_mean'"
+    ):
+        parity.check(refnet.nn.BatchNorm1d(5), "BatchNorm1d", ROWS, num_features=5)

@@ -210,3 +210,22 @@ def test_what_an_optimizer_raises(params):
 def test_an_optimizer_without_whole_gradients_is_refused(name):
     with pytest.raises(parity.UsageError, match=f"steps take whole gradients, got {name}; .*parity run -k {name}"):
         parity.check_update(getattr(torch.optim, name), name, [np.ones(2)])
+
+
+class Uphill(refnet.optim.SGD):
+    """One derived from refnet's, with a mistake in it."""
+
+    def update(self, name, P, G, group):
+        super().update(name, P, -G, group)
+
+
+def test_refnets_optimizers_and_those_derived_from_them():
+    params = {"weight": np.linspace(-1, 1, 12).reshape(3, 4), "bias": np.linspace(0.5, 1, 3)}
+    groups = [(["weight"], {"momentum": 0.9}), (["bias"], {"lr": 0.5})]
+    report = parity.check_update(refnet.optim.SGD, "SGD", params, groups=groups, lr=0.1)
+    assert report.ok, report
+    assert report["state.weight.momentum_buffer"].verdict in ("exact", "rounding")
+    wrong = parity.check_update(Uphill, "SGD", params, lr=0.1)
+    assert [v.name for v in wrong.verdicts if v.verdict == "FAIL"] == ["update.weight", "update.bias"]
+    coupled = parity.check_update(refnet.optim.Adam, "AdamW", params, lr=0.1, weight_decay=0.1)
+    assert "weight decay coupled" in str(coupled)
