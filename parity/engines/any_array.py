@@ -88,6 +88,19 @@ def put_back(array: Any, values: Array) -> None:
         array[...] = values
 
 
+@contextmanager
+def buffers_put_back(fn: Any) -> Iterator[None]:
+    """A module's buffers are afterwards as they were before: each call begins from the same ones."""
+    named = getattr(fn, "named_buffers", dict)
+    before = {name: to_numpy(b) for name, b in dict(named()).items()}
+    try:
+        yield
+    finally:
+        for name, b in dict(named()).items():
+            if name in before and not same(b, before[name]):
+                put_back(b, before[name])
+
+
 def seed_draws(seed: int) -> np.random.Generator:
     """What random upstream gradients are drawn from. Inputs that somebody drew by `default_rng(seed)` are other
     numbers: of an upstream gradient equal to the input, gradients of a normalization vanish."""

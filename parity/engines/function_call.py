@@ -130,7 +130,7 @@ def call(
 ) -> Called:
     """Forward, and backward from the upstream gradients where there are any.
 
-    What the function writes into the inputs is put back.
+    What the function writes into the inputs and into its buffers is put back.
 
     Args:
         fn: a function, a torch.nn.Module, or a pair (forward, backward).
@@ -141,7 +141,8 @@ def call(
     held = own_arrays(fn)
     kept = {name: to_numpy(p) for name, p in held.items()}
     seeds = _Seeds(grad_outputs, layout)
-    found = _run(fn, inputs, seeds, wanted, options)
+    with any_array.buffers_put_back(fn):
+        found = _run(fn, inputs, seeds, wanted, options)
     found.written = (
         *(f"input {k}" for k, old in before.items() if not any_array.same(inputs[k], old)),
         *(f"parameter {name}" for name, p in held.items() if not any_array.same(p, kept[name])),

@@ -365,8 +365,22 @@ def test_a_module_of_refnets_has_a_reference_and_is_no_class() -> None:
     assert report["call"].reason == "expected backward to give (grad_input, grad_params), got ndarray"
 
 
-def test_a_class_whose_buffers_are_not_given() -> None:
-    with pytest.raises(
-        UsageError, match=r"expected all arrays that BatchNorm1d\(.*\) has, got none named 'running_mean'"
-    ):
-        parity.check(refnet.nn.BatchNorm1d(5), "BatchNorm1d", ROWS, num_features=5)
+@pytest.mark.parametrize("of", [refnet.nn.BatchNorm1d, nn.BatchNorm1d])
+def test_a_module_is_left_with_the_buffers_that_it_had(of: Any) -> None:
+    """And the program of its own begins from them."""
+
+    class Forgetful(of):  # type: ignore[misc]
+        def forward(self, input: Any) -> Any:
+            self.buffer("running_var")[...] = 0.25
+            return super().forward(input)
+
+        def buffer(self, name: str) -> Any:
+            return dict(self.named_buffers())[name]
+
+    module = Forgetful(5, dtype=np.float64 if of is refnet.nn.BatchNorm1d else torch.float64)
+    rows = ROWS if of is refnet.nn.BatchNorm1d else torch.tensor(ROWS)
+    report = parity.check(module, "BatchNorm1d", rows, num_features=5)
+    assert [v.name for v in report.verdicts if v.verdict == "FAIL"] == ["buffer.running_var"]
+    assert (module.buffer("num_batches_tracked"), module.buffer("running_var").tolist()) == (0, [1.0] * 5)
+    assert "'num_batches_tracked': " in report.script
+    assert "(0, dtype=torch.int64)" in report.script or "(0, 'int64')" in report.script
