@@ -94,7 +94,7 @@ class Request:
 
         def lift(array: Array) -> Budget:
             with np.errstate(over="ignore", invalid="ignore"):
-                near = array.astype(profile.storage.name)
+                near = profile.storage.nearest(array)
                 # An infinite entry of a mask is the same number in each format.
                 return Budget.exact(array, profile, np.where(array == near, 0.0, abs(array - near)))
 

@@ -12,6 +12,7 @@ against the answer's, over all failing tensors together. It is a measurement and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from parity.budget.formats import Profile
 from parity.verdict.fingerprint import DETOUR, fingerprint
 from parity.verdict.match import Diagnosis
 from parity.verdict.recomputed import Recomputed
+from parity.verdict.simulated_sums import one_by_one
 from parity.verdict.tensor import Answer, Array, Enclosure, inside
 from refnet.arithmetic.array_like import Undecided
 
@@ -36,15 +38,18 @@ def format_that_explains(
     again: Recomputed, answer: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[str, ...]
 ) -> list[Diagnosis]:
     """The finest of some narrower formats whose simulation fits, if one does."""
-    if again.request.profile.storage.name not in ("float64", "float32"):
-        return []
-    if name := _grid(answer, enclosures, failing):
+    declared, storage = again.request.profile, again.request.profile.storage.name
+    two_bytes = storage not in ("float64", "float32")
+    # Two-byte results lie on their own grid, whatever they were computed in.
+    if not two_bytes and (name := _grid(answer, enclosures, failing)):
         return [Diagnosis(name, f"only numbers of it, in {', '.join(failing)}", tensors=failing, precision=True)]
-    simulations = {fault.name: fault for fault in again.mistakes()}
-    for name, profile, alike in _formats(answer, again.request.profile.storage.name):
+    simulations = {fault.name: partial(again.answer, fault) for fault in again.mistakes()}
+    if two_bytes:
+        simulations[f"sums in {storage}"] = partial(again.by_rules, one_by_one(declared.storage.nearest))
+    for name, profile, alike in _formats(answer, declared):
         try:
             bounds = again.request.bounds_of_narrower(profile)
-            simulated = again.answer(simulations[name]) if name in simulations else {}
+            simulated = simulations[name]() if name in simulations else {}
         except Undecided:
             continue
         known = enclosures.keys() & bounds.keys() & simulated.keys()
@@ -70,8 +75,13 @@ def _grid(answer: Answer, enclosures: Mapping[str, Enclosure], failing: tuple[st
     return "" if found == DETOUR else found
 
 
-def _formats(answer: Answer, dtype: str) -> Iterator[tuple[str, Profile, bool]]:
+def _formats(answer: Answer, declared: Profile) -> Iterator[tuple[str, Profile, bool]]:
     """The name and profile of each format that is tried, the finest first, and whether errors should be alike."""
+    dtype = declared.storage.name
+    if dtype not in ("float64", "float32"):
+        if declared.accumulator.u < declared.storage.u:
+            yield f"sums in {dtype}", Profile.of(dtype), False
+        return
     wide = dtype == "float64"
     floats = [t for t in answer.values() if t.dtype.kind == "f"]
     if wide and all(np.array_equal(t.astype(np.float32), t) for t in floats):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import parity
 from parity.budget.array import Profile
 from parity.engines.refnet import RefnetEngine
 from parity.families.listing import catalogue
@@ -11,10 +12,15 @@ from parity.verdict.answer import Judge
 from parity.verdict.evaluation import Request
 from parity.verdict.narrower_formats import format_that_explains
 from parity.verdict.recomputed import Recomputed
+from parity.verdict.simulated_sums import one_by_one
+from refnet.arithmetic.array_like import Undecided
 
 pytestmark = pytest.mark.arithmetic
 
 (CASE,) = (case for case in catalogue() if case.name == "Linear/64 to 10")
+
+
+DECLARED = "bfloat16, accumulate float32"
 
 
 def rounded(a, bits):
@@ -74,3 +80,85 @@ def test_too_few_errors_say_nothing():
         return {"grad.bias": rounded(g, 8).sum(axis=0)}
 
     assert named("float64", engine) == []
+
+
+def in_turn(a, b):
+    """A product whose partial sums are numbers of the arrays' format, from the first term to the last."""
+    total = a[:, :1] * b[:1]
+    for k in range(1, a.shape[1]):
+        total = total + a[:, k, None] * b[k]
+    return total
+
+
+def in_blocks(a, b):
+    """Likewise, of eight terms in turn, and of these sums in turn."""
+    blocks = [in_turn(a[:, k : k + 8], b[k : k + 8]) for k in range(0, a.shape[1], 8)]
+    return sum(blocks[1:], blocks[0])
+
+
+def linear(product, change=lambda grad: grad):
+    """A linear layer whose gradient by the weight is changed, as a function of torch's tensors."""
+    torch = pytest.importorskip("torch")
+
+    class Linear(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, w):
+            ctx.save_for_backward(x, w)
+            return product(x, w.T)
+
+        @staticmethod
+        def backward(ctx, g):
+            x, w = ctx.saved_tensors
+            return product(g, w), change(product(g.T, x))
+
+    return Linear.apply
+
+
+def drawn(dtype, n=32, k=96, m=12):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    return torch.randn(n, k, dtype=getattr(torch, dtype)), torch.randn(m, k, dtype=getattr(torch, dtype))
+
+
+def torch_product(a, b):
+    return (a.float() @ b.float()).bfloat16()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("product", [in_turn, in_blocks])
+def test_sums_in_two_bytes_where_float32_is_declared(dtype, product):
+    report = parity.check(linear(product), "linear", *drawn(dtype), profile=f"{dtype}, accumulate float32")
+    named = {v.formula for v in report.verdicts if v.verdict == "imprecise"}
+    assert named == {f"sums in {dtype}"}
+    assert all(v.verdict in ("imprecise", "rounding") for v in report.verdicts)
+    assert not report.ok
+
+
+def test_sums_in_float32_are_what_was_declared():
+    report = parity.check(linear(torch_product), "linear", *drawn("bfloat16"), profile=DECLARED)
+    assert {v.verdict for v in report.verdicts} <= {"rounding", "exact"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda grad: grad * 1.1, lambda grad: grad / 32, lambda grad: -grad, lambda grad: grad.roll(1, 0)],
+    ids=["a tenth more", "averaged", "negated", "rows moved on"],
+)
+def test_a_mistake_in_two_bytes_is_no_format(change):
+    report = parity.check(linear(torch_product, change), "linear", *drawn("bfloat16"), profile=DECLARED)
+    assert report["grad.weight"].verdict == "FAIL"
+
+
+def test_sums_of_every_kind_from_the_first_term_to_the_last():
+    """By hand, in whole numbers: 0.4, 0.4 and 0.6 are 0, 0 and 1, and add up to 1."""
+    rules = one_by_one(np.rint)
+    x = np.array([[0.4, 0.4, 0.6], [2.6, 0.4, 0.4]])
+    assert rules["sum"](x).tolist() == 4
+    assert rules["sum"](x, axis=-1).tolist() == [1, 3]
+    assert rules["sum"](x, axis=(0, 1), keepdims=True).tolist() == [[4]]
+    assert rules["sum"](x, axis=0).tolist() == [3, 0, 1]
+    assert rules["sum"](np.zeros((0, 2)), axis=0).tolist() == [0, 0]
+    assert rules["matmul"](x, np.ones((3, 1))).tolist() == [[1], [3]]
+    assert rules["matmul"](np.ones((4, 2, 3)), np.ones((3, 5))).shape == (4, 2, 5)
+    with pytest.raises(Undecided, match="20000 terms for each of 1 sums"):
+        rules["sum"](np.ones(20000))
