@@ -92,6 +92,9 @@ def check_update(
     found: Found = judge_any(record, answer, profile, [*updates, *(path for path in answer if path not in updates)])
     lacking = [key for key, kept in record.spec.schema.items() if key not in keys and _kept(kept, options)]
     notes = [f"state {key}: not judged, the optimizer has none of that name" for key in lacking]
+    if run.overwritten:
+        names = ", ".join(name for name in named if name in run.overwritten)
+        notes.append(f"a step writes into its gradients ({names}): what is added to them afterwards comes out wrong")
     return Report(title, str(profile), found.verdicts, found.diagnosis, (*found.notes, *notes))
 
 
@@ -170,6 +173,8 @@ class _Run:
     named: Mapping[str, Any]
     record: Optimize
     series: dict[str, list[Array]] = field(default_factory=dict)
+    overwritten: set[str] = field(default_factory=set)
+    """Parameters whose gradient a step has written into."""
 
     def through(self, optimizer: Any) -> None:
         """Every step."""
@@ -205,6 +210,7 @@ class _Run:
                 else:
                     p.grad = None
             optimizer.step()
+            self._look({name: own[name].grad for name in grads}, k)
             self._note(before, own, {name: optimizer.state.get(p, {}) for name, p in own.items()})
 
     def _refnet(self, make: Callable[..., Any]) -> None:
@@ -214,8 +220,9 @@ class _Run:
             given = [{"params": {n: own[n] for n in names}, **differs} for names, differs in self.record.groups]
         optimizer = make(given, **self.record.spec.args)
         for k in range(self.record.steps):
-            before = self._values(own)
-            optimizer.step(self._grads(k))
+            before, grads = self._values(own), self._grads(k)
+            optimizer.step(grads)
+            self._look(grads, k)
             self._note(before, own, {name: optimizer.state.get(name, {}) for name in own})
 
     def _optax(self, transformation: Any) -> None:
@@ -231,8 +238,9 @@ class _Run:
     def _plain(self, step: Callable[..., Any]) -> None:
         own, state = self._copies(), None
         for k in range(self.record.steps):
-            before = self._values(own)
-            gave = step(own, self._grads(k), state)
+            before, grads = self._values(own), self._grads(k)
+            gave = step(own, dict(grads), state)
+            self._look(grads, k)
             if not isinstance(gave, tuple) or len(gave) != 2 or not isinstance(gave[0], Mapping):
                 raise TypeError(f"expected step to give (params, state), a dict first, got {type(gave).__name__}")
             own, state = dict(gave[0]), gave[1]
@@ -240,6 +248,13 @@ class _Run:
                 raise TypeError(f"expected parameters {', '.join(self.named)}, got {', '.join(map(str, own))}")
             kept = state if isinstance(state, Mapping) and all(isinstance(v, Mapping) for v in state.values()) else {}
             self._note(before, own, {name: kept.get(name, {}) for name in own})
+
+    def _look(self, grads: Mapping[str, Any], k: int) -> None:
+        """Whether the gradients of step k are what they were before it. One that is taken away is not written into."""
+        for name, due in self.record.gradients(k).items():
+            got = grads.get(name)
+            if got is not None and function_call.to_numpy(got).tobytes() != due.tobytes():
+                self.overwritten.add(name)
 
     @staticmethod
     def _values(own: Mapping[str, Any]) -> dict[str, Array]:

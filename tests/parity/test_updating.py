@@ -86,6 +86,36 @@ def test_state_that_is_another_name_for_the_gradient_is_found(params):
     assert {"update.weight", "state.weight.momentum_buffer"} <= failing(report)
 
 
+class DecayInPlace(torch.optim.SGD):
+    """The decay is added to the gradient where it lies."""
+
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad.add_(p.detach(), alpha=group["weight_decay"])
+                p.data.sub_(p.grad, alpha=group["lr"])
+
+
+def test_a_gradient_that_a_step_writes_into_is_told(params):
+    report = parity.check_update(DecayInPlace, "SGD", params, lr=0.1, weight_decay=0.1)
+    assert report.ok
+    (note,) = [note for note in report.notes if "writes into" in note]
+    assert note.startswith("a step writes into its gradients (weight, bias)")
+    told = parity.check_update(torch.optim.SGD, "SGD", params, lr=0.1, weight_decay=0.1).notes
+    assert not any("writes into" in note for note in told)
+
+
+def test_a_plain_step_that_writes_into_its_gradients_is_told():
+    def step(params, grads, state):
+        for name, p in params.items():
+            grads[name] *= 0.1
+            p -= grads[name]
+        return params, state
+
+    report = parity.check_update(step, "SGD", {"w": np.ones(3)}, lr=0.1)
+    assert any("writes into its gradients (w)" in note for note in report.notes)
+
+
 def test_absent_gradients_and_groups(params):
     draws = torch.Generator().manual_seed(1)
     rows = [{n: torch.randn(p.shape, generator=draws) for n, p in params.items()} for _ in range(4)]
