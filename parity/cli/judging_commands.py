@@ -90,7 +90,7 @@ def run(
     """Judge engines on the catalogue, or on a part of it.
 
     For example: parity run -k LayerNorm --engine torch:device=cuda,dtype=bfloat16. The whole catalogue takes
-    about 80 seconds on two cores for refnet and torch.
+    about 90 seconds on two cores for refnet and torch.
 
     Exit code: 0 when every engine conforms, 1 when anything fails or nothing was judged, 2 for bad usage.
     """
@@ -110,7 +110,7 @@ def run(
     about = ""
     if len(cases) > MANY:
         about = f"judging {', '.join(engines)} on {len(cases)} cases in {' and '.join(asked)}"
-        about += "; the whole catalogue takes about 80 seconds on two cores"
+        about += "; the whole catalogue takes about 90 seconds on two cores"
     part = bool(exactly or family or per_class or large)
     scored = with_faults or (with_faults is None and not (pattern or part))
     # Mistakes are made where their cases are judged anyway, which the others of the pattern are not.
