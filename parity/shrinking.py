@@ -308,32 +308,34 @@ class Program:
         own = [name for name, x in zip(self.names, self.asked.inputs, strict=True) if function_call.is_array(x)]
         return [*own, "grad_output"]
 
+    def _sent(self, count: int) -> str:
+        """The upstream gradient, or a tuple of several."""
+        seeds = ", ".join(map(self._seed, range(count)))
+        return seeds if count == 1 else f"({seeds})"
+
     def _jax(self, count: int) -> list[str]:
         wanted = [self.names[k] for k in self.asked.wanted]
-        seeds = ", ".join(map(self._seed, range(count)))
         grads = ", ".join(f"grad_{name}" for name in wanted)
         return [
             f"output, pullback = jax.vjp(lambda {', '.join(wanted)}: {self._call()}, {', '.join(wanted)})",
-            f"{grads}, = pullback({seeds if count == 1 else f'({seeds})'})",
+            f"{grads}, = pullback({self._sent(count)})",
         ]
 
     def _numpy(self, count: int) -> list[str]:
         before = [f"before = [{', '.join(f'{name}.copy()' for name in self._arrays)}]"]
         body = [f"output = {self._call()}"]
         if isinstance(self.asked.fn, tuple):
-            seeds = ", ".join(map(self._seed, range(count)))
             due = [
                 f"grad_{name}"
                 for name, x in zip(self.names, self.asked.inputs, strict=True)
                 if function_call.is_array(x) and function_call.is_floating(x)
             ]
-            gave = f"backward({seeds if count == 1 else f'({seeds})'}, saved)"
+            gave = f"backward({self._sent(count)}, saved)"
             body = [f"output, saved = {self._call('forward')}", f"{', '.join(due)} = {gave}"]
         elif function_call.brings_backward(self.asked.fn):
-            seeds = ", ".join(map(self._seed, range(count)))
             body = [
                 f"output, saved = {self._call('fn.forward')}",
-                f"by_input, grads = fn.backward({seeds if count == 1 else f'({seeds})'}, saved)",
+                f"by_input, grads = fn.backward({self._sent(count)}, saved)",
                 "by_input = by_input if isinstance(by_input, tuple) else (by_input,)",
                 *(f"grad_{self.names[k]} = by_input[{k}]" for k in self.asked.wanted),
             ]

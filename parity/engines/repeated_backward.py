@@ -6,12 +6,13 @@ time that the same numbers go through it; where it does not, the repeated call s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from parity.engines import function_call
+from parity.engines import any_array, function_call
 
 Array = np.ndarray[Any, Any]
 
@@ -19,6 +20,18 @@ Differing = dict[str, tuple[Array | None, Array | None]]
 """By the name of a gradient, what was due and what came."""
 
 
+def _buffers_put_back(look: Callable[..., Differing | None]) -> Callable[..., Differing | None]:
+    """Once all is done: what backward needs must not be written into before."""
+
+    @functools.wraps(look)
+    def looked(fn: Any, *args: Any, **options: Any) -> Differing | None:
+        with any_array.buffers_put_back(fn):
+            return look(fn, *args, **options)
+
+    return looked
+
+
+@_buffers_put_back
 def accumulated(
     fn: Any, inputs: Sequence[Any], grad_outputs: Sequence[Array], wanted: Sequence[int], **options: Any
 ) -> Differing | None:
@@ -46,6 +59,7 @@ def accumulated(
             p.grad = before[name]
 
 
+@_buffers_put_back
 def second(
     fn: Any, inputs: Sequence[Any], grad_outputs: Sequence[Array], wanted: Sequence[int], **options: Any
 ) -> Differing | None:

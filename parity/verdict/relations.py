@@ -15,7 +15,8 @@ from parity.verdict.match import Diagnosis
 from parity.verdict.tensor import Answer, Array, Enclosure, format_named, inside
 
 COMPARED = 2**28
-"""Elements that are compared at most to find any order of rows, and not only a shift or a reversal."""
+"""Elements that are compared at most to find a shift of rows, and to find any order of them. (Where many rows are
+equal, many shifts are possible.)"""
 
 
 class Asked(Protocol):
@@ -147,7 +148,7 @@ def _order(rows: Array, truth: Array, bound: Array, places: Array) -> str:
         return bool(np.all(abs(rows - truth[order]) <= bound[order]))
 
     n, start = len(places), those_that_fit(0)
-    for j in np.flatnonzero(start[::-1]):
+    for j in np.flatnonzero(start[::-1])[: COMPARED // rows.size]:
         # The first row is the truth's row n - 1 - j, which is the shift by j + 1.
         if j < n - 1 and holds((places - j - 1) % n):
             return f"shifted by {j + 1}"

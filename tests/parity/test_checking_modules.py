@@ -384,3 +384,10 @@ def test_a_module_is_left_with_the_buffers_that_it_had(of: Any) -> None:
     assert (module.buffer("num_batches_tracked"), module.buffer("running_var").tolist()) == (0, [1.0] * 5)
     assert "'num_batches_tracked': " in report.script
     assert "(0, dtype=torch.int64)" in report.script or "(0, 'int64')" in report.script
+
+
+def test_a_sweep_leaves_the_buffers_too() -> None:
+    module = nn.BatchNorm1d(5, dtype=torch.float64)
+    assert parity.check(module, torch.tensor(ROWS), sweep=True).ok
+    assert module.num_batches_tracked == 0
+    assert module.running_var.tolist() == [1.0] * 5
