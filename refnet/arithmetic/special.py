@@ -372,12 +372,22 @@ def _cut(X: Array, axis: int, start: int, stop: int) -> Array:
     return X[(..., slice(start, stop), *(slice(None),) * (-1 - axis))]
 
 
+def rows(A: Array) -> Array:
+    """All leading axes as one: A (..., i) as (n, i)."""
+    return A if A.ndim == 2 else A.reshape(math.prod(A.shape[:-1]), A.shape[-1])
+
+
 def product(A: Array, B: Array, most: int = BLOCK) -> Array:
     """The matrix product `A @ B`, whose longest chain of additions is log2 n + `most` for an inner axis of n: a longer
     one is halved, and the two products added. How a product of up to that number of terms is added up is up to NumPy's
     library.
+
+    Where B is a single matrix, all rows of A are multiplied at once: matmul would begin anew for each matrix of a
+    stack, which takes two to three times as long for 16 of 32 rows (float32).
     """
     n = A.shape[-1]
+    if A.ndim > 2 and B.ndim == 2:
+        return product(rows(A), B, most).reshape(*A.shape[:-1], B.shape[-1])
     if n <= most:
         return A @ B
     half = n // 2

@@ -193,7 +193,7 @@ class MultiheadAttention(Module):
         dX, dWs, dbs = [], [], []
         for x, (W, b), dZ in zip(X, self.projections(), (dQ, dK[..., :S, :], dV[..., :S, :]), strict=True):
             dZ = joined(dZ)
-            dZr, xr = dZ.reshape(-1, dZ.shape[-1]), x.reshape(-1, x.shape[-1])
+            dZr, xr = special.rows(dZ), special.rows(x)
             # dquery[n,l,x] = sum_e dQ[n,l,e] Wq[e,x]
             dX.append(self.outside(special.product(dZ, W), single))
             # dWq[e,x] = sum_{n,l} dQ[n,l,e] query[n,l,x]     dbq[e] = sum_{n,l} dQ[n,l,e]

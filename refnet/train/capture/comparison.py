@@ -28,7 +28,7 @@ MANY = 2**14
 """Numbers in all parameters from which on a network is large."""
 
 VERY_MANY = 2**20
-"""Numbers that an update computes in between, from which on it is tried twice."""
+"""Numbers that an update computes, from which on it is tried twice."""
 
 LARGE_RATE = 2.0**40
 """What the learning rate is multiplied by in every second trial."""
@@ -69,14 +69,16 @@ class Comparison:
         self._update, self._storage, self._rates, self._generators = update, storage, rates, list(generators)
         self._interrupted = interrupted
 
-    def trials(self, batch: Any, ways: Sequence[Captured]) -> list[bool]:
+    def trials(self, batch: Any, ways: Sequence[Captured], computed: int = 0) -> list[bool]:
         """Whether each of the ways agrees with the plain update, and with the first way in what it computes in
         between, on values of many kinds. The arrays must have left for their homes; they are where they were again.
+
+        `computed`: how many numbers an update computes.
         """
         draws = np.random.default_rng(0)
         agree = [True] * len(ways)
         numbers = sum(home.size for home in self._storage.parameters)
-        trials = 2 if sum(array.size for array in ways[0].inside) >= VERY_MANY else TRIALS
+        trials = 2 if computed >= VERY_MANY else TRIALS
         true, states, rates = self._storage.contents(), self._states(), [cell.copy() for cell in self._rates]
         groups = self._update.opt.param_groups
         own_rates = [group["lr"] for group in groups]
