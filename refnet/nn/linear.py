@@ -67,7 +67,7 @@ class Linear(Module):
         if not X.ndim or X.shape[-1] != inner:
             _check.last_axis("Linear", X, inner, "in_features")
         # Y[n,o] = sum_i X[n,i] W[o,i] + b[o]
-        Y = X @ W.mT if X.ndim <= 2 and inner <= special.BLOCK else special.product(X, W.mT)
+        Y = special.product(X, W.mT)
         if "bias" in self.params:
             Y = Y + self.params["bias"]
         return Y, LinearSaved(X)
@@ -75,11 +75,11 @@ class Linear(Module):
     def backward(self, grad_output: Array, saved: LinearSaved) -> tuple[Array, Params]:
         dY, (X,), W = grad_output, saved, self.params["weight"]
         dY = _check.upstream("Linear", dY, (*X.shape[:-1], W.shape[-2]), X.dtype)
-        dYn, Xn = (dY, X) if X.ndim == 2 else (special.rows(dY), special.rows(X))
+        dYn, Xn = special.rows(dY), special.rows(X)
         # dX[n,i] = sum_o dY[n,o] W[o,i]
-        dX = dY @ W if dY.ndim <= 2 and W.shape[-2] <= special.BLOCK else special.product(dY, W)
+        dX = special.product(dY, W)
         # dW[o,i] = sum_n dY[n,o] X[n,i]
-        grads = {"weight": dYn.mT @ Xn if Xn.shape[-2] <= special.SAMPLES else special.over_samples(dYn, Xn)}
+        grads = {"weight": special.over_samples(dYn, Xn)}
         if "bias" in self.params:
             # db[o] = sum_n dY[n,o]
             grads["bias"] = special.total(dYn, -2)
