@@ -100,3 +100,21 @@ def test_other_arithmetics_have_the_function_twice():
 
     y, z = special.sigmoids(np.array([Element("a"), Element("b")], object))
     assert [[e.name for e in part] for part in (y, z)] == [["s(a)", "s(b)"], ["s(-a)", "s(-b)"]]
+
+
+@pytest.mark.parametrize("inner", [3, 2 * special.BLOCK + 5])
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (2, 0), (1, 2, 1)])
+def test_a_product_with_one_matrix_is_that_of_all_rows_at_once(shape, inner):
+    draws = np.random.default_rng(0)
+    A, B = draws.standard_normal((*shape, 3, inner)), draws.standard_normal((5, inner)).T
+    found = special.product(A, B)
+    assert found.shape == (*shape, 3, 5)
+    assert found.tobytes() == special.product(special.rows(A), B).tobytes()
+    runs = np.stack([B, -B])
+    for place, alone in enumerate(special.product(Runs(np.stack([A, A])), Runs(runs)).a):
+        assert alone.tobytes() == special.product(A, runs[place]).tobytes()
+
+
+def test_no_features_at_all():
+    assert special.rows(np.empty((2, 4, 0))).shape == (8, 0)
+    assert special.product(np.empty((2, 4, 0)), np.empty((0, 3))).tolist() == np.zeros((2, 4, 3)).tolist()

@@ -266,6 +266,22 @@ def test_celu_is_torchs_but_for_the_float32_alpha_of_its_gradient():
     np.testing.assert_allclose(dx, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(0, 3), (3, 0)])
+def test_linear_without_features_on_rows_of_two_axes(inputs, outputs):
+    draws = np.random.default_rng(0)
+    layer, X, dY = nn.Linear(1, 1), draws.standard_normal((2, 4, inputs)), draws.standard_normal((2, 4, outputs))
+    weight, bias = draws.standard_normal((outputs, inputs)), draws.standard_normal(outputs)
+    layer.params = {"weight": weight, "bias": bias}
+    layer.in_features, layer.out_features = inputs, outputs
+    Y, saved = layer.forward(X)
+    dX, grads = layer.backward(dY, saved)
+    theirs = [torch.tensor(array, requires_grad=True) for array in (X, weight, bias)]
+    torch.nn.functional.linear(*theirs).backward(torch.tensor(dY))
+    assert np.array_equal(Y, np.broadcast_to(bias, (2, 4, outputs)))
+    for ours, leaf in zip((dX, *grads.values()), theirs, strict=True):
+        np.testing.assert_allclose(ours, leaf.grad.numpy(), rtol=1e-14)
+
+
 @pytest.mark.parametrize("n", [17, 300, 100_000])
 @pytest.mark.parametrize("kind", ["Linear", "LayerNorm", "BatchNorm1d"])
 def test_a_long_sum_over_samples_is_no_long_chain_of_additions(kind, n):
