@@ -49,16 +49,12 @@ FIRST = 3
 """The first updates on batches of each size that are compared with plain ones. Later, one is compared when the number
 of updates has grown tenfold."""
 
-CALL = 0.3e-6
-"""Seconds that a call into NumPy costs beside its work, three times as many as one of its library's for each tiny
-matrix of a stack: roughly, to tell whether a training is long enough for machine code."""
+CALL, NUMBER = 0.6e-6, 0.3e-9
+"""Seconds that machine code saves over a replay, roughly: for each call into NumPy, and a third of it for each tiny
+matrix of a stack; and for each number that no product computes. To tell whether a training is long enough for it."""
 
 PAID_BACK = 0.5
 """The share of what machine code saves, roughly, that its translation may take."""
-
-SHARE = {True: 0.3, False: 0.02}
-"""The share of a plain update that machine code saves over a replay, at least: with operations that are all written out
-in loops of few elements, or with long ones, which save what they save by being carried out block by block."""
 
 AT_ONCE = 0.02
 """Seconds of machine code without a pause, so that an interrupt need not wait long."""
@@ -348,7 +344,7 @@ class Captured:
         if {"raise", "call", "print", "log"} & set(np.geterr().values()):
             self.why_not_native = "NumPy is told to do more than warn of floating-point errors"
             return None
-        worth = PAID_BACK * self._expected.get(size, 0) * _saved(recording.program, self._seconds)
+        worth = PAID_BACK * self._expected.get(size, 0) * _saved(recording.program)
         made = (recording.program, arrays, recording.data, recording.rates, worth, self._interrupted)
         if (runs := self.update.runs) is not None:
             assert self._storage is not None
@@ -380,13 +376,13 @@ def _pass(step: _Step, batch: Any) -> bool:
     return True
 
 
-def _saved(made: Program, plainly: float) -> float:
+def _saved(made: Program) -> float:
     """Seconds of an update that machine code saves, roughly."""
     products = [op for op in made.operations if op.function is np.matmul]
     tiny = [op for op in products if op.refs[0].shape[-1] * math.prod(op.out.shape[-2:]) <= native.TINY_PRODUCT]
     calls = len(made.operations) + sum(math.prod(op.out.shape[:-2]) for op in tiny if len(op.out.shape) > 2) / 3
-    short = all(math.prod(op.out.shape) < native.LONG for op in made.operations)
-    return max(calls * CALL, plainly * SHARE[short])
+    numbers = sum(math.prod(op.out.shape) for op in made.operations if op.function is not np.matmul)
+    return calls * CALL + numbers * NUMBER
 
 
 def _size(batch: Any) -> int:
