@@ -49,7 +49,7 @@ FIRST = 3
 """The first updates on batches of each size that are compared with plain ones. Later, one is compared when the number
 of updates has grown tenfold."""
 
-CALL, NUMBER = 0.6e-6, 0.3e-9
+CALL, NUMBER = 0.6e-6, 0.45e-9
 """Seconds that machine code saves over a replay, roughly: for each call into NumPy, and a third of it for each tiny
 matrix of a stack; and for each number that no product computes. To tell whether a training is long enough for it."""
 
