@@ -69,7 +69,7 @@ class Comparison:
         self._update, self._storage, self._rates, self._generators = update, storage, rates, list(generators)
         self._interrupted = interrupted
 
-    def trials(self, batch: Any, ways: Sequence[Captured], computed: int = 0) -> list[bool]:
+    def trials(self, batch: Any, ways: Sequence[Captured], computed: int) -> list[bool]:
         """Whether each of the ways agrees with the plain update, and with the first way in what it computes in
         between, on values of many kinds. The arrays must have left for their homes; they are where they were again.
 
